@@ -1,0 +1,240 @@
+"""Add iterations to a campaign: freeze the settings, then name the iteration in the chain.
+
+`iterations/NNN.yaml` holds all settings an iteration was frozen with, so that editing
+`params.yaml` for the next one leaves history as it is. `iterations.yaml` is the list that
+`dvc.yaml` makes its stages from. An iteration exists once `iterations.yaml` names it, and its
+settings are written before: a crash in between leaves at most a file that nothing refers to.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from distil_core.config.load import (
+    dump_yaml,
+    load_iteration_params,
+    load_params,
+    parse_iteration_params,
+)
+from distil_core.config.models import IterationParams, Params
+from distil_core.errors import ConfigError
+from distil_core.experts import EXPERTS
+from distil_core.files import write_text
+from distil_core.workspace import Workspace, iteration_key
+
+Listing = dict[str, dict[str, Any]]
+"""`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
+
+MAX_ITERATION = 999
+CURVES = ("loss", "cross_entropy")
+"""Columns of `train_curve.csv` that `dvc plots show` draws over all iterations."""
+
+_FIXED_SECTIONS = ("campaign", "problems", "base")
+"""Made once for the whole campaign, by stages that read the settings of iteration 0."""
+
+_HEADER = (
+    "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
+    "# The keys are quoted: DVC silently makes no stage of a number.\n"
+)
+
+
+def existing_iterations(workspace: Workspace) -> list[int]:
+    """All iterations of the campaign from 0 (the base policy) up; empty before `restart`.
+
+    Raises `ConfigError` when `iterations.yaml` was damaged by hand.
+    """
+    return list(range(len(_read_listing(workspace)["evaluations"])))
+
+
+def restart(workspace: Workspace, stage_versions: Mapping[str, int]) -> list[int]:
+    """Freeze `params.yaml` afresh as iterations 0 .. num_iterations, and return them.
+
+    Stages whose settings turn out the same stay up to date. `stage_versions` are those of the
+    stages' code now. Raises `ConfigError`, with nothing changed, when `params.yaml` cannot work.
+    """
+    params = load_params(workspace)
+    _require_numbers(params.num_iterations)
+    iterations = list(range(params.num_iterations + 1))
+    chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
+    listing = _list(workspace, chain, _empty_listing())
+    # Until the last file is written there is no campaign, rather than a mixture of two.
+    _write_listing(workspace, _empty_listing())
+    for frozen in chain:
+        _write_frozen(workspace, frozen)
+    _write_listing(workspace, listing)
+    for path in workspace.frozen_params_file(0).parent.glob("[0-9][0-9][0-9].yaml"):
+        if int(path.stem) not in iterations:
+            path.unlink()
+    return iterations
+
+
+def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int = 1) -> list[int]:
+    """Add `count` iterations with the settings `params.yaml` has now, and return them.
+
+    Earlier iterations keep their settings and stay up to date. Raises `ConfigError`, with
+    nothing changed, when there is nothing to extend, `params.yaml` cannot work, or it changes
+    what all iterations share.
+    """
+    if count < 1:
+        raise ConfigError(f"the number of iterations to add must be at least 1, found {count}")
+    listing = _read_listing(workspace)
+    first_added = len(listing["evaluations"])
+    if not first_added:
+        raise ConfigError(
+            "the campaign has no iterations yet, so there is nothing to extend: "
+            "`distil extend --restart` freezes params.yaml as its first ones"
+        )
+    params = load_params(workspace)
+    _require_same_campaign(params, load_iteration_params(workspace, 0))
+    added = list(range(first_added, first_added + count))
+    _require_numbers(added[-1])
+    chain = [_freeze(params, iteration, stage_versions) for iteration in added]
+    listing = _list(workspace, chain, listing)
+    for frozen in chain:
+        _write_frozen(workspace, frozen)
+    _write_listing(workspace, listing)
+    return added
+
+
+def parent_iteration(iteration: int) -> int:
+    """The iteration whose policy samples, and is trained further, in this one."""
+    if iteration < 1:
+        raise ConfigError(
+            f"iteration {iteration} has no parent: the base policy is iteration 0, "
+            "iterations that train start at 1"
+        )
+    return iteration - 1
+
+
+def expert_iteration(params: IterationParams) -> int:
+    """The iteration whose policy's weights the expert uses.
+
+    Experts without weights of the campaign's own count as built on the base policy: DVC wants a
+    dependency there, and that one never changes.
+    """
+    expert = params.tabulate.expert
+    options = EXPERTS.options(expert.name, expert.options)
+    weights = getattr(options, "weights", "frozen")
+    if weights == "frozen":
+        return 0
+    if weights == "snapshot":
+        return parent_iteration(params.iteration)
+    raise ConfigError(
+        f"tabulate.expert.options.weights of expert {expert.name!r}: no rule which iteration's "
+        f"policy {weights!r} means; known: frozen, snapshot"
+    )
+
+
+def _freeze(params: Params, iteration: int, stage_versions: Mapping[str, int]) -> IterationParams:
+    values = params.model_dump(mode="json")
+    values |= {"iteration": iteration, "stage_versions": dict(sorted(stage_versions.items()))}
+    return parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
+
+
+def _write_frozen(workspace: Workspace, params: IterationParams) -> None:
+    path = workspace.frozen_params_file(params.iteration)
+    write_text(path, dump_yaml(params.model_dump(mode="json")))
+
+
+def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) -> Listing:
+    """`listing` with the iterations of `chain` added."""
+
+    def policy(iteration: int) -> str:
+        return workspace.relative(workspace.policy_dir(iteration))
+
+    listed = {section: dict(entries) for section, entries in listing.items()}
+    for params in chain:
+        number = params.iteration
+        key = iteration_key(number)
+        frozen = workspace.relative(workspace.frozen_params_file(number))
+        listed["evaluations"][key] = {"params": frozen, "policy": policy(number)}
+        if number == 0:
+            continue
+        listed["iterations"][key] = {
+            "params": frozen,
+            "parent_policy": policy(parent_iteration(number)),
+            "expert_policy": policy(expert_iteration(params)),
+            "policy": policy(number),
+        }
+        for column in CURVES:
+            curve_file = workspace.relative(workspace.train_curve_file(number))
+            listed["curves"][column] = listed["curves"].get(column, {}) | {curve_file: column}
+    return listed
+
+
+def _empty_listing() -> Listing:
+    return {"iterations": {}, "evaluations": {}, "curves": {column: {} for column in CURVES}}
+
+
+def _read_listing(workspace: Workspace) -> Listing:
+    path = workspace.iterations_file
+    remedy = "restore it with `git checkout iterations.yaml`"
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "
+            f"or {remedy}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"iterations.yaml is not valid YAML: {error}; {remedy}") from error
+    empty = _empty_listing()
+    shaped = isinstance(values, dict) and values.keys() == empty.keys()
+    if not shaped or not all(isinstance(values[section], dict) for section in empty):
+        raise ConfigError(f"iterations.yaml: expected the mappings {', '.join(empty)}; {remedy}")
+    keys = [iteration_key(number) for number in range(len(values["evaluations"]))]
+    if (
+        list(values["evaluations"]) != keys
+        or list(values["iterations"]) != keys[1:]
+        or re.search(r"^\s*\d+\s*:", text, re.MULTILINE)
+    ):
+        raise ConfigError(
+            "iterations.yaml: expected the quoted keys '000', '001' .. in order under "
+            f"evaluations, and the same from '001' under iterations; {remedy}"
+        )
+    listing: Listing = values
+    return listing
+
+
+def _write_listing(workspace: Workspace, listing: Listing) -> None:
+    write_text(workspace.iterations_file, _HEADER + _as_yaml(listing))
+
+
+def _require_same_campaign(params: Params, first: IterationParams) -> None:
+    changed = [name for name in _FIXED_SECTIONS if getattr(params, name) != getattr(first, name)]
+    if changed:
+        raise ConfigError(
+            f"params.yaml: {', '.join(changed)} differ from iterations/000.yaml, with which this "
+            "campaign started; a further iteration cannot change them. Revert them in params.yaml, "
+            "or start over with `distil extend --restart`."
+        )
+
+
+def _require_numbers(last: int) -> None:
+    if last > MAX_ITERATION:
+        raise ConfigError(
+            f"iterations are numbered up to {MAX_ITERATION}, this would make number {last}: "
+            "begin a new campaign from the last policy (base.kind: pretrained)"
+        )
+
+
+def _as_yaml(values: Mapping[str, Any], indent: str = "") -> str:
+    """Block YAML in which every key that is not a plain word, and every value, is quoted.
+
+    A YAML library decides by its own version: PyYAML (1.1) leaves `008` bare, since to it that
+    is text, and DVC (1.2) then reads the number 8.
+    """
+    lines = []
+    for key, value in values.items():
+        name = key if key.isidentifier() else json.dumps(key)
+        if not isinstance(value, dict):
+            lines.append(f"{indent}{name}: {json.dumps(value)}\n")
+        elif not value:
+            lines.append(f"{indent}{name}: {{}}\n")
+        else:
+            lines.append(f"{indent}{name}:\n{_as_yaml(value, indent + '  ')}")
+    return "".join(lines)

@@ -1,0 +1,103 @@
+"""Read settings from YAML, and refuse what cannot work before anything runs."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from distil_core.config.models import IterationParams, Params
+from distil_core.errors import ConfigError
+from distil_core.registry import describe
+from distil_core.workspace import Workspace
+
+AnyParams = TypeVar("AnyParams", bound=Params)
+
+
+def load_params(workspace: Workspace) -> Params:
+    """`params.yaml`, validated; `ConfigError` names the file, the setting and what it may be."""
+    return parse_params(_read_yaml(workspace.params_file), workspace.params_file.name)
+
+
+def load_iteration_params(workspace: Workspace, iteration: int) -> IterationParams:
+    """The frozen settings of one iteration; `ConfigError` when it does not exist yet."""
+    path = workspace.frozen_params_file(iteration)
+    if not path.exists():
+        raise ConfigError(
+            f"iteration {iteration} does not exist: no {workspace.relative(path)}. "
+            "`distil extend` adds the next iteration with the settings of params.yaml."
+        )
+    params = parse_iteration_params(_read_yaml(path), workspace.relative(path))
+    if params.iteration != iteration:
+        raise ConfigError(
+            f"{workspace.relative(path)}: iteration is {params.iteration}, expected {iteration}; "
+            f"restore the file with `git checkout {workspace.relative(path)}`"
+        )
+    return params
+
+
+def parse_params(values: Any, where: str) -> Params:
+    """Settings already read from YAML; `where` names their origin in errors."""
+    return _validated(Params, values, where)
+
+
+def parse_iteration_params(values: Any, where: str) -> IterationParams:
+    """Like `parse_params`, for a frozen iteration."""
+    return _validated(IterationParams, values, where)
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML in the order given, the form of all files this project writes."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _validated(params_type: type[AnyParams], values: Any, where: str) -> AnyParams:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
+    try:
+        params = params_type.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe(error)}") from error
+    try:
+        _check_components(params)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return params
+
+
+def _check_components(params: Params) -> None:
+    """Every part named in the settings exists and accepts its options."""
+    # The rooms import torch; a program that only reads settings' types need not pay for it.
+    from distil_core.engines import ENGINES
+    from distil_core.experts import EXPERTS
+    from distil_core.feedback.compose import check_templates
+    from distil_core.objectives import OBJECTIVES
+    from distil_core.problems import PROBLEM_SOURCES
+    from distil_core.tools import VERIFIERS
+
+    for registry, component in (
+        (PROBLEM_SOURCES, params.problems.source),
+        (ENGINES, params.sample.engine),
+        (VERIFIERS, params.consult.verifier),
+        (EXPERTS, params.tabulate.expert),
+        (OBJECTIVES, params.train.objective),
+    ):
+        registry.options(component.name, component.options)
+    check_templates(params.context.student_template, params.context.expert_template)
+    objective = params.train.objective.options
+    if objective.get("baseline", "none") != "none" and params.sample.num_rollouts < 2:
+        raise ConfigError(
+            f"train.objective.options.baseline {objective['baseline']!r} compares rollouts of one "
+            "prompt: sample.num_rollouts must be at least 2, found 1"
+        )
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is not valid YAML: {error}") from error

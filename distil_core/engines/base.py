@@ -1,0 +1,80 @@
+"""The contract of an engine: token ids in, token ids and log-probabilities out. Never strings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distil_core.progress import ProgressCallback
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One rollout to draw. seed: of this rollout alone, so that neither the batch it falls in nor
+    the order of requests changes which random numbers it sees."""
+
+    context_ids: Sequence[int]
+    seed: int
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """The sampler's distribution: temperature, then the fewest tokens that hold `top_p`."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+
+
+@dataclass(frozen=True)
+class SampledResponse:
+    """token_ids: with the end token when finish_reason is 'stop'. behaviour_logprobs: of each
+    token, under the distribution really sampled from (temperature and top_p included)."""
+
+    token_ids: list[int]
+    behaviour_logprobs: list[float]
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """A response to score, token by token, in the given context."""
+
+    context_ids: Sequence[int]
+    response_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class ScoredResponse:
+    """The distribution at each of the response's T positions, flattened position by position.
+
+    counts_t: int32 [T], ids stored at each position, most likely first. token_ids, logprobs:
+    int32 and float32 [sum(counts)]. tail_logprobs_t: float32 [T], log of the remaining mass,
+    `-inf` where nothing remains (METHOD section 4).
+    """
+
+    counts_t: NDArray[np.int32]
+    token_ids: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    tail_logprobs_t: NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """Samples and scores with one policy. Results are in the order of the requests."""
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        settings: SamplingSettings,
+        progress: ProgressCallback,
+    ) -> list[SampledResponse]: ...
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        top_k: int,
+        top_p: float,
+        progress: ProgressCallback,
+    ) -> list[ScoredResponse]: ...

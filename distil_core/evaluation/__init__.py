@@ -1,0 +1,1 @@
+"""Pass@N and its intervals, on held-out problems without feedback."""

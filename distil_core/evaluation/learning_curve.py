@@ -1,0 +1,95 @@
+"""The learning curve: held-out pass@k over iterations, with its intervals."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from distil_core.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PASS_AT = re.compile(r"pass_at_(\d+)")
+_COLORS = ("#1f5fa8", "#2f8f7f", "#b3761b", "#8a3f78", "#5a5f66", "#a33b2e")
+
+
+def pass_at_ks(metrics: Mapping[str, float]) -> list[int]:
+    """The k for which `metrics` (as in metrics.json) has pass@k, ascending."""
+    matches = (_PASS_AT.fullmatch(name) for name in metrics)
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def learning_curve_figure(
+    metrics_by_iteration: Mapping[int, Mapping[str, float]],
+) -> "Figure":
+    """pass@k over iterations, one line per k, its 95% interval as a band.
+
+    metrics_by_iteration: the contents of each iteration's metrics.json. Raises `DataError`
+    when there is none, or one has other k or no interval. Importing matplotlib takes a second.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    iterations = sorted(metrics_by_iteration)
+    if not iterations:
+        raise DataError("a learning curve needs the metrics of at least one iteration, found none")
+    ks = pass_at_ks(metrics_by_iteration[iterations[0]])
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.add_subplot()
+    ends = []
+    for k, color in zip(ks, _COLORS * len(ks), strict=False):
+        middle, low, high = (
+            [_value(metrics_by_iteration, i, f"pass_at_{k}{end}") for i in iterations]
+            for end in ("", "_low", "_high")
+        )
+        axes.fill_between(iterations, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(iterations, middle, color=color, marker="o", markersize=3.5)
+        ends.append((middle[-1], f"pass@{k}  {middle[-1]:.3f}", color))
+    for height, (value, text, color) in zip(_spread([e[0] for e in ends]), ends, strict=True):
+        axes.annotate(
+            text,
+            (iterations[-1], value),
+            xytext=(iterations[-1] + 0.03 * max(1, len(iterations)), height),
+            color=color,
+            va="center",
+            annotation_clip=False,
+        )
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("iteration (0 = base policy)")
+    axes.set_ylabel("held-out pass@k")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(_title(metrics_by_iteration[iterations[-1]]), loc="left", fontsize=10)
+    return figure
+
+
+def _title(metrics: Mapping[str, float]) -> str:
+    size = ""
+    if "num_problems" in metrics and "num_samples" in metrics:
+        size = (
+            f": {metrics['num_problems']:.0f} problems, {metrics['num_samples']:.0f} samples each"
+        )
+    return f"Held-out pass@k{size}; bands are 95% intervals over problems"
+
+
+def _value(
+    metrics_by_iteration: Mapping[int, Mapping[str, float]], iteration: int, name: str
+) -> float:
+    metrics = metrics_by_iteration[iteration]
+    if name not in metrics:
+        raise DataError(
+            f"metrics of iteration {iteration} have no {name}, which others have: a learning "
+            "curve needs every iteration evaluated alike (evaluate.num_samples)"
+        )
+    return metrics[name]
+
+
+def _spread(values: list[float], gap: float = 0.055) -> list[float]:
+    """Heights for labels at `values`, in the same order, moved apart so that none overlap."""
+    heights = list(values)
+    above = 1.0 + gap
+    for index in sorted(range(len(values)), key=lambda index: -values[index]):
+        above = heights[index] = min(values[index], above - gap)
+    lift = max(0.0, -above)
+    return [height + lift for height in heights]

@@ -1,0 +1,26 @@
+"""Experts that say what they would do at the student's states. One module each, found by name."""
+
+from pathlib import Path
+
+from distil_core.config.models import ComputeParams, TabulateParams
+from distil_core.experts.base import Expert
+from distil_core.registry import Registry
+
+EXPERTS = Registry("distil_core.experts", kind="expert")
+
+
+def build_expert(
+    params: TabulateParams, policy_dir: Path, compute: ComputeParams, max_context_tokens: int
+) -> Expert:
+    """The expert that `tabulate` names. policy_dir: the checkpoint its weights come from, where
+    it has weights of the campaign's own."""
+    expert: Expert = EXPERTS.build(
+        params.expert.name,
+        params.expert.options,
+        policy_dir=policy_dir,
+        compute=compute,
+        max_context_tokens=max_context_tokens,
+        top_k=params.top_k,
+        top_p=params.top_p,
+    )
+    return expert

@@ -1,0 +1,1 @@
+"""Composing the expert's context from a problem, an attempt and its feedback."""

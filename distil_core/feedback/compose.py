@@ -1,0 +1,103 @@
+"""Contexts: how a problem, an attempt and its feedback become text for student and expert.
+
+Templates name fields in braces. Content is inserted as data: braces in it stay braces, and it is
+encoded with special tokens split into plain text, so it can neither open a field nor end a turn.
+Student's and expert's templates must end alike: then both see the same token before the first
+response token, and the response's own tokens are the student's, never encoded again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+
+from distil_core.errors import ConfigError
+from distil_core.tools.base import FeedbackItem
+
+STUDENT_FIELDS = frozenset({"prompt"})
+EXPERT_FIELDS = frozenset(
+    {
+        "prompt",
+        "attempt",
+        "verdict",
+        "execution_trace",
+        "tool_output",
+        "expert_correction",
+        "self_evaluation",
+        "peer_solution",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a context: the template's own text (special tokens in it are meant), or
+    content (what looks like a special token in it is plain text)."""
+
+    text: str
+    is_template: bool
+
+
+def check_templates(student_template: str, expert_template: str) -> None:
+    """Raise `ConfigError` for an unknown field, a student template that could leak feedback, or
+    templates that end differently."""
+    for name, template, known in (
+        ("context.student_template", student_template, STUDENT_FIELDS),
+        ("context.expert_template", expert_template, EXPERT_FIELDS),
+    ):
+        fields = _fields(name, template)
+        if unknown := fields - known:
+            raise ConfigError(
+                f"{name}: unknown field {sorted(unknown)}; known: {', '.join(sorted(known))}"
+            )
+        if "prompt" not in fields:
+            raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")
+    if not _ending(student_template) or _ending(student_template) != _ending(expert_template):
+        raise ConfigError(
+            "context.student_template and context.expert_template must end in the same literal "
+            "text, so that both contexts end in the same token before the response; found "
+            f"{_ending(student_template)!r} and {_ending(expert_template)!r}"
+        )
+
+
+def render_student(template: str, prompt: str) -> list[Segment]:
+    """The student's context."""
+    return _render(template, {"prompt": prompt})
+
+
+def render_expert(
+    template: str, prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
+) -> list[Segment]:
+    """The expert's context. Items of one kind are joined by newlines; an absent kind is empty."""
+    values = {"prompt": prompt, "attempt": attempt, "verdict": verdict}
+    for item in feedback:
+        values[item.kind] = (
+            f"{values[item.kind]}\n{item.text}" if item.kind in values else item.text
+        )
+    return _render(template, values)
+
+
+def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
+    """Whether the expert's context holds any feedback for this row; if not, it has nothing to say."""
+    fields = _fields("context.expert_template", template)
+    return any(item.kind in fields and item.text for item in feedback)
+
+
+def _render(template: str, values: Mapping[str, str]) -> list[Segment]:
+    segments = []
+    for literal, field, _, _ in Formatter().parse(template):
+        segments.append(Segment(literal, is_template=True))
+        if field is not None:
+            segments.append(Segment(values.get(field, ""), is_template=False))
+    return [segment for segment in segments if segment.text]
+
+
+def _fields(name: str, template: str) -> set[str]:
+    try:
+        return {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error} (write a literal brace twice)") from error
+
+
+def _ending(template: str) -> str:
+    *_, (literal, field, _, _) = Formatter().parse(template)
+    return literal if field is None else ""

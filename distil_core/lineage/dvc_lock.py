@@ -1,0 +1,173 @@
+"""`dvc.lock`: what it says each stage read and wrote, and how an entry gets into it.
+
+Reading needs no DVC repository, so that a page or a record can be made from the file alone.
+The YAML reader is the one DVC uses (YAML 1.2): the other common one reads `1e-05` as text.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distil_core.errors import LineageError
+from distil_core.files import write_text
+from distil_core.workspace import Workspace, iteration_key
+
+Entry = dict[str, Any]
+"""One stage of `dvc.lock`: `cmd`, and where the stage has them `deps`, `params`, `outs`."""
+
+_HEADER = "schema: '2.0'\nstages:\n"
+_NEXT_ENTRY = re.compile(r"^ {0,2}\S", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class LockedArtifact:
+    """A file or folder as `dvc.lock` knows it. md5 of a folder ends in `.dir`."""
+
+    path: str
+    md5: str
+    size_bytes: int
+
+
+def stage_addresses(iteration: int) -> list[str]:
+    """The stages that belong to an iteration, as DVC addresses them, in the order they run.
+
+    Iteration 0 has the stages that make the problems and the base policy.
+    """
+    key = iteration_key(iteration)
+    if iteration == 0:
+        return ["problems", "base", f"evaluate@{key}"]
+    names = ("sample", "consult", "tabulate", "train", "evaluate")
+    return [f"{name}@{key}" for name in names]
+
+
+def locked_outputs(workspace: Workspace, address: str) -> dict[str, LockedArtifact]:
+    """What the stage wrote when it was last recorded, by path from the workspace's root.
+
+    Raises `LineageError` when the stage was never recorded.
+    """
+    return artifacts(_entry(read_entries(workspace), address), "outs")
+
+
+def locked_dependencies(workspace: Workspace, address: str) -> dict[str, LockedArtifact]:
+    """What the stage read when it was last recorded; otherwise like `locked_outputs`."""
+    return artifacts(_entry(read_entries(workspace), address), "deps")
+
+
+def lock_digest(workspace: Workspace, iteration: int) -> str:
+    """SHA-256 over the entries of an iteration's stages and of every stage they came from.
+
+    Two iterations with the same digest had the same commands, settings and bytes all the way
+    back to the problems. Raises `LineageError` when one of the stages was never recorded.
+    """
+    entries = read_entries(workspace)
+    producers = {
+        path: address for address, entry in entries.items() for path in artifacts(entry, "outs")
+    }
+    included: dict[str, Entry] = {}
+    pending = stage_addresses(iteration)
+    while pending:
+        address = pending.pop(0)
+        if address in included:
+            continue
+        included[address] = _entry(entries, address)
+        dependencies = artifacts(included[address], "deps")
+        pending += [producers[path] for path in dependencies if path in producers]
+    canonical = json.dumps(included, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_entries(workspace: Workspace) -> dict[str, Entry]:
+    """All stages of `dvc.lock` by address; none when nothing was recorded yet."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    path = lock_file(workspace)
+    if not path.exists():
+        return {}
+    try:
+        contents = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise LineageError(
+            f"{path} is no valid YAML (a merge conflict?): {error}. Repair it, or restore the "
+            "last committed one with `git checkout dvc.lock`; unrecorded stages then run again."
+        ) from error
+    stages = contents.get("stages", {}) if isinstance(contents, dict) else None
+    if not isinstance(stages, dict):
+        raise LineageError(
+            f"{path}: expected a mapping with `schema` and `stages`, found something else; "
+            "restore it with `git checkout dvc.lock`"
+        )
+    return stages
+
+
+def artifacts(entry: Entry, kind: str) -> dict[str, LockedArtifact]:
+    """The `deps` or `outs` of an entry by path."""
+    return {
+        item["path"]: LockedArtifact(item["path"], item["md5"], item["size"])
+        for item in entry.get(kind, [])
+    }
+
+
+def write_entry(workspace: Workspace, address: str, entry: Entry) -> bool:
+    """Put a stage's entry into `dvc.lock`, atomically; says whether the file changed.
+
+    The result has the very bytes DVC would write. DVC itself parses and writes the whole file
+    anew (seconds after some dozen iterations) and in place, where a kill would truncate it.
+    The caller holds DVC's repository lock.
+    """
+    path = lock_file(workspace)
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    after = with_entry(before, address, entry)
+    if after == before:
+        return False
+    write_text(path, after)
+    return True
+
+
+def with_entry(text: str, address: str, entry: Entry) -> str:
+    """`text` of a `dvc.lock` with the stage's entry replaced in place, or added at the end."""
+    from dvc.utils.serialize import dumps_yaml
+
+    if not text:
+        text = _HEADER
+    if not _is_plain(text):
+        return _with_entry_by_parsing(text, address, entry)
+    block = str(dumps_yaml({"schema": "2.0", "stages": {address: entry}})).removeprefix(_HEADER)
+    start = text.find(f"\n  {address}:\n") + 1
+    if not start:
+        return text + block
+    following = _NEXT_ENTRY.search(text, start + len(address) + 3)
+    end = following.start() if following else len(text)
+    return text[:start] + block + text[end:]
+
+
+def lock_file(workspace: Workspace) -> Path:
+    """Where DVC keeps what it recorded for the workspace's `dvc.yaml`."""
+    return workspace.root / "dvc.lock"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether `stages` is all there is besides the schema, in DVC's own layout."""
+    body = text.removeprefix(_HEADER)
+    return body != text and text.endswith("\n") and re.search(r"^\S", body, re.MULTILINE) is None
+
+
+def _with_entry_by_parsing(text: str, address: str, entry: Entry) -> str:
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    contents = parse_yaml_for_update(text, "dvc.lock")
+    contents.setdefault("schema", "2.0")
+    contents.setdefault("stages", {}).update({address: entry})
+    return str(dumps_yaml(contents))
+
+
+def _entry(entries: dict[str, Entry], address: str) -> Entry:
+    if address not in entries:
+        raise LineageError(
+            f"dvc.lock has no entry of {address}: the stage was never recorded here. "
+            f"Run it with `dvc repro {address}` (or fetch the committed dvc.lock)."
+        )
+    return entries[address]

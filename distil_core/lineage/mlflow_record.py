@@ -1,0 +1,240 @@
+"""Record iterations in MLflow: runs, metrics, datasets, and policies as registered models.
+
+MLflow is the record and never the source: everything here is read from the workspace, and can be
+recorded again into an empty database. One run per iteration and lock digest. A run is FINISHED
+only when all of it is there; what a crash left unfinished is deleted and made anew.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distil_core.errors import LineageError
+from distil_core.lineage.mlflow_evidence import History
+from distil_core.lineage.mlflow_page import (
+    LEARNING_VIEW,
+    Chain,
+    Recorded,
+    experiment_page,
+    experiment_url,
+    run_url,
+)
+from distil_core.lineage.mlflow_store import artifact_root, open_store
+from distil_core.lineage.mlflow_write import NEWEST, gather, write_iteration
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+    from mlflow.entities import Run
+
+_LEARNING_VIEW_STATE = {
+    "searchFilter": "tags.`distil.role` = 'iteration'",
+    "orderByKey": "tags.`mlflow.runName`",
+    "orderByAsc": True,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": [
+        "metrics.`pass_at_1`",
+        "metrics.`pass_at_8`",
+        "metrics.`response_tokens_mean`",
+        "metrics.`seconds/total`",
+        "attributes.`Models`",
+    ],
+}
+"""The runs' table as MLflow's own "share" stores it: iterations in order, with their scores."""
+
+__all__ = ["NEWEST", "RecordedIteration", "record_all", "record_iteration"]
+
+
+@dataclass(frozen=True)
+class RecordedIteration:
+    """Where an iteration is in MLflow. created: False when it had been recorded before."""
+
+    run_id: str
+    experiment_id: str
+    model_name: str
+    model_version: int
+    created: bool
+
+    @property
+    def experiment_page(self) -> str:
+        """Address of the campaign's table, to be added to where MLflow is served."""
+        return experiment_url(self.experiment_id)
+
+    @property
+    def run_page(self) -> str:
+        """Address of the iteration's lineage page, likewise."""
+        return run_url(self.experiment_id, self.run_id)
+
+
+def record_iteration(
+    workspace: Workspace, iteration: int, prefect_run_url: str | None = None
+) -> RecordedIteration:
+    """Record a finished iteration, and those before it that are not recorded yet.
+
+    Raises `LineageError`, with what to do, when a stage of it is missing or not up to date, a
+    file is not the recorded one, or the database cannot be used. About 6 s for the first import
+    of MLflow and 1 s to create the database; then tenths of a second.
+    """
+    history = History(workspace)
+    history.require_finished(iteration)
+    with open_store(workspace) as client:
+        return _Recorder(workspace, client, history).record(iteration, prefect_run_url)
+
+
+def record_all(workspace: Workspace) -> list[RecordedIteration]:
+    """Record iteration 0 to the last finished one; none when the base is not finished.
+
+    Raises `LineageError` as `record_iteration` does; iterations before the error stay recorded.
+    """
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        return []
+    with open_store(workspace) as client:
+        recorder = _Recorder(workspace, client, history)
+        return [recorder.record(iteration, None) for iteration in range(last + 1)]
+
+
+class _Recorder:
+    """One sitting with an open store."""
+
+    def __init__(self, workspace: Workspace, client: "MlflowClient", history: History):
+        self._workspace = workspace
+        self._client = client
+        self._history = history
+        self._campaign = history[0].campaign
+        self._experiment_id = self._find_or_create_experiment()
+        self._runs = {run.info.run_id: run for run in self._search_runs()}
+
+    def record(self, iteration: int, prefect_run_url: str | None) -> RecordedIteration:
+        """The iteration's record, made now where it is not there."""
+        run = self._finished(iteration)
+        if run:
+            return self._result(run, created=False)
+        first = iteration
+        while first > 0 and not self._finished(first - 1):
+            first -= 1
+        for ancestor in range(first, iteration):
+            self._create(ancestor, None)
+        return self._result(self._create(iteration, prefect_run_url), created=True)
+
+    def _create(self, iteration: int, prefect_run_url: str | None) -> "Run":
+        for run in self._with_digest("iteration", iteration):
+            self._delete(run)
+        parent = self._finished(iteration - 1) if iteration else None
+        chain = Chain(
+            self._campaign,
+            self._experiment_id,
+            {i: self._history[i] for i in range(iteration + 1)},
+            dict(self._ancestors(parent)),
+        )
+        record = gather(
+            self._workspace,
+            chain,
+            self._history.digest(iteration),
+            parent.info.start_time + 1 if parent else 0,
+            prefect_run_url,
+        )
+        campaign_run_id = self._find_or_create_campaign_run(record.start_ms)
+        recorded = write_iteration(self._client, self._workspace, record, campaign_run_id)
+        run = self._client.get_run(recorded.run_id)
+        self._runs[recorded.run_id] = run
+        return run
+
+    def _finished(self, iteration: int) -> "Run | None":
+        runs = self._with_digest("iteration", iteration)
+        return next((run for run in runs if run.info.status == "FINISHED"), None)
+
+    def _with_digest(self, role: str, iteration: int) -> list["Run"]:
+        wanted = {
+            "distil.role": role,
+            "distil.iteration": str(iteration),
+            "distil.lock_digest": self._history.digest(iteration),
+        }
+        return [run for run in self._runs.values() if wanted.items() <= run.data.tags.items()]
+
+    def _ancestors(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
+        """The run itself and those it descends from, as far as they are still there."""
+        while run:
+            tags = run.data.tags
+            recorded = Recorded(
+                run.info.run_id, tags["distil.model_id"], int(tags["distil.model_version"])
+            )
+            yield int(tags["distil.iteration"]), recorded
+            run = self._runs.get(tags.get("distil.parent_run_id", ""))
+
+    def _result(self, run: "Run", created: bool) -> RecordedIteration:
+        version = int(run.data.tags["distil.model_version"])
+        return RecordedIteration(
+            run.info.run_id, self._experiment_id, self._campaign, version, created
+        )
+
+    def _search_runs(self) -> Iterator["Run"]:
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id],
+                f"tags.`distil.campaign` = '{self._campaign}'",
+                page_token=token,
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _find_or_create_experiment(self) -> str:
+        experiment = self._client.get_experiment_by_name(self._campaign)
+        root = artifact_root(self._workspace, self._client)
+        if experiment is None:
+            experiment_id = self._client.create_experiment(
+                self._campaign,
+                artifact_location=f"{root}/{self._campaign}" if root else None,
+                tags={f"mlflow.sharedViewState.{LEARNING_VIEW}": json.dumps(_LEARNING_VIEW_STATE)},
+            )
+            page = experiment_page(self._campaign, str(experiment_id))
+            self._client.set_experiment_tag(experiment_id, "mlflow.note.content", page)
+            return str(experiment_id)
+        if experiment.lifecycle_stage != "active":
+            raise LineageError(
+                f"MLflow experiment {self._campaign!r} was deleted: restore it with `mlflow "
+                f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
+                "another `campaign` in params.yaml"
+            )
+        return str(experiment.experiment_id)
+
+    def _find_or_create_campaign_run(self, start_ms: int) -> str:
+        """The run under which the iterations of one chain lie: a campaign restarted with another
+        base has another, so that the two can be compared."""
+        found = self._with_digest("campaign", 0)
+        if found:
+            return str(found[0].info.run_id)
+        run = self._client.create_run(
+            self._experiment_id,
+            start_time=start_ms,
+            run_name="campaign",
+            tags={
+                "mlflow.source.name": "dvc repro",
+                "distil.role": "campaign",
+                "distil.campaign": self._campaign,
+                "distil.iteration": "0",
+                "distil.lock_digest": self._history.digest(0),
+            },
+        )
+        self._runs[run.info.run_id] = run
+        return str(run.info.run_id)
+
+    def _delete(self, run: "Run") -> None:
+        """Delete what a crash left of a recording, the policy and its version included."""
+        run_id = run.info.run_id
+        for version in self._client.search_model_versions(f"run_id = '{run_id}'"):
+            self._client.delete_model_version(version.name, version.version)
+        for model in self._client.search_logged_models(
+            [self._experiment_id], f"source_run_id = '{run_id}'"
+        ):
+            self._client.delete_logged_model(model.model_id)
+        self._client.delete_run(run_id)
+        del self._runs[run_id]

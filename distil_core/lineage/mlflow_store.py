@@ -1,0 +1,197 @@
+"""Opening MLflow's store for a campaign: where it lies, one writer at a time, plain errors."""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from distil_core.errors import LineageError
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+
+WRITER_WAIT_S = 60.0
+"""How long to wait for another process that records into the same campaign."""
+
+DATABASE_WAIT_S = 20.0
+"""How long to wait for a locked database before saying so; MLflow's own wait, too."""
+
+
+@contextmanager
+def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
+    """A client of the campaign's store: `mlflow.db` in the workspace, created when there is
+    none, or what the user set as MLflow's tracking URI.
+
+    MLflow is imported here and not before (6 s with its database layer). Meanwhile other
+    processes that record into this workspace wait, and what MLflow would print is silenced;
+    what goes wrong is raised as `LineageError`, with what to do.
+    """
+    with _one_writer(workspace):
+        # Without it, a missing git executable is complained about on screen at import.
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        import mlflow.tracking
+
+        with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
+            database = _sqlite_file(uri)
+            if database and database.exists():
+                _require_usable(database, uri)
+            yield mlflow.tracking.MlflowClient()
+
+
+def artifact_root(workspace: Workspace, client: "MlflowClient") -> str | None:
+    """Where a new experiment keeps its few files: in the workspace, or, where a server holds
+    the store, wherever that server keeps them (None)."""
+    if client.tracking_uri.startswith(("http://", "https://")):
+        return None
+    return str(workspace.root.resolve() / "mlruns")
+
+
+@contextmanager
+def _tracking_uri(workspace: Workspace) -> Iterator[str]:
+    """The store's address, as MLflow's global setting: its registry looks models up there."""
+    from mlflow.tracking import get_tracking_uri, is_tracking_uri_set, set_tracking_uri
+
+    if is_tracking_uri_set():
+        yield get_tracking_uri()
+        return
+    uri = f"sqlite:///{workspace.mlflow_database.resolve()}"
+    set_tracking_uri(uri)
+    try:
+        yield uri
+    finally:
+        # None unsets it, though the signature does not say so.
+        set_tracking_uri(None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _one_writer(workspace: Workspace) -> Iterator[None]:
+    """Hold the campaign's record. The lock dies with its process, so a run found RUNNING by its
+    holder was left by a process that is gone."""
+    path = workspace.scratch_dir / "mlflow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        deadline = time.monotonic() + WRITER_WAIT_S
+        while not _locked(file):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                raise LineageError(
+                    f"process {file.read().strip() or '(unknown)'} has been recording into "
+                    f"{workspace.mlflow_database.name} for more than {WRITER_WAIT_S:.0f} s; wait "
+                    "until it has finished, or end it, and record again"
+                )
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MLflow logs a whole traceback before it raises; the error alone is enough."""
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _plain_errors(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
+        raise LineageError(_explain(str(error), uri)) from error
+
+
+def _explain(message: str, uri: str) -> str:
+    """What a failure of the store means for the person who reads it."""
+    if "database is locked" in message:
+        return (
+            f"the MLflow database {uri} stayed locked by another writer for more than "
+            f"{DATABASE_WAIT_S:.0f} s; close the program that writes to it (an `mlflow ui` only "
+            "reads) and record again, nothing was lost"
+        )
+    if "readonly database" in message or "unable to open database" in message:
+        return f"the MLflow database {uri} cannot be written here: check the folder's permissions"
+    if "database or disk is full" in message or "No space left" in message:
+        return f"no space left for the MLflow database {uri}: free some and record again"
+    if "not a database" in message or "malformed" in message:
+        return (
+            f"{uri} is damaged, or no SQLite database at all: move the file away and record "
+            "again; everything in it is read anew from dvc.lock and the files"
+        )
+    return f"MLflow ({uri}) could not record: {message.splitlines()[0]}"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    from sqlalchemy.engine import make_url
+
+    if not uri.startswith("sqlite:"):
+        return None
+    name = make_url(uri).database
+    return Path(name) if name and name != ":memory:" else None
+
+
+def _require_usable(database: Path, uri: str) -> None:
+    """Raise unless the file is free to be written and has this MLflow's tables.
+
+    MLflow would migrate an older database in place, with no copy kept; that is the user's to
+    decide.
+    """
+    connection = sqlite3.connect(database, timeout=DATABASE_WAIT_S)
+    with closing(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        versions = (
+            [version for (version,) in connection.execute("SELECT * FROM alembic_version")]
+            if "alembic_version" in tables
+            else []
+        )
+        connection.rollback()
+    if not tables:
+        return
+    known = _known_versions()
+    if versions == known[:1]:
+        return
+    if not versions:
+        what = "has tables of something else than MLflow: move the file away"
+    elif versions[0] in known:
+        what = (
+            f"was made by an older MLflow (schema {versions[0]}, this one needs {known[0]}): copy "
+            f"the file, then `mlflow db upgrade {uri}`; or move it away"
+        )
+    else:
+        what = (
+            f"was made by a newer MLflow (unknown schema {versions[0]}): use that MLflow, or "
+            "move the file away"
+        )
+    raise LineageError(f"{database} {what}. A new one is filled from dvc.lock and the files.")
+
+
+def _known_versions() -> list[str]:
+    """Schema versions this MLflow knows, the present one first."""
+    import mlflow.store.db_migrations
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
+    return [script.revision for script in scripts.walk_revisions()]

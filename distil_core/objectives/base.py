@@ -1,0 +1,64 @@
+"""The contract of an objective: one batch of feedback rows in, one scalar loss out.
+
+Axes: `b` rollouts, `t` response positions (left-aligned, padded at the end), `k` buckets of the
+coarse-grained vocabulary (METHOD section 4): the expert's stored ids, padding up to the widest
+position, and the tail ("every other token") last. All probabilities are natural logarithms.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ObjectiveBatch:
+    """What any objective may read of a batch of feedback rows.
+
+    student_bucket_logprobs_btk: float, with gradient. log of the student's mass on each bucket.
+        In a padding bucket the value is arbitrary but finite.
+    expert_bucket_logprobs_btk: float, no gradient. log of the expert's mass; `-inf` in padding
+        buckets, in an empty tail, and where the expert gives a bucket no mass.
+    sampled_logprobs_bt: float, with gradient. log pi(y_t | s_t) under the current student.
+    behaviour_logprobs_bt: float. log mu(y_t | s_t) of the sampler really used.
+    response_mask_bt: bool. True on tokens of the response that train; False on padding.
+    expert_mask_b: bool. False where the expert had nothing to say: the row has no distillation
+        loss (reward-only objectives still use it).
+    rewards_b: float in [0, 1].
+    group_ids_b: int64. Rollouts of the same prompt share an id; groups are never split.
+    sampled_buckets_bt: int64, or None where no objective needs it. Index on the k axis of the
+        bucket that holds y_t: its stored id, else the tail (the last). Any valid index on padding.
+    """
+
+    student_bucket_logprobs_btk: Tensor
+    expert_bucket_logprobs_btk: Tensor
+    sampled_logprobs_bt: Tensor
+    behaviour_logprobs_bt: Tensor
+    response_mask_bt: Tensor
+    expert_mask_b: Tensor
+    rewards_b: Tensor
+    group_ids_b: Tensor
+    sampled_buckets_bt: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput:
+    """loss: scalar with gradient. per_token_loss_bt: detached, masked positions 0, for finding
+    the rows behind a bad value. diagnostics: plain floats for the training curve."""
+
+    loss: Tensor
+    per_token_loss_bt: Tensor
+    diagnostics: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """Callable on an `ObjectiveBatch`; built from its module's `Options`."""
+
+    def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput: ...
+
+
+def importance_weights_bt(batch: ObjectiveBatch, is_clip: float) -> Tensor:
+    """w_t = min(pi / mu, is_clip), no gradient (METHOD section 2); [B, T]."""
+    ratio_bt = torch.exp(batch.sampled_logprobs_bt.detach() - batch.behaviour_logprobs_bt)
+    return torch.clamp(ratio_bt, max=is_clip)

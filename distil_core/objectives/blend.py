@@ -1,0 +1,73 @@
+"""(1 - reward_weight) * distillation + reward_weight * grpo, over the same rows (METHOD section 5).
+
+Each part normalises by the rows that it can use: distillation by those with an expert, the reward
+by all of them.
+"""
+
+from typing import Annotated, Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from distil_core.objectives import OBJECTIVES
+from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.registry import ComponentOptions
+
+_REWARD_OBJECTIVE = "grpo"
+
+
+class Options(ComponentOptions):
+    """The parts, by name, each with its own options; a wrong one is a `ConfigError` at once.
+
+    distillation: any objective but `grpo` and `blend`.
+    reward_weight: lambda in [0, 1]. No default: it trades two units that no default knows, nats of
+        disagreement against standard deviations of reward. At 0 or 1 the other part is not run.
+    """
+
+    distillation: str = "forward_cross_entropy"
+    distillation_options: dict[str, Any] = Field(default_factory=dict)
+    grpo_options: dict[str, Any] = Field(default_factory=dict)
+    reward_weight: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _parts_are_valid(self) -> Self:
+        if self.distillation in ("blend", _REWARD_OBJECTIVE):
+            raise ValueError(f"distillation cannot be {self.distillation!r}")
+        OBJECTIVES.options(self.distillation, self.distillation_options)
+        OBJECTIVES.options(_REWARD_OBJECTIVE, self.grpo_options)
+        return self
+
+
+class Blend:
+    """Callable on an `ObjectiveBatch`; diagnostics carry their part's name as a prefix."""
+
+    def __init__(self, parts: dict[str, tuple[float, Objective]]):
+        """parts: name to (weight, objective); all weights positive."""
+        self.parts = parts
+
+    def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput:
+        loss = batch.sampled_logprobs_bt.new_zeros((), dtype=torch.float32)
+        token_losses_bt = torch.zeros_like(batch.sampled_logprobs_bt, dtype=torch.float32)
+        diagnostics = {}
+        for name, (weight, objective) in self.parts.items():
+            output = objective(batch)
+            loss = loss + weight * output.loss
+            token_losses_bt = token_losses_bt + weight * output.per_token_loss_bt
+            diagnostics[f"{name}_loss"] = output.loss.item()
+            diagnostics |= {f"{name}_{key}": value for key, value in output.diagnostics.items()}
+        return ObjectiveOutput(loss, token_losses_bt, diagnostics)
+
+
+def build(options: Options) -> Objective:
+    """The objective, by name from the registry."""
+    weighted = (
+        (1.0 - options.reward_weight, options.distillation, options.distillation_options),
+        (options.reward_weight, _REWARD_OBJECTIVE, options.grpo_options),
+    )
+    return Blend(
+        {
+            name: (weight, OBJECTIVES.build(name, part_options))
+            for weight, name, part_options in weighted
+            if weight > 0
+        }
+    )

@@ -1,0 +1,85 @@
+"""Group-relative policy optimisation on the reward alone: RLVR with one number per rollout.
+
+METHOD section 5. With A the rollout's reward against its group's and r_t = pi(y_t) / mu(y_t):
+
+    loss = -(1/Z) * sum_t m_t * min( r_t * A, clip(r_t, 1 - clip_low, 1 + clip_high) * A )
+
+Reads rewards and the sampled tokens only: rows without an expert train like any other.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distil_core.objectives._matched import widened
+from distil_core.objectives._reductions import LossOptions, finish, masked_mean
+from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+
+# A deviation of equal rewards that is not 0 by rounding.
+_LEAST_DEVIATION = 1e-6
+# exp of this is finite in float32; the clip acts long before.
+_LARGEST_LOG_RATIO = 20.0
+
+
+class Options(LossOptions):
+    """clip_low, clip_high: how far a ratio still earns. 0.2 and 0.2 are PPO's and GRPO's own.
+
+    advantage_normalisation: `standard_deviation` (GRPO's own) divides by the group's deviation;
+        `none` leaves reward units, and with `loss_normalisation: rollouts` the plain unbiased
+        policy gradient with a group-mean baseline.
+    """
+
+    clip_low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    clip_high: Annotated[float, Field(ge=0)] = 0.2
+    advantage_normalisation: Literal["none", "standard_deviation"] = "standard_deviation"
+
+
+class GroupRelativePolicyOptimisation:
+    """Callable on an `ObjectiveBatch`. A group of one, or of equal rewards, has no advantage."""
+
+    def __init__(self, options: Options):
+        self.options = options
+
+    def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput:
+        options, mask_bt = self.options, batch.response_mask_bt
+        # The unread padding may be NaN, hence the masks before the arithmetic.
+        sampled_bt = torch.where(mask_bt, widened(batch.sampled_logprobs_bt), 0.0)
+        behaviour_bt = torch.where(mask_bt, widened(batch.behaviour_logprobs_bt), 0.0)
+        log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)
+        ratios_bt = torch.exp(log_ratios_bt)
+        advantages_b = group_advantages_b(
+            widened(batch.rewards_b), batch.group_ids_b, options.advantage_normalisation
+        )
+        clipped_bt = ratios_bt.clamp(min=1.0 - options.clip_low, max=1.0 + options.clip_high)
+        gains_bt = torch.minimum(
+            ratios_bt * advantages_b[:, None], clipped_bt * advantages_b[:, None]
+        )
+        diagnostics = {
+            "reward": widened(batch.rewards_b).sum() / max(len(batch.rewards_b), 1),
+            "advantage_magnitude": advantages_b.abs().sum() / max(len(advantages_b), 1),
+            "importance_weight": masked_mean(ratios_bt, mask_bt),
+            "clipped_fraction": masked_mean((ratios_bt != clipped_bt).float(), mask_bt),
+        }
+        return finish(-gains_bt, mask_bt, options, diagnostics)
+
+
+def group_advantages_b(
+    rewards_b: Tensor, group_ids_b: Tensor, normalisation: Literal["none", "standard_deviation"]
+) -> Tensor:
+    """Each reward minus its group's mean, over its group's population deviation if asked; [B]."""
+    # float64, because autocast would turn a float32 product into half precision.
+    members_bb = (group_ids_b[:, None] == group_ids_b[None, :]).double()
+    counts_b = members_bb.sum(dim=1)
+    centred_b = rewards_b - members_bb @ rewards_b.double() / counts_b
+    deviations_b = torch.sqrt(members_bb @ centred_b**2 / counts_b)
+    if normalisation == "none":
+        return centred_b.to(rewards_b.dtype)
+    scaled_b = centred_b / deviations_b.clamp(min=_LEAST_DEVIATION)
+    return torch.where(deviations_b < _LEAST_DEVIATION, 0.0, scaled_b).to(rewards_b.dtype)
+
+
+def build(options: Options) -> Objective:
+    """The objective, by name from the registry."""
+    return GroupRelativePolicyOptimisation(options)

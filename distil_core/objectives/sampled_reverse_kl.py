@@ -1,0 +1,85 @@
+"""KL(pi || T) from the one token that was sampled: reverse KL's gradient without the distribution.
+
+METHOD section 5. With y_t ~ pi, log pi(y_t) - log T(y_t) is an unbiased estimate of the divergence,
+and as an advantage on log pi(y_t) it estimates `reverse_kl`'s gradient:
+
+    loss = (1/Z) * sum_t m_t * w_t * stop_gradient[log pi(y_t) - log T(y_t)] * log pi(y_t)
+"""
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distil_core.errors import DataError
+from distil_core.objectives._divergences import unsupported_student_mass
+from distil_core.objectives._matched import (
+    MatchedDistributions,
+    masked_importance_weights_bt,
+    matched_distributions,
+)
+from distil_core.objectives._reductions import (
+    DistillationOptions,
+    distillation_diagnostics,
+    finish,
+    masked_mean,
+)
+from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+
+
+class Options(DistillationOptions):
+    """expert_floor: as in `reverse_kl`, so that both have the same expectation."""
+
+    expert_floor: Annotated[float, Field(gt=0, lt=1)] = 1e-8
+
+
+class SampledReverseKL:
+    """Callable on an `ObjectiveBatch` with `sampled_buckets_bt`.
+
+    `DataError` without them, or where an expert's mass is not 1. The ratio is that of the sampled
+    token's bucket, the tail included: then the expectation is the bucketed divergence's gradient.
+    """
+
+    def __init__(self, options: Options):
+        self.options = options
+
+    def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput:
+        if batch.sampled_buckets_bt is None:
+            raise DataError(
+                "objective 'sampled_reverse_kl' needs sampled_buckets_bt, the bucket of each "
+                "sampled token; the batch has None. Fill it where the batch is built."
+            )
+        matched = matched_distributions(batch)
+        mask_bt = matched.token_mask_bt
+        log_ratios_bt = torch.where(
+            matched.local_mask_bt, self._log_ratios_bt(matched, batch.sampled_buckets_bt), 0.0
+        )
+        weights_bt = masked_importance_weights_bt(batch, mask_bt, self.options.is_clip)
+        diagnostics = {
+            "sampled_reverse_kl": masked_mean(log_ratios_bt, matched.local_mask_bt),
+            **distillation_diagnostics(matched, weights_bt, self.options.is_clip),
+        }
+        token_losses_bt = weights_bt * log_ratios_bt * matched.sampled_logprobs_bt
+        return finish(token_losses_bt, mask_bt, self.options, diagnostics, matched.mass_errors_bt)
+
+    def _log_ratios_bt(self, matched: MatchedDistributions, buckets_bt: Tensor) -> Tensor:
+        """log pi(bucket) - log max(T(bucket), floor), no gradient; [B, T]."""
+        # Padding may carry any index; 0 is one everywhere.
+        safe_bt1 = torch.where(matched.local_mask_bt, buckets_bt, 0)[..., None]
+        student_btk = matched.student_logprobs_btk.detach()
+        expert_bt = matched.expert_logprobs_btk.gather(-1, safe_bt1)[..., 0]
+        # Buckets without expert mass count as one, exactly as in the full divergence.
+        outside_bt = unsupported_student_mass(matched.expert_logprobs_btk, student_btk)
+        student_bt = torch.where(
+            torch.exp(expert_bt) > 0,
+            student_btk.gather(-1, safe_bt1)[..., 0],
+            torch.log(outside_bt.clamp(min=torch.finfo(outside_bt.dtype).eps)),
+        )
+        return student_bt - expert_bt.clamp(min=math.log(self.options.expert_floor))
+
+
+def build(options: Options) -> Objective:
+    """The objective, by name from the registry."""
+    return SampledReverseKL(options)

@@ -1,0 +1,1 @@
+"""The policy: tokenizer, model, and log-probabilities at the states it visited."""

@@ -1,0 +1,60 @@
+"""One batch layout for sampling, scoring and training.
+
+Contexts are padded on the left, responses on the right, so that the first response token of every
+row stands in the same column and the logits of all response positions are one slice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class ResponseBatch:
+    """input_ids_bs, attention_mask_bs, position_ids_bs: int64 [B, context + response].
+    response_ids_bt: int64 [B, T], 0 on padding. response_mask_bt: bool [B, T]."""
+
+    input_ids_bs: Tensor
+    attention_mask_bs: Tensor
+    position_ids_bs: Tensor
+    response_ids_bt: Tensor
+    response_mask_bt: Tensor
+
+
+def collate(
+    contexts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: str
+) -> ResponseBatch:
+    """Rows of token ids as one padded batch. Every context needs at least one token."""
+    context_length = max(map(len, contexts))
+    response_length = max(map(len, responses))
+    shape = (len(contexts), context_length + response_length)
+    input_ids_bs = torch.zeros(shape, dtype=torch.int64)
+    attention_mask_bs = torch.zeros(shape, dtype=torch.int64)
+    for row, (context, response) in enumerate(zip(contexts, responses, strict=True)):
+        start, end = context_length - len(context), context_length + len(response)
+        input_ids_bs[row, start:end] = torch.tensor([*context, *response])
+        attention_mask_bs[row, start:end] = 1
+    position_ids_bs = (attention_mask_bs.cumsum(1) - 1).clamp(min=0)
+    return ResponseBatch(
+        input_ids_bs=input_ids_bs.to(device),
+        attention_mask_bs=attention_mask_bs.to(device),
+        position_ids_bs=position_ids_bs.to(device),
+        response_ids_bt=input_ids_bs[:, context_length:].to(device),
+        response_mask_bt=attention_mask_bs[:, context_length:].bool().to(device),
+    )
+
+
+def response_logits(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
+    """Logits that predict each response token, [B, T, V] in the model's dtype."""
+    num_response = batch.response_ids_bt.shape[1]
+    output = model(
+        input_ids=batch.input_ids_bs,
+        attention_mask=batch.attention_mask_bs,
+        position_ids=batch.position_ids_bs,
+        logits_to_keep=num_response + 1,
+        use_cache=False,
+    )
+    return output.logits[:, :-1]

@@ -1,0 +1,114 @@
+"""A base policy made here: a small Llama-shaped model, warm-started on supervised text.
+
+Two kinds of text, mixed in phases. Demonstrations teach the task, with the demonstrator's flaws.
+Corrections teach the model to read feedback: the context
+holds an attempt and the tools' verdict on it, the input follows the attempt's own lines, right or
+wrong, and the label at each position is the tool's value there. So the warm-started model, given
+feedback, is an expert at the states a student really visits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from distil_core.config.models import ArchitectureParams, FromScratchBase
+from distil_core.policy.batching import collate, response_logits
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import generator
+from distil_core.training.optimizer import make_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True)
+class WarmStartExample:
+    """context_ids: what is given. input_ids: the response's tokens that are followed.
+    label_ids: what should be said at each of those positions (same length)."""
+
+    context_ids: list[int]
+    input_ids: list[int]
+    label_ids: list[int]
+
+
+def new_model(
+    architecture: ArchitectureParams, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> LlamaForCausalLM:
+    """A randomly initialised model in float32; the same seed gives the same weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_hidden_layers=architecture.num_layers,
+        num_attention_heads=architecture.num_heads,
+        num_key_value_heads=architecture.num_heads,
+        max_position_embeddings=architecture.max_positions,
+        # A small model's weights must start larger than the usual 0.02, or it learns very late.
+        initializer_range=architecture.hidden_size**-0.5,
+        rope_parameters={"rope_type": "default", "rope_theta": 10.0 * architecture.max_positions},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def warm_start(
+    model: PreTrainedModel,
+    demonstrations: Sequence[WarmStartExample],
+    corrections: Sequence[WarmStartExample],
+    params: FromScratchBase,
+    seed: int,
+    progress: ProgressCallback,
+) -> None:
+    """Train in place on mixed batches, phase after phase."""
+    total_steps = sum(phase.num_steps for phase in params.phases)
+    optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
+    random = generator(seed, "base", "order")
+    model.train()
+    step = 0
+    for phase in params.phases:
+        num_corrections = round(phase.correction_fraction * params.batch_size)
+        for _ in range(phase.num_steps):
+            examples = [
+                *(corrections[i] for i in random.integers(0, len(corrections), num_corrections)),
+                *(
+                    demonstrations[i]
+                    for i in random.integers(
+                        0, len(demonstrations), params.batch_size - num_corrections
+                    )
+                ),
+            ]
+            set_learning_rate(
+                optimizer,
+                step,
+                total_steps,
+                params.learning_rate,
+                params.final_learning_rate_fraction,
+                params.warmup_steps,
+            )
+            loss = _supervised_loss(model, examples)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(
+                model.parameters(), params.max_grad_norm, error_if_nonfinite=True
+            )
+            optimizer.step()
+            step += 1
+            progress(step, total_steps)
+    model.eval()
+
+
+def _supervised_loss(model: PreTrainedModel, examples: list[WarmStartExample]) -> torch.Tensor:
+    batch = collate(
+        [example.context_ids for example in examples],
+        [example.input_ids for example in examples],
+        str(model.device),
+    )
+    labels_bt = torch.full_like(batch.response_ids_bt, -100)
+    for row, example in enumerate(examples):
+        labels_bt[row, : len(example.label_ids)] = torch.tensor(example.label_ids)
+    return cross_entropy(response_logits(model, batch).flatten(0, 1), labels_bt.flatten())

@@ -1,0 +1,50 @@
+"""Load and save policies: ordinary Hugging Face folders (config, safetensors, tokenizer)."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from distil_core.config.models import ComputeParams
+from distil_core.errors import CheckpointError
+from distil_core.files import atomic_path
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
+    """The model of a checkpoint folder, in evaluation mode, on the configured device.
+
+    Raises `CheckpointError` when the folder is missing, incomplete or damaged, or when no CUDA
+    device is there for compute.device cuda.
+    """
+    if compute.device == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError(
+            "compute.device is cuda, but torch finds no CUDA device "
+            f"(torch {torch.__version__}): set compute.device: cpu, or install a CUDA build"
+        )
+    if not (policy_dir / "config.json").exists():
+        raise CheckpointError(
+            f"no checkpoint in {policy_dir}: expected config.json there; "
+            "run the stage that makes this policy, or `dvc checkout`"
+        )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            policy_dir, local_files_only=True, dtype=DTYPES[compute.dtype]
+        )
+    except Exception as error:  # transformers and safetensors raise many unrelated types
+        raise CheckpointError(
+            f"the checkpoint in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
+            "`dvc checkout --force` restores it from the cache"
+        ) from error
+    model.to(torch.device(compute.device))  # type: ignore[arg-type]
+    return model.eval()
+
+
+def save_policy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, policy_dir: Path
+) -> None:
+    """Write the folder atomically: config.json, model.safetensors, tokenizer files."""
+    with atomic_path(policy_dir) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)

@@ -1,0 +1,92 @@
+"""The tokenizer of a policy made here, and encoding that keeps content data.
+
+A policy made here has one token a character: nothing to train, and a line of a solution is a
+token, so a credit map of a rollout reads like the rollout.
+"""
+
+import hashlib
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from distil_core.errors import CheckpointError, DataError
+from distil_core.feedback.compose import Segment
+
+END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
+
+
+def character_tokenizer(extra_alphabet: str) -> PreTrainedTokenizerFast:
+    """One token for each printable ASCII character, newline, and each of `extra_alphabet`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = dict.fromkeys(string.printable[:95] + "\n" + extra_alphabet)
+    vocabulary = {
+        token: index for index, token in enumerate([PAD_TOKEN, END_TOKEN, UNKNOWN_TOKEN, *alphabet])
+    }
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN_TOKEN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_TOKEN,
+        pad_token=PAD_TOKEN,
+        unk_token=UNKNOWN_TOKEN,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a checkpoint folder; `CheckpointError` when it is missing or unusable."""
+    if not (policy_dir / "tokenizer_config.json").exists():
+        raise CheckpointError(
+            f"no tokenizer in {policy_dir}: expected tokenizer_config.json there; "
+            "run the stage that makes this policy, or `dvc checkout`"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(policy_dir, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise CheckpointError(f"the tokenizer in {policy_dir} has no end-of-sequence token")
+    return tokenizer
+
+
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of plain text: what looks like a special token in it is split like any text."""
+    return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+
+
+def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment]) -> list[int]:
+    """Token ids of a rendered context. Each segment is encoded on its own, so content can neither
+    end a turn nor merge with the template's text, and contexts of one ending end in one token."""
+    token_ids: list[int] = []
+    for segment in segments:
+        if segment.is_template:
+            token_ids += tokenizer.encode(segment.text, add_special_tokens=False)
+        else:
+            token_ids += encode_text(tokenizer, segment.text)
+    return token_ids
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """The text of a response, without special tokens and with its spaces as they are."""
+    text = tokenizer.decode(
+        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return str(text)
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of the vocabulary and special tokens; tables carry it, readers compare it."""
+    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+    text = repr((entries, tokenizer.eos_token_id, tokenizer.pad_token_id))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def check_same_tokenizer(found_digest: str, expected_digest: str, what: str) -> None:
+    """Raise `DataError` when a table or policy was made with another tokenizer."""
+    if found_digest != expected_digest:
+        raise DataError(
+            f"{what} was made with another tokenizer (digest {found_digest}, expected "
+            f"{expected_digest}): token ids would mean other text. Use the policy it was made "
+            "with, or sample again."
+        )

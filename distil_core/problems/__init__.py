@@ -1,0 +1,15 @@
+"""Problem sources, one module each, found by name."""
+
+from distil_core.config.models import ProblemParams
+from distil_core.problems.base import ProblemSource
+from distil_core.registry import Registry
+
+PROBLEM_SOURCES = Registry(
+    "distil_core.problems", kind="problem source", contract_modules=("base", "splits", "store")
+)
+
+
+def build_source(params: ProblemParams) -> ProblemSource:
+    """The problem source that `problems` names."""
+    source: ProblemSource = PROBLEM_SOURCES.build(params.source.name, params.source.options)
+    return source

@@ -1,0 +1,55 @@
+"""The contract of a problem source."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem. prompt: what the student sees. reference: the gold solution as text, read by
+    verifiers only and never put into a context. metadata: JSON text for verifiers."""
+
+    prompt: str
+    reference: str
+    metadata: str = "{}"
+
+    @property
+    def problem_id(self) -> str:
+        """Sixteen hex digits of the prompt's hash: the same problem has the same id anywhere."""
+        return hashlib.blake2b(self.prompt.encode(), digest_size=8).hexdigest()
+
+
+class ProblemSource(Protocol):
+    """A stream of problems of one split ('warm_start', 'train' or 'eval').
+
+    A generator may repeat itself and may be endless; a dataset ends. Order is part of the
+    artifact, so it must depend on nothing but the seed and the split's name.
+    """
+
+    def problems(self, split: str, seed: int) -> Iterator[Problem]: ...
+
+    def alphabet(self) -> str:
+        """Characters that problems and responses are written in (for a tokenizer made here)."""
+        ...
+
+
+@runtime_checkable
+class SupervisedSource(ProblemSource, Protocol):
+    """A source that can also make the supervised text a base policy is warm-started on."""
+
+    def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
+        """A demonstrator's solution, as flawed as demonstrators are. Not the reference."""
+        ...
+
+    def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
+        """An attempt such as an unskilled student would make: sometimes right, mostly not."""
+        ...
+
+    def oracle_characters(self, problem: Problem, attempt: str) -> str:
+        """What should be written at each of the states along `attempt`: one character for each
+        of its characters and one more, fewer only where the solution ends before that."""
+        ...

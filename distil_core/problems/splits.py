@@ -1,0 +1,41 @@
+"""Disjoint splits from a problem source: no prompt appears twice, in one split or across them."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from distil_core.errors import DataError
+from distil_core.problems.base import Problem, ProblemSource
+
+SPLITS = ("eval", "train", "warm_start")
+"""Filled in this order: the held-out problems are fixed first and excluded from what follows."""
+
+_MAX_DRAWS_PER_PROBLEM = 50
+
+
+def make_splits(
+    source: ProblemSource, sizes: dict[str, int], seed: int
+) -> dict[str, list[Problem]]:
+    """`sizes[split]` distinct problems for each split, pairwise disjoint by prompt.
+
+    Raises `DataError` when the source ends, or repeats itself, before a split is full.
+    """
+    seen: set[str] = set()
+    splits: dict[str, list[Problem]] = {}
+    for split in SPLITS:
+        wanted = sizes[split]
+        fresh = _unseen(source.problems(split, seed), seen, _MAX_DRAWS_PER_PROBLEM * (wanted + 1))
+        splits[split] = list(islice(fresh, wanted))
+        if len(splits[split]) < wanted:
+            raise DataError(
+                f"problem source gave {len(splits[split])} problems for split {split!r} that are "
+                f"in no other split, expected {wanted}: lower the split's size in "
+                "params.yaml (problems), or widen the source's options"
+            )
+    return splits
+
+
+def _unseen(problems: Iterator[Problem], seen: set[str], max_draws: int) -> Iterator[Problem]:
+    for problem in islice(problems, max_draws):
+        if problem.prompt not in seen:
+            seen.add(problem.prompt)
+            yield problem

@@ -1,0 +1,50 @@
+"""Strict verifier of chain arithmetic: every line must be right; its tool re-executes each line.
+
+The execution trace gives, for each line of the attempt, the value that the step really yields
+FROM THE ATTEMPT'S OWN PREVIOUS LINE. So it is right at the states the student visited, also
+after a slip: jumping back to the gold solution there would teach the expert to ignore the line
+above (training on such feedback collapsed, DESIGN section 10).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from distil_core.problems.base import Problem
+from distil_core.problems.chain_arithmetic import re_executed, steps
+from distil_core.registry import ComponentOptions
+from distil_core.tools.base import FeedbackItem, Verification
+
+
+class Options(ComponentOptions):
+    """modulus: the problem source's."""
+
+    modulus: int = Field(ge=2, le=10)
+
+
+class ChainArithmeticVerifier:
+    """Malformed: not exactly one digit below the modulus for each operation."""
+
+    def __init__(self, options: Options):
+        self._modulus = options.modulus
+
+    def verify(self, problem: Problem, response: str) -> Verification:
+        lines = len(steps(problem.prompt))
+        digits = "0123456789"[: self._modulus]
+        if response == problem.reference:
+            verdict: Literal["correct", "wrong", "malformed"] = "correct"
+        elif len(response) == lines and all(line in digits for line in response):
+            verdict = "wrong"
+        else:
+            verdict = "malformed"
+        trace = re_executed(problem.prompt, response, self._modulus)
+        return Verification(
+            reward=float(verdict == "correct"),
+            verdict=verdict,
+            feedback=(FeedbackItem("execution_trace", trace),),
+        )
+
+
+def build(options: Options, reveal: str) -> ChainArithmeticVerifier:
+    """`reveal` changes nothing: the trace never holds more than the attempt's own lines imply."""
+    return ChainArithmeticVerifier(options)

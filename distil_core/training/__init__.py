@@ -1,0 +1,1 @@
+"""Training a policy on feedback tables. Blind to where the feedback came from."""

@@ -1,0 +1,114 @@
+"""The training loop: feedback rows in, a better policy and its curve out."""
+
+from collections.abc import Iterator
+
+import torch
+from transformers import PreTrainedModel
+
+from distil_core.config.models import TrainParams
+from distil_core.errors import TrainingError
+from distil_core.objectives._finite_loss import require_finite_loss
+from distil_core.objectives.base import Objective
+from distil_core.policy.batching import collate, response_logits
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed, generator
+from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.objective_batch import make_objective_batch
+from distil_core.training.optimizer import make_optimizer, set_learning_rate
+
+
+def train(
+    model: PreTrainedModel,
+    rows: FeedbackRows,
+    objective: Objective,
+    params: TrainParams,
+    seed: int,
+    progress: ProgressCallback,
+) -> list[dict[str, float]]:
+    """Train `model` in place for `params.num_steps`; one curve row a step.
+
+    Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
+    weights change when a loss or gradient is not finite.
+    """
+    optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
+    batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
+    curve = []
+    model.train()
+    for step, groups in enumerate(batches):
+        torch.manual_seed(derive_seed(seed, "dropout", step))
+        learning_rate = set_learning_rate(
+            optimizer,
+            step,
+            params.num_steps,
+            params.learning_rate,
+            params.final_learning_rate_fraction,
+            params.warmup_steps,
+        )
+        optimizer.zero_grad(set_to_none=True)
+        diagnostics = _backward(model, rows, groups, objective)
+        gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
+        if not torch.isfinite(gradient_norm):
+            raise TrainingError(
+                f"non-finite gradient norm ({gradient_norm.item()}) at step {step}. The weights "
+                "of the parent policy are unchanged. Lower train.learning_rate or "
+                "train.max_grad_norm."
+            )
+        optimizer.step()
+        curve.append(
+            {
+                "step": step,
+                "learning_rate": learning_rate,
+                "gradient_norm": gradient_norm.item(),
+                **diagnostics,
+            }
+        )
+        progress(step + 1, params.num_steps)
+    model.eval()
+    return curve
+
+
+def group_batches(
+    groups: list[list[int]], batch_rollouts: int, num_steps: int, seed: int
+) -> Iterator[list[list[int]]]:
+    """`num_steps` batches of whole groups of rollouts, each of about `batch_rollouts` rows.
+
+    Each epoch is a permutation of all groups; a rest too small for a batch waits for no one and
+    is left to the next epoch's permutation.
+    """
+    num_rows = sum(map(len, groups))
+    groups_per_batch = max(1, round(batch_rollouts * len(groups) / num_rows))
+    batches_per_epoch = len(groups) // groups_per_batch
+    if not batches_per_epoch:
+        raise TrainingError(
+            f"train.batch_rollouts is {batch_rollouts}, but the feedback table has only "
+            f"{num_rows} rollouts: lower it, or sample more"
+        )
+    for step in range(num_steps):
+        epoch, batch = divmod(step, batches_per_epoch)
+        order = generator(seed, "order", epoch).permutation(len(groups))
+        chosen = order[batch * groups_per_batch : (batch + 1) * groups_per_batch]
+        yield [groups[index] for index in chosen]
+
+
+def _backward(
+    model: PreTrainedModel, rows: FeedbackRows, groups: list[list[int]], objective: Objective
+) -> dict[str, float]:
+    """Gradients of one batch into the model; returns the loss and the objective's diagnostics."""
+    batch_rows = [rows.row(index) for group in groups for index in group]
+    group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
+    tokens = collate(
+        [row.context_ids.tolist() for row in batch_rows],
+        [row.response_ids_t.tolist() for row in batch_rows],
+        str(model.device),
+    )
+    batch = make_objective_batch(
+        batch_rows,
+        group_ids,
+        response_logits(model, tokens),
+        tokens.response_mask_bt,
+        tokens.response_ids_bt,
+    )
+    output = objective(batch)
+    require_finite_loss(output, [row.rollout_id for row in batch_rows])
+    output.loss.backward()
+    return {"loss": output.loss.item(), **output.diagnostics}

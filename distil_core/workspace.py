@@ -1,0 +1,82 @@
+"""Where everything lies: the one place that knows the file layout of a campaign's workspace.
+
+A workspace is the root of a git repository with `dvc.yaml`, `params.yaml` and `iterations.yaml`.
+Artifacts live below `data/` (DVC), frozen settings below `iterations/` (git), and whatever is
+neither an artifact nor source (timings, resume checkpoints) below `.distil/` (ignored).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distil_core.errors import ConfigError
+
+
+def iteration_key(iteration: int) -> str:
+    """The iteration's name in files and stage addresses: three digits, '003'."""
+    if not 0 <= iteration <= 999:
+        raise ConfigError(f"iteration must lie in 0 .. 999, found {iteration}")
+    return f"{iteration:03d}"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of one campaign. Iteration 0 is the base policy; it has an evaluation, no rollouts."""
+
+    root: Path
+
+    @property
+    def params_file(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def iterations_file(self) -> Path:
+        return self.root / "iterations.yaml"
+
+    def frozen_params_file(self, iteration: int) -> Path:
+        return self.root / "iterations" / f"{iteration_key(iteration)}.yaml"
+
+    @property
+    def problems_dir(self) -> Path:
+        return self.root / "data" / "problems"
+
+    def iteration_dir(self, iteration: int) -> Path:
+        return self.root / "data" / "iterations" / iteration_key(iteration)
+
+    def policy_dir(self, iteration: int) -> Path:
+        if iteration == 0:
+            return self.root / "data" / "policy-000"
+        return self.iteration_dir(iteration) / "policy"
+
+    def rollouts_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "rollouts.parquet"
+
+    def consultations_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "consultations.parquet"
+
+    def feedback_dir(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "feedback"
+
+    def train_curve_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "train_curve.csv"
+
+    def metrics_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "metrics.json"
+
+    def evaluation_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "evaluation.parquet"
+
+    @property
+    def scratch_dir(self) -> Path:
+        return self.root / ".distil"
+
+    def timings_file(self, iteration: int) -> Path:
+        """Seconds each stage took when it last ran. No artifact: it differs from run to run."""
+        return self.scratch_dir / "timings" / f"{iteration_key(iteration)}.json"
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.root / "mlflow.db"
+
+    def relative(self, path: Path) -> str:
+        """`path` as dvc.yaml and dvc.lock write it."""
+        return path.relative_to(self.root).as_posix()

@@ -1,0 +1,70 @@
+"""Prefect flow `distil-campaign`: the campaign's iterations in order, each a `distil-iteration`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Failed, State
+
+from distil_core.config.campaign import existing_iterations, extend
+from distil_core.errors import ConfigError, DistilError
+from distil_core.workspace import Workspace
+from flows.iteration import STAGE_TIMEOUT_S, IterationSummary, distil_iteration
+from flows.liveness import alive, mark_dead_runs
+from flows.stages import stage_versions
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """What one run of the campaign did, iteration by iteration from 1."""
+
+    iterations: tuple[IterationSummary, ...]
+
+
+@flow(name="distil-campaign", flow_run_name="campaign", retries=0, persist_result=False)
+def distil_campaign(
+    num_iterations: int | None = None, stage_timeout_s: float = STAGE_TIMEOUT_S
+) -> CampaignSummary | State[Any]:
+    """Run whatever is not up to date of the campaign, iteration by iteration.
+
+    Args:
+        num_iterations: How many; if the campaign has fewer, it is extended with the settings of
+            params.yaml. None means those it has.
+        stage_timeout_s: Seconds after which a stage is stopped and the run fails.
+    """
+    workspace = Workspace(Path.cwd())
+    mark_dead_runs(workspace)
+    with alive(workspace, str(flow_run.id)):
+        try:
+            last = _last_iteration(workspace, num_iterations)
+            return CampaignSummary(
+                tuple(_run_iteration(number, stage_timeout_s) for number in range(1, last + 1))
+            )
+        except DistilError as error:
+            get_run_logger().error("%s", error)
+            return Failed(message=str(error), data=error)
+
+
+def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:
+    existing = existing_iterations(workspace)
+    if not existing:
+        raise ConfigError(
+            "the campaign has no iterations yet: `distil restart` freezes params.yaml as its "
+            "first ones"
+        )
+    if num_iterations is None:
+        return existing[-1]
+    if num_iterations < 1:
+        raise ConfigError(f"num_iterations must be at least 1, found {num_iterations}")
+    if num_iterations > existing[-1]:
+        extend(workspace, stage_versions(), num_iterations - existing[-1])
+    return num_iterations
+
+
+def _run_iteration(iteration: int, stage_timeout_s: float) -> IterationSummary:
+    state = distil_iteration(iteration, stage_timeout_s, return_state=True)
+    summary: IterationSummary = state.result(raise_on_failure=True)
+    return summary

@@ -1,0 +1,94 @@
+"""The `distil` command: what prefect, dvc and mlflow have no word for.
+
+Nothing heavy is imported before a command needs it, so that `distil --help` answers at once.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from distil_core.errors import DistilError
+from distil_core.workspace import Workspace
+
+
+def main() -> NoReturn:
+    """Run one command; exit 1 after a message that says what to do, 2 for a wrong command line."""
+    arguments = _parser().parse_args()
+    try:
+        sys.exit(arguments.run(Workspace(Path.cwd()), arguments))
+    except DistilError as error:
+        print(f"distil: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="distil",
+        description="Adds iterations to a campaign, records it, checks the installation. "
+        "Everything else has the words of prefect, dvc and mlflow. "
+        "Run it in the root of a workspace.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    extend = commands.add_parser(
+        "extend", help="add iterations with the settings of params.yaml; earlier ones stay"
+    )
+    extend.add_argument("--count", type=int, default=1, metavar="K", help="how many (default 1)")
+    extend.set_defaults(run=_extend)
+
+    restart = commands.add_parser(
+        "restart", help="freeze params.yaml afresh as iterations 0 to num_iterations"
+    )
+    restart.set_defaults(run=_restart)
+
+    record = commands.add_parser(
+        "record", help="bring MLflow up to date after `dvc repro`, which does not record there"
+    )
+    record.set_defaults(run=_record)
+
+    doctor = commands.add_parser("doctor", help="check the installation and say what to mend")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    from distil_core.config.campaign import extend
+    from flows.stages import stage_versions
+
+    _say_frozen(extend(workspace, stage_versions(), arguments.count))
+    return 0
+
+
+def _restart(workspace: Workspace, _: argparse.Namespace) -> int:
+    from distil_core.config.campaign import restart
+    from flows.stages import stage_versions
+
+    _say_frozen(restart(workspace, stage_versions()))
+    return 0
+
+
+def _say_frozen(iterations: list[int]) -> None:
+    numbers = f"{iterations[0]} to {iterations[-1]}" if iterations[1:] else f"{iterations[0]}"
+    print(
+        f"params.yaml is frozen as iteration {numbers}. To run what is new: `dvc repro`, "
+        "`make run`, or `prefect deployment run distil-iteration/local --watch`."
+    )
+
+
+def _record(workspace: Workspace, _: argparse.Namespace) -> int:
+    from distil_core.lineage.mlflow_record import record_all
+
+    recorded = record_all(workspace)
+    created = sum(iteration.created for iteration in recorded)
+    print(f"MLflow: {len(recorded)} finished iterations, {created} of them recorded now")
+    return 0
+
+
+def _doctor(workspace: Workspace, _: argparse.Namespace) -> int:
+    from distil_core.doctor import examine
+
+    findings = examine(workspace)
+    for finding in findings:
+        print(finding.line())
+    return 1 if any(finding.level == "problem" for finding in findings) else 0

@@ -1,0 +1,201 @@
+"""Prefect flow `distil-iteration`: bring one iteration up to date, stage by stage, and record it.
+
+DVC decides what has to run, so nothing is cached here, and nothing is retried: a stage that
+failed on the same inputs would fail again.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Failed, State
+from prefect.utilities.urls import url_for
+
+from distil_core.config.campaign import existing_iterations, extend
+from distil_core.config.load import load_iteration_params
+from distil_core.errors import ConfigError, DistilError
+from distil_core.lineage.dvc_stage import StageOutcome, stage_addresses
+from distil_core.lineage.mlflow_record import RecordedIteration, record_iteration
+from distil_core.workspace import Workspace, iteration_key
+from flows.display import current_display, periodic
+from flows.liveness import alive, mark_dead_runs
+from flows.report import iteration_page, read_metrics, stage_rows
+from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
+
+STAGE_TIMEOUT_S = timedelta(days=1).total_seconds()
+RECORD_TIMEOUT_S = timedelta(minutes=10).total_seconds()
+
+
+class StageTimeoutError(DistilError):
+    """A stage took longer than it may."""
+
+
+@dataclass(frozen=True)
+class IterationSummary:
+    """What one flow run did. stages: in order, those of unfinished iterations before it first."""
+
+    iteration: int
+    stages: tuple[StageOutcome, ...]
+    metrics: dict[str, float]
+    mlflow_run_id: str
+
+
+@flow(
+    name="distil-iteration",
+    flow_run_name=lambda: _flow_run_name(flow_run.parameters.get("iteration")),
+    retries=0,
+    persist_result=False,
+)
+def distil_iteration(
+    iteration: int | None = None, stage_timeout_s: float = STAGE_TIMEOUT_S
+) -> IterationSummary | State[Any]:
+    """Run what is not up to date of one iteration, and of those before it, and record it.
+
+    Args:
+        iteration: Its number. None means the next one: the lowest that is not finished, or a
+            new one with the settings of params.yaml when all are.
+        stage_timeout_s: Seconds after which a stage is stopped and the run fails.
+    """
+    workspace = Workspace(Path.cwd())
+    mark_dead_runs(workspace)
+    with alive(workspace, str(flow_run.id)):
+        try:
+            return _run_iteration(workspace, iteration, stage_timeout_s)
+        except DistilError as error:
+            get_run_logger().error("%s", error)
+            return Failed(message=str(error), data=error)
+
+
+def next_iteration(workspace: Workspace) -> int:
+    """The lowest iteration with a policy to train that is not finished; if all are, a new one."""
+    existing = existing_iterations(workspace)
+    for iteration in existing:
+        if not is_finished(workspace, iteration):
+            return max(iteration, min(1, existing[-1]))
+    return extend(workspace, stage_versions())[0]
+
+
+def _run_iteration(
+    workspace: Workspace, wanted: int | None, stage_timeout_s: float
+) -> IterationSummary:
+    iteration = _resolve(workspace, wanted)
+    logger = get_run_logger()
+    iterations = iterations_to_run(workspace, iteration)
+    if iterations[0] > 0:
+        logger.info("all before iteration %d is up to date", iterations[0])
+    outcomes = [
+        _run_stage(workspace, address, number, stage_timeout_s)
+        for number in iterations
+        for address in stage_addresses(number)
+    ]
+    recorded: RecordedIteration = _result(_record_task(workspace, iteration, return_state=True))
+    metrics = read_metrics(workspace, iteration)
+    _publish(workspace, iteration, outcomes, metrics)
+    return IterationSummary(iteration, tuple(outcomes), metrics, recorded.run_id)
+
+
+def _resolve(workspace: Workspace, wanted: int | None) -> int:
+    if wanted is None:
+        iteration = next_iteration(workspace)
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), name=_flow_run_name(iteration))
+        return iteration
+    existing = existing_iterations(workspace)
+    if wanted not in existing:
+        raise ConfigError(
+            f"iteration {wanted} does not exist: the campaign has "
+            f"{f'0 to {existing[-1]}' if existing else 'none yet'}. `distil extend` adds the next; "
+            "a run without `iteration` takes the next one by itself."
+        )
+    return wanted
+
+
+def _run_stage(
+    workspace: Workspace, address: str, iteration: int, timeout_s: float
+) -> StageOutcome:
+    name = address.partition("@")[0]
+    run = _stage_task.with_options(name=name, task_run_name=address, timeout_seconds=timeout_s)
+    state = run(workspace, address, name, iteration, return_state=True)
+    if state.name == "TimedOut":
+        raise StageTimeoutError(
+            f"{address} was stopped after {timeout_s:.0f} s and recorded nothing; give it longer "
+            "with the flow's parameter stage_timeout_s"
+        )
+    outcome: StageOutcome = _result(state)
+    display = current_display()
+    if display:
+        display.stage_done(address, outcome.status, outcome.seconds)
+    get_run_logger().info("%s %s in %.1f s", address, outcome.status, outcome.seconds)
+    return outcome
+
+
+@task(cache_policy=NO_CACHE, retries=0, persist_result=False)
+def _stage_task(
+    workspace: Workspace, address: str, name: str, iteration: int
+) -> StageOutcome | State[Any]:
+    from tasks.stage import run
+
+    logger = get_run_logger()
+    display = current_display()
+    try:
+        if display is None:
+            progress = periodic(lambda text: logger.info("%s: %s", address, text))
+            return run(stage_spec(name), workspace, iteration, progress)
+        with display.stage(address) as progress:
+            return run(stage_spec(name), workspace, iteration, progress)
+    except DistilError as error:
+        return Failed(message=str(error), data=error)
+
+
+@task(
+    name="record",
+    task_run_name="record@{iteration:03d}",
+    cache_policy=NO_CACHE,
+    retries=0,
+    timeout_seconds=RECORD_TIMEOUT_S,
+    persist_result=False,
+)
+def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
+    page = url_for("flow-run", flow_run.id)
+    try:
+        return record_iteration(workspace, iteration, page)
+    except DistilError as error:
+        return Failed(message=str(error), data=error)
+
+
+def _publish(
+    workspace: Workspace,
+    iteration: int,
+    outcomes: list[StageOutcome],
+    metrics: dict[str, float],
+) -> None:
+    """Artifacts of the flow run, on Prefect's pages. Their keys name the campaign, since one
+    server may serve several."""
+    parent_metrics = read_metrics(workspace, iteration - 1) if iteration else {}
+    campaign = load_iteration_params(workspace, iteration).campaign
+    key = f"{campaign}-iteration-{iteration_key(iteration)}"
+    create_markdown_artifact(
+        iteration_page(iteration, outcomes, metrics, parent_metrics),
+        key=key,
+        description=f"Iteration {iteration} of {campaign}",
+    )
+    create_table_artifact(
+        stage_rows(outcomes), key=f"{key}-stages", description="What became of each stage"
+    )
+
+
+def _result(state: State[Any]) -> Any:
+    """The state's value; what it failed with is raised."""
+    return state.result(raise_on_failure=True)
+
+
+def _flow_run_name(iteration: int | None) -> str:
+    return "next iteration" if iteration is None else f"iteration {iteration}"

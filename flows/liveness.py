@@ -1,0 +1,107 @@
+"""Flow runs whose process was killed are marked CRASHED, so that none stays RUNNING for ever.
+
+Prefect notices the death of a flow run's process only where a runner watches it, and its
+heartbeats need a server that happens to be up. Here the operating system tells: each flow run
+holds a lock on a file of the workspace, which no end of its process can leave behind.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.states import State
+
+_MESSAGE = (
+    "The process of this run was killed, or its machine stopped. Run it again: what was finished "
+    "is kept."
+)
+
+
+@contextmanager
+def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
+    """Other processes can tell that the flow run lives while the block lasts."""
+    folder = _folder(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / flow_run_id
+    # Locked before it has its name: found under its name and unlocked, a marker is a dead run's.
+    unnamed = folder / f".{flow_run_id}.{os.getpid()}"
+    with unnamed.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        unnamed.rename(marker)
+        try:
+            yield
+        finally:
+            marker.unlink(missing_ok=True)
+
+
+def mark_dead_runs(workspace: Workspace) -> list[UUID]:
+    """Set the workspace's flow runs whose process is gone to CRASHED, with their task runs.
+
+    Returns those it set. A run that this API does not know (its server was another) is kept
+    in mind for the next time.
+    """
+    dead = [path for path in _markers(workspace) if _is_dead(path)]
+    if not dead:
+        return []
+    from prefect.client.orchestration import get_client
+
+    marked = []
+    with get_client(sync_client=True) as client:
+        for marker in dead:
+            flow_run_id = UUID(marker.name)
+            if _mark(client, flow_run_id):
+                marked.append(flow_run_id)
+                marker.unlink(missing_ok=True)
+    return marked
+
+
+def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
+    """Whether the API knows the flow run; if so, it and its task runs are in a final state."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    try:
+        flow_run = client.read_flow_run(flow_run_id)
+    except ObjectNotFound:
+        return False
+    task_runs = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    )
+    for task_run in task_runs:
+        if _looks_alive(task_run.state):
+            client.set_task_run_state(task_run.id, Crashed(message=_MESSAGE), force=True)
+    if _looks_alive(flow_run.state):
+        client.set_flow_run_state(flow_run_id, Crashed(message=_MESSAGE), force=True)
+    return True
+
+
+def _looks_alive(state: "State[object] | None") -> bool:
+    return state is not None and (
+        state.is_running() or state.is_pending() or state.is_cancelling()
+    )
+
+
+def _markers(workspace: Workspace) -> list[Path]:
+    return sorted(path for path in _folder(workspace).glob("*") if not path.name.startswith("."))
+
+
+def _is_dead(marker: Path) -> bool:
+    try:
+        with marker.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return True
+
+
+def _folder(workspace: Workspace) -> Path:
+    return workspace.scratch_dir / "flow-runs"

@@ -1,0 +1,112 @@
+"""What a campaign came to, for people: the table on screen and the pages in Prefect."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from distil_core.evaluation.learning_curve import pass_at_ks
+from distil_core.lineage.dvc_stage import StageOutcome
+from distil_core.workspace import Workspace
+
+SHORT_DIGEST = 8
+
+_COMPARED = ("mean_reward", "response_tokens_mean", "truncation_rate", "malformed_rate")
+
+
+def read_metrics(workspace: Workspace, iteration: int) -> dict[str, float]:
+    """The iteration's metrics.json; empty while it has none."""
+    path = workspace.metrics_file(iteration)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def stage_seconds(workspace: Workspace, iteration: int) -> float | None:
+    """Seconds the iteration's stages took when they last ran here; None if they never did."""
+    path = workspace.timings_file(iteration)
+    if not path.exists():
+        return None
+    return float(sum(json.loads(path.read_text(encoding="utf-8")).values()))
+
+
+def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
+    """A row for each iteration that has been evaluated: least and most pass@k, length, time."""
+    rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
+    ks = pass_at_ks(rows[-1][1]) if rows else []
+    shown = sorted({ks[0], ks[-1]}) if ks else []
+    table = Table(
+        title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD
+    )
+    for heading in ("iteration", *(f"pass@{k}" for k in shown), "tokens", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for iteration, metrics in rows:
+        seconds = stage_seconds(workspace, iteration)
+        table.add_row(
+            str(iteration),
+            *(_with_interval(metrics, k) for k in shown),
+            _number(metrics.get("response_tokens_mean"), ".1f"),
+            _number(seconds, ".1f"),
+        )
+    return table
+
+
+def stage_rows(outcomes: Sequence[StageOutcome]) -> list[dict[str, Any]]:
+    """What became of each stage, as rows of a table."""
+    return [
+        {
+            "stage": outcome.address,
+            "status": outcome.status,
+            "seconds": round(outcome.seconds, 1),
+            "outputs": ", ".join(
+                f"{path} {md5[:SHORT_DIGEST]}" for path, md5 in outcome.outputs.items()
+            ),
+        }
+        for outcome in outcomes
+    ]
+
+
+def iteration_page(
+    iteration: int,
+    outcomes: Sequence[StageOutcome],
+    metrics: Mapping[str, float],
+    parent_metrics: Mapping[str, float],
+) -> str:
+    """Markdown: the evaluation beside the parent's, and what became of each stage."""
+    lines = [f"# Iteration {iteration}", ""]
+    if metrics:
+        lines += ["## Held-out evaluation", "", *_comparison(metrics, parent_metrics), ""]
+    lines += ["## Stages", "", "| stage | status | seconds | outputs (md5) |", "|---|---|---:|---|"]
+    lines += [
+        f"| {row['stage']} | {row['status']} | {row['seconds']} | {row['outputs']} |"
+        for row in stage_rows(outcomes)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comparison(metrics: Mapping[str, float], parent: Mapping[str, float]) -> list[str]:
+    lines = ["| metric | value | 95% interval | parent | change |", "|---|---:|---:|---:|---:|"]
+    names = [f"pass_at_{k}" for k in pass_at_ks(metrics)]
+    for name in (*names, *(name for name in _COMPARED if name in metrics)):
+        value, before = metrics[name], parent.get(name)
+        low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
+        change = None if before is None else value - before
+        lines.append(
+            f"| {name} | {value:.3f} | {_interval(low, high)} | {_number(before, '.3f')} "
+            f"| {_number(change, '+.3f')} |"
+        )
+    return lines
+
+
+def _with_interval(metrics: Mapping[str, float], k: int) -> str:
+    name = f"pass_at_{k}"
+    interval = _interval(metrics.get(f"{name}_low"), metrics.get(f"{name}_high"))
+    return f"{_number(metrics.get(name), '.3f')} {interval}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

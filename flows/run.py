@@ -1,0 +1,124 @@
+"""`make run`: the whole campaign through Prefect in one warm process, shown in the terminal.
+
+`python -m flows.run`, from the root of the workspace. What is finished is not run again.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from distil_core.config.campaign import existing_iterations, restart
+from distil_core.config.load import load_iteration_params, load_params
+from distil_core.config.models import Params
+from distil_core.errors import DistilError
+from distil_core.lineage.dvc_stage import stage_addresses
+from distil_core.workspace import Workspace
+from flows.api_server import PrefectApi, prefect_api
+from flows.display import Display
+from flows.report import campaign_table
+from flows.stages import is_finished, stage_versions
+
+_NEXT_COMMANDS = """\
+Next:
+  source .venv/bin/activate   for the commands below
+  make ui                     the lineage of every policy, in MLflow: http://127.0.0.1:5000
+  dvc status                  nothing to do, until something changes
+  dvc repro                   runs what changed, and nothing else
+  distil extend               adds iteration {next_iteration} with the settings of params.yaml
+
+Through Prefect, each in a terminal of its own:
+  prefect server start        its pages, with this run: {pages_url}
+  python -m flows.serve       waits for runs
+  prefect deployment run distil-iteration/local --watch
+"""
+
+
+def main() -> NoReturn:
+    """Exit 0 when all iterations are finished, 1 after a message that says why not."""
+    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
+    parser.parse_args()
+    console = Console()
+    try:
+        _run(Workspace(Path.cwd()), console)
+    except DistilError as error:
+        console.print(f"\nStopped: {error}", style="red", markup=False, highlight=False)
+        console.print("What was finished is kept; run again to go on from there.")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("\nInterrupted. What was finished is kept; run again to go on from there.")
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _run(workspace: Workspace, console: Console) -> None:
+    iterations = existing_iterations(workspace)
+    with prefect_api(workspace) as api:
+        with console.status("starting Prefect, loading the models' libraries"):
+            versions = stage_versions()
+            if not iterations:
+                iterations = restart(workspace, versions)
+                console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
+            api.wait_until_ready()
+        _say_what_is_ahead(workspace, console, api, iterations[-1])
+        _run_flow(workspace, Display(console), iterations[-1])
+    console.print()
+    console.print(campaign_table(workspace, iterations))
+    commands = _NEXT_COMMANDS.format(
+        next_iteration=iterations[-1] + 1, pages_url=api.pages_url
+    )
+    console.print(f"\n{commands}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_what_is_ahead(
+    workspace: Workspace, console: Console, api: PrefectApi, last: int
+) -> None:
+    here = api.url.removesuffix("/api") if api.own else api.pages_url
+    frozen = load_iteration_params(workspace, last)
+    console.print(
+        f"Campaign {frozen.campaign}: iterations 1 to {last}. Prefect's pages while it runs: {here}",
+        highlight=False,
+    )
+    shared = Params.model_fields.keys() - {"num_iterations"}
+    settings = load_params(workspace).model_dump(include=shared)
+    if settings != frozen.model_dump(include=shared):
+        console.print(
+            "params.yaml has changed since these iterations were frozen; they keep their own "
+            "settings. `distil extend` adds one with the new settings, `distil restart` starts "
+            "the campaign over with them."
+        )
+
+
+def _run_flow(workspace: Workspace, display: Display, last: int) -> None:
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.campaign import distil_campaign
+
+    _keep_prefect_off_the_screen()
+    num_stages = sum(len(stage_addresses(number)) for number in range(1, last + 1))
+    if not is_finished(workspace, 0):
+        num_stages += len(stage_addresses(0))
+    # Ending a heartbeat takes a second for each flow run; flows.liveness sees deaths without.
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        display.campaign(num_stages),
+    ):
+        state = distil_campaign(return_state=True)
+    state.result(raise_on_failure=True)
+
+
+def _keep_prefect_off_the_screen() -> None:
+    """Its log still goes to its pages. On screen, stages have lines of their own."""
+
+    def is_not_prefects(record: logging.LogRecord) -> bool:
+        return not record.name.startswith("prefect")
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_not_prefects)
+
+
+if __name__ == "__main__":
+    main()

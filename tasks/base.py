@@ -1,0 +1,58 @@
+"""Stage `base`: the policy that the first iteration starts from."""
+
+from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
+from distil_core.errors import ConfigError
+from distil_core.policy.from_scratch import new_model, warm_start
+from distil_core.policy.model import save_policy
+from distil_core.policy.pretrained import link_pretrained
+from distil_core.policy.tokenizer import character_tokenizer
+from distil_core.policy.warm_start_data import correction_examples, demonstration_examples
+from distil_core.problems import build_source
+from distil_core.problems.base import SupervisedSource
+from distil_core.problems.store import read_problems
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed
+from distil_core.tools import build_verifier
+from distil_core.workspace import Workspace
+from tasks.stage import StageSpec, main
+
+
+def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+    """Write data/policy-000, an ordinary Hugging Face folder."""
+    if isinstance(params.base, PretrainedBase):
+        link_pretrained(params.base, workspace.policy_dir(0))
+    else:
+        _from_scratch(workspace, params, params.base, progress)
+
+
+def _from_scratch(
+    workspace: Workspace,
+    params: IterationParams,
+    base: FromScratchBase,
+    progress: ProgressCallback,
+) -> None:
+    source = build_source(params.problems)
+    if not isinstance(source, SupervisedSource):
+        raise ConfigError(
+            f"base.kind from_scratch needs a problem source that makes supervised text; "
+            f"{params.problems.source.name!r} does not: use base.kind pretrained"
+        )
+    verifier = build_verifier(params.consult)
+    problems = read_problems(workspace.problems_dir / "warm_start.parquet")
+    tokenizer = character_tokenizer(source.alphabet())
+    model = new_model(base.architecture, tokenizer, derive_seed(params.seed, "base", "weights"))
+    warm_start(
+        model,
+        demonstration_examples(problems, source, tokenizer, params.context, params.seed),
+        correction_examples(problems, source, verifier, tokenizer, params.context, params.seed),
+        base,
+        params.seed,
+        progress,
+    )
+    save_policy(model, tokenizer, workspace.policy_dir(0))
+
+
+STAGE = StageSpec("base", per_iteration=False, version=1, body=body)
+
+if __name__ == "__main__":
+    main(STAGE)

@@ -1,0 +1,104 @@
+"""Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from distil_core.config.models import IterationParams
+from distil_core.engines import build_engine
+from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.evaluation.summary import summarise
+from distil_core.feedback.compose import render_student
+from distil_core.files import write_text
+from distil_core.policy.tokenizer import decode, encode_context, load_tokenizer, tokenizer_digest
+from distil_core.problems.base import Problem
+from distil_core.problems.store import read_problems
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed
+from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.store import write_table
+from distil_core.tools import build_verifier
+from distil_core.tools.base import Verifier
+from distil_core.workspace import Workspace
+from tasks.stage import StageSpec, main
+
+
+def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+    """Write evaluation.parquet (a row for each problem) and metrics.json."""
+    iteration, settings = params.iteration, params.evaluate
+    policy_dir = workspace.policy_dir(iteration)
+    tokenizer = load_tokenizer(policy_dir)
+    engine = build_engine(params.sample.engine, policy_dir, params.compute)
+    verifier = build_verifier(params.consult)
+    problems = read_problems(workspace.problems_dir / "eval.parquet")
+    responses = engine.sample(
+        _requests(problems, params, tokenizer),
+        SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p),
+        progress,
+    )
+    rows = []
+    for index, problem in enumerate(problems):
+        start = index * settings.num_samples
+        samples = responses[start : start + settings.num_samples]
+        rows.append(judge(problem, samples, verifier, tokenizer))
+    context = {
+        "iteration": iteration,
+        "evaluate": settings.model_dump(),
+        "tokenizer_digest": tokenizer_digest(tokenizer),
+    }
+    write_table(workspace.evaluation_file(iteration), EVALUATION, rows, context)
+    # The same resamples for every iteration, so that intervals differ by the policy alone.
+    seed = derive_seed(params.seed, "evaluate")
+    metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
+    write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
+
+
+def judge(
+    problem: Problem,
+    samples: Sequence[SampledResponse],
+    verifier: Verifier,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, Any]:
+    """One problem's row. A truncated response is never correct. A `VerifierError` ends the
+    evaluation: a missing verdict must not look like a wrong answer."""
+    texts = [decode(tokenizer, sample.token_ids) for sample in samples]
+    truncated = [sample.finish_reason == "length" for sample in samples]
+    verdicts = [verifier.verify(problem, text).verdict for text in texts]
+    return {
+        "problem_id": problem.problem_id,
+        "num_samples": len(samples),
+        "num_correct": sum(
+            verdict == "correct" and not cut
+            for verdict, cut in zip(verdicts, truncated, strict=True)
+        ),
+        "num_malformed": sum(
+            verdict == "malformed" and not cut
+            for verdict, cut in zip(verdicts, truncated, strict=True)
+        ),
+        "num_truncated": sum(truncated),
+        "num_distinct": len(set(texts)),
+        "response_tokens_mean": sum(len(sample.token_ids) for sample in samples) / len(samples),
+        "first_response": texts[0],
+    }
+
+
+def _requests(
+    problems: Sequence[Problem], params: IterationParams, tokenizer: PreTrainedTokenizerBase
+) -> list[SampleRequest]:
+    requests = []
+    for problem in problems:
+        segments = render_student(params.context.student_template, problem.prompt)
+        context_ids = encode_context(tokenizer, segments)
+        for index in range(params.evaluate.num_samples):
+            # Not by iteration: the same numbers for every policy make differences sharper.
+            seed = derive_seed(params.seed, "evaluate", problem.problem_id, index)
+            requests.append(SampleRequest(context_ids, seed))
+    return requests
+
+
+STAGE = StageSpec("evaluate", per_iteration=True, version=1, body=body)
+
+if __name__ == "__main__":
+    main(STAGE)

@@ -1,0 +1,94 @@
+"""Stage `sample`: the student's own rollouts, which every later stage is about."""
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from distil_core.config.models import IterationParams
+from distil_core.engines import build_engine
+from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.feedback.compose import render_student
+from distil_core.policy.tokenizer import decode, encode_context, load_tokenizer, tokenizer_digest
+from distil_core.problems.base import Problem
+from distil_core.problems.store import read_problems
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed, generator
+from distil_core.tables.schemas import ROLLOUTS
+from distil_core.tables.store import write_table
+from distil_core.workspace import Workspace, iteration_key
+from tasks.stage import StageSpec, main
+
+
+def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+    """Write rollouts.parquet: num_rollouts of each of num_prompts training problems."""
+    iteration = params.iteration
+    policy_dir = workspace.policy_dir(iteration - 1)
+    tokenizer = load_tokenizer(policy_dir)
+    engine = build_engine(params.sample.engine, policy_dir, params.compute)
+    problems = choose_problems(
+        read_problems(workspace.problems_dir / "train.parquet"),
+        params.sample.num_prompts,
+        iteration,
+        params.seed,
+    )
+    jobs = [(problem, index) for problem in problems for index in range(params.sample.num_rollouts)]
+    requests = []
+    for problem, index in jobs:
+        segments = render_student(params.context.student_template, problem.prompt)
+        seed = derive_seed(params.seed, iteration, "sample", problem.problem_id, index)
+        requests.append(SampleRequest(encode_context(tokenizer, segments), seed))
+    settings = SamplingSettings(
+        params.sample.max_new_tokens, params.sample.temperature, params.sample.top_p
+    )
+    responses = engine.sample(requests, settings, progress)
+    rows = [
+        _row(iteration, problem, index, request, response, tokenizer)
+        for (problem, index), request, response in zip(jobs, requests, responses, strict=True)
+    ]
+    context = {
+        "iteration": iteration,
+        "sample": params.sample.model_dump(),
+        "student_template": params.context.student_template,
+        "tokenizer_digest": tokenizer_digest(tokenizer),
+    }
+    write_table(workspace.rollouts_file(iteration), ROLLOUTS, rows, context)
+
+
+def choose_problems(
+    problems: list[Problem], num_prompts: int, iteration: int, seed: int
+) -> list[Problem]:
+    """This iteration's problems, distinct. Iterations walk through a permutation of all problems,
+    and through another one when too few are left: none is used twice before nearly all are used.
+    """
+    iterations_per_epoch = len(problems) // num_prompts
+    epoch, position = divmod(iteration - 1, iterations_per_epoch)
+    order = generator(seed, "sample", "permutation", epoch).permutation(len(problems))
+    return [problems[i] for i in order[position * num_prompts : (position + 1) * num_prompts]]
+
+
+def _row(
+    iteration: int,
+    problem: Problem,
+    index: int,
+    request: SampleRequest,
+    response: SampledResponse,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, Any]:
+    return {
+        "rollout_id": f"{iteration_key(iteration)}/{problem.problem_id}/{index}",
+        "problem_id": problem.problem_id,
+        "sample_index": index,
+        "seed": request.seed,
+        "context_ids": request.context_ids,
+        "response_ids": response.token_ids,
+        "behaviour_logprobs": response.behaviour_logprobs,
+        "finish_reason": response.finish_reason,
+        "response": decode(tokenizer, response.token_ids),
+        "error": None,
+    }
+
+
+STAGE = StageSpec("sample", per_iteration=True, version=1, body=body)
+
+if __name__ == "__main__":
+    main(STAGE)

@@ -1,0 +1,159 @@
+"""What a stage is, and its two ways to run: through DVC (`run`), or as DVC's command (`main`).
+
+Each module of this package defines `STAGE = StageSpec(..)` and ends in `main(STAGE)`.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from distil_core.config.load import load_iteration_params
+from distil_core.config.models import ComputeParams, IterationParams
+from distil_core.errors import ConfigError, DistilError
+from distil_core.files import write_text
+from distil_core.lineage.dvc_stage import StageOutcome, run_stage
+from distil_core.progress import ProgressCallback, no_progress
+from distil_core.workspace import Workspace, iteration_key
+
+StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
+
+TORCH_STAGES = frozenset({"base", "sample", "tabulate", "train", "evaluate"})
+"""Stages that compute with torch: those that depend on `compute` in dvc.yaml."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage: one function from the workspace's files and frozen settings to its outputs.
+
+    per_iteration: False for the stages made once, which read the settings of iteration 0.
+    version: raised when the code changes what the stage writes; frozen into new iterations, so
+    that these alone are made anew.
+    """
+
+    name: str
+    per_iteration: bool
+    version: int
+    body: StageBody
+
+    def address(self, iteration: int) -> str:
+        """The stage as DVC addresses it, for example `sample@003`."""
+        return f"{self.name}@{iteration_key(iteration)}" if self.per_iteration else self.name
+
+
+def run(
+    spec: StageSpec,
+    workspace: Workspace,
+    iteration: int,
+    progress: ProgressCallback = no_progress,
+    force: bool = False,
+) -> StageOutcome:
+    """Bring the stage up to date in this process and record it as `dvc repro` would.
+
+    `iteration` is ignored by stages made once. Raises the body's own errors, and `LineageError`
+    as `run_stage` does.
+    """
+
+    def body() -> None:
+        run_body(spec, workspace, iteration, progress)
+
+    return run_stage(workspace, spec.address(iteration), body, force)
+
+
+def run_body(
+    spec: StageSpec, workspace: Workspace, iteration: int, progress: ProgressCallback = no_progress
+) -> None:
+    """Do the stage's work, unrecorded, and note the seconds it took in the timings file."""
+    iteration = iteration if spec.per_iteration else 0
+    params = load_iteration_params(workspace, iteration)
+    if spec.name in TORCH_STAGES:
+        prepare_torch(params.compute)
+    started = time.monotonic()
+    spec.body(workspace, params, progress)
+    _note_seconds(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
+
+
+def prepare_torch(compute: ComputeParams) -> None:
+    """Threads and algorithms such that the same inputs give the same bytes on one machine."""
+    # Read by cuBLAS when the device is first used; without it deterministic mode refuses.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(compute.num_threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def main(spec: StageSpec) -> NoReturn:
+    """The command line of `python -m tasks.<stage>`; exits 0, or 1 after one line that says why.
+
+    Started by `dvc repro` it does the work only, since DVC records it; otherwise it records.
+    """
+    arguments = _parse_arguments(spec)
+    workspace = Workspace(Path.cwd())
+    try:
+        with _progress_bar(spec.address(arguments.iteration)) as progress:
+            if _started_by_dvc(spec.address(arguments.iteration)):
+                run_body(spec, workspace, arguments.iteration, progress)
+                sys.exit(0)
+            outcome = run(spec, workspace, arguments.iteration, progress, arguments.force)
+    except DistilError as error:
+        print(f"{spec.name}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print(f"{spec.name}: interrupted; nothing was recorded", file=sys.stderr)
+        sys.exit(130)
+    outputs = ", ".join(f"{path} {md5[:8]}" for path, md5 in outcome.outputs.items())
+    print(f"{outcome.address}: {outcome.status} in {outcome.seconds:.1f} s: {outputs}")
+    sys.exit(0)
+
+
+def _parse_arguments(spec: StageSpec) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tasks.{spec.name}",
+        description="Bring the stage up to date and record it in dvc.lock, as `dvc repro` does.",
+    )
+    if spec.per_iteration:
+        parser.add_argument("--iteration", type=int, required=True, metavar="N")
+    else:
+        parser.set_defaults(iteration=0)
+    parser.add_argument("--force", action="store_true", help="do the work even if nothing changed")
+    arguments = parser.parse_args()
+    try:
+        spec.address(arguments.iteration)
+    except ConfigError as error:
+        parser.error(str(error))
+    return arguments
+
+
+def _started_by_dvc(address: str) -> bool:
+    # Run from another folder, DVC puts the path of dvc.yaml and a colon before the name.
+    return os.environ.get("DVC_STAGE", "").rpartition(":")[2] == address
+
+
+@contextmanager
+def _progress_bar(description: str) -> Iterator[ProgressCallback]:
+    """A bar on stderr where that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield no_progress
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report
+
+
+def _note_seconds(path: Path, stage: str, seconds: float) -> None:
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    write_text(path, json.dumps(noted | {stage: round(seconds, 3)}, indent=1) + "\n")

@@ -1,0 +1,139 @@
+"""The objectives of METHOD sections 2 and 5 again, as loops over plain floats.
+
+Written from the formulas alone, so that production has something to disagree with.
+"""
+
+import math
+from typing import Any
+
+from distil_core.objectives.base import ObjectiveBatch
+
+Rows = list[list[float]]
+
+
+class Naive:
+    """A batch as nested lists, with each formula spelt out token by token."""
+
+    def __init__(self, batch: ObjectiveBatch):
+        self.student = batch.student_bucket_logprobs_btk.tolist()
+        self.expert = batch.expert_bucket_logprobs_btk.tolist()
+        self.sampled: Rows = batch.sampled_logprobs_bt.tolist()
+        self.behaviour = batch.behaviour_logprobs_bt.tolist()
+        self.response = batch.response_mask_bt.tolist()
+        self.has_expert = batch.expert_mask_b.tolist()
+        self.rewards = batch.rewards_b.tolist()
+        self.groups = batch.group_ids_b.tolist()
+        self.buckets = [] if batch.sampled_buckets_bt is None else batch.sampled_buckets_bt.tolist()
+        self.rows = range(len(self.sampled))
+        self.positions = range(len(self.sampled[0]))
+
+    def trained(self, b: int, t: int) -> bool:
+        return bool(self.response[b][t] and self.has_expert[b])
+
+    def says_something(self, b: int, t: int) -> bool:
+        return self.trained(b, t) and any(value > -math.inf for value in self.expert[b][t])
+
+    def weight(self, b: int, t: int, is_clip: float) -> float:
+        return float(min(math.exp(self.sampled[b][t] - self.behaviour[b][t]), is_clip))
+
+    def pairs(self, b: int, t: int) -> list[tuple[float, float]]:
+        """(expert mass, student mass) where the expert has mass, then what is outside it."""
+        inside = [
+            (math.exp(e), math.exp(s))
+            for e, s in zip(self.expert[b][t], self.student[b][t], strict=True)
+            if e > -math.inf
+        ]
+        return [*inside, (0.0, max(0.0, 1.0 - sum(student for _, student in inside)))]
+
+    def cross_entropy(self, b: int, t: int) -> float:
+        if not self.says_something(b, t):
+            return 0.0
+        return -sum(e * math.log(s) for e, s in self.pairs(b, t) if e > 0)
+
+    def expert_entropy(self, b: int, t: int) -> float:
+        if not self.says_something(b, t):
+            return 0.0
+        return -sum(e * math.log(e) for e, _ in self.pairs(b, t) if e > 0)
+
+    def reverse_kl(self, b: int, t: int, floor: float) -> float:
+        return sum(s * math.log(s / max(e, floor)) for e, s in self.pairs(b, t) if s > 1e-15)
+
+    def jensen_shannon(self, b: int, t: int, w: float) -> float:
+        total = 0.0
+        for e, s in self.pairs(b, t):
+            mixture = w * e + (1 - w) * s
+            total += w * e * math.log(e / mixture) if e > 0 else 0.0
+            total += (1 - w) * s * math.log(s / mixture) if s > 0 else 0.0
+        return total
+
+    def credits(self, options: dict[str, Any]) -> Rows:
+        def cost(b: int, t: int) -> float:
+            entropy = self.expert_entropy(b, t) if options["cost"] == "kl_divergence" else 0.0
+            return self.cross_entropy(b, t) - entropy
+
+        horizon = options["horizon"] or len(self.positions)
+        return [
+            [
+                sum(
+                    options["discount"] ** (k - t - 1) * cost(b, k)
+                    for k in self.positions
+                    if t < k <= t + horizon
+                )
+                for t in self.positions
+            ]
+            for b in self.rows
+        ]
+
+    def baseline(self, future: Rows, b: int, t: int, kind: str) -> float:
+        members = [
+            future[other][t]
+            for other in self.rows
+            if self.groups[other] == self.groups[b]
+            and self.trained(other, t)
+            and (kind == "group_mean" or other != b)
+        ]
+        return sum(members) / len(members) if members and kind != "none" else 0.0
+
+    def advantages(self, options: dict[str, Any]) -> Rows:
+        future = self.credits(options)
+        values = [
+            [
+                future[b][t] - self.baseline(future, b, t, options["baseline"])
+                if self.trained(b, t)
+                else 0.0
+                for t in self.positions
+            ]
+            for b in self.rows
+        ]
+        if options["advantage_normalisation"] == "none":
+            return values
+        used = [values[b][t] for b in self.rows for t in self.positions if self.trained(b, t)]
+        mean = sum(used) / max(len(used), 1)
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in used) / max(len(used), 1))
+        return [[value / max(deviation, 1e-8) for value in row] for row in values]
+
+    def forward_cross_entropy(self, options: dict[str, Any]) -> float:
+        advantages = self.advantages(options)
+        return self.reduced(
+            [
+                [
+                    self.weight(b, t, options["is_clip"])
+                    * (
+                        self.cross_entropy(b, t)
+                        + options["weight"] * advantages[b][t] * self.sampled[b][t]
+                    )
+                    for t in self.positions
+                ]
+                for b in self.rows
+            ],
+            options,
+        )
+
+    def reduced(self, losses: Rows, options: dict[str, Any]) -> float:
+        counted = [(b, t) for b in self.rows for t in self.positions if self.trained(b, t)]
+        normaliser = {
+            "rollouts": max(len({b for b, _ in counted}), 1),
+            "tokens": max(len(counted), 1),
+            "constant": options["loss_constant"],
+        }[options["loss_normalisation"]]
+        return sum(losses[b][t] for b, t in counted) / float(normaliser)

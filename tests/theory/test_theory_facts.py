@@ -1,0 +1,142 @@
+"""Each fact of METHOD section 6 holds, and its checker can fail."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from distil_core.theory import (
+    __main__,
+    monotonic_improvement,
+    no_regret,
+    option_cost,
+    success_bound,
+    tokenwise_not_enough,
+    unbiased_gradient,
+)
+from distil_core.theory.enumeration import (
+    exact_gradient,
+    exact_loss,
+    group_gradients,
+    problem,
+    random_problem,
+)
+from distil_core.theory.table import Row, Table, at_least, at_most, equal, reading, render
+
+
+def values(table: Table) -> dict[str, float]:
+    return {row.check.strip(): row.computed for row in table.rows}
+
+
+def test_fact_1_on_another_problem() -> None:
+    table = unbiased_gradient.verify(seed=5)
+    assert table.passed, render(table)
+
+
+def test_fact_1_option_costs() -> None:
+    table = option_cost.measure(seeds=(1,))
+    assert table.passed, render(table)
+    found = values(table)
+    assert found["defaults: spread"] < found["baseline none: spread"]
+    assert found["stale sampler, is_clip 2: spread"] < found["stale sampler, is_clip inf: spread"]
+
+
+def test_fact_2_with_both_printed_counter_examples() -> None:
+    table = monotonic_improvement.verify(num_random=500, seed=3)
+    assert table.passed, render(table)
+    found = values(table)
+    assert found["reverse_kl: dJ"] == pytest.approx(-0.19946, abs=1e-5)
+    assert found["jensen_shannon: dJ"] == pytest.approx(-0.0038, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "verify", [tokenwise_not_enough.verify, success_bound.verify, no_regret.verify]
+)
+def test_facts_3_to_5(verify: Callable[[], Table]) -> None:
+    table = verify()
+    assert table.passed, render(table)
+
+
+def test_enumeration_covers_every_sequence_once() -> None:
+    world, parameters_dv = random_problem(0)
+    logprobs_n = world.sequence_logprobs_n(world.student_logprobs_sv(parameters_dv))
+    assert len(logprobs_n) == 1 + 2 + 4 * 3
+    assert logprobs_n.exp().sum().item() == pytest.approx(1.0, abs=1e-14)
+    probabilities_g, _ = group_gradients(
+        unbiased_gradient.production({}), world, parameters_dv, group_size=2
+    )
+    assert len(probabilities_g) == 15 * 16 // 2
+    assert probabilities_g.sum().item() == pytest.approx(1.0, abs=1e-14)
+
+
+def test_exact_loss_by_hand() -> None:
+    """One token, then another: L = H(first) + sum_y pi(y) H(second | y)."""
+    expert = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.2, 0.8]], dtype=torch.float64)
+    student = torch.tensor([[0.3, 0.7], [0.6, 0.4], [0.9, 0.1]], dtype=torch.float64)
+    world = problem(None, expert.log(), max_length=2)
+    by_hand = (
+        -0.5 * (math.log(0.3) + math.log(0.7))
+        + 0.3 * -math.log(0.6)
+        + 0.7 * -(0.2 * math.log(0.9) + 0.8 * math.log(0.1))
+    )
+    assert exact_loss(world, student.log()).item() == pytest.approx(by_hand, rel=1e-14)
+
+
+def test_exact_gradient_against_finite_differences() -> None:
+    world, parameters_dv = random_problem(2, top_k=1)
+    direction_dv = torch.randn(
+        parameters_dv.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    step = 1e-5
+    slope = (
+        exact_loss(world, parameters_dv + step * direction_dv)
+        - exact_loss(world, parameters_dv - step * direction_dv)
+    ) / (2 * step)
+    exact = exact_gradient(world, parameters_dv) @ direction_dv.flatten()
+    assert slope.item() == pytest.approx(exact.item(), rel=1e-7)
+
+
+def test_following_the_latest_table_is_worse() -> None:
+    aggregated, latest = (no_regret.play(200, every) for every in (True, False))
+    assert aggregated.average_regret(200) < 0.05 < latest.average_regret(200)
+
+
+@pytest.mark.parametrize(
+    ("row", "passed"),
+    [
+        (at_most("x", 1.0, 1.0), True),
+        (at_most("x", math.nan, 1.0), False),
+        (at_least("x", 0.9, 1.0), False),
+        (at_least("x", math.nan, 1.0), False),
+        (equal("x", 1.0 + 1e-12, 1.0), True),
+        (equal("x", 1.001, 1.0), False),
+        (equal("x", math.nan, 1.0), False),
+        (reading("x", 1.0), None),
+    ],
+)
+def test_verdicts_come_from_the_numbers(row: Row, passed: bool | None) -> None:
+    assert row.passed is passed
+
+
+def test_a_table_without_requirements_does_not_pass() -> None:
+    assert not Table("t", "e", [reading("x", 1.0)]).passed
+
+
+def test_command_prints_every_table_and_fails_with_a_fact(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def good() -> Table:
+        return Table("good", "holds", [at_most("small", 1.0, 2.0)])
+
+    def bad() -> Table:
+        return Table("bad", "does not", [at_most("large", 3.0, 2.0), reading("other", 1.0)])
+
+    monkeypatch.setattr(__main__, "_FACTS", (good,))
+    assert __main__.main() == 0
+    assert "PASS: all facts hold" in capsys.readouterr().out
+    monkeypatch.setattr(__main__, "_FACTS", (good, bad))
+    assert __main__.main() == 1
+    printed = capsys.readouterr().out
+    assert "small" in printed
+    assert "FAIL: bad" in printed

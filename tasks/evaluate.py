@@ -1,10 +1,10 @@
 """Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
@@ -23,6 +23,9 @@ from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

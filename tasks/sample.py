@@ -1,8 +1,8 @@
 """Stage `sample`: the student's own rollouts, which every later stage is about."""
 
-from typing import Any
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
@@ -17,6 +17,9 @@ from distil_core.tables.schemas import ROLLOUTS
 from distil_core.tables.store import write_table
 from distil_core.workspace import Workspace, iteration_key
 from tasks.stage import StageSpec, main
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

@@ -85,7 +85,7 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
     if not first_added:
         raise ConfigError(
             "the campaign has no iterations yet, so there is nothing to extend: "
-            "`distil extend --restart` freezes params.yaml as its first ones"
+            "`distil restart` freezes params.yaml as its first ones"
         )
     params = load_params(workspace)
     _require_same_campaign(params, load_iteration_params(workspace, 0))
@@ -210,7 +210,7 @@ def _require_same_campaign(params: Params, first: IterationParams) -> None:
         raise ConfigError(
             f"params.yaml: {', '.join(changed)} differ from iterations/000.yaml, with which this "
             "campaign started; a further iteration cannot change them. Revert them in params.yaml, "
-            "or start over with `distil extend --restart`."
+            "or start over with `distil restart`."
         )
 
 

@@ -1,13 +1,15 @@
 """Sampling and scoring with the model in this process, through Hugging Face transformers."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from distil_core.config.models import ComputeParams
 from distil_core.engines._sampling import draw, sampling_logprobs
@@ -23,6 +25,9 @@ from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Options(ComponentOptions):

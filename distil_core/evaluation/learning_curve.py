@@ -34,8 +34,8 @@ def learning_curve_figure(
     if not iterations:
         raise DataError("a learning curve needs the metrics of at least one iteration, found none")
     ks = pass_at_ks(metrics_by_iteration[iterations[0]])
-    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(8, 4.5), dpi=120)
+    axes = figure.add_axes((0.08, 0.12, 0.75, 0.78))
     ends = []
     for k, color in zip(ks, _COLORS * len(ks), strict=False):
         middle, low, high = (

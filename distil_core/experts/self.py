@@ -1,11 +1,12 @@
 """The policy itself as expert: conditioned on the feedback, it scores the student's tokens."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveInt
-from transformers import PreTrainedTokenizerBase
 
 from distil_core.config.models import ComputeParams
 from distil_core.engines.base import Engine, ScoreRequest
@@ -16,6 +17,9 @@ from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import encode_context, load_tokenizer
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Options(ComponentOptions):

@@ -77,7 +77,7 @@ def render_expert(
 
 
 def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
-    """Whether the expert's context holds any feedback for this row; if not, it has nothing to say."""
+    """Whether the expert's context holds any feedback; if not, it has nothing to say."""
     fields = _fields("context.expert_template", template)
     return any(item.kind in fields and item.text for item in feedback)
 

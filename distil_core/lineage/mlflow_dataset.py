@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 
 from distil_core.errors import LineageError
-from distil_core.lineage.mlflow_evidence import Artifact
+from distil_core.lineage.mlflow_inputs import Artifact
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def content_url(remote: str, md5: str) -> str:
     return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"
 
 
-def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, int], Schema]:
+def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, Any], Schema]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -171,6 +171,9 @@ def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, int],
         raise LineageError(f"{artifact.path} cannot be read ({error}): {remedy}") from error
     columns = footers[0].schema.to_arrow_schema()
     profile = {
+        # MLflow shows the source of datasets of its own kinds only, but any profile.
+        "dvc_path": artifact.path,
+        "dvc_stage": artifact.stage,
         "num_rows": sum(footer.num_rows for footer in footers),
         "num_files": len(files),
         "size_bytes": artifact.size_bytes,

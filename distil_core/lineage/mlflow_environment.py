@@ -36,13 +36,15 @@ def recorder_tags() -> dict[str, str]:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    tags = {"distil.recorder.libraries": ", ".join(found), "distil.recorder.cpu": _cpu()}
+    return {"distil.recorder.libraries": ", ".join(found), "distil.recorder.cpu": _cpu()}
+
+
+def user_tags() -> dict[str, str]:
+    """Who records; none for a user without a name, as containers may have."""
     try:
-        tags["mlflow.user"] = getpass.getuser()
+        return {"mlflow.user": getpass.getuser()}
     except (KeyError, OSError):
-        # A container may run as a user that has no name; MLflow then shows none.
-        return tags
-    return tags
+        return {}
 
 
 def _git(workspace: Workspace, *arguments: str, missing_ok: bool = False) -> str:

@@ -4,10 +4,8 @@ Nothing here knows MLflow. What is read must be what DVC recorded: a record that
 a stage would be worse than none.
 """
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,25 +19,17 @@ from distil_core.lineage.dvc_lock import (
     read_entries,
     stage_addresses,
 )
+from distil_core.lineage.mlflow_inputs import (
+    Artifact,
+    flatten,
+    lookup,
+    read_frozen,
+    read_metrics,
+    require_unchanged,
+)
 from distil_core.workspace import Workspace
 
-SHORT_DIGEST = 10
 _POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/policy)")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file or folder that DVC keeps. stage: address of the stage that wrote it."""
-
-    path: str
-    md5: str
-    size_bytes: int
-    stage: str
-
-    @property
-    def short_md5(self) -> str:
-        """Enough of the digest for a person to tell two versions apart."""
-        return self.md5[:SHORT_DIGEST]
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ class History:
     def _read(self, iteration: int) -> Evidence:
         workspace = self.workspace
         frozen_file = workspace.frozen_params_file(iteration)
-        frozen = _read_frozen(workspace, frozen_file)
+        frozen = read_frozen(workspace, frozen_file)
         for address in stage_addresses(iteration):
             self._require_consistent(address, workspace.relative(frozen_file), frozen)
         by_role = {role: self._artifact(path) for role, path in _roles(workspace, iteration)}
@@ -129,7 +119,7 @@ class History:
             artifacts=by_role,
             settings=flatten(frozen),
             expert=self._expert(iteration),
-            metrics=_read_metrics(workspace, metrics_file),
+            metrics=read_metrics(workspace, metrics_file),
             finished_at_ms=int(metrics_file.stat().st_mtime * 1000),
         )
 
@@ -157,10 +147,10 @@ class History:
         entry = self._entries[address]
         remedy = f"Bring it up to date with `dvc repro {address}`"
         for key, recorded in entry.get("params", {}).get(frozen_name, {}).items():
-            if _lookup(frozen, key) != recorded:
+            if lookup(frozen, key) != recorded:
                 raise LineageError(
                     f"{address} ran with {key} = {recorded!r}, but {frozen_name} now says "
-                    f"{_lookup(frozen, key)!r}. {remedy}, or restore the file with "
+                    f"{lookup(frozen, key)!r}. {remedy}, or restore the file with "
                     f"`git checkout {frozen_name}`."
                 )
         for path, read in artifacts(entry, "deps").items():
@@ -170,72 +160,6 @@ class History:
                     f"{address} read another {path} (md5 {read.md5}) than {written.stage} wrote "
                     f"last (md5 {written.md5}). {remedy}."
                 )
-
-
-def read_train_curve(
-    workspace: Workspace, artifact: Artifact
-) -> Iterator[tuple[int, dict[str, float]]]:
-    """Steps of `train_curve.csv` with their values by column, empty cells left out."""
-    import csv
-
-    require_unchanged(workspace, artifact)
-    with (workspace.root / artifact.path).open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                step = int(float(row.pop("step")))
-                yield step, {name: float(value) for name, value in row.items() if value}
-            except (KeyError, TypeError, ValueError) as error:
-                raise LineageError(
-                    f"{artifact.path}, line {line}: expected numbers below a header with `step`, "
-                    f"found {row}. Write it anew with `dvc repro --force {artifact.stage}`."
-                ) from error
-
-
-def read_stage_seconds(workspace: Workspace, iteration: int) -> dict[str, float]:
-    """Seconds by stage, of those that ran in this workspace; none for an iteration that came
-    from a cache or a remote."""
-    path = workspace.timings_file(iteration)
-    if not path.exists():
-        return {}
-    try:
-        return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise LineageError(
-            f"{path}: expected a JSON object of seconds by stage; delete the file, it is only "
-            "a note of how long the stages took"
-        ) from error
-
-
-def require_unchanged(workspace: Workspace, artifact: Artifact) -> None:
-    """Raise `LineageError` unless the small file on disk is the one DVC recorded."""
-    path = workspace.root / artifact.path
-    found = (
-        hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if (path.is_file())
-        else "missing"
-    )
-    if found != artifact.md5:
-        raise LineageError(
-            f"{artifact.path} is not what {artifact.stage} wrote (expected md5 {artifact.md5}, "
-            f"found {found}). Bring it back with `dvc checkout {artifact.path}` (or `dvc pull "
-            f"{artifact.path}`), or make it anew with `dvc repro {artifact.stage}`."
-        )
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys; what is neither text nor a mapping becomes JSON."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value and all(_is_plain_key(k) for k in value):
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return flat
-
-
-def _is_plain_key(key: object) -> bool:
-    return isinstance(key, str) and re.fullmatch(r"[A-Za-z0-9_-]+", key) is not None
 
 
 def _roles(workspace: Workspace, iteration: int) -> list[tuple[str, Path]]:
@@ -257,41 +181,3 @@ def _roles(workspace: Workspace, iteration: int) -> list[tuple[str, Path]]:
             *written,
         ]
     return [*read, ("eval_problems", problems / "eval.parquet"), *written]
-
-
-def _read_frozen(workspace: Workspace, path: Path) -> dict[str, Any]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    name = workspace.relative(path)
-    try:
-        # As written, not validated anew: an old iteration must stay recordable after a
-        # setting was added or a component changed its options.
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, YAMLError) as error:
-        raise LineageError(
-            f"{name}: cannot read the settings of this iteration ({error}); restore the file "
-            f"with `git checkout {name}`"
-        ) from error
-    if not isinstance(values, dict) or "campaign" not in values:
-        raise LineageError(
-            f"{name}: expected a mapping of settings with `campaign`, found {values!r:.80}; "
-            f"restore the file with `git checkout {name}`"
-        )
-    return values
-
-
-def _read_metrics(workspace: Workspace, path: Path) -> dict[str, float]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in values.items() if name != "iteration"}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise LineageError(
-            f"{workspace.relative(path)}: expected one flat JSON object of numbers ({error})"
-        ) from error
-
-
-def _lookup(settings: Any, dotted_key: str) -> Any:
-    for part in dotted_key.split("."):
-        settings = settings.get(part) if isinstance(settings, dict) else None
-    return settings

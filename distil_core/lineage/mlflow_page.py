@@ -3,83 +3,22 @@
 Markdown. Links are those of MLflow's own pages, relative to the address it is served at.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
-from distil_core.evaluation.learning_curve import pass_at_ks
-from distil_core.lineage.mlflow_evidence import Artifact, Evidence
+from distil_core.lineage.mlflow_chain import Chain, experiment_url
+from distil_core.lineage.mlflow_evidence import Evidence
+from distil_core.lineage.mlflow_inputs import Artifact
+from distil_core.lineage.mlflow_tables import (
+    ROLE_NAMES,
+    first_and_last_k,
+    interval,
+    learning_table,
+    lineage_table,
+    number,
+    settings_table,
+)
 from distil_core.workspace import iteration_key
-
-LEARNING_VIEW = "learning"
-"""Name of the shared view of the runs' table that `mlflow_record` saves with the experiment."""
-
-# MLflow's pages open for GenAI traces unless told that there are runs to see.
-_TRAINING_UI = "workflowType=machine_learning"
-_ROLE_NAMES = {
-    "warm_start": "warm-start problems",
-    "train_problems": "training problems",
-    "eval_problems": "evaluation problems",
-}
-
-_MAX_SETTINGS = 12
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What an iteration is in MLflow."""
-
-    run_id: str
-    model_id: str
-    model_version: int
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The iterations up to the one a page is about, and where those recorded so far lie."""
-
-    model_name: str
-    experiment_id: str
-    evidence: Mapping[int, Evidence]
-    recorded: Mapping[int, Recorded]
-
-    @property
-    def last(self) -> Evidence:
-        """The iteration the page is about."""
-        return self.evidence[max(self.evidence)]
-
-    def with_recorded(self, recorded: Recorded) -> "Chain":
-        """This chain, knowing where its last iteration lies."""
-        return replace(self, recorded={**self.recorded, self.last.iteration: recorded})
-
-    def policy(self, iteration: int) -> str:
-        """'policy 002', as a link to its registered version where there is one."""
-        name = f"policy {iteration_key(iteration)}"
-        if iteration not in self.recorded:
-            return name
-        version = self.recorded[iteration].model_version
-        return f"[{name}]({version_url(self.model_name, version)})"
-
-    def run(self, iteration: int) -> str:
-        """'iteration 2', as a link to its run where there is one."""
-        name = f"iteration {iteration}" + (" (base)" if iteration == 0 else "")
-        if iteration not in self.recorded:
-            return name
-        return f"[{name}]({run_url(self.experiment_id, self.recorded[iteration].run_id)})"
-
-
-def experiment_url(experiment_id: str) -> str:
-    """MLflow's page of a campaign: its iterations and their scores as one table."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={LEARNING_VIEW}&{_TRAINING_UI}"
-
-
-def run_url(experiment_id: str, run_id: str) -> str:
-    """MLflow's page of a run."""
-    return f"#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING_UI}"
-
-
-def version_url(model_name: str, version: int) -> str:
-    """MLflow's page of a registered version."""
-    return f"#/models/{model_name}/versions/{version}"
 
 
 def run_page(
@@ -98,7 +37,7 @@ def run_page(
         "{lineage}",
         "### Learning so far",
         "{learning}",
-        _settings(chain),
+        settings_table(chain),
         _how_it_ran(seconds, prefect_run_url),
         _fetch(this),
     ]
@@ -106,7 +45,7 @@ def run_page(
     return _fitting(
         chain,
         max_chars,
-        lambda shown: page.replace("{lineage}", _lineage_table(chain, shown)).replace(
+        lambda shown: page.replace("{lineage}", lineage_table(chain, shown)).replace(
             "{learning}", learning_table(chain, shown)
         ),
     )
@@ -131,9 +70,10 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
 def experiment_page(model_name: str, experiment_id: str) -> str:
     """The description of the experiment."""
     return (
-        f"Campaign {model_name}: [iterations with their scores]({experiment_url(experiment_id)}) "
-        f"and [policies](#/models/{model_name}). In the plain list of runs, press + beside the "
-        "campaign's run to see its iterations."
+        f"What each iteration of campaign {model_name} brought, and what each policy came from: "
+        f"[scores by iteration]({experiment_url(experiment_id)}), [policies](#/models/"
+        f"{model_name}). In the plain list of runs, press + beside a campaign's run to see its "
+        "iterations."
     )
 
 
@@ -141,9 +81,9 @@ def model_page(model_name: str, experiment_id: str) -> str:
     """The page of the registered model."""
     return (
         f"The policies of campaign [{model_name}]({experiment_url(experiment_id)}), one version "
-        "per iteration. A version's tags name its iteration and its parent; its description says what "
-        "it was trained on. The weights are not in MLflow: DVC keeps them, by the path and digest "
-        "given there. Alias `newest`: the last iteration recorded."
+        "per iteration. A version's tags name its iteration and its parent; its description says "
+        "what it was trained on. The weights are not in MLflow: DVC keeps them, by the path and "
+        "digest given there. Alias `newest`: the last iteration recorded."
     )
 
 
@@ -171,41 +111,20 @@ def version_page(chain: Chain) -> str:
     return "\n\n".join([lines[0], "\n".join(lines[1:]), _fetch(this)])
 
 
-def learning_table(chain: Chain, shown: Callable[[int], bool] = lambda _: True) -> str:
-    """Iterations with pass@1, pass@(largest k), their 95% intervals and response length."""
-    ks = _first_and_last_k(chain.last.metrics)
-    scores = [f"pass@{k} (95% interval)" for k in ks]
-    rows = [["iteration", "policy", *scores, "response tokens"]]
-    for iteration in sorted(chain.evidence):
-        if not shown(iteration):
-            rows.append(_gap(rows))
-            continue
-        metrics = chain.evidence[iteration].metrics
-        rows.append(
-            [
-                chain.run(iteration),
-                chain.policy(iteration),
-                *[f"{_number(metrics, f'pass_at_{k}')} ({_interval(metrics, k)})" for k in ks],
-                _number(metrics, "response_tokens_mean", 1),
-            ]
-        )
-    return _table(rows)
-
-
 def _result(chain: Chain) -> str:
     """One line: how good, on what, and against the parent."""
     this = chain.last
     metrics = this.metrics
-    ks = _first_and_last_k(metrics)
+    ks = first_and_last_k(metrics)
     scores = ", ".join(
-        f"pass@{k} **{_number(metrics, f'pass_at_{k}')}** ({_interval(metrics, k)})" for k in ks
+        f"pass@{k} {number(metrics, f'pass_at_{k}')} ({interval(metrics, k)})" for k in ks
     )
     text = f"{scores or 'not evaluated'}: policy {iteration_key(this.iteration)}"
     if "num_problems" in metrics:
         text += f" on {metrics['num_problems']:.0f} held-out problems"
     if this.iteration and ks:
-        before = chain.evidence[this.iteration - 1].metrics
-        change = metrics[f"pass_at_{ks[0]}"] - before[f"pass_at_{ks[0]}"]
+        before = chain.evidence[this.iteration - 1].metrics.get(f"pass_at_{ks[0]}", math.nan)
+        change = metrics[f"pass_at_{ks[0]}"] - before
         text += f"; {change:+.3f} pass@{ks[0]} against its parent, {chain.run(this.iteration - 1)}"
     return text + "."
 
@@ -225,68 +144,8 @@ def _descent(chain: Chain) -> str:
         steps.append("…")
     if this.iteration > 1:
         steps.append(_digest(chain.policy(0), chain.evidence[0].policy))
-    steps.append(_digest(_ROLE_NAMES["warm_start"], chain.evidence[0].artifacts["warm_start"]))
+    steps.append(_digest(ROLE_NAMES["warm_start"], chain.evidence[0].artifacts["warm_start"]))
     return " ← ".join(steps)
-
-
-def _lineage_table(chain: Chain, shown: Callable[[int], bool]) -> str:
-    """From the policy down to the problems: each row's artifact came from those named in it."""
-    rows = [["artifact", "from", "made by", "DVC path", "md5"]]
-    for iteration in sorted(chain.evidence, reverse=True):
-        if shown(iteration):
-            rows += _lineage_rows(chain, iteration)
-        else:
-            rows.append(_gap(rows))
-    last = chain.last
-    base = chain.evidence[0].artifacts["warm_start"]
-    problems = [("warm_start", base)] + [
-        (role, last.artifacts[role])
-        for role in ("train_problems", "eval_problems")
-        if role in last.artifacts
-    ]
-    rows += [_row(_ROLE_NAMES[role], "the generator", artifact) for role, artifact in problems]
-    return _table(rows)
-
-
-def _lineage_rows(chain: Chain, iteration: int) -> list[list[str]]:
-    this = chain.evidence[iteration]
-    key = iteration_key(iteration)
-    policy = chain.policy(iteration)
-    if iteration == 0:
-        return [_row(f"**{policy}** (base)", "warm-start problems", this.policy)]
-    parent = f"policy {iteration_key(iteration - 1)}"
-    expert = "" if this.expert is None else f", expert: policy {iteration_key(this.expert)}"
-    parts = this.artifacts
-    return [
-        _row(f"**{policy}**", f"feedback {key}, {parent}", this.policy),
-        _row(f"feedback {key}", f"consultations {key}, rollouts {key}{expert}", parts["feedback"]),
-        _row(f"consultations {key}", f"rollouts {key}", parts["consultations"]),
-        _row(f"rollouts {key}", f"{parent}, training problems", parts["rollouts"]),
-    ]
-
-
-def _row(name: str, source: str, artifact: Artifact) -> list[str]:
-    return [name, source, artifact.stage, f"`{artifact.path}`", f"`{artifact.short_md5}`"]
-
-
-def _settings(chain: Chain) -> str:
-    """Which settings differ from the parent iteration's."""
-    number = chain.last.iteration
-    if number == 0:
-        return ""
-    after = chain.last.settings
-    before = chain.evidence[number - 1].settings
-    changed = [
-        [f"`{name}`", f"`{before.get(name, '-'):.60}`", f"`{after.get(name, '-'):.60}`"]
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and name != "iteration"
-    ]
-    if not changed:
-        return f"Settings: as in iteration {number - 1}."
-    header = ["setting", f"iteration {number - 1}", f"iteration {number}"]
-    more = len(changed) - _MAX_SETTINGS
-    rest = f"\n\nand {more} more, see *Parameters*" if more > 0 else ""
-    return "### Settings that changed\n\n" + _table([header, *changed[:_MAX_SETTINGS]]) + rest
 
 
 def _how_it_ran(seconds: Mapping[str, float], url: str | None) -> str:
@@ -316,36 +175,8 @@ def _cite(name: str, artifact: Artifact) -> str:
     return f"{name} (`{artifact.path}`, md5 `{artifact.md5}`)"
 
 
-def _number(metrics: Mapping[str, float], name: str, decimals: int = 3) -> str:
-    return f"{metrics[name]:.{decimals}f}" if name in metrics else "-"
-
-
-def _interval(metrics: Mapping[str, float], k: int) -> str:
-    low, high = (_number(metrics, f"pass_at_{k}_{end}") for end in ("low", "high"))
-    return f"{low} to {high}"
-
-
-def _gap(rows: list[list[str]]) -> list[str]:
-    return ["…"] + [""] * (len(rows[0]) - 1)
-
-
-def _first_and_last_k(metrics: Mapping[str, float]) -> list[int]:
-    ks = pass_at_ks(metrics)
-    return sorted({ks[0], ks[-1]}) if ks else []
-
-
 def _digest(name: str, artifact: Artifact) -> str:
     return f"{name} `{artifact.short_md5}`"
-
-
-def _table(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table, the first one its header; repeated gaps become one."""
-    # MLflow's notes draw tables without any space between columns.
-    lines = ["| " + " | ".join(cell + "&emsp;" for cell in row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(
-        line for index, line in enumerate(lines) if index == 0 or line != lines[index - 1]
-    )
 
 
 def _fitting(

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
-from distil_core.lineage.mlflow_evidence import History
-from distil_core.lineage.mlflow_page import (
+from distil_core.lineage.mlflow_chain import (
     LEARNING_VIEW,
     Chain,
     Recorded,
-    experiment_page,
     experiment_url,
     run_url,
 )
+from distil_core.lineage.mlflow_environment import user_tags
+from distil_core.lineage.mlflow_evidence import History
+from distil_core.lineage.mlflow_gather import gather
+from distil_core.lineage.mlflow_page import experiment_page
 from distil_core.lineage.mlflow_store import artifact_root, open_store
-from distil_core.lineage.mlflow_write import NEWEST, gather, write_iteration
+from distil_core.lineage.mlflow_write import NEWEST, write_iteration
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -188,11 +190,12 @@ class _Recorder:
 
     def _find_or_create_experiment(self) -> str:
         experiment = self._client.get_experiment_by_name(self._campaign)
-        root = artifact_root(self._workspace, self._client)
+        root = artifact_root(self._workspace, self._client.tracking_uri)
+        location = f"{root}/{self._campaign}" if root else None
         if experiment is None:
             experiment_id = self._client.create_experiment(
                 self._campaign,
-                artifact_location=f"{root}/{self._campaign}" if root else None,
+                artifact_location=location,
                 tags={f"mlflow.sharedViewState.{LEARNING_VIEW}": json.dumps(_LEARNING_VIEW_STATE)},
             )
             page = experiment_page(self._campaign, str(experiment_id))
@@ -203,6 +206,12 @@ class _Recorder:
                 f"MLflow experiment {self._campaign!r} was deleted: restore it with `mlflow "
                 f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
                 "another `campaign` in params.yaml"
+            )
+        if location and experiment.artifact_location != location:
+            raise LineageError(
+                f"{self._workspace.mlflow_database.name} was made in another folder and keeps its "
+                f"files there ({experiment.artifact_location}): move the workspace back, or move "
+                "the database away; a new one is filled from dvc.lock and the files"
             )
         return str(experiment.experiment_id)
 
@@ -222,6 +231,7 @@ class _Recorder:
                 "distil.campaign": self._campaign,
                 "distil.iteration": "0",
                 "distil.lock_digest": self._history.digest(0),
+                **user_tags(),
             },
         )
         self._runs[run.info.run_id] = run

@@ -22,6 +22,8 @@ WRITER_WAIT_S = 60.0
 DATABASE_WAIT_S = 20.0
 """How long to wait for a locked database before saying so; MLflow's own wait, too."""
 
+_opened: dict[Path, int] = {}
+
 
 @contextmanager
 def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
@@ -39,17 +41,23 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
 
         with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
             database = _sqlite_file(uri)
+            if database:
+                _require_same(database)
             if database and database.exists():
                 _require_usable(database, uri)
             yield mlflow.tracking.MlflowClient()
+            if database and database.exists():
+                _opened[database] = database.stat().st_ino
 
 
-def artifact_root(workspace: Workspace, client: "MlflowClient") -> str | None:
-    """Where a new experiment keeps its few files: in the workspace, or, where a server holds
-    the store, wherever that server keeps them (None)."""
-    if client.tracking_uri.startswith(("http://", "https://")):
-        return None
-    return str(workspace.root.resolve() / "mlruns")
+def artifact_root(workspace: Workspace, uri: str) -> str | None:
+    """Where experiments in the workspace's own database keep their few files; None for a store
+    of the user's, which knows its own place."""
+    return str(workspace.root.resolve() / "mlruns") if uri == _own_uri(workspace) else None
+
+
+def _own_uri(workspace: Workspace) -> str:
+    return f"sqlite:///{workspace.mlflow_database.resolve()}"
 
 
 @contextmanager
@@ -60,7 +68,7 @@ def _tracking_uri(workspace: Workspace) -> Iterator[str]:
     if is_tracking_uri_set():
         yield get_tracking_uri()
         return
-    uri = f"sqlite:///{workspace.mlflow_database.resolve()}"
+    uri = _own_uri(workspace)
     set_tracking_uri(uri)
     try:
         yield uri
@@ -141,6 +149,18 @@ def _explain(message: str, uri: str) -> str:
             "again; everything in it is read anew from dvc.lock and the files"
         )
     return f"MLflow ({uri}) could not record: {message.splitlines()[0]}"
+
+
+def _require_same(database: Path) -> None:
+    """Raise when the file is not the one this process opened before: MLflow keeps that one open
+    and would go on writing to it, deleted or not."""
+    if database not in _opened:
+        return
+    if not database.exists() or database.stat().st_ino != _opened[database]:
+        raise LineageError(
+            f"{database} was removed or replaced while this process had it open: restart the "
+            "process (the worker or `serve`), then record again"
+        )
 
 
 def _sqlite_file(uri: str) -> Path | None:

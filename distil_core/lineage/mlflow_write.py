@@ -3,114 +3,20 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
-from distil_core.lineage.mlflow_environment import git_tags, recorder_tags
-from distil_core.lineage.mlflow_evidence import (
-    Evidence,
-    read_stage_seconds,
-    read_train_curve,
-)
-from distil_core.lineage.mlflow_page import (
-    Chain,
-    Recorded,
-    campaign_page,
-    model_page,
-    run_page,
-    version_page,
-)
+from distil_core.lineage.mlflow_chain import Chain, Recorded
+from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags
+from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
-    from mlflow.entities import DatasetInput, Metric
 
 NEWEST = "newest"
 """Alias of the version recorded last. MLflow reserves the name `latest` for itself."""
-
-_CONTEXTS = {
-    "feedback": ("feedback-{key}", "training"),
-    "consultations": ("consultations-{key}", "tabulation"),
-    "rollouts": ("rollouts-{key}", "consultation"),
-    "train_problems": ("train-problems", "sampling"),
-    "warm_start": ("warm-start-problems", "training"),
-    "eval_problems": ("eval-problems", "evaluation"),
-}
-
-
-@dataclass(frozen=True)
-class IterationRecord:
-    """All that is written about one iteration, gathered before the first write.
-
-    seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the epoch; what
-    the stages took, ending when the metrics were written.
-    """
-
-    chain: Chain
-    lock_digest: str
-    parent: Recorded | None
-    datasets: "list[DatasetInput]"
-    seconds: Mapping[str, float]
-    curve: list[tuple[int, dict[str, float]]]
-    tags: Mapping[str, str]
-    start_ms: int
-    end_ms: int
-    prefect_run_url: str | None
-
-    @property
-    def this(self) -> Evidence:
-        """The iteration's own evidence."""
-        return self.chain.last
-
-    @property
-    def name(self) -> str:
-        """The run's name, and the end of the policy's."""
-        key = iteration_key(self.this.iteration)
-        return f"iteration {key}" + (" (base)" if self.this.iteration == 0 else "")
-
-
-def gather(
-    workspace: Workspace,
-    chain: Chain,
-    lock_digest: str,
-    not_before_ms: int,
-    prefect_run_url: str | None,
-) -> IterationRecord:
-    """Read all there is to record of the chain's last iteration; `LineageError` where a file is
-    missing or another than the recorded one."""
-    from distil_core.lineage.mlflow_dataset import dataset_input, default_remote
-
-    this = chain.last
-    key = iteration_key(this.iteration)
-    remote = default_remote(workspace)
-    datasets = [
-        dataset_input(workspace, this.artifacts[role], name.format(key=key), context, remote)
-        for role, (name, context) in _CONTEXTS.items()
-        if role in this.artifacts
-    ]
-    seconds = read_stage_seconds(workspace, this.iteration)
-    curve = (
-        list(read_train_curve(workspace, this.artifacts["train_curve"]))
-        if "train_curve" in this.artifacts
-        else []
-    )
-    end_ms = max(this.finished_at_ms, not_before_ms)
-    return IterationRecord(
-        chain=chain,
-        lock_digest=lock_digest,
-        parent=chain.recorded.get(this.iteration - 1),
-        datasets=datasets,
-        seconds=seconds,
-        curve=curve,
-        tags=git_tags(workspace) | recorder_tags(),
-        start_ms=max(end_ms - int(1000 * sum(seconds.values())), not_before_ms),
-        end_ms=end_ms,
-        prefect_run_url=prefect_run_url,
-    )
 
 
 def write_iteration(
@@ -138,29 +44,6 @@ def write_iteration(
     return recorded
 
 
-def run_tags(record: IterationRecord) -> dict[str, str]:
-    """Tags of an iteration's run; by the first four it is found again."""
-    this = record.this
-    tags = {
-        "distil.role": "iteration",
-        "distil.campaign": this.campaign,
-        "distil.iteration": str(this.iteration),
-        "distil.lock_digest": record.lock_digest,
-        "distil.policy_md5": this.policy.md5,
-        "distil.threads": this.settings.get("compute.num_threads", "?"),
-        "mlflow.source.name": f"dvc repro evaluate@{iteration_key(this.iteration)}",
-        **record.tags,
-    }
-    if record.parent:
-        tags["distil.parent_run_id"] = record.parent.run_id
-        tags["distil.parent_model_version"] = str(record.parent.model_version)
-    if this.expert is not None:
-        tags["distil.expert_policy"] = iteration_key(this.expert)
-    if record.prefect_run_url:
-        tags["distil.prefect_run_url"] = record.prefect_run_url
-    return tags
-
-
 def _write(
     client: "MlflowClient", workspace: Workspace, record: IterationRecord, run_id: str
 ) -> Recorded:
@@ -170,7 +53,7 @@ def _write(
     model_id = _create_model(client, record, run_id)
     client.log_batch(
         run_id,
-        metrics=_metrics(record, model_id),
+        metrics=run_metrics(record, model_id),
         params=[Param(name, _shortened(value)) for name, value in this.settings.items()],
     )
     parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
@@ -290,32 +173,6 @@ def write_campaign(client: "MlflowClient", run_id: str, chain: Chain) -> None:
         figure = learning_curve_figure({i: e.metrics for i, e in chain.evidence.items()})
         client.log_figure(run_id, figure, "learning_curve.png")
     client.set_terminated(run_id, "FINISHED", this.finished_at_ms)
-
-
-def _metrics(record: IterationRecord, model_id: str) -> "list[Metric]":
-    """Evaluation (also of the policy, on its dataset), the training curve, and seconds."""
-    from mlflow.entities import Metric
-
-    this = record.this
-    step, at_ms = this.iteration, record.end_ms
-    evaluated_on = {
-        "model_id": model_id,
-        "dataset_name": _CONTEXTS["eval_problems"][0],
-        "dataset_digest": this.artifacts["eval_problems"].md5,
-    }
-    metrics = [
-        Metric(name, value, at_ms, step, **evaluated_on) for name, value in this.metrics.items()
-    ]
-    metrics += [
-        Metric(f"train/{name}", value, at_ms, train_step)
-        for train_step, values in record.curve
-        for name, value in values.items()
-    ]
-    seconds: dict[str, Any] = dict(record.seconds)
-    if seconds:
-        seconds["total"] = sum(record.seconds.values())
-    metrics += [Metric(f"seconds/{name}", value, at_ms, step) for name, value in seconds.items()]
-    return metrics
 
 
 def _shortened(value: str) -> str:

@@ -1,13 +1,18 @@
 """Load and save policies: ordinary Hugging Face folders (config, safetensors, tokenizer)."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distil_core.config.models import ComputeParams
 from distil_core.errors import CheckpointError
 from distil_core.files import atomic_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -28,6 +33,9 @@ def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
             f"no checkpoint in {policy_dir}: expected config.json there; "
             "run the stage that makes this policy, or `dvc checkout`"
         )
+    # Importing transformers takes seconds: only where a model is really loaded.
+    from transformers import AutoModelForCausalLM
+
     try:
         model = AutoModelForCausalLM.from_pretrained(
             policy_dir, local_files_only=True, dtype=DTYPES[compute.dtype]

@@ -4,15 +4,19 @@ A policy made here has one token a character: nothing to train, and a line of a 
 token, so a credit map of a rollout reads like the rollout.
 """
 
+from __future__ import annotations
+
 import hashlib
 import string
 from collections.abc import Sequence
 from pathlib import Path
-
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from distil_core.errors import CheckpointError, DataError
 from distil_core.feedback.compose import Segment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
 
@@ -20,6 +24,7 @@ END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
 def character_tokenizer(extra_alphabet: str) -> PreTrainedTokenizerFast:
     """One token for each printable ASCII character, newline, and each of `extra_alphabet`."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = dict.fromkeys(string.printable[:95] + "\n" + extra_alphabet)
     vocabulary = {
@@ -44,6 +49,8 @@ def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
             f"no tokenizer in {policy_dir}: expected tokenizer_config.json there; "
             "run the stage that makes this policy, or `dvc checkout`"
         )
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(policy_dir, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"the tokenizer in {policy_dir} has no end-of-sequence token")

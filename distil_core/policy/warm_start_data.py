@@ -1,8 +1,9 @@
 """The supervised text of a warm start, made from problems by the source and the verifier."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from transformers import PreTrainedTokenizerBase
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from distil_core.config.models import ContextParams
 from distil_core.feedback.compose import render_expert, render_student
@@ -11,6 +12,9 @@ from distil_core.policy.tokenizer import encode_context, encode_text
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.seeds import generator
 from distil_core.tools.base import Verifier
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def demonstration_examples(

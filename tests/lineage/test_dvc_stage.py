@@ -1,4 +1,4 @@
-"""Stages run in this process against real DVC and git repositories (20 s on one core)."""
+"""Stages run in this process against real DVC and git repositories (25 s on one core)."""
 
 import json
 import os

@@ -1,0 +1,227 @@
+"""`distil doctor`: is everything here that a campaign needs, and if not, what to do about it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Literal
+
+from distil_core.config.load import load_params
+from distil_core.config.models import Params
+from distil_core.errors import ConfigError
+from distil_core.workspace import Workspace
+
+OLDEST_PYTHON = (3, 11)
+LOCK = "requirements/core.txt"
+FREE_DISK_PROBLEM_GB = 1.0
+FREE_DISK_NOTE_GB = 5.0
+
+_INSTALL = f"install the pinned ones: python -m pip install -r {LOCK}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. remedy: what to do; empty where nothing is to be done."""
+
+    level: Literal["ok", "note", "problem"]
+    what: str
+    remedy: str = ""
+
+    def line(self) -> str:
+        """The finding as printed: its level first, the remedy on a line of its own."""
+        remedy = f"\n         -> {self.remedy}" if self.remedy else ""
+        return f"{self.level:<8} {self.what}{remedy}"
+
+
+def examine(workspace: Workspace) -> list[Finding]:
+    """Look at everything. A "problem" stops a campaign, a "note" may matter to some."""
+    checks: tuple[Callable[[Workspace], Iterator[Finding]], ...] = (
+        _python,
+        _packages,
+        _workspace,
+        _settings,
+        _torch,
+        _disk,
+        _isolation,
+        _vllm,
+        _ports,
+    )
+    return [finding for check in checks for finding in check(workspace)]
+
+
+def _python(_: Workspace) -> Iterator[Finding]:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    if sys.version_info < OLDEST_PYTHON:
+        yield Finding("problem", f"Python {found}, needs 3.11 or later", "install one; `make run`")
+    else:
+        yield Finding("ok", f"Python {found} ({sys.executable})")
+
+
+def _packages(workspace: Workspace) -> Iterator[Finding]:
+    path = workspace.root / LOCK
+    if not path.exists():
+        yield Finding("note", f"no {LOCK} here, so versions cannot be compared")
+        return
+    missing, different = [], []
+    pinned = dict(_pinned(path.read_text(encoding="utf-8")))
+    for name, version in pinned.items():
+        try:
+            # The lock has versions without the build, as in 2.13.0 for 2.13.0+cpu.
+            found = metadata.version(name).partition("+")[0]
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if found != version:
+            different.append(f"{name} {found} (pinned: {version})")
+    if missing:
+        yield Finding("problem", f"packages not installed: {', '.join(missing)}", _INSTALL)
+    if different:
+        yield Finding("note", f"other versions than tested: {', '.join(different)}", _INSTALL)
+    if not missing and not different:
+        yield Finding("ok", f"all {len(pinned)} packages as pinned in {LOCK}")
+
+
+def _pinned(text: str) -> Iterator[tuple[str, str]]:
+    """Name and version of the lock's packages that are meant for this platform."""
+    from packaging.requirements import Requirement
+
+    for line in text.splitlines():
+        if not line or line.startswith("#"):
+            continue
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate():
+            yield requirement.name, str(requirement.specifier).removeprefix("==")
+
+
+def _workspace(workspace: Workspace) -> Iterator[Finding]:
+    root = workspace.root
+    if shutil.which("git") is None:
+        yield Finding("problem", "git is not installed", "install it: apt install git")
+        return
+    inside = subprocess.run(
+        ["git", "rev-parse", "--is-inside-work-tree"], cwd=root, capture_output=True, check=False
+    )
+    if inside.returncode:
+        yield Finding("problem", f"{root} is no git repository", "run `git init` there")
+    missing = [name for name in (".dvc", "dvc.yaml", "params.yaml") if not (root / name).exists()]
+    if missing:
+        yield Finding(
+            "problem",
+            f"{root} is no DistIL workspace: no {', '.join(missing)}",
+            "go to the root of one; `dvc init` makes a missing .dvc",
+        )
+    unwritable = [
+        str(path)
+        for path in (root, root / "data", root / ".dvc" / "cache")
+        if path.exists() and not os.access(path, os.W_OK)
+    ]
+    if unwritable:
+        yield Finding("problem", f"not writable: {', '.join(unwritable)}", "chown or chmod it")
+    if not inside.returncode and not missing and not unwritable:
+        yield Finding("ok", f"git and DVC workspace {root}")
+
+
+def _settings(workspace: Workspace) -> Iterator[Finding]:
+    params = _params(workspace)
+    if isinstance(params, ConfigError):
+        yield Finding("problem", str(params), "correct the settings")
+    else:
+        yield Finding("ok", f"params.yaml of campaign {params.campaign}")
+
+
+def _torch(workspace: Workspace) -> Iterator[Finding]:
+    if find_spec("torch") is None:
+        return
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name(0) if cuda else "no GPU in use"
+    yield Finding("ok", f"torch {torch.__version__}, {device}, {cores} CPU cores")
+    params = _params(workspace)
+    if isinstance(params, ConfigError):
+        return
+    if params.compute.device == "cuda" and not cuda:
+        yield Finding(
+            "problem",
+            "compute.device is cuda, but torch finds no GPU",
+            "set compute.device to cpu, or install a CUDA build of torch and the driver",
+        )
+    if params.compute.num_threads > (cores or 1):
+        yield Finding(
+            "note",
+            f"compute.num_threads {params.compute.num_threads} exceeds the {cores} cores",
+            "lower it: threads that share a core wait for each other",
+        )
+
+
+def _disk(workspace: Workspace) -> Iterator[Finding]:
+    free_gb = shutil.disk_usage(workspace.root).free / 1e9
+    what = f"{free_gb:.1f} GB free in {workspace.root}"
+    if free_gb < FREE_DISK_PROBLEM_GB:
+        yield Finding("problem", what, "free some; `dvc gc --workspace` drops unused versions")
+    elif free_gb < FREE_DISK_NOTE_GB:
+        yield Finding("note", what, "enough for the default campaign, not for large models")
+    else:
+        yield Finding("ok", what)
+
+
+def _isolation(_: Workspace) -> Iterator[Finding]:
+    if shutil.which("bwrap"):
+        yield Finding("ok", "bubblewrap, to isolate code that a model wrote")
+    else:
+        yield Finding(
+            "note",
+            "no bubblewrap: only verifiers that run code a model wrote need it",
+            "for those: apt install bubblewrap",
+        )
+
+
+def _vllm(_: Workspace) -> Iterator[Finding]:
+    if find_spec("vllm"):
+        yield Finding("ok", "vllm, for engines of that name")
+    else:
+        yield Finding(
+            "note",
+            "no vllm: models run on the transformers engine, which is slow for large ones",
+            "with a GPU: python -m pip install -e '.[gpu]'",
+        )
+
+
+def _ports(_: Workspace) -> Iterator[Finding]:
+    prefect = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api").rstrip("/")
+    yield _service(
+        "Prefect",
+        f"{prefect}/health",
+        b"true",
+        "`prefect server start --port 4300` after "
+        "`export PREFECT_API_URL=http://127.0.0.1:4300/api`",
+    )
+    yield _service("MLflow", "http://127.0.0.1:5000/health", b"OK", "`make ui PORT=5001`")
+
+
+def _service(name: str, url: str, sign: bytes, elsewhere: str) -> Finding:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            if response.read().strip() == sign:
+                return Finding("ok", f"{name} answers at {url}")
+    except urllib.error.HTTPError:
+        pass
+    except (OSError, ValueError):
+        return Finding("ok", f"{name} is not running; {url} is free")
+    return Finding("note", f"something else than {name} uses {url}", f"start it as {elsewhere}")
+
+
+def _params(workspace: Workspace) -> Params | ConfigError:
+    try:
+        return load_params(workspace)
+    except ConfigError as error:
+        return error
+
+

@@ -109,6 +109,12 @@ def _row(
     rollout: dict[str, Any], consultation: dict[str, Any], answer: ExpertAnswer | None
 ) -> dict[str, Any]:
     distribution = answer.distribution if answer else None
+    if answer and answer.context_ids[-1] != rollout["context_ids"][-1]:
+        raise DataError(
+            f"rollout {rollout['rollout_id']}: the student's context ends in token "
+            f"{rollout['context_ids'][-1]}, the expert's in {answer.context_ids[-1]}: let both "
+            "templates end in the same text, up to a special token or a space"
+        )
     return {
         "rollout_id": rollout["rollout_id"],
         "problem_id": rollout["problem_id"],

@@ -1,10 +1,16 @@
-"""The learning curve: held-out pass@k over iterations, with its intervals."""
+"""The learning curve: held-out pass@k over iterations, with its intervals.
 
+`python -m distil_core.evaluation.learning_curve FILE.png` draws that of the workspace it runs in.
+"""
+
+import json
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distil_core.errors import DataError
+from distil_core.errors import DataError, DistilError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +95,25 @@ def _spread(values: list[float], gap: float = 0.055) -> list[float]:
     """Heights for labels at `values`, in the same order, moved apart so that none overlap."""
     heights = list(values)
     above = 1.0 + gap
-    for index in sorted(range(len(values)), key=lambda index: -values[index]):
+    for index in sorted(range(len(values)), key=lambda index: (-values[index], -index)):
         above = heights[index] = min(values[index], above - gap)
     lift = max(0.0, -above)
     return [height + lift for height in heights]
+
+
+def main() -> None:
+    """Draw the curve of the workspace in the working directory."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m distil_core.evaluation.learning_curve FILE.png")
+    files = sorted(Path("data/iterations").glob("[0-9][0-9][0-9]/metrics.json"))
+    metrics = {
+        int(file.parent.name): json.loads(file.read_text(encoding="utf-8")) for file in files
+    }
+    try:
+        learning_curve_figure(metrics).savefig(sys.argv[1])
+    except DistilError as error:
+        sys.exit(f"{error}: `make run` makes them in data/iterations/")
+
+
+if __name__ == "__main__":
+    main()

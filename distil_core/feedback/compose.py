@@ -51,11 +51,12 @@ def check_templates(student_template: str, expert_template: str) -> None:
             )
         if "prompt" not in fields:
             raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")
-    if not _ending(student_template) or _ending(student_template) != _ending(expert_template):
+    endings = (_ending(student_template), _ending(expert_template))
+    if not all(endings) or endings[0][-1] != endings[1][-1]:
         raise ConfigError(
             "context.student_template and context.expert_template must end in the same literal "
             "text, so that both contexts end in the same token before the response; found "
-            f"{_ending(student_template)!r} and {_ending(expert_template)!r}"
+            f"{endings[0]!r} and {endings[1]!r}"
         )
 
 
@@ -93,9 +94,16 @@ def _render(template: str, values: Mapping[str, str]) -> list[Segment]:
 
 def _fields(name: str, template: str) -> set[str]:
     try:
-        return {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+        parts = list(Formatter().parse(template))
     except ValueError as error:
         raise ConfigError(f"{name}: {error} (write a literal brace twice)") from error
+    for _, field, format_spec, conversion in parts:
+        if format_spec or conversion:
+            raise ConfigError(
+                f"{name}: field {field!r} has a conversion or format, which content never gets: "
+                f"write {{{field}}}"
+            )
+    return {field for _, field, _, _ in parts if field is not None}
 
 
 def _ending(template: str) -> str:

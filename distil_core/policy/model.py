@@ -36,15 +36,25 @@ def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
     # Importing transformers takes seconds: only where a model is really loaded.
     from transformers import AutoModelForCausalLM
 
+    _hide_progress_bars()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            policy_dir, local_files_only=True, dtype=DTYPES[compute.dtype]
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            policy_dir,
+            local_files_only=True,
+            dtype=DTYPES[compute.dtype],
+            output_loading_info=True,
         )
     except Exception as error:  # transformers and safetensors raise many unrelated types
         raise CheckpointError(
             f"the checkpoint in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
             "`dvc checkout --force` restores it from the cache"
         ) from error
+    # transformers gives a missing tensor random values and only logs it.
+    if missing := sorted(loading["missing_keys"]):
+        raise CheckpointError(
+            f"the checkpoint in {policy_dir} is incomplete: {len(missing)} tensors are missing, "
+            f"the first is {missing[0]}; `dvc checkout --force` restores it from the cache"
+        )
     model.to(torch.device(compute.device))  # type: ignore[arg-type]
     return model.eval()
 
@@ -53,6 +63,14 @@ def save_policy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, policy_dir: Path
 ) -> None:
     """Write the folder atomically: config.json, model.safetensors, tokenizer files."""
+    _hide_progress_bars()
     with atomic_path(policy_dir) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
+
+
+def _hide_progress_bars() -> None:
+    """Those of loading and saving would tear the front doors' own."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

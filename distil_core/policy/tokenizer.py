@@ -51,7 +51,13 @@ def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
         )
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(policy_dir, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(policy_dir, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many unrelated types
+        raise CheckpointError(
+            f"the tokenizer in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
+            "`dvc checkout --force` restores it from the cache"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise CheckpointError(f"the tokenizer in {policy_dir} has no end-of-sequence token")
     return tokenizer
@@ -75,9 +81,16 @@ def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segmen
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """The text of a response, without special tokens and with its spaces as they are."""
+    """The text of a response, without the end token that ends it and with its spaces as they are.
+
+    Any other special token in it is spelled out: a verifier that did not see it would take a
+    response for one it is not.
+    """
+    ended = bool(token_ids) and token_ids[-1] == tokenizer.eos_token_id
     text = tokenizer.decode(
-        list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        list(token_ids[:-1] if ended else token_ids),
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
     )
     return str(text)
 

@@ -56,13 +56,16 @@ def locked_dependencies(workspace: Workspace, address: str) -> dict[str, LockedA
     return artifacts(_entry(read_entries(workspace), address), "deps")
 
 
-def lock_digest(workspace: Workspace, iteration: int) -> str:
+def lock_digest(
+    workspace: Workspace, iteration: int, entries: dict[str, Entry] | None = None
+) -> str:
     """SHA-256 over the entries of an iteration's stages and of every stage they came from.
 
     Two iterations with the same digest had the same commands, settings and bytes all the way
-    back to the problems. Raises `LineageError` when one of the stages was never recorded.
+    back to the problems. entries: those of `read_entries`, for a caller that has read them (a
+    long lock takes half a second to parse). Raises `LineageError` when one of the stages was never recorded.
     """
-    entries = read_entries(workspace)
+    entries = read_entries(workspace) if entries is None else entries
     producers = {
         path: address for address, entry in entries.items() for path in artifacts(entry, "outs")
     }

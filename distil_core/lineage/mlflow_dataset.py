@@ -1,6 +1,5 @@
 """Tables that DVC keeps, as MLflow's datasets: by path and digest, never copied."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 
 from distil_core.errors import LineageError
-from distil_core.lineage.mlflow_inputs import Artifact
+from distil_core.lineage.mlflow_inputs import Artifact, content_md5
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -105,23 +104,6 @@ def dataset_input(
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
-def content_md5(path: Path) -> str | None:
-    """The digest DVC gives a file or folder; None where nothing is."""
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        listing = [
-            {"md5": content_md5(file), "relpath": file.relative_to(path).as_posix()}
-            for file in files
-        ]
-        listing.sort(key=lambda entry: str(entry["relpath"]))
-        text = json.dumps(listing, sort_keys=True)
-        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def default_remote(workspace: Workspace) -> str | None:
     """URL of the workspace's default DVC remote, without credentials; None when it has none."""
     dvc_dir = workspace.root / ".dvc"
@@ -136,6 +118,11 @@ def default_remote(workspace: Workspace) -> str | None:
     name = config["core"].get("remote")
     if not name:
         return None
+    if name not in config["remote"]:
+        raise LineageError(
+            f"{dvc_dir / 'config'}: the default remote {name!r} is not defined; see `dvc remote "
+            "list`, then `dvc remote default` or `dvc remote add`"
+        )
     url = urlsplit(str(config["remote"][name]["url"]))
     return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])).rstrip("/")
 
@@ -156,11 +143,8 @@ def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, Any],
         f"make it anew with `dvc repro {artifact.stage}`"
     )
     try:
-        found_bytes = sum(
-            file.stat().st_size
-            for file in (path.rglob("*") if path.is_dir() else files)
-            if file.is_file() or not path.is_dir()
-        )
+        stored = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        found_bytes = sum(file.stat().st_size for file in stored)
         if found_bytes != artifact.size_bytes or not files:
             raise LineageError(
                 f"{artifact.path} is not the table {artifact.stage} wrote (expected "

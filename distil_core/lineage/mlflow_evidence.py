@@ -69,7 +69,7 @@ class History:
     def digest(self, iteration: int) -> str:
         """The iteration's lock digest: what it and all before it were made from."""
         if iteration not in self._digests:
-            self._digests[iteration] = lock_digest(self.workspace, iteration)
+            self._digests[iteration] = lock_digest(self.workspace, iteration, self._entries)
         return self._digests[iteration]
 
     def require_finished(self, iteration: int) -> None:

@@ -98,18 +98,30 @@ def read_stage_seconds(workspace: Workspace, iteration: int) -> dict[str, float]
 
 def require_unchanged(workspace: Workspace, artifact: Artifact) -> None:
     """Raise `LineageError` unless the small file on disk is the one DVC recorded."""
-    path = workspace.root / artifact.path
-    found = (
-        hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if (path.is_file())
-        else "missing"
-    )
+    found = content_md5(workspace.root / artifact.path) or "nothing"
     if found != artifact.md5:
         raise LineageError(
             f"{artifact.path} is not what {artifact.stage} wrote (expected md5 {artifact.md5}, "
             f"found {found}). Bring it back with `dvc checkout {artifact.path}` (or `dvc pull "
             f"{artifact.path}`), or make it anew with `dvc repro {artifact.stage}`."
         )
+
+
+def content_md5(path: Path) -> str | None:
+    """The digest DVC gives a file or folder; None where nothing is."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listing = [
+            {"md5": content_md5(file), "relpath": file.relative_to(path).as_posix()}
+            for file in files
+        ]
+        listing.sort(key=lambda entry: str(entry["relpath"]))
+        text = json.dumps(listing, sort_keys=True)
+        return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -23,30 +23,13 @@ from distil_core.lineage.mlflow_evidence import History
 from distil_core.lineage.mlflow_gather import gather
 from distil_core.lineage.mlflow_page import experiment_page
 from distil_core.lineage.mlflow_store import artifact_root, open_store
+from distil_core.lineage.mlflow_tables import first_and_last_k
 from distil_core.lineage.mlflow_write import NEWEST, write_iteration
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
     from mlflow.entities import Run
-
-_LEARNING_VIEW_STATE = {
-    "searchFilter": "tags.`distil.role` = 'iteration'",
-    "orderByKey": "tags.`mlflow.runName`",
-    "orderByAsc": True,
-    "startTime": "ALL",
-    "lifecycleFilter": "Active",
-    "datasetsFilter": [],
-    "modelVersionFilter": "All Runs",
-    "selectedColumns": [
-        "metrics.`pass_at_1`",
-        "metrics.`pass_at_8`",
-        "metrics.`response_tokens_mean`",
-        "metrics.`seconds/total`",
-        "attributes.`Models`",
-    ],
-}
-"""The runs' table as MLflow's own "share" stores it: iterations in order, with their scores."""
 
 __all__ = ["NEWEST", "RecordedIteration", "record_all", "record_iteration"]
 
@@ -196,7 +179,7 @@ class _Recorder:
             experiment_id = self._client.create_experiment(
                 self._campaign,
                 artifact_location=location,
-                tags={f"mlflow.sharedViewState.{LEARNING_VIEW}": json.dumps(_LEARNING_VIEW_STATE)},
+                tags={f"mlflow.sharedViewState.{LEARNING_VIEW}": self._learning_view()},
             )
             page = experiment_page(self._campaign, str(experiment_id))
             self._client.set_experiment_tag(experiment_id, "mlflow.note.content", page)
@@ -214,6 +197,22 @@ class _Recorder:
                 "the database away; a new one is filled from dvc.lock and the files"
             )
         return str(experiment.experiment_id)
+
+    def _learning_view(self) -> str:
+        """The table of iterations with their scores, as MLflow's own "share" stores a view."""
+        scores = [f"pass_at_{k}" for k in first_and_last_k(self._history[0].metrics)]
+        metrics = [*scores, "response_tokens_mean", "seconds/total"]
+        view = {
+            "searchFilter": "tags.`distil.role` = 'iteration'",
+            "orderByKey": "tags.`mlflow.runName`",
+            "orderByAsc": True,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": [*[f"metrics.`{name}`" for name in metrics], "attributes.`Models`"],
+        }
+        return json.dumps(view)
 
     def _find_or_create_campaign_run(self, start_ms: int) -> str:
         """The run under which the iterations of one chain lie: a campaign restarted with another

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -35,8 +36,10 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
     what goes wrong is raised as `LineageError`, with what to do.
     """
     with _one_writer(workspace):
-        # Without it, a missing git executable is complained about on screen at import.
+        # A missing git executable is otherwise complained about on screen at import, and every
+        # run that ends on a server announced there.
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         import mlflow.tracking
 
         with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
@@ -45,9 +48,12 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
                 _require_same(database)
             if database and database.exists():
                 _require_usable(database, uri)
-            yield mlflow.tracking.MlflowClient()
-            if database and database.exists():
+            elif uri == _own_uri(workspace):
+                _create(workspace)
+            client = mlflow.tracking.MlflowClient()
+            if database:
                 _opened[database] = database.stat().st_ino
+            yield client
 
 
 def artifact_root(workspace: Workspace, uri: str) -> str | None:
@@ -149,6 +155,17 @@ def _explain(message: str, uri: str) -> str:
             "again; everything in it is read anew from dvc.lock and the files"
         )
     return f"MLflow ({uri}) could not record: {message.splitlines()[0]}"
+
+
+def _create(workspace: Workspace) -> None:
+    """Make the database whole before it has its name: killed amid its migrations, MLflow leaves
+    tables that no MLflow can use."""
+    from mlflow.tracking import MlflowClient
+
+    with tempfile.TemporaryDirectory(dir=workspace.scratch_dir) as folder:
+        draft = Path(folder).resolve() / workspace.mlflow_database.name
+        MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+        os.replace(draft, workspace.mlflow_database)
 
 
 def _require_same(database: Path) -> None:

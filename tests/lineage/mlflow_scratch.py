@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from distil_core.lineage.dvc_lock import stage_addresses
-from distil_core.lineage.mlflow_dataset import content_md5
-from distil_core.workspace import Workspace, iteration_key
+from distil_core.lineage.mlflow_inputs import content_md5
+from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]
 START_S = 1_780_000_000
@@ -52,6 +52,12 @@ def edit_lock(workspace: Workspace, address: str, **changes: Any) -> None:
     else:
         del lock["stages"][address]
     path.write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
+def write_settings(workspace: Workspace, iteration: int, **settings: Any) -> None:
+    """Add settings that no stage reads to an iteration's frozen file."""
+    path = workspace.frozen_params_file(iteration)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings, width=10**6))
 
 
 def rerun(workspace: Workspace, address: str, path: Path, text: str) -> None:
@@ -203,6 +209,3 @@ def _lookup(settings: Any, dotted_key: str) -> Any:
     for part in dotted_key.split("."):
         settings = settings[part]
     return settings
-
-
-__all__ = ["START_S", "edit_lock", "iteration_key", "make_campaign", "rerun"]

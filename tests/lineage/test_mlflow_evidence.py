@@ -1,0 +1,116 @@
+"""What is read for a record, and what is refused. A second; nothing imports MLflow."""
+
+from pathlib import Path
+
+import pytest
+from mlflow_scratch import edit_lock, make_campaign, rerun, write_settings
+
+from distil_core.errors import LineageError
+from distil_core.lineage.dvc_lock import locked_outputs, read_entries
+from distil_core.lineage.mlflow_evidence import History
+from distil_core.lineage.mlflow_inputs import flatten, read_stage_seconds, read_train_curve
+from distil_core.workspace import Workspace
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Workspace:
+    """Two finished iterations."""
+    return make_campaign(tmp_path / "campaign", 2)
+
+
+def test_evidence_of_an_iteration(campaign: Workspace) -> None:
+    history = History(campaign)
+    assert history.last_finished() == 2
+    this = history[2]
+    assert (this.campaign, this.iteration, this.expert) == ("chain-arithmetic", 2, 0)
+    assert this.policy.stage == "train@002"
+    assert this.policy.md5 == locked_outputs(campaign, "train@002")[this.policy.path].md5
+    assert this.metrics["pass_at_1"] == 0.634
+    assert "iteration" not in this.metrics
+    assert history[0].expert is None
+    assert "rollouts" not in history[0].artifacts
+
+
+def test_flatten() -> None:
+    nested = {"a": {"b": 0.5, "c": None}, "list": [1, {"x": 2}], "odd": {"a b": 1}, "none": {}}
+    assert flatten(nested) == {
+        "a.b": "0.5",
+        "a.c": "null",
+        "list": '[1, {"x": 2}]',
+        "odd": '{"a b": 1}',
+        "none": "{}",
+    }
+
+
+def test_unfinished(campaign: Workspace) -> None:
+    edit_lock(campaign, "tabulate@001")
+    history = History(campaign)
+    assert history.last_finished() == 0
+    history.require_finished(0)
+    with pytest.raises(LineageError, match=r"iteration 1 is not finished.*tabulate@001"):
+        history.require_finished(2)
+
+
+def test_settings_edited_after_the_run(campaign: Workspace) -> None:
+    write_settings(campaign, 2, seed=5)
+    with pytest.raises(LineageError, match=r"sample@002 ran with seed = 20\d+, but .*002.yaml"):
+        History(campaign)[2]
+
+
+@pytest.mark.parametrize("text", ["[1", "- just a list", "seed: 3"])
+def test_settings_that_cannot_be_read(campaign: Workspace, text: str) -> None:
+    campaign.frozen_params_file(1).write_text(text)
+    with pytest.raises(LineageError, match=r"git checkout iterations/001\.yaml"):
+        History(campaign)[1]
+
+
+def test_stage_that_read_another_version(campaign: Workspace) -> None:
+    rerun(campaign, "sample@001", campaign.rollouts_file(1), "newer rollouts")
+    with pytest.raises(LineageError, match=r"consult@001 read another .*dvc repro consult@001"):
+        History(campaign)[1]
+
+
+def test_metrics_that_dvc_did_not_record(campaign: Workspace) -> None:
+    campaign.metrics_file(1).write_text("{}")
+    with pytest.raises(LineageError, match=r"not what evaluate@001 wrote.*dvc checkout"):
+        History(campaign)[1]
+    campaign.metrics_file(1).unlink()
+    with pytest.raises(LineageError, match="found nothing"):
+        History(campaign)[1]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"pass_at_1": "high"}', "{"])
+def test_metrics_of_another_shape(campaign: Workspace, text: str) -> None:
+    rerun(campaign, "evaluate@001", campaign.metrics_file(1), text)
+    with pytest.raises(LineageError, match="one flat JSON object of numbers"):
+        History(campaign)[1]
+
+
+def test_output_that_dvc_does_not_know(campaign: Workspace) -> None:
+    entry = read_entries(campaign)["train@002"]
+    edit_lock(campaign, "train@002", outs=entry["outs"][:1])
+    with pytest.raises(LineageError, match=r"names no data/iterations/002/train_curve\.csv"):
+        History(campaign)[2]
+
+
+def test_train_curve(campaign: Workspace) -> None:
+    path = campaign.train_curve_file(1)
+    rerun(campaign, "train@001", path, "step,loss,extra\n0,1.5,\n1,1.25,7\n")
+    curve = History(campaign)[1].artifacts["train_curve"]
+    assert list(read_train_curve(campaign, curve)) == [
+        (0, {"loss": 1.5}),
+        (1, {"loss": 1.25, "extra": 7.0}),
+    ]
+    rerun(campaign, "train@001", path, "step,loss\n0,1.5\n1,oops\n")
+    curve = History(campaign)[1].artifacts["train_curve"]
+    with pytest.raises(LineageError, match=r"train_curve.csv, line 3: expected numbers"):
+        list(read_train_curve(campaign, curve))
+
+
+def test_timings(campaign: Workspace) -> None:
+    assert read_stage_seconds(campaign, 1)["train"] == 3.3
+    campaign.timings_file(1).write_text("[1]")
+    with pytest.raises(LineageError, match="seconds by stage; delete the file"):
+        read_stage_seconds(campaign, 1)
+    campaign.timings_file(1).unlink()
+    assert read_stage_seconds(campaign, 1) == {}

@@ -223,5 +223,3 @@ def _params(workspace: Workspace) -> Params | ConfigError:
         return load_params(workspace)
     except ConfigError as error:
         return error
-
-

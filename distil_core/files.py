@@ -23,15 +23,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        if target.is_dir():
-            _remove(target)
-        os.replace(temporary, target)
+        _replace(temporary, target)
         _sync_one(target.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _is_disk_full(error):
             free_mb = shutil.disk_usage(target.parent).free / 1e6
             raise DataError(
-                f"no space left for {target}: {free_mb:.0f} MB free; free some and run again, "
+                f"no space left for {target}: {free_mb:.1f} MB free; free some and run again, "
                 "finished stages are kept"
             ) from error
         raise
@@ -43,6 +41,29 @@ def write_text(target: Path, text: str) -> None:
     """`text` as UTF-8, atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if not target.is_dir():
+        os.replace(temporary, target)
+        return
+    # Moved away whole first: a folder half deleted must never be seen under its own name.
+    replaced = temporary.with_suffix(".replaced")
+    _remove(replaced)
+    os.replace(target, replaced)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        os.replace(replaced, target)
+        raise
+    _remove(replaced)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # safetensors and tokenizers write from Rust, whose errors have the number in their text only.
+    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _remove(path: Path) -> None:

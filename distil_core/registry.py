@@ -68,10 +68,15 @@ def describe(error: ValidationError) -> str:
     """A pydantic error as one line per problem: where, what was expected, what was found."""
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "(whole)"
-        found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{where}: no such setting{found}")
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "value_error":
+            # A check of our own: it says itself what was found.
+            text = str(problem["ctx"]["error"])
+        elif problem["type"] == "missing":
+            text = problem["msg"]
+        elif problem["type"] == "extra_forbidden":
+            text = f"no such setting (found {problem['input']!r})"
         else:
-            lines.append(f"{where}: {problem['msg']}{found}")
+            text = f"{problem['msg']} (found {problem['input']!r})"
+        lines.append(f"{where}: {text}" if where else text)
     return "; ".join(lines)

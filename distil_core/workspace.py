@@ -47,6 +47,12 @@ class Workspace:
             return self.root / "data" / "policy-000"
         return self.iteration_dir(iteration) / "policy"
 
+    def average_dir(self, iteration: int) -> Path:
+        """The moving average of the weights up to this policy, a checkpoint kept inside the
+        policy's folder so that DVC versions the two together. It starts as the base policy."""
+        policy_dir = self.policy_dir(iteration)
+        return policy_dir if iteration == 0 else policy_dir / "average"
+
     def rollouts_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "rollouts.parquet"
 
@@ -68,6 +74,11 @@ class Workspace:
     @property
     def scratch_dir(self) -> Path:
         return self.root / ".distil"
+
+    @property
+    def expert_record_dir(self) -> Path:
+        """Answers of paid endpoints, outside the outputs that DVC deletes before a stage runs."""
+        return self.scratch_dir / "expert-responses"
 
     def timings_file(self, iteration: int) -> Path:
         """Seconds each stage took when it last ran. No artifact: it differs from run to run."""

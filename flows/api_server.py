@@ -102,8 +102,10 @@ def prefect_api(workspace: Workspace) -> Iterator[PrefectApi]:
         def wait() -> None:
             _wait_until_ready(own_url, process, log_file)
 
-        yield PrefectApi(own_url, pages_url, True, wait)
-        _send_what_is_queued()
+        try:
+            yield PrefectApi(own_url, pages_url, True, wait)
+        finally:
+            _send_what_is_queued()
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def _server(url: str, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def _in_force(url: str, pages_url: str) -> Iterator[None]:
-    """`url` is this process's API. Links lead to where `prefect server start` will show the runs."""
+    """`url` is this process's API. Links lead to where `prefect server start` shows the runs."""
     from prefect.context import refresh_global_settings_context
 
     variables = {"PREFECT_API_URL": url, "PREFECT_UI_URL": pages_url}

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.logging import get_run_logger
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Failed, State
 
 from distil_core.config.campaign import existing_iterations, extend
 from distil_core.errors import ConfigError, DistilError
 from distil_core.workspace import Workspace
+from flows.failures import failed, value_of
 from flows.iteration import STAGE_TIMEOUT_S, IterationSummary, distil_iteration
 from flows.liveness import alive, mark_dead_runs
 from flows.stages import stage_versions
@@ -19,7 +19,7 @@ from flows.stages import stage_versions
 
 @dataclass(frozen=True)
 class CampaignSummary:
-    """What one run of the campaign did, iteration by iteration from 1."""
+    """What one run of the campaign did, iteration by iteration from 0, the base policy."""
 
     iterations: tuple[IterationSummary, ...]
 
@@ -41,11 +41,10 @@ def distil_campaign(
         try:
             last = _last_iteration(workspace, num_iterations)
             return CampaignSummary(
-                tuple(_run_iteration(number, stage_timeout_s) for number in range(1, last + 1))
+                tuple(_run_iteration(number, stage_timeout_s) for number in range(last + 1))
             )
         except DistilError as error:
-            get_run_logger().error("%s", error)
-            return Failed(message=str(error), data=error)
+            return failed(error)
 
 
 def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:
@@ -66,5 +65,5 @@ def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:
 
 def _run_iteration(iteration: int, stage_timeout_s: float) -> IterationSummary:
     state = distil_iteration(iteration, stage_timeout_s, return_state=True)
-    summary: IterationSummary = state.result(raise_on_failure=True)
+    summary: IterationSummary = value_of(state)
     return summary

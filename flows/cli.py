@@ -92,3 +92,7 @@ def _doctor(workspace: Workspace, _: argparse.Namespace) -> int:
     for finding in findings:
         print(finding.line())
     return 1 if any(finding.level == "problem" for finding in findings) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -65,7 +65,7 @@ class Display:
             yield periodic(lambda text: self.line(f"{address:<14} {text}"))
             return
         bars = self._bars
-        task = bars.add_task(address, total=None)
+        task = bars.add_task(address, total=None, rate=True)
 
         def report(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)
@@ -107,8 +107,8 @@ def periodic(say: Callable[[str], None], every_s: float = LINE_EVERY_S) -> Progr
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:8.1f}/s", style="progress.data.speed")
+        speed = task.fields.get("rate") and (task.finished_speed or task.speed)
+        return Text(f"{speed:8.1f}/s" if speed else "", style="progress.data.speed")
 
 
 _current: ContextVar[Display | None] = ContextVar("display", default=None)

@@ -4,6 +4,8 @@ DVC decides what has to run, so nothing is cached here, and nothing is retried: 
 failed on the same inputs would fail again.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +16,9 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Failed, State
 from prefect.utilities.urls import url_for
 
 from distil_core.config.campaign import existing_iterations, extend
@@ -24,8 +26,10 @@ from distil_core.config.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
 from distil_core.lineage.dvc_stage import StageOutcome, stage_addresses
 from distil_core.lineage.mlflow_record import RecordedIteration, record_iteration
+from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic
+from flows.failures import failed, value_of
 from flows.liveness import alive, mark_dead_runs
 from flows.report import iteration_page, read_metrics, stage_rows
 from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
@@ -70,8 +74,7 @@ def distil_iteration(
         try:
             return _run_iteration(workspace, iteration, stage_timeout_s)
         except DistilError as error:
-            get_run_logger().error("%s", error)
-            return Failed(message=str(error), data=error)
+            return failed(error)
 
 
 def next_iteration(workspace: Workspace) -> int:
@@ -96,7 +99,7 @@ def _run_iteration(
         for number in iterations
         for address in stage_addresses(number)
     ]
-    recorded: RecordedIteration = _result(_record_task(workspace, iteration, return_state=True))
+    recorded: RecordedIteration = value_of(_record_task(workspace, iteration, return_state=True))
     metrics = read_metrics(workspace, iteration)
     _publish(workspace, iteration, outcomes, metrics)
     return IterationSummary(iteration, tuple(outcomes), metrics, recorded.run_id)
@@ -129,7 +132,7 @@ def _run_stage(
             f"{address} was stopped after {timeout_s:.0f} s and recorded nothing; give it longer "
             "with the flow's parameter stage_timeout_s"
         )
-    outcome: StageOutcome = _result(state)
+    outcome: StageOutcome = value_of(state)
     display = current_display()
     if display:
         display.stage_done(address, outcome.status, outcome.seconds)
@@ -143,16 +146,11 @@ def _stage_task(
 ) -> StageOutcome | State[Any]:
     from tasks.stage import run
 
-    logger = get_run_logger()
-    display = current_display()
     try:
-        if display is None:
-            progress = periodic(lambda text: logger.info("%s: %s", address, text))
-            return run(stage_spec(name), workspace, iteration, progress)
-        with display.stage(address) as progress:
+        with _shown(address) as progress:
             return run(stage_spec(name), workspace, iteration, progress)
     except DistilError as error:
-        return Failed(message=str(error), data=error)
+        return failed(error)
 
 
 @task(
@@ -166,9 +164,22 @@ def _stage_task(
 def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
     page = url_for("flow-run", flow_run.id)
     try:
-        return record_iteration(workspace, iteration, page)
+        with _shown(f"record@{iteration_key(iteration)}"):
+            return record_iteration(workspace, iteration, page)
     except DistilError as error:
-        return Failed(message=str(error), data=error)
+        return failed(error)
+
+
+@contextmanager
+def _shown(address: str) -> Iterator[ProgressCallback]:
+    """How far the work is, on the terminal of a campaign or else now and then in the run's log."""
+    display = current_display()
+    if display is None:
+        logger = get_run_logger()
+        yield periodic(lambda text: logger.info("%s: %s", address, text))
+    else:
+        with display.stage(address) as progress:
+            yield progress
 
 
 def _publish(
@@ -190,11 +201,6 @@ def _publish(
     create_table_artifact(
         stage_rows(outcomes), key=f"{key}-stages", description="What became of each stage"
     )
-
-
-def _result(state: State[Any]) -> Any:
-    """The state's value; what it failed with is raised."""
-    return state.result(raise_on_failure=True)
 
 
 def _flow_run_name(iteration: int | None) -> str:

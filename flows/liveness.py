@@ -17,7 +17,7 @@ from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.states import State
+    from prefect.client.schemas.objects import State
 
 _MESSAGE = (
     "The process of this run was killed, or its machine stopped. Run it again: what was finished "
@@ -42,13 +42,19 @@ def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
             marker.unlink(missing_ok=True)
 
 
+def dead_runs(workspace: Workspace) -> list[Path]:
+    """Markers, named after their flow run, that no process holds any more."""
+    markers = _folder(workspace).glob("[!.]*")
+    return [marker for marker in sorted(markers) if _is_dead(marker)]
+
+
 def mark_dead_runs(workspace: Workspace) -> list[UUID]:
     """Set the workspace's flow runs whose process is gone to CRASHED, with their task runs.
 
     Returns those it set. A run that this API does not know (its server was another) is kept
     in mind for the next time.
     """
-    dead = [path for path in _markers(workspace) if _is_dead(path)]
+    dead = dead_runs(workspace)
     if not dead:
         return []
     from prefect.client.orchestration import get_client
@@ -85,13 +91,7 @@ def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
 
 
 def _looks_alive(state: "State[object] | None") -> bool:
-    return state is not None and (
-        state.is_running() or state.is_pending() or state.is_cancelling()
-    )
-
-
-def _markers(workspace: Workspace) -> list[Path]:
-    return sorted(path for path in _folder(workspace).glob("*") if not path.name.startswith("."))
+    return state is not None and (state.is_running() or state.is_pending() or state.is_cancelling())
 
 
 def _is_dead(marker: Path) -> bool:

@@ -35,9 +35,7 @@ def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
     ks = pass_at_ks(rows[-1][1]) if rows else []
     shown = sorted({ks[0], ks[-1]}) if ks else []
-    table = Table(
-        title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD
-    )
+    table = Table(title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD)
     for heading in ("iteration", *(f"pass@{k}" for k in shown), "tokens", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for iteration, metrics in rows:

@@ -20,7 +20,7 @@ from distil_core.workspace import Workspace
 from flows.api_server import PrefectApi, prefect_api
 from flows.display import Display
 from flows.report import campaign_table
-from flows.stages import is_finished, stage_versions
+from flows.stages import stage_versions
 
 _NEXT_COMMANDS = """\
 Next:
@@ -64,22 +64,18 @@ def _run(workspace: Workspace, console: Console) -> None:
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
             api.wait_until_ready()
         _say_what_is_ahead(workspace, console, api, iterations[-1])
-        _run_flow(workspace, Display(console), iterations[-1])
+        _run_flow(Display(console), iterations[-1])
     console.print()
     console.print(campaign_table(workspace, iterations))
-    commands = _NEXT_COMMANDS.format(
-        next_iteration=iterations[-1] + 1, pages_url=api.pages_url
-    )
+    commands = _NEXT_COMMANDS.format(next_iteration=iterations[-1] + 1, pages_url=api.pages_url)
     console.print(f"\n{commands}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _say_what_is_ahead(
-    workspace: Workspace, console: Console, api: PrefectApi, last: int
-) -> None:
+def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, last: int) -> None:
     here = api.url.removesuffix("/api") if api.own else api.pages_url
     frozen = load_iteration_params(workspace, last)
     console.print(
-        f"Campaign {frozen.campaign}: iterations 1 to {last}. Prefect's pages while it runs: {here}",
+        f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at {here}",
         highlight=False,
     )
     shared = Params.model_fields.keys() - {"num_iterations"}
@@ -92,15 +88,13 @@ def _say_what_is_ahead(
         )
 
 
-def _run_flow(workspace: Workspace, display: Display, last: int) -> None:
+def _run_flow(display: Display, last: int) -> None:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.campaign import distil_campaign
 
     _keep_prefect_off_the_screen()
-    num_stages = sum(len(stage_addresses(number)) for number in range(1, last + 1))
-    if not is_finished(workspace, 0):
-        num_stages += len(stage_addresses(0))
+    num_stages = sum(len(stage_addresses(number)) for number in range(last + 1))
     # Ending a heartbeat takes a second for each flow run; flows.liveness sees deaths without.
     with (
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),

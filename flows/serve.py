@@ -34,6 +34,7 @@ def main() -> NoReturn:
 
 def _serve(workspace: Workspace, url: str) -> None:
     from prefect import serve
+    from prefect.deployments.runner import RunnerDeployment
 
     from flows.campaign import distil_campaign
     from flows.iteration import distil_iteration
@@ -51,8 +52,10 @@ def _serve(workspace: Workspace, url: str) -> None:
     )
     # Two runs would only wait for each other: stages of one workspace exclude one another.
     serve(
-        distil_iteration.to_deployment(name=DEPLOYMENT, description=distil_iteration.description),
-        distil_campaign.to_deployment(name=DEPLOYMENT, description=distil_campaign.description),
+        *(
+            RunnerDeployment.from_flow(flow, name=DEPLOYMENT, description=flow.description)
+            for flow in (distil_iteration, distil_campaign)
+        ),
         limit=1,
         pause_on_shutdown=False,
         print_starting_message=False,

@@ -15,24 +15,30 @@ HOST = "127.0.0.1"
 
 
 def main() -> NoReturn:
-    """Become `mlflow ui`; exit 1 with a message when the port is taken or nothing is recorded."""
+    """Become `mlflow ui`; exit 1 with a message when the port is taken or the record cannot be
+    brought up to date. Where MLFLOW_TRACKING_URI names a server, that one has the pages."""
     parser = argparse.ArgumentParser(prog="python -m flows.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000, help="of the pages (default 5000)")
     port = parser.parse_args().port
     workspace = Workspace(Path.cwd())
+    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.mlflow_database}")
+    has_server = store.startswith(("http://", "https://"))
     try:
-        _require_free(port)
+        if not has_server:
+            _require_free(port)
         recorded = record_all(workspace)
     except DistilError as error:
         print(f"flows.ui: {error}", file=sys.stderr)
         sys.exit(1)
-    print(
-        f"{len(recorded)} iterations recorded. MLflow: http://{HOST}:{port} (Ctrl-C ends it)",
-        flush=True,
-    )
-    store = f"sqlite:///{workspace.mlflow_database}"
+    address = store.rstrip("/") if has_server else f"http://{HOST}:{port}"
+    page = f"{address}/{recorded[-1].experiment_page}" if recorded else address
+    print(f"{len(recorded)} iterations recorded. The campaign in MLflow:\n  {page}", flush=True)
+    if has_server:
+        sys.exit(0)
+    print("Ready when it says so; Ctrl-C ends it.", flush=True)
     command = ["mlflow", "ui", "--backend-store-uri", store, "--host", HOST, "--port", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    # One reader needs one worker; each costs 0.3 GB.
+    os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])
 
 
 def _require_free(port: int) -> None:

@@ -18,9 +18,10 @@ find_python() {
             return
         fi
     done
-    echo "DistIL needs Python 3.11 or later; found: $(python3 --version 2>&1 || true)." >&2
+    echo "DistIL needs Python 3.11 or later. ${PYTHON:-python3}:" \
+        "$("${PYTHON:-python3}" --version 2>/dev/null || echo 'not found')." >&2
     echo "Install one (for example: apt install python3.11 python3.11-venv)," >&2
-    echo "or name it: make run PYTHON=/path/to/python3.11" >&2
+    echo "or name it: make PYTHON=/path/to/python3.11 run" >&2
     return 1
 }
 

@@ -1,9 +1,20 @@
-"""Stage `consult`: tools judge every rollout and say what they saw."""
+"""Stage `consult`: tools judge every rollout and say what they saw.
 
+Feedback from elsewhere (the gold solution, a peer, the policy itself) joins theirs where
+`consult` asks for it.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
-from distil_core.config.models import IterationParams
+from distil_core.config.chain import parent_iteration
+from distil_core.config.models import ConsultParams, IterationParams, SelfEvaluationParams
+from distil_core.engines import build_engine
 from distil_core.errors import DataError, VerifierError
+from distil_core.feedback.contexts import ContextRenderer
+from distil_core.feedback.peers import Attempt, peer_solutions
+from distil_core.feedback.self_evaluation import agreement, as_feedback, evaluate_own
+from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
@@ -12,7 +23,7 @@ from distil_core.tables.store import read_rows, write_table
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from tasks.stage import StageSpec, main, prepare_torch
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
@@ -34,8 +45,89 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             )
         rows.append(consult(verifier, problem, rollout))
         progress(done + 1, len(rollouts))
-    context = {"iteration": iteration, "consult": params.consult.model_dump()}
+    context = {"iteration": iteration, "consult": _as_set(params.consult)}
+    judged = [
+        (rollout, row)
+        for rollout, row in zip(rollouts, rows, strict=True)
+        if row["reward"] is not None
+    ]
+    if params.consult.reference_correction:
+        for rollout, row in judged:
+            reference = problems[rollout["problem_id"]].reference
+            row["feedback"].append({"kind": "expert_correction", "text": reference})
+    if params.consult.peer_solution:
+        context["num_with_peer"] = _add_peer_solutions(judged, params.seed)
+    if params.consult.self_evaluation:
+        prompts = {problem.problem_id: problem.prompt for problem in problems.values()}
+        context["self_evaluation"] = _add_self_evaluations(
+            judged, prompts, workspace, params, params.consult.self_evaluation, progress
+        )
     write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)
+
+
+def _as_set(params: ConsultParams) -> dict[str, Any]:
+    """The settings without sources of feedback that are off."""
+    defaults = {
+        name: field.default
+        for name, field in ConsultParams.model_fields.items()
+        if not field.is_required()
+    }
+    return {
+        name: value
+        for name, value in params.model_dump().items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
+def _add_peer_solutions(judged: list[tuple[dict[str, Any], dict[str, Any]]], seed: int) -> int:
+    """Adds to the rows' feedback; returns how many rollouts have a peer."""
+    peers = peer_solutions(
+        [
+            Attempt(
+                rollout["rollout_id"],
+                rollout["problem_id"],
+                rollout["response"],
+                row["verdict"] == "correct",
+            )
+            for rollout, row in judged
+        ],
+        seed,
+    )
+    for rollout, row in judged:
+        if item := peers.get(rollout["rollout_id"]):
+            row["feedback"].append({"kind": item.kind, "text": item.text})
+    return len(peers)
+
+
+def _add_self_evaluations(
+    judged: list[tuple[dict[str, Any], dict[str, Any]]],
+    prompts: Mapping[str, str],
+    workspace: Workspace,
+    params: IterationParams,
+    settings: SelfEvaluationParams,
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Adds to the rows' feedback what the policy that sampled them says of its attempts; returns
+    how its verdicts and the tools' agree."""
+    prepare_torch(params.compute)
+    policy_dir = workspace.policy_dir(parent_iteration(params.iteration))
+    tokenizer = load_tokenizer(policy_dir)
+    verdicts = evaluate_own(
+        [
+            (rollout["rollout_id"], prompts[rollout["problem_id"]], rollout["response"])
+            for rollout, _ in judged
+        ],
+        settings,
+        build_engine(params.sample.engine, policy_dir, params.compute),
+        tokenizer,
+        ContextRenderer(params.context, tokenizer),
+        params.seed,
+        progress,
+    )
+    for (_, row), verdict in zip(judged, verdicts, strict=True):
+        if item := as_feedback(verdict, row["verdict"], settings):
+            row["feedback"].append({"kind": item.kind, "text": item.text})
+    return agreement(verdicts, [row["verdict"] for _, row in judged])
 
 
 def consult(verifier: Verifier, problem: Problem, rollout: dict[str, Any]) -> dict[str, Any]:

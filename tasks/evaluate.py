@@ -10,9 +10,9 @@ from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.evaluation.summary import summarise
-from distil_core.feedback.compose import render_student
+from distil_core.feedback.contexts import ContextRenderer, RenderedContext, count_shortened
 from distil_core.files import write_text
-from distil_core.policy.tokenizer import decode, encode_context, load_tokenizer, tokenizer_digest
+from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
@@ -36,8 +36,10 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
     verifier = build_verifier(params.consult)
     problems = read_problems(workspace.problems_dir / "eval.parquet")
+    renderer = ContextRenderer(params.context, tokenizer)
+    contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
     responses = engine.sample(
-        _requests(problems, params, tokenizer),
+        _requests(problems, contexts, params),
         SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p),
         progress,
     )
@@ -55,6 +57,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     # The same resamples for every iteration, so that intervals differ by the policy alone.
     seed = derive_seed(params.seed, "evaluate")
     metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
+    if params.context.shorten:
+        metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
 
 
@@ -88,16 +92,14 @@ def judge(
 
 
 def _requests(
-    problems: Sequence[Problem], params: IterationParams, tokenizer: PreTrainedTokenizerBase
+    problems: Sequence[Problem], contexts: Sequence[RenderedContext], params: IterationParams
 ) -> list[SampleRequest]:
     requests = []
-    for problem in problems:
-        segments = render_student(params.context.student_template, problem.prompt)
-        context_ids = encode_context(tokenizer, segments)
+    for problem, context in zip(problems, contexts, strict=True):
         for index in range(params.evaluate.num_samples):
             # Not by iteration: the same numbers for every policy make differences sharper.
             seed = derive_seed(params.seed, "evaluate", problem.problem_id, index)
-            requests.append(SampleRequest(context_ids, seed))
+            requests.append(SampleRequest(context.token_ids, seed))
     return requests
 
 

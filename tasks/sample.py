@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
-from distil_core.feedback.compose import render_student
-from distil_core.policy.tokenizer import decode, encode_context, load_tokenizer, tokenizer_digest
+from distil_core.feedback.contexts import ContextRenderer, count_shortened
+from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
@@ -35,11 +35,15 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         params.seed,
     )
     jobs = [(problem, index) for problem in problems for index in range(params.sample.num_rollouts)]
+    renderer = ContextRenderer(params.context, tokenizer)
+    contexts = {
+        problem.problem_id: renderer.student(problem.prompt, problem.problem_id)
+        for problem in problems
+    }
     requests = []
     for problem, index in jobs:
-        segments = render_student(params.context.student_template, problem.prompt)
         seed = derive_seed(params.seed, iteration, "sample", problem.problem_id, index)
-        requests.append(SampleRequest(encode_context(tokenizer, segments), seed))
+        requests.append(SampleRequest(contexts[problem.problem_id].token_ids, seed))
     settings = SamplingSettings(
         params.sample.max_new_tokens, params.sample.temperature, params.sample.top_p
     )
@@ -54,6 +58,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         "student_template": params.context.student_template,
         "tokenizer_digest": tokenizer_digest(tokenizer),
     }
+    if params.context.shorten:
+        context["num_shortened"] = count_shortened(list(contexts.values()))
     write_table(workspace.rollouts_file(iteration), ROLLOUTS, rows, context)
 
 

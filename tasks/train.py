@@ -1,9 +1,12 @@
-"""Stage `train`: the next policy, from the parent policy and the feedback table."""
+"""Stage `train`: the next policy, from the parent policy and feedback tables."""
+
+from __future__ import annotations
 
 import csv
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from distil_core.config.models import IterationParams
+from distil_core.config.chain import first_table
+from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path
 from distil_core.objectives import OBJECTIVES
 from distil_core.objectives.base import Objective
@@ -11,10 +14,20 @@ from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
-from distil_core.training.feedback_rows import read_feedback
+from distil_core.training.feedback_rows import read_feedback_tables
+from distil_core.training.table_list import (
+    read_table_list,
+    require_as_listed,
+    table_digest,
+    write_table_list,
+)
 from distil_core.training.trainer import train
+from distil_core.training.weight_average import WeightAverage
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
@@ -22,12 +35,19 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     iteration = params.iteration
     parent_dir = workspace.policy_dir(iteration - 1)
     tokenizer = load_tokenizer(parent_dir)
-    rows = read_feedback(workspace.feedback_dir(iteration), tokenizer_digest(tokenizer))
-    model = load_model(parent_dir, params.compute)
+    tables = _tables(workspace, params)
+    folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
+    rows = read_feedback_tables(folders, tokenizer_digest(tokenizer))
+    # Weights stay in float32: most updates are too small to change a bfloat16 weight at all.
+    compute = params.compute.model_copy(update={"dtype": "float32"})
+    model = load_model(parent_dir, compute)
+    average = _average(workspace, params, model, compute)
     component = params.train.objective
     objective = cast(Objective, OBJECTIVES.build(component.name, component.options))
     seed = derive_seed(params.seed, iteration, "train")
-    curve = train(model, rows, objective, params.train, seed, progress)
+    curve = train(
+        model, rows, objective, params.train, seed, progress, params.compute.dtype, average
+    )
     with (
         atomic_path(workspace.train_curve_file(iteration)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
@@ -35,7 +55,41 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         writer = csv.DictWriter(file, fieldnames=list(curve[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(curve)
-    save_policy(model, tokenizer, workspace.policy_dir(iteration))
+    policy_dir = workspace.policy_dir(iteration)
+    save_policy(model, tokenizer, policy_dir)
+    if average is not None:
+        save_policy(average.model, tokenizer, workspace.average_dir(iteration))
+    if tables:
+        write_table_list(policy_dir, tables)
+
+
+def _tables(workspace: Workspace, params: IterationParams) -> dict[str, str]:
+    """Digest by path of all tables that this policy and those before it learned from; empty where
+    only its own is read. `DataError` where an older one is not what the parent policy knows."""
+    if params.train.num_tables == 1:
+        return {}
+    parent_dir = workspace.policy_dir(params.iteration - 1)
+    listed = read_table_list(parent_dir)
+    found = {}
+    for iteration in range(first_table(params), params.iteration + 1):
+        folder = workspace.feedback_dir(iteration)
+        name = workspace.relative(folder)
+        found[name] = table_digest(folder)
+        if iteration < params.iteration:
+            require_as_listed(name, found[name], listed, parent_dir)
+    return listed | found
+
+
+def _average(
+    workspace: Workspace, params: IterationParams, model: PreTrainedModel, compute: ComputeParams
+) -> WeightAverage | None:
+    """The moving average to go on with; one begins at the parent policy where it has none."""
+    decay = params.train.average_decay
+    if decay is None:
+        return None
+    average_dir = workspace.average_dir(params.iteration - 1)
+    start = load_model(average_dir, compute) if average_dir.is_dir() else model
+    return WeightAverage(start, decay)
 
 
 STAGE = StageSpec("train", per_iteration=True, version=1, body=body)

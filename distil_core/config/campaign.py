@@ -13,6 +13,12 @@ from typing import Any
 
 import yaml
 
+from distil_core.config.chain import (
+    expert_dependency,
+    expert_iteration,
+    parent_iteration,
+    require_history,
+)
 from distil_core.config.load import (
     dump_yaml,
     load_iteration_params,
@@ -21,9 +27,10 @@ from distil_core.config.load import (
 )
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
-from distil_core.experts import EXPERTS
 from distil_core.files import write_text
 from distil_core.workspace import Workspace, iteration_key
+
+__all__ = ["existing_iterations", "expert_iteration", "extend", "parent_iteration", "restart"]
 
 Listing = dict[str, dict[str, Any]]
 """`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
@@ -99,35 +106,6 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
     return added
 
 
-def parent_iteration(iteration: int) -> int:
-    """The iteration whose policy samples, and is trained further, in this one."""
-    if iteration < 1:
-        raise ConfigError(
-            f"iteration {iteration} has no parent: the base policy is iteration 0, "
-            "iterations that train start at 1"
-        )
-    return iteration - 1
-
-
-def expert_iteration(params: IterationParams) -> int:
-    """The iteration whose policy's weights the expert uses.
-
-    Experts without weights of the campaign's own count as built on the base policy: DVC wants a
-    dependency there, and that one never changes.
-    """
-    expert = params.tabulate.expert
-    options = EXPERTS.options(expert.name, expert.options)
-    weights = getattr(options, "weights", "frozen")
-    if weights == "frozen":
-        return 0
-    if weights == "snapshot":
-        return parent_iteration(params.iteration)
-    raise ConfigError(
-        f"tabulate.expert.options.weights of expert {expert.name!r}: no rule which iteration's "
-        f"policy {weights!r} means; known: frozen, snapshot"
-    )
-
-
 def _freeze(params: Params, iteration: int, stage_versions: Mapping[str, int]) -> IterationParams:
     values = params.model_dump(mode="json")
     values |= {"iteration": iteration, "stage_versions": dict(sorted(stage_versions.items()))}
@@ -145,6 +123,11 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
     def policy(iteration: int) -> str:
         return workspace.relative(workspace.policy_dir(iteration))
 
+    new = {params.iteration: params for params in chain}
+
+    def frozen_params(iteration: int) -> IterationParams:
+        return new.get(iteration) or load_iteration_params(workspace, iteration)
+
     listed = {section: dict(entries) for section, entries in listing.items()}
     for params in chain:
         number = params.iteration
@@ -153,10 +136,11 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
         listed["evaluations"][key] = {"params": frozen, "policy": policy(number)}
         if number == 0:
             continue
+        require_history(params, frozen_params)
         listed["iterations"][key] = {
             "params": frozen,
             "parent_policy": policy(parent_iteration(number)),
-            "expert_policy": policy(expert_iteration(params)),
+            "expert_policy": expert_dependency(workspace, params),
             "policy": policy(number),
         }
         for column in CURVES:

@@ -83,11 +83,13 @@ def _check_components(params: Params) -> None:
         (OBJECTIVES, params.train.objective),
     ):
         registry.options(component.name, component.options)
-    check_templates(params.context.student_template, params.context.expert_template)
-    objective = params.train.objective.options
-    if objective.get("baseline", "none") != "none" and params.sample.num_rollouts < 2:
+    context = params.context
+    check_templates(context.student_template, context.expert_template, context.chat)
+    objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
+    baseline = getattr(objective, "baseline", "none")
+    if baseline != "none" and params.sample.num_rollouts < 2:
         raise ConfigError(
-            f"train.objective.options.baseline {objective['baseline']!r} compares rollouts of one "
+            f"train.objective.options.baseline {baseline!r} compares rollouts of one "
             "prompt: sample.num_rollouts must be at least 2, found 1"
         )
 
@@ -99,5 +101,5 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(
             f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not valid YAML: {error}") from error

@@ -4,10 +4,14 @@ The defaults live in `params.yaml`, where each has its reason beside it: a setti
 the file is an error, so that what ran is always what can be read.
 """
 
+import re
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -15,7 +19,8 @@ PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 class Settings(BaseModel):
     """Base of all settings: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Infinity is a setting (no bound); pydantic's default would freeze it as null.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class Component(Settings):
@@ -76,10 +81,10 @@ class FromScratchBase(Settings):
     architecture: ArchitectureParams
     phases: tuple[WarmStartPhase, ...] = Field(min_length=1)
     batch_size: PositiveInt
-    learning_rate: PositiveFloat
+    learning_rate: Positive
     final_learning_rate_fraction: Fraction
     warmup_steps: Annotated[int, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NonNegative
     max_grad_norm: PositiveFloat
 
 
@@ -91,16 +96,56 @@ class PretrainedBase(Settings):
     revision: str | None = None
     allow_download: bool = False
 
+    @model_validator(mode="after")
+    def _pinned(self) -> "PretrainedBase":
+        if self.allow_download and not self.revision:
+            raise ValueError(
+                "allow_download needs a revision (a commit of the hub's repository): without one "
+                "the same settings would mean another policy tomorrow"
+            )
+        return self
+
 
 BaseParams = Annotated[FromScratchBase | PretrainedBase, Field(discriminator="kind")]
 
 
+class ShorteningRule(Settings):
+    """A field whose content may be shortened where a context is too long, and which part stays."""
+
+    field: Literal[
+        "prompt",
+        "attempt",
+        "execution_trace",
+        "tool_output",
+        "expert_correction",
+        "self_evaluation",
+        "peer_solution",
+    ]
+    keep: Literal["start", "end", "both"]
+
+
 class ContextParams(Settings):
-    """How a problem and its feedback become text. Fields in braces: see distil_core/feedback."""
+    """How a problem and its feedback become text. Fields in braces: see distil_core/feedback.
+
+    chat: the templates are a user's message in the tokenizer's own chat template.
+    shorten: what to shorten where a context exceeds max_context_tokens, in this order, each field
+    to nothing before the next; with none, such a context is an error. shortening_marker: stands
+    where content was left out.
+    """
 
     student_template: str
     expert_template: str
     max_context_tokens: PositiveInt
+    chat: bool = False
+    shorten: tuple[ShorteningRule, ...] = ()
+    shortening_marker: str = "[...]"
+
+    @model_validator(mode="after")
+    def _each_field_once(self) -> "ContextParams":
+        fields = [rule.field for rule in self.shorten]
+        if len(set(fields)) < len(fields):
+            raise ValueError(f"shorten names a field twice: {', '.join(fields)}")
+        return self
 
 
 class SampleParams(Settings):
@@ -110,15 +155,69 @@ class SampleParams(Settings):
     num_prompts: PositiveInt
     num_rollouts: PositiveInt
     max_new_tokens: PositiveInt
-    temperature: PositiveFloat
+    temperature: Positive
     top_p: PositiveFraction
 
 
+class SelfEvaluationParams(Settings):
+    """The policy judges each of its attempts, before it hears of the tools' verdict.
+
+    template: what it is asked, with the fields {prompt} and {attempt}. correct_pattern: a regular
+    expression; where it is found in the answer, the policy holds its attempt correct.
+    on_disagreement: an evaluation that the tools contradict is kept as it is, kept with a note of
+    their verdict, or not given to the expert.
+    """
+
+    template: str
+    correct_pattern: str
+    on_disagreement: Literal["keep", "note", "drop"]
+    max_new_tokens: PositiveInt
+    temperature: Positive
+    top_p: PositiveFraction
+
+    @model_validator(mode="after")
+    def _template_has_the_attempt(self) -> "SelfEvaluationParams":
+        try:
+            fields = {field for _, field, _, _ in Formatter().parse(self.template) if field}
+        except ValueError as error:
+            raise ValueError(f"template: {error} (write a literal brace twice)") from error
+        if not {"attempt"} <= fields <= {"prompt", "attempt"}:
+            raise ValueError(
+                f"template: expected {{attempt}} and at most {{prompt}} besides, found {fields}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> "SelfEvaluationParams":
+        try:
+            re.compile(self.correct_pattern)
+        except re.error as error:
+            raise ValueError(f"correct_pattern is no regular expression: {error}") from error
+        return self
+
+
 class ConsultParams(Settings):
-    """verifier: gives reward and feedback. reveal: whether feedback may hold hidden answers."""
+    """verifier: gives reward and feedback. reveal: whether feedback may hold hidden answers.
+
+    Feedback besides the verifier's, all off unless set; which of it the expert reads is up to
+    context.expert_template. peer_solution: another, correct rollout of the same prompt.
+    reference_correction: the gold solution as the expert's correction (needs reveal
+    expected_outputs). self_evaluation: the policy's own judgement.
+    """
 
     verifier: Component
     reveal: Literal["nothing", "expected_outputs"]
+    peer_solution: bool = False
+    reference_correction: bool = False
+    self_evaluation: SelfEvaluationParams | None = None
+
+    @model_validator(mode="after")
+    def _reference_may_be_revealed(self) -> "ConsultParams":
+        if self.reference_correction and self.reveal != "expected_outputs":
+            raise ValueError(
+                "reference_correction shows the hidden answer: set reveal to expected_outputs too"
+            )
+        return self
 
 
 class TabulateParams(Settings):
@@ -132,16 +231,24 @@ class TabulateParams(Settings):
 
 
 class TrainParams(Settings):
-    """num_steps optimizer steps of batch_rollouts rollouts; whole groups stay together."""
+    """num_steps optimizer steps of batch_rollouts rollouts; whole groups stay together.
+
+    num_tables: feedback tables that are trained on, this iteration's and those before it, or all
+    so far (DAgger's aggregation). The importance weight corrects for the older samplers.
+    average_decay: of the moving average of the weights that is kept with the policy for the
+    expert's `weights: ema`, per optimizer step; null keeps none.
+    """
 
     objective: Component
     num_steps: PositiveInt
     batch_rollouts: PositiveInt
-    learning_rate: PositiveFloat
+    learning_rate: Positive
     final_learning_rate_fraction: Fraction
     warmup_steps: Annotated[int, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NonNegative
     max_grad_norm: PositiveFloat
+    num_tables: PositiveInt | Literal["all"] = 1
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class EvaluateParams(Settings):
@@ -149,7 +256,7 @@ class EvaluateParams(Settings):
 
     num_samples: PositiveInt
     max_new_tokens: PositiveInt
-    temperature: PositiveFloat
+    temperature: Positive
     top_p: PositiveFraction
     num_bootstrap: Annotated[int, Field(ge=100)]
 
@@ -182,13 +289,37 @@ class Params(Settings):
                 f"train.batch_rollouts {self.train.batch_rollouts} must be a multiple of "
                 f"sample.num_rollouts {self.sample.num_rollouts}: groups are never split"
             )
+        num_rollouts = self.sample.num_prompts * self.sample.num_rollouts
+        if self.train.batch_rollouts > num_rollouts:
+            raise ValueError(
+                f"train.batch_rollouts {self.train.batch_rollouts} exceeds the {num_rollouts} "
+                "rollouts of an iteration, sample.num_prompts times sample.num_rollouts: lower it, "
+                "or sample more"
+            )
         if self.base.kind == "from_scratch" and not self.problems.num_warm_start:
             raise ValueError(
                 "base.kind from_scratch needs problems.num_warm_start > 0 to learn from"
             )
+        if self.base.kind == "from_scratch" and self.context.chat:
+            raise ValueError(
+                "context.chat needs a base with a chat template: a policy made here has none, "
+                "write the turns into the templates, or use base.kind pretrained"
+            )
+        if self.base.kind == "from_scratch":
+            self._require_enough_positions(self.base.architecture.max_positions)
         if self.compute.device == "cpu" and self.compute.dtype == "bfloat16":
             raise ValueError("compute.dtype bfloat16 needs compute.device cuda: use float32 on cpu")
         return self
+
+    def _require_enough_positions(self, max_positions: int) -> None:
+        new_tokens = max(self.sample.max_new_tokens, self.evaluate.max_new_tokens)
+        needed = self.context.max_context_tokens + new_tokens
+        if max_positions < needed:
+            raise ValueError(
+                f"base.architecture.max_positions {max_positions} is less than {needed}, "
+                f"context.max_context_tokens {self.context.max_context_tokens} and "
+                f"max_new_tokens {new_tokens} together: raise it, or lower them"
+            )
 
 
 class IterationParams(Params):

@@ -3,19 +3,49 @@
 import torch
 from torch import Tensor
 
+from distil_core.errors import EngineError
+
+_MASS_UNIT = 2.0**52
+
+
+def normalised_logprobs(logits: Tensor) -> Tensor:
+    """log softmax over the last axis, float64. Raises `EngineError` where it is no distribution."""
+    logprobs = torch.log_softmax(logits.double(), dim=-1)
+    if bool(torch.isnan(logprobs).any()):
+        raise EngineError(
+            "the policy's logits hold NaN or infinity: its weights are damaged, or too large for "
+            "compute.dtype; nothing was written"
+        )
+    return logprobs
+
+
+def cumulative_mass(logprobs: Tensor) -> Tensor:
+    """Sums of exp(logprobs) up to and with each entry of the last axis, float64.
+
+    Counted in units of 2^-52, as integers: so every order of adding gives the same sums, and on a
+    GPU deterministic mode, which refuses to add up floats like this, allows it.
+    """
+    units = (logprobs.double().exp() * _MASS_UNIT).round().long()
+    return units.cumsum(-1).double() / _MASS_UNIT
+
+
+def mass_before(sorted_logprobs: Tensor) -> Tensor:
+    """The mass of all more likely entries, float64; 0 for the first."""
+    return torch.nn.functional.pad(cumulative_mass(sorted_logprobs)[..., :-1], (1, 0))
+
 
 def sampling_logprobs(logits_bv: Tensor, temperature: float, top_p: float) -> Tensor:
     """log mu(. | s), float64 [B, V]: temperature, then nucleus, renormalised; -inf outside.
 
-    The nucleus is the fewest most likely tokens whose mass reaches `top_p`.
+    The nucleus is the fewest most likely tokens whose mass reaches `top_p`. Raises `EngineError`
+    where the logits are not finite.
     """
-    logprobs_bv = torch.log_softmax(logits_bv.double() / temperature, dim=-1)
+    logprobs_bv = normalised_logprobs(logits_bv.double() / temperature)
     if top_p >= 1.0:
         return logprobs_bv
     sorted_bv, order_bv = logprobs_bv.sort(dim=-1, descending=True, stable=True)
-    mass_before_bv = sorted_bv.exp().cumsum(-1) - sorted_bv.exp()
     outside_bv = torch.zeros_like(order_bv, dtype=torch.bool).scatter(
-        -1, order_bv, mass_before_bv >= top_p
+        -1, order_bv, mass_before(sorted_bv) >= top_p
     )
     kept_bv = logprobs_bv.masked_fill(outside_bv, -torch.inf)
     return kept_bv - kept_bv.logsumexp(-1, keepdim=True)
@@ -23,7 +53,7 @@ def sampling_logprobs(logits_bv: Tensor, temperature: float, top_p: float) -> Te
 
 def draw(logprobs_bv: Tensor, uniforms_b: Tensor) -> Tensor:
     """The token at which the cumulative mass passes the row's uniform in [0, 1); int64 [B]."""
-    cumulative_bv = logprobs_bv.exp().cumsum(-1)
+    cumulative_bv = cumulative_mass(logprobs_bv)
     # Rounding may leave the total just below a uniform close to 1: scale by the total reached.
     targets_b1 = uniforms_b[:, None] * cumulative_bv[:, -1:]
     return torch.searchsorted(cumulative_bv, targets_b1, right=True).squeeze(-1)

@@ -12,7 +12,12 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from distil_core.config.models import ComputeParams
-from distil_core.engines._sampling import draw, sampling_logprobs
+from distil_core.engines._sampling import (
+    draw,
+    mass_before,
+    normalised_logprobs,
+    sampling_logprobs,
+)
 from distil_core.engines.base import (
     SampledResponse,
     SampleRequest,
@@ -81,9 +86,10 @@ class TransformersEngine:
                 str(self._model.device),
             )
             logits_btv = response_logits(self._model, batch)
-            rows = _top_distributions(logits_btv, batch.response_mask_bt, top_k, top_p)
-            for index, row in zip(indices, rows, strict=True):
-                results[index] = row
+            for index, logits_tv in zip(indices, logits_btv, strict=True):
+                # Row by row: in double precision a whole batch of them may not fit in memory.
+                length = len(requests[index].response_ids)
+                results[index] = _top_distribution(logits_tv[:length], top_k, top_p)
             done += len(indices)
             progress(done, len(requests))
         return [result for result in results if result is not None]
@@ -155,33 +161,22 @@ def _uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
-def _top_distributions(
-    logits_btv: Tensor, mask_bt: Tensor, top_k: int, top_p: float
-) -> list[ScoredResponse]:
+def _top_distribution(logits_tv: Tensor, top_k: int, top_p: float) -> ScoredResponse:
     """The fewest ids that hold `top_p`, at most `top_k`, and the log of the mass left over."""
-    logprobs_btv = torch.log_softmax(logits_btv.double(), dim=-1)
-    vocabulary_size = logprobs_btv.shape[-1]
-    top_btk, ids_btk = logprobs_btv.topk(min(top_k, vocabulary_size), dim=-1)
-    mass_before_btk = top_btk.exp().cumsum(-1) - top_btk.exp()
-    kept_btk = (mass_before_btk < top_p) | (torch.tensor(top_p >= 1.0, device=mask_bt.device))
-    counts_bt = kept_btk.sum(-1)
+    logprobs_tv = normalised_logprobs(logits_tv)
+    top_tk, ids_tk = logprobs_tv.topk(min(top_k, logprobs_tv.shape[-1]), dim=-1)
+    kept_tk = mass_before(top_tk) < top_p
+    if top_p >= 1.0:
+        kept_tk = torch.ones_like(kept_tk)
     # The tail from its own tokens, not as 1 - kept: a tail of 1e-9 would be lost to rounding.
-    outside_btv = torch.ones_like(logprobs_btv, dtype=torch.bool).scatter(-1, ids_btk, ~kept_btk)
-    tail_bt = logprobs_btv.masked_fill(~outside_btv, -torch.inf).logsumexp(-1)
-    ids, top, counts, tail, kept = (
-        tensor.cpu().numpy()
-        for tensor in (ids_btk.int(), top_btk.float(), counts_bt.int(), tail_bt.float(), kept_btk)
+    outside_tv = torch.ones_like(logprobs_tv, dtype=torch.bool).scatter(-1, ids_tk, ~kept_tk)
+    tail_t = logprobs_tv.masked_fill(~outside_tv, -torch.inf).logsumexp(-1)
+    return ScoredResponse(
+        counts_t=kept_tk.sum(-1).int().cpu().numpy(),
+        token_ids=ids_tk[kept_tk].int().cpu().numpy(),
+        logprobs=top_tk[kept_tk].float().cpu().numpy(),
+        tail_logprobs_t=tail_t.float().cpu().numpy(),
     )
-    lengths = mask_bt.sum(-1).tolist()
-    return [
-        ScoredResponse(
-            counts_t=counts[row, :length],
-            token_ids=ids[row, :length][kept[row, :length]],
-            logprobs=top[row, :length][kept[row, :length]],
-            tail_logprobs_t=tail[row, :length],
-        )
-        for row, length in enumerate(lengths)
-    ]
 
 
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> TransformersEngine:

@@ -3,24 +3,30 @@
 from pathlib import Path
 
 from distil_core.config.models import ComputeParams, TabulateParams
-from distil_core.experts.base import Expert
+from distil_core.experts.base import Expert, ExpertSetting
 from distil_core.registry import Registry
 
 EXPERTS = Registry("distil_core.experts", kind="expert")
 
 
 def build_expert(
-    params: TabulateParams, policy_dir: Path, compute: ComputeParams, max_context_tokens: int
+    params: TabulateParams,
+    policy_dir: Path,
+    compute: ComputeParams,
+    max_context_tokens: int,
+    record_dir: Path | None = None,
+    seed: int = 0,
 ) -> Expert:
     """The expert that `tabulate` names. policy_dir: the checkpoint its weights come from, where
-    it has weights of the campaign's own."""
-    expert: Expert = EXPERTS.build(
-        params.expert.name,
-        params.expert.options,
+    it has weights of the campaign's own. record_dir, seed: see `ExpertSetting`."""
+    setting = ExpertSetting(
         policy_dir=policy_dir,
         compute=compute,
         max_context_tokens=max_context_tokens,
         top_k=params.top_k,
         top_p=params.top_p,
+        record_dir=record_dir,
+        seed=seed,
     )
+    expert: Expert = EXPERTS.build(params.expert.name, params.expert.options, setting=setting)
     return expert

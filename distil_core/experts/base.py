@@ -1,36 +1,91 @@
 """The contract of an expert: what it would do at each state the student visited."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+from distil_core.config.models import ComputeParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.feedback.compose import Segment
+from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
 class ExpertQuery:
     """One rollout to label. context: the expert's, with the feedback in it. response_ids: the
-    student's own tokens; the expert answers at each state along them."""
+    student's own tokens; the expert answers at each state along them.
+
+    What experts that do not read token ids need besides: values, the text of each field of
+    context.expert_template; the problem, for programs that know its answer; rollout_id, which
+    states are asked about depends on nothing else.
+    """
 
     context: Sequence[Segment]
     response_ids: Sequence[int]
+    rollout_id: str = ""
+    problem: Problem | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Tokens that the expert wrote itself, from the state before the student's token `position`
+    (0: from the start of the response). With the end token where it finished. distribution: of the
+    expert at each of them."""
+
+    position: int
+    token_ids: list[int]
+    distribution: ScoredResponse
 
 
 @dataclass(frozen=True)
 class ExpertAnswer:
-    """context_ids: the tokens the expert read, kept for audit."""
+    """context_ids: the tokens the expert read, kept for audit; empty where it reads none of ours.
+    A position of the distribution without ids and without tail is one the expert was silent at."""
 
     context_ids: list[int]
     distribution: ScoredResponse
+    continuations: tuple[Continuation, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExpertSetting:
+    """What an expert may be built from, besides its own options.
+
+    policy_dir: the checkpoint whose weights it uses, where those are the campaign's own; its
+    tokenizer is the student's in any case. record_dir: where paid-for answers survive the stage.
+    """
+
+    policy_dir: Path
+    compute: ComputeParams
+    max_context_tokens: int
+    top_k: int
+    top_p: float
+    record_dir: Path | None = None
+    seed: int = 0
 
 
 class Expert(Protocol):
-    """Says what it would do at each state along a student's response."""
+    """Says what it would do at each state along a student's response.
+
+    needs_feedback: whether a rollout without feedback leaves it nothing to say.
+    """
+
+    needs_feedback: bool
 
     def answer(
         self, queries: Sequence[ExpertQuery], progress: ProgressCallback
     ) -> list[ExpertAnswer]:
         """One answer a query, in order. Raises `ExpertError` when the expert cannot be asked."""
+        ...
+
+
+@runtime_checkable
+class RecordingExpert(Expert, Protocol):
+    """An expert whose answers cannot be computed again, so that they are kept with the table."""
+
+    def save_record(self, folder: Path) -> None:
+        """Write into `folder` all that was answered, and counts of what was not."""
         ...

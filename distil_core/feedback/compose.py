@@ -27,6 +27,8 @@ EXPERT_FIELDS = frozenset(
     }
 )
 
+TemplatePart = tuple[str, str | None]
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -37,9 +39,9 @@ class Segment:
     is_template: bool
 
 
-def check_templates(student_template: str, expert_template: str) -> None:
+def check_templates(student_template: str, expert_template: str, chat: bool = False) -> None:
     """Raise `ConfigError` for an unknown field, a student template that could leak feedback, or
-    templates that end differently."""
+    templates that end differently (a chat template ends all contexts alike itself)."""
     for name, template, known in (
         ("context.student_template", student_template, STUDENT_FIELDS),
         ("context.expert_template", expert_template, EXPERT_FIELDS),
@@ -51,6 +53,8 @@ def check_templates(student_template: str, expert_template: str) -> None:
             )
         if "prompt" not in fields:
             raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")
+    if chat:
+        return
     endings = (_ending(student_template), _ending(expert_template))
     if not all(endings) or endings[0][-1] != endings[1][-1]:
         raise ConfigError(
@@ -62,19 +66,27 @@ def check_templates(student_template: str, expert_template: str) -> None:
 
 def render_student(template: str, prompt: str) -> list[Segment]:
     """The student's context."""
-    return _render(template, {"prompt": prompt})
+    return render(template_parts(template), {"prompt": prompt})
 
 
 def render_expert(
     template: str, prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
 ) -> list[Segment]:
-    """The expert's context. Items of one kind are joined by newlines; an absent kind is empty."""
+    """The expert's context."""
+    return render(template_parts(template), expert_values(prompt, attempt, verdict, feedback))
+
+
+def expert_values(
+    prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
+) -> dict[str, str]:
+    """The text of each field of the expert's template. Items of one kind are joined by newlines;
+    an absent kind is missing."""
     values = {"prompt": prompt, "attempt": attempt, "verdict": verdict}
     for item in feedback:
         values[item.kind] = (
             f"{values[item.kind]}\n{item.text}" if item.kind in values else item.text
         )
-    return _render(template, values)
+    return values
 
 
 def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
@@ -83,9 +95,16 @@ def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
     return any(item.kind in fields and item.text for item in feedback)
 
 
-def _render(template: str, values: Mapping[str, str]) -> list[Segment]:
+def template_parts(template: str) -> list[TemplatePart]:
+    """A template as its literal text, each piece with the field that follows it."""
+    return [(literal, field) for literal, field, _, _ in Formatter().parse(template)]
+
+
+def render(parts: Sequence[TemplatePart], values: Mapping[str, str]) -> list[Segment]:
+    """The template filled in: the one way that student's and expert's contexts are made. A field
+    without a value is empty."""
     segments = []
-    for literal, field, _, _ in Formatter().parse(template):
+    for literal, field in parts:
         segments.append(Segment(literal, is_template=True))
         if field is not None:
             segments.append(Segment(values.get(field, ""), is_template=False))

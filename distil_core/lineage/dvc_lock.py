@@ -63,7 +63,8 @@ def lock_digest(
 
     Two iterations with the same digest had the same commands, settings and bytes all the way
     back to the problems. entries: those of `read_entries`, for a caller that has read them (a
-    long lock takes half a second to parse). Raises `LineageError` when one of the stages was never recorded.
+    long lock takes half a second to parse). Raises `LineageError` when one of the stages was
+    never recorded.
     """
     entries = read_entries(workspace) if entries is None else entries
     producers = {

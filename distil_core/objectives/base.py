@@ -29,6 +29,8 @@ class ObjectiveBatch:
     group_ids_b: int64. Rollouts of the same prompt share an id; groups are never split.
     sampled_buckets_bt: int64, or None where no objective needs it. Index on the k axis of the
         bucket that holds y_t: its stored id, else the tail (the last). Any valid index on padding.
+    by_expert_b: bool, or None where the student sampled every row. True on rows that the expert
+        wrote itself: they have no behaviour log-probability, reward or future credit, only labels.
     """
 
     student_bucket_logprobs_btk: Tensor
@@ -40,6 +42,14 @@ class ObjectiveBatch:
     rewards_b: Tensor
     group_ids_b: Tensor
     sampled_buckets_bt: Tensor | None = None
+    by_expert_b: Tensor | None = None
+
+    @property
+    def sampled_rows_b(self) -> Tensor:
+        """True on rows that the student sampled; bool [B]."""
+        if self.by_expert_b is None:
+            return torch.ones_like(self.expert_mask_b)
+        return ~self.by_expert_b
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,10 @@ class Objective(Protocol):
 
 
 def importance_weights_bt(batch: ObjectiveBatch, is_clip: float) -> Tensor:
-    """w_t = min(pi / mu, is_clip), no gradient (METHOD section 2); [B, T]."""
+    """w_t = min(pi / mu, is_clip), no gradient (METHOD section 2); [B, T].
+
+    1 on rows that the expert wrote: their states are taken as given.
+    """
     ratio_bt = torch.exp(batch.sampled_logprobs_bt.detach() - batch.behaviour_logprobs_bt)
-    return torch.clamp(ratio_bt, max=is_clip)
+    weights_bt = torch.clamp(ratio_bt, max=is_clip)
+    return torch.where(batch.sampled_rows_b[:, None], weights_bt, 1.0)

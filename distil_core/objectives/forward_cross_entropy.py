@@ -102,17 +102,18 @@ class ForwardCrossEntropy:
         cross_entropies_bt: Tensor,
         expert_entropies_bt: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """C_t and A_t, both [B, T] and without gradient."""
+        """C_t and A_t, both [B, T] and without gradient; no advantage where the expert wrote."""
         options = self.options
+        credited_bt = matched.token_mask_bt & batch.sampled_rows_b[:, None]
         costs_bt = cross_entropies_bt
         if options.cost == "kl_divergence":
             costs_bt = costs_bt - expert_entropies_bt
         credits_bt = discounted_future_sum_bt(costs_bt, options.discount, options.horizon)
         baseline_bt = group_baseline_bt(
-            credits_bt, matched.token_mask_bt, batch.group_ids_b, options.baseline
+            credits_bt, credited_bt, batch.group_ids_b, options.baseline
         )
         advantages_bt = scaled_advantage_bt(
-            credits_bt - baseline_bt, matched.token_mask_bt, options.advantage_normalisation
+            credits_bt - baseline_bt, credited_bt, options.advantage_normalisation
         )
         return credits_bt, advantages_bt
 

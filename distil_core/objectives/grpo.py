@@ -4,7 +4,8 @@ METHOD section 5. With A the rollout's reward against its group's and r_t = pi(y
 
     loss = -(1/Z) * sum_t m_t * min( r_t * A, clip(r_t, 1 - clip_low, 1 + clip_high) * A )
 
-Reads rewards and the sampled tokens only: rows without an expert train like any other.
+Reads rewards and the sampled tokens only: rows without an expert train like any other, and rows
+that the expert wrote itself do not train at all.
 """
 
 from typing import Annotated, Literal
@@ -43,26 +44,37 @@ class GroupRelativePolicyOptimisation:
         self.options = options
 
     def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput:
-        options, mask_bt = self.options, batch.response_mask_bt
+        options, sampled_b = self.options, batch.sampled_rows_b
+        mask_bt = batch.response_mask_bt & sampled_b[:, None]
         # The unread padding may be NaN, hence the masks before the arithmetic.
         sampled_bt = torch.where(mask_bt, widened(batch.sampled_logprobs_bt), 0.0)
         behaviour_bt = torch.where(mask_bt, widened(batch.behaviour_logprobs_bt), 0.0)
         log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)
         ratios_bt = torch.exp(log_ratios_bt)
+        rewards_b = torch.where(sampled_b, widened(batch.rewards_b), 0.0)
         advantages_b = group_advantages_b(
-            widened(batch.rewards_b), batch.group_ids_b, options.advantage_normalisation
+            rewards_b, _sampled_groups_b(batch), options.advantage_normalisation
         )
+        num_rollouts = sampled_b.sum().clamp(min=1)
         clipped_bt = ratios_bt.clamp(min=1.0 - options.clip_low, max=1.0 + options.clip_high)
         gains_bt = torch.minimum(
             ratios_bt * advantages_b[:, None], clipped_bt * advantages_b[:, None]
         )
         diagnostics = {
-            "reward": widened(batch.rewards_b).sum() / max(len(batch.rewards_b), 1),
-            "advantage_magnitude": advantages_b.abs().sum() / max(len(advantages_b), 1),
+            "reward": rewards_b.sum() / num_rollouts,
+            "advantage_magnitude": advantages_b.abs().sum() / num_rollouts,
             "importance_weight": masked_mean(ratios_bt, mask_bt),
             "clipped_fraction": masked_mean((ratios_bt != clipped_bt).float(), mask_bt),
         }
         return finish(-gains_bt, mask_bt, options, diagnostics)
+
+
+def _sampled_groups_b(batch: ObjectiveBatch) -> Tensor:
+    """Each row's group; one of its own, without advantage, for a row that the expert wrote."""
+    if batch.by_expert_b is None:
+        return batch.group_ids_b
+    row_b = torch.arange(len(batch.group_ids_b), device=batch.group_ids_b.device)
+    return torch.where(batch.by_expert_b, batch.group_ids_b.min() - 1 - row_b, batch.group_ids_b)
 
 
 def group_advantages_b(

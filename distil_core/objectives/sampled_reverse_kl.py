@@ -52,13 +52,17 @@ class SampledReverseKL:
                 "sampled token; the batch has None. Fill it where the batch is built."
             )
         matched = matched_distributions(batch)
-        mask_bt = matched.token_mask_bt
+        # A sample of the expert's says nothing about a divergence under the student.
+        sampled_b1 = batch.sampled_rows_b[:, None]
+        mask_bt, local_mask_bt = (
+            mask_bt & sampled_b1 for mask_bt in (matched.token_mask_bt, matched.local_mask_bt)
+        )
         log_ratios_bt = torch.where(
-            matched.local_mask_bt, self._log_ratios_bt(matched, batch.sampled_buckets_bt), 0.0
+            local_mask_bt, self._log_ratios_bt(matched, batch.sampled_buckets_bt), 0.0
         )
         weights_bt = masked_importance_weights_bt(batch, mask_bt, self.options.is_clip)
         diagnostics = {
-            "sampled_reverse_kl": masked_mean(log_ratios_bt, matched.local_mask_bt),
+            "sampled_reverse_kl": masked_mean(log_ratios_bt, local_mask_bt),
             **distillation_diagnostics(matched, weights_bt, self.options.is_clip),
         }
         token_losses_bt = weights_bt * log_ratios_bt * matched.sampled_logprobs_bt

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from distil_core.config.models import ArchitectureParams, FromScratchBase
+from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import generator
@@ -64,7 +65,8 @@ def warm_start(
     seed: int,
     progress: ProgressCallback,
 ) -> None:
-    """Train in place on mixed batches, phase after phase."""
+    """Train in place on mixed batches, phase after phase. Raises `TrainingError` when a gradient
+    is not finite."""
     total_steps = sum(phase.num_steps for phase in params.phases)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     random = generator(seed, "base", "order")
@@ -93,9 +95,13 @@ def warm_start(
             loss = _supervised_loss(model, examples)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(
-                model.parameters(), params.max_grad_norm, error_if_nonfinite=True
-            )
+            gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
+            if not torch.isfinite(gradient_norm):
+                raise TrainingError(
+                    f"warm start: non-finite gradient norm ({gradient_norm.item()}) at step "
+                    f"{step} of {total_steps}, loss {loss.item():.4g}. Lower base.learning_rate "
+                    "or base.max_grad_norm."
+                )
             optimizer.step()
             step += 1
             progress(step, total_steps)

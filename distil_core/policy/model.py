@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -38,7 +38,7 @@ def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
 
     _hide_progress_bars()
     try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             policy_dir,
             local_files_only=True,
             dtype=DTYPES[compute.dtype],
@@ -49,13 +49,14 @@ def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
             f"the checkpoint in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
             "`dvc checkout --force` restores it from the cache"
         ) from error
+    model, loading = loaded
     # transformers gives a missing tensor random values and only logs it.
     if missing := sorted(loading["missing_keys"]):
         raise CheckpointError(
             f"the checkpoint in {policy_dir} is incomplete: {len(missing)} tensors are missing, "
             f"the first is {missing[0]}; `dvc checkout --force` restores it from the cache"
         )
-    model.to(torch.device(compute.device))  # type: ignore[arg-type]
+    model.to(torch.device(compute.device))
     return model.eval()
 
 

@@ -119,6 +119,29 @@ FEEDBACK = TableSchema(
     ),
 )
 
+CONTINUATIONS = TableSchema(
+    "continuations",
+    1,
+    pa.schema(
+        [
+            _field("rollout_id", pa.string(), "the student's rollout that the expert wrote on"),
+            _field("problem_id", pa.string(), "of the problems table"),
+            _field(
+                "context_ids",
+                _list(pa.int32()),
+                "the student's context and what the student wrote before the expert took over",
+            ),
+            _field("response_ids", _list(pa.int32()), "T token ids, all written by the expert"),
+            _field("expert_counts", _list(pa.int32()), "as in the feedback table"),
+            _field("expert_ids", _list(pa.int32()), "as in the feedback table"),
+            _field("expert_logprobs", _list(pa.float32()), "as in the feedback table"),
+            _field("expert_tail_logprobs", _list(pa.float32()), "as in the feedback table"),
+        ]
+    ),
+)
+"""Rows beside a feedback table whose tokens are the expert's: no importance weight and no future
+credit is theirs, since the student never sampled them."""
+
 EVALUATION = TableSchema(
     "evaluation",
     1,

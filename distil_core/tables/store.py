@@ -1,5 +1,10 @@
-"""Write and read tables: atomically, and never a table that is not what it should be."""
+"""Write and read tables: atomically, and never a table that is not what it should be.
 
+Each file carries a digest of all its bytes. Parquet's own checksums are of data pages only: one
+flipped bit in a page's header or in the footer drops items or turns a column's values around.
+"""
+
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +18,11 @@ from distil_core.files import atomic_path
 from distil_core.tables.schemas import TableSchema
 
 _SCHEMA_KEY, _CONTEXT_KEY = b"distil.schema", b"distil.context"
+_SHARD_KEY, _DIGEST_KEY = b"distil.shard", b"distil.digest"
+_DIGEST_BYTES = 16
+_DIGEST_PREFIX = b"blake2b-128:"
+_NO_DIGEST = _DIGEST_PREFIX + b"0" * 2 * _DIGEST_BYTES
+"""Stands for the digest in the bytes that the digest is of."""
 
 
 def write_table(
@@ -27,7 +37,7 @@ def write_table(
     get it back. It must hold nothing that differs from run to run, such as times.
     """
     with atomic_path(path) as temporary:
-        _write(temporary, schema, rows, context)
+        _write(temporary, schema, rows, context, index=0, is_last=True)
 
 
 def write_shards(
@@ -36,24 +46,32 @@ def write_shards(
     shards: Iterable[Sequence[Mapping[str, Any]]],
     context: Mapping[str, Any],
 ) -> None:
-    """Write a folder of Parquet files, one a shard; memory holds one shard at a time. The folder
+    """Write a folder of Parquet files, one a shard; memory holds two shards at a time. The folder
     appears only when all are written."""
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
-        for index, rows in enumerate(shards):
-            _write(temporary / f"part-{index:05d}.parquet", schema, rows, context)
+        for index, (rows, is_last) in enumerate(_with_last(shards)):
+            path = temporary / f"part-{index:05d}.parquet"
+            _write(path, schema, rows, context, index, is_last)
 
 
 def read_table(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one file (or all of a folder's shards, in order) and its context.
 
-    Raises `DataError` for a missing, truncated or damaged file, another schema or version, and a
-    table without rows.
+    Raises `DataError` for a missing, truncated or damaged file, another schema or version, a
+    missing or foreign shard, and a table without rows.
     """
-    tables = []
+    files = shard_files(path)
+    tables: list[pa.Table] = []
     context: dict[str, Any] = {}
-    for file in shard_files(path):
-        table, context = _read(file, schema)
+    for index, file in enumerate(files):
+        table, found_context = _read(file, schema, index, is_last=index == len(files) - 1)
+        if tables and found_context != context:
+            raise DataError(
+                f"{file} was not made together with {files[0].name}: the two say different things "
+                "about how they were made. Run again the stage that writes them"
+            )
+        context = found_context
         tables.append(table)
     table = pa.concat_tables(tables)
     if not table.num_rows:
@@ -65,12 +83,6 @@ def read_rows(path: Path, schema: TableSchema) -> list[dict[str, Any]]:
     """`read_table` as plain dictionaries."""
     table, _ = read_table(path, schema)
     return table.to_pylist()
-
-
-def iterate_shards(folder: Path, schema: TableSchema) -> Iterator[pa.Table]:
-    """The shards of a folder one by one, each checked like `read_table` does."""
-    for file in shard_files(folder):
-        yield _read(file, schema)[0]
 
 
 def shard_files(path: Path) -> list[Path]:
@@ -94,11 +106,14 @@ def _write(
     schema: TableSchema,
     rows: Sequence[Mapping[str, Any]],
     context: Mapping[str, Any],
+    index: int,
+    is_last: bool,
 ) -> None:
     arrow = schema.arrow.with_metadata(
         {
             _SCHEMA_KEY: json.dumps({"name": schema.name, "version": schema.version}),
             _CONTEXT_KEY: json.dumps(context, sort_keys=True),
+            _SHARD_KEY: json.dumps({"index": index, "is_last": is_last}),
         }
     )
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow)
@@ -109,15 +124,25 @@ def _write(
                 f"{schema.name}: column {field.name!r} allows no null, "
                 f"found {column.null_count} in {len(rows)} rows"
             )
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    with pq.ParquetWriter(path, arrow, compression="zstd") as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_DIGEST_KEY: _NO_DIGEST})
+    content = path.read_bytes()
+    with path.open("r+b") as file:
+        file.seek(content.rindex(_NO_DIGEST))
+        file.write(_digest(content))
 
 
-def _read(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any]]:
+def _read(
+    path: Path, schema: TableSchema, index: int, is_last: bool
+) -> tuple[pa.Table, dict[str, Any]]:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            found = file.schema_arrow
-            metadata = found.metadata or {}
-            _check_schema(path, found, metadata, schema)
+        content = path.read_bytes()
+        _check_digest(content)
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            metadata = file.metadata.metadata or {}
+            _check_schema(path, file.schema_arrow, metadata, schema)
+            _check_shard(path, json.loads(metadata[_SHARD_KEY]), index, is_last)
             return file.read(), json.loads(metadata[_CONTEXT_KEY])
     except (pa.ArrowException, OSError) as error:
         raise DataError(
@@ -126,10 +151,27 @@ def _read(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any]]:
         ) from error
 
 
+def _digest(content: bytes) -> bytes:
+    """Of a file's bytes in which `_NO_DIGEST` stands where the digest will."""
+    digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
+    return _DIGEST_PREFIX + digest.encode()
+
+
+def _check_digest(content: bytes) -> None:
+    """Raise `pa.ArrowInvalid` where the content is not what was written. A file without a digest
+    is truncated, damaged just there, or foreign: reading it on tells."""
+    start = content.rfind(_DIGEST_PREFIX)
+    if start < 0:
+        return
+    end = start + len(_NO_DIGEST)
+    if content[start:end] != _digest(content[:start] + _NO_DIGEST + content[end:]):
+        raise pa.ArrowInvalid("its content does not match its digest")
+
+
 def _check_schema(
     path: Path, found: pa.Schema, metadata: Mapping[bytes, bytes], schema: TableSchema
 ) -> None:
-    if _SCHEMA_KEY not in metadata or _CONTEXT_KEY not in metadata:
+    if not {_SCHEMA_KEY, _CONTEXT_KEY, _SHARD_KEY, _DIGEST_KEY} <= metadata.keys():
         raise DataError(f"{path} is no DistIL table: expected schema {schema.name!r}")
     named = json.loads(metadata[_SCHEMA_KEY])
     if named != {"name": schema.name, "version": schema.version}:
@@ -142,3 +184,26 @@ def _check_schema(
             f"{path}: columns differ from schema {schema.name!r} version {schema.version}; "
             f"expected {schema.arrow.names}, found {found.names}"
         )
+
+
+def _check_shard(path: Path, found: dict[str, Any], index: int, is_last: bool) -> None:
+    if found != {"index": index, "is_last": is_last}:
+        follows = "is the last one" if found["is_last"] else "has one after it"
+        raise DataError(
+            f"{path}: written as shard {found['index']}, which {follows}; read as shard {index}, "
+            f"which {'is' if is_last else 'is not'} the last one here. Shards are missing or of "
+            "another run: `dvc checkout --force` restores them, or run again the stage that "
+            "writes them"
+        )
+
+
+def _with_last(
+    shards: Iterable[Sequence[Mapping[str, Any]]],
+) -> Iterator[tuple[Sequence[Mapping[str, Any]], bool]]:
+    """Each shard, and whether it is the last one, so that a reader can miss the last."""
+    iterator = iter(shards)
+    current = next(iterator, None)
+    while current is not None:
+        following = next(iterator, None)
+        yield current, following is None
+        current = following

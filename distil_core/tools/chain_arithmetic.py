@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.chain_arithmetic import re_executed, steps
 from distil_core.registry import ComponentOptions
@@ -23,12 +24,19 @@ class Options(ComponentOptions):
 
 
 class ChainArithmeticVerifier:
-    """Malformed: not exactly one digit below the modulus for each operation."""
+    """Malformed: not exactly one digit below the modulus for each operation. `VerifierError` where
+    the problem itself is of another modulus: every trace would be wrong."""
 
     def __init__(self, options: Options):
         self._modulus = options.modulus
 
     def verify(self, problem: Problem, response: str) -> Verification:
+        if re_executed(problem.prompt, problem.reference, self._modulus) != problem.reference:
+            raise VerifierError(
+                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
+                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
+                "problems.source.options"
+            )
         lines = len(steps(problem.prompt))
         digits = "0123456789"[: self._modulus]
         if response == problem.reference:

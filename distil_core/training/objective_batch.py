@@ -38,7 +38,7 @@ def make_objective_batch(
     response_mask_bt: Tensor,
     response_ids_bt: Tensor,
 ) -> ObjectiveBatch:
-    """The batch an objective reads; log-probabilities are computed in float32 or better."""
+    """The batch an objective reads; log-probabilities are computed in float32."""
     device = logits_btv.device
     logprobs_btv = torch.log_softmax(logits_btv.float(), dim=-1)
     shape = response_ids_bt.shape
@@ -58,6 +58,7 @@ def make_objective_batch(
         rewards_b=torch.tensor([row.reward for row in rows], device=device),
         group_ids_b=torch.tensor(group_ids, device=device),
         sampled_buckets_bt=sampled_buckets_bt.to(device),
+        by_expert_b=torch.tensor([row.by_expert for row in rows], device=device),
     )
 
 
@@ -65,7 +66,7 @@ def _expert_buckets(
     rows: Sequence[FeedbackRow], length: int, vocabulary_size: int
 ) -> tuple[Tensor, Tensor]:
     """ids [B, T, K] padded with the vocabulary's size; log-mass [B, T, K + 1] padded with -inf."""
-    width = max((int(row.expert_counts_t.max()) for row in rows if row.has_expert), default=1)
+    width = max([1, *(int(row.expert_counts_t.max()) for row in rows if row.has_expert)])
     ids_btk = np.full((len(rows), length, width), vocabulary_size, dtype=np.int64)
     logprobs_btk = np.full((len(rows), length, width + 1), -np.inf, dtype=np.float32)
     for b, row in enumerate(rows):

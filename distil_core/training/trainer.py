@@ -1,6 +1,7 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
@@ -15,6 +16,7 @@ from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.objective_batch import make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.weight_average import WeightAverage
 
 
 def train(
@@ -24,8 +26,13 @@ def train(
     params: TrainParams,
     seed: int,
     progress: ProgressCallback,
+    forward_dtype: Literal["float32", "bfloat16"] = "float32",
+    average: WeightAverage | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place for `params.num_steps`; one curve row a step.
+
+    forward_dtype: in which the model computes; its weights should be float32 in either case.
+    average: takes in the weights after each step.
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite.
@@ -45,7 +52,7 @@ def train(
             params.warmup_steps,
         )
         optimizer.zero_grad(set_to_none=True)
-        diagnostics = _backward(model, rows, groups, objective)
+        diagnostics = _backward(model, rows, groups, objective, forward_dtype)
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
             raise TrainingError(
@@ -54,6 +61,8 @@ def train(
                 "train.max_grad_norm."
             )
         optimizer.step()
+        if average is not None:
+            average.update(model)
         curve.append(
             {
                 "step": step,
@@ -91,7 +100,11 @@ def group_batches(
 
 
 def _backward(
-    model: PreTrainedModel, rows: FeedbackRows, groups: list[list[int]], objective: Objective
+    model: PreTrainedModel,
+    rows: FeedbackRows,
+    groups: list[list[int]],
+    objective: Objective,
+    forward_dtype: str,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics."""
     batch_rows = [rows.row(index) for group in groups for index in group]
@@ -101,10 +114,12 @@ def _backward(
         [row.response_ids_t.tolist() for row in batch_rows],
         str(model.device),
     )
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
+        logits_btv = response_logits(model, tokens)
     batch = make_objective_batch(
         batch_rows,
         group_ids,
-        response_logits(model, tokens),
+        logits_btv,
         tokens.response_mask_bt,
         tokens.response_ids_bt,
     )

@@ -82,7 +82,9 @@ def with_leaves(batch: ObjectiveBatch) -> tuple[ObjectiveBatch, Tensor, Tensor]:
 
 def select_rows(batch: ObjectiveBatch, rows: Tensor) -> ObjectiveBatch:
     """The batch of these rows, in this order."""
-    fields: dict[str, Any] = {name: value[rows] for name, value in vars(batch).items()}
+    fields: dict[str, Any] = {
+        name: None if value is None else value[rows] for name, value in vars(batch).items()
+    }
     return ObjectiveBatch(**fields)
 
 

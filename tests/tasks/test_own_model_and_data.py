@@ -88,7 +88,9 @@ def test_every_stage_runs_on_a_checkpoint_and_files_of_ones_own(
     assert len(rows) == 8
     assert all(row["has_expert"] for row in rows)
     # Both contexts end in the same token, and the template's turn marker is one token in each.
-    assert {row["context_ids"][-1] for row in rows} == {row["expert_context_ids"][-1] for row in rows}
+    assert {row["context_ids"][-1] for row in rows} == {
+        row["expert_context_ids"][-1] for row in rows
+    }
     assert json.loads(workspace.metrics_file(1).read_text())["num_problems"] == 3
 
 

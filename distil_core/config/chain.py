@@ -1,0 +1,90 @@
+"""What an iteration takes over from those before it: policies, the expert's weights, tables."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distil_core.config.models import IterationParams
+from distil_core.errors import ConfigError
+from distil_core.experts import EXPERTS
+from distil_core.workspace import Workspace
+
+
+def parent_iteration(iteration: int) -> int:
+    """The iteration whose policy samples, and is trained further, in this one."""
+    if iteration < 1:
+        raise ConfigError(
+            f"iteration {iteration} has no parent: the base policy is iteration 0, "
+            "iterations that train start at 1"
+        )
+    return iteration - 1
+
+
+def expert_iteration(params: IterationParams) -> int:
+    """The iteration whose policy's weights the expert uses.
+
+    Experts without weights of the campaign's own count as built on the base policy: DVC wants a
+    dependency there, and that one never changes.
+    """
+    weights = _expert_option(params, "weights", "frozen")
+    if weights == "frozen":
+        return 0
+    if weights in ("snapshot", "ema"):
+        return parent_iteration(params.iteration)
+    raise ConfigError(
+        f"tabulate.expert.options.weights of expert {params.tabulate.expert.name!r}: no rule which "
+        f"iteration's policy {weights!r} means; known: frozen, snapshot, ema"
+    )
+
+
+def expert_policy_dir(workspace: Workspace, params: IterationParams) -> Path:
+    """The checkpoint with the expert's weights, or just with the student's tokenizer."""
+    iteration = expert_iteration(params)
+    if _expert_option(params, "weights", "frozen") == "ema":
+        return workspace.average_dir(iteration)
+    return workspace.policy_dir(iteration)
+
+
+def expert_dependency(workspace: Workspace, params: IterationParams) -> str:
+    """What DVC watches of the expert's: a policy of the campaign, or a checkpoint from outside."""
+    if params.tabulate.expert.name == "white_box":
+        return str(_expert_option(params, "path", ""))
+    return workspace.relative(workspace.policy_dir(expert_iteration(params)))
+
+
+def require_history(params: IterationParams, frozen: Callable[[int], IterationParams]) -> None:
+    """Raise `ConfigError` where the settings need what earlier iterations did not keep.
+
+    frozen: the settings of an earlier iteration.
+    """
+    number = params.iteration
+    if number > 1 and _expert_option(params, "weights", "frozen") == "ema":
+        _require_average(number, frozen(number - 1))
+    for earlier in range(first_table(params), number):
+        if frozen(earlier).train.num_tables == 1:
+            raise ConfigError(
+                f"train.num_tables {params.train.num_tables} of iteration {number} reaches back to "
+                f"iteration {earlier}, which trained on its own table only and kept no list of "
+                "tables for the next ones. Set it from the first iteration on that is to be "
+                "reached (`distil restart`), or let it reach less far"
+            )
+
+
+def first_table(params: IterationParams) -> int:
+    """The first iteration whose feedback table this one trains on."""
+    num_tables = params.train.num_tables
+    return 1 if num_tables == "all" else max(1, params.iteration - num_tables + 1)
+
+
+def _require_average(number: int, parent: IterationParams) -> None:
+    if parent.train.average_decay is None:
+        raise ConfigError(
+            f"tabulate.expert.options.weights ema of iteration {number} needs the average that "
+            f"iteration {number - 1} was to keep, but train.average_decay is null there. Set both "
+            "from the first iteration on (`distil restart`), or use frozen or snapshot"
+        )
+
+
+def _expert_option(params: IterationParams, name: str, default: str) -> Any:
+    expert = params.tabulate.expert
+    return getattr(EXPERTS.options(expert.name, expert.options), name, default)

@@ -1,0 +1,194 @@
+"""One OpenAI-compatible HTTP endpoint: retries, rate limit, timeouts and a budget."""
+
+import email.utils
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from distil_core.errors import ExpertError
+from distil_core.experts._response_record import Completion, Request
+
+logger = logging.getLogger(__name__)
+
+_TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_EXCERPT_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Limits:
+    """timeout_s: of one attempt. backoff_s: the first pause, doubled at each further attempt up to
+    max_pause_s, of which a random half to whole is waited. A longer Retry-After is an error."""
+
+    timeout_s: float
+    max_attempts: int
+    backoff_s: float
+    max_pause_s: float
+    requests_per_second: float | None
+    max_requests: int | None
+    max_tokens: int | None
+
+
+class Budget:
+    """Requests and tokens spent on a table. Recorded answers count like new ones, so that the cap
+    means the same in every run; it stops only what would be sent."""
+
+    def __init__(self, limits: Limits):
+        self._limits = limits
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.tokens = 0
+
+    def count_recorded(self, completion: Completion) -> None:
+        """One request that need not be sent again."""
+        with self._lock:
+            self.requests += 1
+            self.tokens += completion.total_tokens or 0
+
+    def before_sending(self) -> None:
+        """Count one request. `ExpertError` where that would be one too many, or the tokens are
+        spent; requests already under way may exceed the tokens by their own."""
+        with self._lock:
+            for name, spent, cap in (
+                ("max_requests", self.requests, self._limits.max_requests),
+                ("max_tokens", self.tokens, self._limits.max_tokens),
+            ):
+                if cap is not None and spent >= cap:
+                    raise ExpertError(
+                        f"tabulate.expert.options.{name} {cap} is spent: {self.requests} requests "
+                        f"and {self.tokens} tokens so far. Answers are recorded: raise it and run "
+                        "again to go on from here, or ask less (states_per_rollout, num_samples)"
+                    )
+            self.requests += 1
+
+    def after_answer(self, completion: Completion) -> None:
+        """Count its tokens."""
+        if completion.total_tokens is None and self._limits.max_tokens is not None:
+            raise ExpertError(
+                "the endpoint does not say how many tokens an answer used (usage.total_tokens), "
+                "so max_tokens cannot be held: cap max_requests instead"
+            )
+        with self._lock:
+            self.tokens += completion.total_tokens or 0
+
+
+class Endpoint:
+    """Thread-safe. api_key: sent as a bearer token, and kept out of every message."""
+
+    def __init__(self, limits: Limits, budget: Budget, api_key: str | None, connections: int):
+        self._limits = limits
+        self._budget = budget
+        self._api_key = api_key
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=limits.timeout_s,
+            limits=httpx.Limits(max_connections=connections),
+            follow_redirects=False,
+        )
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._next_slot = 0.0
+
+    def stop(self) -> None:
+        """Start no further attempt; those under way still get their answer."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Close all connections, when no request is under way."""
+        self._client.close()
+
+    def complete(
+        self, request: Request, read: Callable[[dict[str, Any]], Completion]
+    ) -> Completion:
+        """Ask until answered. `ExpertError` when the endpoint refuses, stays unreachable through
+        all attempts, or the budget is spent. `read` raises `ValueError` for a malformed answer."""
+        failure = ""
+        for attempt in range(self._limits.max_attempts):
+            if attempt:
+                logger.warning("expert endpoint: %s; attempt %d", failure, attempt + 1)
+            self._wait_for_slot()
+            self._budget.before_sending()
+            pause_s = min(self._limits.backoff_s * 2**attempt, self._limits.max_pause_s)
+            # Jitter, so that requests that failed together do not come again together. It moves
+            # times only, no answer depends on it.
+            pause_s *= random.uniform(0.5, 1.0)
+            try:
+                response = self._client.post(request.url, json=dict(request.body))
+            except httpx.TransportError as error:
+                failure = f"{type(error).__name__}: {error}"
+                self._pause(pause_s)
+                continue
+            if response.status_code in _TRANSIENT_STATUS:
+                failure = self._describe(response)
+                self._postpone(max(pause_s, self._retry_after_s(response)))
+                continue
+            if response.status_code != httpx.codes.OK:
+                raise ExpertError(
+                    f"{request.url} refused: {self._describe(response)}. Check base_url, model, "
+                    "api_key_variable and extra_body of tabulate.expert.options"
+                )
+            try:
+                completion = read(response.json())
+            except ValueError as error:
+                failure = f"malformed answer ({error}): {self._excerpt(response)}"
+                self._pause(pause_s)
+                continue
+            self._budget.after_answer(completion)
+            return completion
+        raise ExpertError(
+            f"{request.url} gave no answer in {self._limits.max_attempts} attempts; the last "
+            f"failed with {failure}. Answers so far are recorded: run again to go on from here"
+        )
+
+    def _wait_for_slot(self) -> None:
+        """Requests start evenly spaced, and none before the endpoint asked for one."""
+        with self._lock:
+            now = time.monotonic()
+            slot = max(now, self._next_slot)
+            rate = self._limits.requests_per_second
+            self._next_slot = slot + (1.0 / rate if rate else 0.0)
+        self._pause(slot - now)
+
+    def _postpone(self, pause_s: float) -> None:
+        """An overloaded endpoint gets a rest from all threads."""
+        with self._lock:
+            self._next_slot = max(self._next_slot, time.monotonic() + pause_s)
+
+    def _pause(self, pause_s: float) -> None:
+        if self._stopped.wait(max(0.0, pause_s)):
+            raise ExpertError("stopped asking, because another request failed")
+
+    def _retry_after_s(self, response: httpx.Response) -> float:
+        """Seconds, or a date (RFC 9110); 0 where there is none that can be read."""
+        value = response.headers.get("Retry-After", "").strip()
+        if not value:
+            return 0.0
+        if value.replace(".", "", 1).isdigit():
+            seconds = float(value)
+        else:
+            try:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            except ValueError:
+                return 0.0
+        if seconds > self._limits.max_pause_s:
+            raise ExpertError(
+                f"the endpoint asks to wait {seconds:.0f} s (Retry-After), max_pause_s is "
+                f"{self._limits.max_pause_s:g}: run again later, answers so far are recorded"
+            )
+        return max(0.0, seconds)
+
+    def _describe(self, response: httpx.Response) -> str:
+        return f"HTTP {response.status_code}: {self._excerpt(response)}"
+
+    def _excerpt(self, response: httpx.Response) -> str:
+        text = response.text
+        # Some endpoints quote the key they were sent.
+        if self._api_key:
+            text = text.replace(self._api_key, "***")
+        return repr(text[:_EXCERPT_CHARACTERS])

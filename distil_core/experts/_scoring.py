@@ -1,0 +1,78 @@
+"""An expert with weights at hand: it reads the feedback and scores the student's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distil_core.engines.base import Engine, ScoreRequest
+from distil_core.engines.transformers import TransformersEngine
+from distil_core.errors import ExpertError
+from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.policy.model import load_model
+from distil_core.policy.tokenizer import encode_context, load_tokenizer
+from distil_core.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ScoringExpert:
+    """Scores with an engine that holds the expert's weights, in evaluation mode."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: PreTrainedTokenizerBase,
+        max_context_tokens: int,
+        top_k: int,
+        top_p: float,
+        needs_feedback: bool = True,
+    ):
+        self.needs_feedback = needs_feedback
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._max_context_tokens = max_context_tokens
+        self._top_k = top_k
+        self._top_p = top_p
+
+    def answer(
+        self, queries: Sequence[ExpertQuery], progress: ProgressCallback
+    ) -> list[ExpertAnswer]:
+        """The engine's distribution at each state. `ExpertError` for a context that is too long."""
+        contexts = [encode_context(self._tokenizer, query.context) for query in queries]
+        for context_ids in contexts:
+            if len(context_ids) > self._max_context_tokens:
+                raise ExpertError(
+                    f"an expert context has {len(context_ids)} tokens, "
+                    f"context.max_context_tokens allows {self._max_context_tokens}: raise it, or "
+                    "shorten context.expert_template; contexts are never cut silently"
+                )
+        requests = [
+            ScoreRequest(context_ids, query.response_ids)
+            for context_ids, query in zip(contexts, queries, strict=True)
+        ]
+        scored = self._engine.score(requests, self._top_k, self._top_p, progress)
+        return [
+            ExpertAnswer(context_ids, distribution)
+            for context_ids, distribution in zip(contexts, scored, strict=True)
+        ]
+
+
+def scoring_expert(
+    weights_dir: Path, setting: ExpertSetting, batch_size: int, needs_feedback: bool = True
+) -> ScoringExpert:
+    """The expert whose weights and tokenizer lie in `weights_dir`; dropout is never active."""
+    tokenizer = load_tokenizer(weights_dir)
+    engine = TransformersEngine(
+        load_model(weights_dir, setting.compute), int(tokenizer.eos_token_id), batch_size
+    )
+    return ScoringExpert(
+        engine,
+        tokenizer,
+        setting.max_context_tokens,
+        setting.top_k,
+        setting.top_p,
+        needs_feedback,
+    )

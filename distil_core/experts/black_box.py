@@ -1,0 +1,242 @@
+"""A text-only expert behind any OpenAI-compatible endpoint: DAgger labels at the student's states.
+
+At a state it is given the feedback and what the student wrote so far, and writes on. The label is
+the token its text begins with, in the student's tokenizer; several samples make an empirical
+distribution. What it wrote beyond that can become rows of its own (`continuations_per_rollout`).
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from distil_core.engines.base import ScoredResponse
+from distil_core.errors import ConfigError, ExpertError
+from distil_core.experts._black_box_options import RESPONSE_FIELD, Options
+from distil_core.experts._endpoint import Budget, Endpoint
+from distil_core.experts._labels import scored_labels
+from distil_core.experts._response_record import (
+    Completion,
+    Request,
+    ResponseRecord,
+    save_responses,
+)
+from distil_core.experts._text_labels import TextLabels
+from distil_core.experts.base import Continuation, ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.files import write_text
+from distil_core.policy.tokenizer import load_tokenizer
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed, generator
+
+COUNTS_FILE = "expert_counts.json"
+
+
+class BlackBoxExpert:
+    """Asks once for equal states, at any number of positions and rollouts."""
+
+    def __init__(
+        self,
+        options: Options,
+        labels: TextLabels,
+        record: ResponseRecord,
+        top_k: int,
+        top_p: float,
+        seed: int,
+    ):
+        self.needs_feedback = options.needs_feedback
+        self._options = options
+        self._labels = labels
+        self._record = record
+        self._top_k = top_k
+        self._top_p = top_p
+        self._seed = seed
+        self._budget = Budget(options.limits())
+        self._answered: dict[str, tuple[Request, Completion]] = {}
+
+    def answer(
+        self, queries: Sequence[ExpertQuery], progress: ProgressCallback
+    ) -> list[ExpertAnswer]:
+        """Labels at the asked states of each rollout. `ExpertError` when the endpoint cannot be
+        asked or the budget is spent; what was answered until then is recorded."""
+        asked = [self._asked_states(query) for query in queries]
+        self._ask([r for states in asked for group in states.values() for r in group], progress)
+        return [self._answer(query, states) for query, states in zip(queries, asked, strict=True)]
+
+    def save_record(self, folder: Path) -> None:
+        """`responses.jsonl`, all answers; `expert_counts.json`, cost and unused ones."""
+        answered = list(self._answered.values())
+        save_responses(folder, answered)
+        counts = {
+            "requests": len(answered),
+            "tokens": sum(completion.total_tokens or 0 for _, completion in answered),
+            **self._labels.counts,
+        }
+        write_text(folder / COUNTS_FILE, json.dumps(counts, indent=1, sort_keys=True) + "\n")
+
+    def _asked_states(self, query: ExpertQuery) -> dict[int, list[Request]]:
+        """The requests at each position asked about, in the seeded order they were chosen in."""
+        order = generator(self._seed, "expert", "states", query.rollout_id)
+        positions = order.permutation(len(query.response_ids))[: self._options.states_per_rollout]
+        states = {}
+        for position in positions.tolist():
+            prefix = self._labels.prefix_text(query.response_ids[:position])
+            if prefix is not None:
+                states[position] = list(self._requests(query, prefix))
+        return states
+
+    def _requests(self, query: ExpertQuery, prefix: str) -> Iterator[Request]:
+        options = self._options
+        text, holds_prefix = _filled(options.template, {**query.values, RESPONSE_FIELD: prefix})
+        asked: dict[str, Any]
+        if options.api == "completions":
+            path, asked = "completions", {"prompt": text}
+        else:
+            messages = [{"role": "user", "content": text}]
+            if not holds_prefix:
+                messages.append({"role": "assistant", "content": prefix})
+            path, asked = "chat/completions", {"messages": messages}
+        body = {
+            "model": options.model,
+            "temperature": options.temperature,
+            "max_tokens": options.max_new_tokens,
+            **asked,
+        }
+        for sample in range(options.num_samples):
+            # By what is asked, not by rollout: equal states have equal answers, paid for once.
+            seed = derive_seed(self._seed, "expert", repr(asked), sample) % 2**31
+            url = f"{options.base_url}/{path}"
+            yield Request(url, {**body, "seed": seed, **options.extra_body})
+
+    def _ask(self, requests: Sequence[Request], progress: ProgressCallback) -> None:
+        """Have an answer to each request in `_answered`: from the record, or sent for."""
+        missing: dict[str, Request] = {}
+        for request in requests:
+            if request.digest in self._answered or request.digest in missing:
+                continue
+            completion = self._record.find(request)
+            if completion is None:
+                missing[request.digest] = request
+            else:
+                self._answered[request.digest] = (request, completion)
+                self._budget.count_recorded(completion)
+        if missing:
+            self._send(list(missing.values()), progress)
+
+    def _send(self, requests: list[Request], progress: ProgressCallback) -> None:
+        options = self._options
+        read = _read_text if options.api == "completions" else _read_message
+        endpoint = Endpoint(options.limits(), self._budget, self._api_key(), options.concurrency)
+
+        def ask(request: Request) -> tuple[Request, Completion]:
+            completion = endpoint.complete(request, read)
+            self._record.keep(request, completion)
+            return request, completion
+
+        executor = ThreadPoolExecutor(options.concurrency)
+        try:
+            futures = [executor.submit(ask, request) for request in requests]
+            for done, future in enumerate(as_completed(futures), start=1):
+                request, completion = future.result()
+                self._answered[request.digest] = (request, completion)
+                progress(done, len(requests))
+        finally:
+            endpoint.stop()
+            # Answers under way are waited for: they are paid for, and recorded.
+            executor.shutdown(cancel_futures=True)
+            endpoint.close()
+
+    def _api_key(self) -> str | None:
+        name = self._options.api_key_variable
+        if name is None:
+            return None
+        key = os.environ.get(name)
+        if not key:
+            raise ExpertError(
+                f"the environment variable {name}, which tabulate.expert.options.api_key_variable "
+                "names, is not set: put the endpoint's key there"
+            )
+        return key
+
+    def _answer(self, query: ExpertQuery, states: Mapping[int, list[Request]]) -> ExpertAnswer:
+        masses: list[dict[int, float]] = [{} for _ in query.response_ids]
+        continuations: list[Continuation] = []
+        for position, requests in states.items():
+            prefix_ids = query.response_ids[:position]
+            written = [
+                self._labels.tokens(prefix_ids, self._answered[request.digest][1])
+                for request in requests
+            ]
+            said = [token_ids for token_ids in written if token_ids]
+            for token_ids in said:
+                label = token_ids[0]
+                masses[position][label] = masses[position].get(label, 0.0) + 1.0 / len(said)
+            if said and len(continuations) < self._options.continuations_per_rollout:
+                continuations.append(self._continuation(position, said[0]))
+        return ExpertAnswer([], self._scored(masses), tuple(continuations))
+
+    def _continuation(self, position: int, token_ids: list[int]) -> Continuation:
+        written = token_ids[: self._options.max_new_tokens]
+        return Continuation(position, written, self._scored([{token: 1.0} for token in written]))
+
+    def _scored(self, masses: Sequence[Mapping[int, float]]) -> ScoredResponse:
+        return scored_labels(
+            masses,
+            self._options.label_smoothing,
+            self._labels.vocabulary_size,
+            self._top_k,
+            self._top_p,
+        )
+
+
+def _filled(template: str, values: Mapping[str, str]) -> tuple[str, bool]:
+    """The template with its fields filled in once, braces in content untouched, and whether the
+    response so far is one of them."""
+    parts, holds_prefix = [], False
+    for literal, field, _, _ in Formatter().parse(template):
+        parts.append(literal)
+        if field is not None:
+            parts.append(values.get(field, ""))
+            holds_prefix = holds_prefix or field == RESPONSE_FIELD
+    return "".join(parts), holds_prefix
+
+
+def _read_text(answer: Any) -> Completion:
+    return _completion(answer, lambda choice: choice["text"])
+
+
+def _read_message(answer: Any) -> Completion:
+    return _completion(answer, lambda choice: choice["message"]["content"])
+
+
+def _completion(answer: Any, text_of: Any) -> Completion:
+    """Raises `ValueError` for anything that is not an answer of this API."""
+    try:
+        choice = answer["choices"][0]
+        text, reason = text_of(choice), choice["finish_reason"]
+        tokens = (answer.get("usage") or {}).get("total_tokens")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    if reason == "content_filter" or (text is None and reason in ("stop", "length")):
+        return Completion(None, "refused", tokens)
+    if not isinstance(text, str) or reason not in ("stop", "length"):
+        raise ValueError(f"expected text that ended by 'stop' or 'length', found {reason!r}")
+    if tokens is not None and not isinstance(tokens, int):
+        raise ValueError(f"usage.total_tokens is {tokens!r}")
+    return Completion(text, reason, tokens)
+
+
+def build(options: Options, setting: ExpertSetting) -> BlackBoxExpert:
+    """setting.policy_dir: a checkpoint with the student's tokenizer."""
+    if setting.record_dir is None:
+        raise ConfigError("expert 'black_box' needs a folder to record answers in, found none")
+    return BlackBoxExpert(
+        options,
+        TextLabels(load_tokenizer(setting.policy_dir)),
+        ResponseRecord(setting.record_dir),
+        setting.top_k,
+        setting.top_p,
+        setting.seed,
+    )

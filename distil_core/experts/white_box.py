@@ -1,0 +1,41 @@
+"""Another checkpoint with the student's tokenizer as expert: full distributions, other weights."""
+
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from distil_core.errors import ConfigError, ExpertError
+from distil_core.experts._scoring import ScoringExpert, scoring_expert
+from distil_core.experts.base import ExpertSetting
+from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
+from distil_core.registry import ComponentOptions
+
+
+class Options(ComponentOptions):
+    """path: a Hugging Face folder, absolute or from the workspace's root. It becomes a dependency
+    of the stage, so that DVC notices other weights in it. batch_size: rows in one forward pass.
+    needs_feedback: whether rollouts without feedback are left out, as they are for the policy
+    itself; a stronger model has something to say about those too."""
+
+    path: str
+    batch_size: PositiveInt
+    needs_feedback: bool = True
+
+
+def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
+    """Raises `ExpertError` where the checkpoint's tokenizer is not the student's."""
+    folder = Path(options.path)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"tabulate.expert.options.path {options.path!r} of expert 'white_box' is no folder: "
+            "expected a Hugging Face checkpoint (config, safetensors, tokenizer)"
+        )
+    found = tokenizer_digest(load_tokenizer(folder))
+    expected = tokenizer_digest(load_tokenizer(setting.policy_dir))
+    if found != expected:
+        raise ExpertError(
+            f"the expert in {folder} has another tokenizer (digest {found}, the student's is "
+            f"{expected}): its distributions would be over other tokens. Use a checkpoint with "
+            "the student's tokenizer, or ask this model for text (expert 'black_box')"
+        )
+    return scoring_expert(folder, setting, options.batch_size, options.needs_feedback)

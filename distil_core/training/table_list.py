@@ -1,0 +1,58 @@
+"""Which feedback tables a policy was trained on, kept inside its folder where several are read.
+
+DVC's stages are written once for all iterations, so `train` cannot name a varying list of tables.
+It need not: it depends on its own table and on the parent policy, and this list, with a digest of
+each table that the policy and those before it learned from, is part of that policy. So another
+version of any older table is another parent policy, and DVC makes this one anew.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from distil_core.errors import DataError
+from distil_core.files import write_text
+from distil_core.tables.store import shard_files
+
+TABLE_LIST_FILE = "feedback_tables.json"
+
+
+def table_digest(folder: Path) -> str:
+    """Of all files of a feedback table, the expert's own rows included."""
+    shard_files(folder)
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.parquet")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def read_table_list(policy_dir: Path) -> dict[str, str]:
+    """Digest of each table by its path; empty for a policy that learned from none, or kept no
+    list."""
+    path = policy_dir / TABLE_LIST_FILE
+    if not path.exists():
+        return {}
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(digest) for name, digest in tables.items()}
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path} is damaged ({error}): `dvc checkout --force` restores it"
+        ) from error
+
+
+def write_table_list(policy_dir: Path, tables: dict[str, str]) -> None:
+    """Write the list into a policy's folder."""
+    write_text(policy_dir / TABLE_LIST_FILE, json.dumps(tables, indent=1, sort_keys=True) + "\n")
+
+
+def require_as_listed(name: str, digest: str, listed: dict[str, str], parent: Path) -> None:
+    """Raise `DataError` where a table on disk is not the one that the parent policy knows."""
+    if listed.get(name) != digest:
+        raise DataError(
+            f"{name} has digest {digest[:12]}, but {parent / TABLE_LIST_FILE} lists "
+            f"{listed[name][:12] if name in listed else 'no such table'}: bring back the table "
+            f"that the parent policy was trained on with `dvc checkout {name}` (or `dvc pull "
+            f"{name}`), or train the iterations since again"
+        )

@@ -1,0 +1,71 @@
+"""Fixtures of all tests. Libraries that take seconds to import are imported where they are used."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+# Read when torch starts: tests run beside each other, and results depend on the threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The character tokenizer of the default campaign."""
+    from distil_core.policy.tokenizer import character_tokenizer
+
+    return character_tokenizer("0123456789+-=")
+
+
+@pytest.fixture(scope="session")
+def new_model(tokenizer: Any) -> Callable[..., Any]:
+    """Make a real Llama of hidden size 16: `new_model(seed)`, in evaluation mode."""
+    import torch
+
+    from distil_core.config.models import ArchitectureParams
+    from distil_core.policy.from_scratch import new_model as make
+
+    torch.set_num_threads(1)
+
+    def build(seed: int = 0, num_layers: int = 2) -> Any:
+        architecture = ArchitectureParams(
+            hidden_size=16,
+            num_layers=num_layers,
+            num_heads=2,
+            intermediate_size=32,
+            max_positions=64,
+        )
+        return make(architecture, tokenizer, seed).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def policy_dir(
+    tokenizer: Any, new_model: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A saved policy. Read only: tests that change it copy it."""
+    from distil_core.policy.model import save_policy
+
+    folder = tmp_path_factory.mktemp("policy") / "policy-000"
+    save_policy(new_model(), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def compute() -> Any:
+    from distil_core.config.models import ComputeParams
+
+    return ComputeParams(device="cpu", dtype="float32", num_threads=1)
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """A fresh copy of the project's params.yaml, to change."""
+    values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    return values

@@ -1,0 +1,119 @@
+"""The policy as its own expert: what it read, what it said, and never with dropout (2 s)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distil_core.config.models import Component, ComputeParams, TabulateParams
+from distil_core.engines.base import ScoreRequest
+from distil_core.engines.transformers import TransformersEngine
+from distil_core.errors import CheckpointError, ConfigError, ExpertError
+from distil_core.experts import build_expert
+from distil_core.experts.base import Expert, ExpertQuery
+from distil_core.feedback.compose import Segment, render_expert
+from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.tokenizer import encode_context
+from distil_core.progress import no_progress
+from distil_core.tools.base import FeedbackItem
+
+TEMPLATE = "{prompt}?{attempt}#{verdict} {execution_trace}|"
+
+
+def tabulate(**options: Any) -> TabulateParams:
+    expert = Component(name="self", options={"weights": "frozen", "batch_size": 2, **options})
+    return TabulateParams(expert=expert, top_k=5, top_p=0.9, rows_per_shard=10)
+
+
+def expert(policy_dir: Path, compute: ComputeParams, max_context_tokens: int = 60) -> Expert:
+    return build_expert(tabulate(), policy_dir, compute, max_context_tokens)
+
+
+def query(attempt: str, tokenizer: Any) -> ExpertQuery:
+    context = render_expert(
+        TEMPLATE, "1+1=", attempt, "wrong", [FeedbackItem("execution_trace", "2")]
+    )
+    return ExpertQuery(context, [*tokenizer.convert_tokens_to_ids(list(attempt)), 1])
+
+
+@pytest.fixture
+def queries(tokenizer: Any) -> list[ExpertQuery]:
+    return [query(attempt, tokenizer) for attempt in ("3", "", "12345", "0", "44")]
+
+
+def test_answers_are_scores_in_the_experts_own_context(
+    policy_dir: Path, compute: ComputeParams, tokenizer: Any, queries: list[ExpertQuery]
+) -> None:
+    answers = expert(policy_dir, compute).answer(queries, no_progress)
+    engine = TransformersEngine(load_model(policy_dir, compute), 1, batch_size=2)
+    contexts = [encode_context(tokenizer, query.context) for query in queries]
+    requests = [
+        ScoreRequest(ids, query.response_ids) for ids, query in zip(contexts, queries, strict=True)
+    ]
+    scored = engine.score(requests, 5, 0.9, no_progress)
+    for answer, ids, distribution in zip(answers, contexts, scored, strict=True):
+        assert answer.context_ids == ids
+        for name, expected in vars(distribution).items():
+            np.testing.assert_array_equal(getattr(answer.distribution, name), expected)
+
+
+def test_it_reads_the_feedback(policy_dir: Path, compute: ComputeParams, tokenizer: Any) -> None:
+    response = tokenizer.convert_tokens_to_ids(["3"])
+    contexts = [
+        render_expert(TEMPLATE, "1+1=", "3", "wrong", [FeedbackItem("execution_trace", said)])
+        for said in ("2", "4")
+    ]
+    first, second = expert(policy_dir, compute).answer(
+        [ExpertQuery(context, response) for context in contexts], no_progress
+    )
+    assert not np.array_equal(first.distribution.logprobs, second.distribution.logprobs)
+
+
+def test_no_dropout(
+    new_model: Any,
+    tokenizer: Any,
+    compute: ComputeParams,
+    queries: list[ExpertQuery],
+    tmp_path: Path,
+) -> None:
+    model = new_model()
+    model.config.attention_dropout = 0.5
+    save_policy(model, tokenizer, tmp_path / "policy")
+    teacher = expert(tmp_path / "policy", compute)
+    torch.manual_seed(1)
+    first = teacher.answer(queries, no_progress)
+    torch.manual_seed(2)
+    for one, other in zip(first, teacher.answer(queries, no_progress), strict=True):
+        np.testing.assert_array_equal(one.distribution.logprobs, other.distribution.logprobs)
+
+
+def test_a_context_is_refused_rather_than_cut(
+    policy_dir: Path, compute: ComputeParams, queries: list[ExpertQuery]
+) -> None:
+    longest = max(sum(len(segment.text) for segment in query.context) for query in queries)
+    expert(policy_dir, compute, longest).answer(queries, no_progress)
+    with pytest.raises(ExpertError, match=rf"has {longest} tokens.*allows {longest - 1}.* never"):
+        expert(policy_dir, compute, longest - 1).answer(queries, no_progress)
+
+
+def test_nothing_asked_nothing_said(policy_dir: Path, compute: ComputeParams) -> None:
+    assert expert(policy_dir, compute).answer([], no_progress) == []
+
+
+def test_content_cannot_end_the_experts_turn(
+    policy_dir: Path, compute: ComputeParams, tokenizer: Any
+) -> None:
+    (answer,) = expert(policy_dir, compute).answer([query("<|end|>", tokenizer)], no_progress)
+    assert tokenizer.eos_token_id not in answer.context_ids
+    meant = ExpertQuery([Segment("<|end|>|", is_template=True)], [5])
+    (answer,) = expert(policy_dir, compute).answer([meant], no_progress)
+    assert tokenizer.eos_token_id in answer.context_ids
+
+
+def test_what_cannot_be_built(policy_dir: Path, compute: ComputeParams, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        expert(tmp_path, compute)
+    with pytest.raises(ConfigError, match=r"options of expert 'self': weights: .*'frozen'"):
+        build_expert(tabulate(weights="latest"), policy_dir, compute, 60)

@@ -1,0 +1,120 @@
+"""Scratch workspaces with the project's own code and a campaign so small that it runs at once."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distil_core.workspace import Workspace
+
+PROJECT = Path(__file__).parents[2]
+CODE = ("distil_core", "flows", "tasks")
+FILES = (
+    "pyproject.toml",
+    "dvc.yaml",
+    ".dvcignore",
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".gitignore",
+    "data/.gitignore",
+)
+
+
+def make_workspace(root: Path) -> Workspace:
+    """A committed workspace with a tiny params.yaml and no iterations yet."""
+    for name in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, root / name)
+    for name in CODE:
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    params = tiny(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
+    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    (root / "iterations.yaml").write_text(
+        "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}}\n"
+    )
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
+        subprocess.run([*git, *arguments], cwd=root, check=True)
+    return Workspace(root)
+
+
+def tiny(params: dict[str, Any]) -> dict[str, Any]:
+    """The project's settings, with sizes that make a stage a matter of tenths of a second."""
+    params["num_iterations"] = 1
+    params["problems"].update(num_warm_start=64, num_train=32, num_eval=16)
+    phase = params["base"]["phases"][0] | {"num_steps": 4}
+    params["base"].update(phases=[phase], batch_size=16, warmup_steps=1)
+    if "num_gold_solutions" in params["base"]:
+        params["base"]["num_gold_solutions"] = 32
+    params["sample"].update(num_prompts=8, num_rollouts=2)
+    params["train"].update(num_steps=2, batch_rollouts=8, warmup_steps=1)
+    params["evaluate"].update(num_samples=4, num_bootstrap=100)
+    return params
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment for a command in a workspace, whose own code comes first."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    return kept | {
+        "PATH": path,
+        "PYTHONPATH": ".",
+        "OMP_NUM_THREADS": "1",
+        # Runs are to be picked up at once.
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        **variables,
+    }
+
+
+def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    """`python -m ..` in the workspace `root`, its output in a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=root,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    """Exit status and output of `python -m ..` in the workspace `root`."""
+    process = start(root, *arguments, **variables)
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def stop(process: "subprocess.Popen[str]") -> str:
+    """End the process and its children; returns what it had to say."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        output, _ = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    return output
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(what: str, happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Return once `happened` says so."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(0.1)

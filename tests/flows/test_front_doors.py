@@ -1,0 +1,289 @@
+"""`make run`, `serve` and `prefect deployment run` on a real campaign and a real Prefect server.
+
+About 60 s on two cores: most of it is six processes importing torch.
+"""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import front_door_scratch as scratch
+import pytest
+
+from distil_core.config.campaign import extend
+from distil_core.config.models import IterationParams
+from distil_core.errors import DataError
+from distil_core.progress import ProgressCallback
+from distil_core.workspace import Workspace
+from flows.api_server import answering
+from flows.stages import stage_versions
+from tasks.stage import StageBody, StageSpec
+
+if TYPE_CHECKING:
+    from prefect.states import State
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
+    """A workspace on which `make run` has run, and what it said."""
+    workspace = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
+    status, output = scratch.run(workspace.root, "flows.run")
+    assert status == 0, output
+    return workspace, output
+
+
+@pytest.fixture
+def finished(first_run: tuple[Workspace, str], tmp_path: Path) -> Workspace:
+    """A copy of it, to be changed."""
+    # MLflow's database knows where it was made; a copy is recorded anew.
+    without = shutil.ignore_patterns("mlflow.db*", "mlruns")
+    shutil.copytree(first_run[0].root, tmp_path / "copy", symlinks=True, ignore=without)
+    return Workspace(tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of a `prefect server start`, on a port of its own."""
+    port = scratch.free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    home = tmp_path_factory.mktemp("prefect")
+    shutil.copy(scratch.PROJECT / "pyproject.toml", home)
+    process = scratch.start(
+        home, "prefect", "server", "start", "--port", str(port), PREFECT_API_URL=url
+    )
+    try:
+        scratch.wait_for("prefect server", lambda: answering(url) == "prefect")
+        yield url
+    finally:
+        scratch.stop(process)
+
+
+def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace, str]) -> None:
+    _, output = first_run
+    for address in ("problems", "base", "evaluate@000", "sample@001", "evaluate@001"):
+        assert re.search(rf"^{address} +ran +[\d.]+ s$", output, re.MULTILINE), output
+    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] +[\d.]+ +"
+    assert re.search(row, output, re.MULTILINE), output
+    for command in ("make ui", "dvc repro", "distil extend", "prefect deployment run"):
+        assert command in output
+
+
+def test_run_is_quiet_where_there_is_no_terminal(first_run: tuple[Workspace, str]) -> None:
+    _, output = first_run
+    assert "\x1b" not in output
+    assert "\r" not in output
+    assert "prefect." not in output
+    assert "Traceback" not in output
+
+
+def test_the_server_of_a_run_ends_with_it(first_run: tuple[Workspace, str]) -> None:
+    _, output = first_run
+    own = re.search(r"http://127\.0\.0\.1:(?!4200|5000)\d+", output)
+    assert own, output
+    assert answering(f"{own[0]}/api") == "nothing"
+
+
+def test_after_a_run_dvc_has_nothing_to_do(first_run: tuple[Workspace, str]) -> None:
+    status, output = scratch.run(first_run[0].root, "dvc", "status")
+    assert (status, output.strip()) == (0, "Data and pipelines are up to date.")
+
+
+def test_after_a_run_mlflow_has_it(first_run: tuple[Workspace, str]) -> None:
+    status, output = scratch.run(first_run[0].root, "flows.cli", "record")
+    assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
+
+
+def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:
+    serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
+    try:
+        scratch.wait_for("deployments", lambda: len(_all(server, "deployments")) == 2)
+        status, output = scratch.run(
+            finished.root,
+            *("prefect", "deployment", "run", "distil-iteration/local", "--watch"),
+            PREFECT_API_URL=server,
+        )
+    finally:
+        scratch.stop(serve)
+    assert status == 0, output
+    assert "train@002 ran in" in output
+    assert "chain-arithmetic-iteration-002" in output
+    assert (finished.policy_dir(2) / "model.safetensors").exists()
+
+
+def test_ui_shows_the_campaign_and_refuses_a_port_in_use(
+    first_run: tuple[Workspace, str],
+) -> None:
+    root, port = first_run[0].root, scratch.free_port()
+    process = scratch.start(root, "flows.ui", "--port", str(port))
+    try:
+        scratch.wait_for("mlflow", lambda: _text(f"http://127.0.0.1:{port}/health") == "OK")
+        status, output = scratch.run(root, "flows.ui", "--port", str(port))
+    finally:
+        scratch.stop(process)
+    assert status == 1
+    assert f"port {port} is in use" in output
+    assert f"make ui PORT={port + 1}" in output
+
+
+@pytest.fixture
+def here(finished: Workspace, server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """The copy, for flows called in this process."""
+    from prefect.context import refresh_global_settings_context
+
+    monkeypatch.chdir(finished.root)
+    monkeypatch.setenv("PREFECT_API_URL", server)
+    refresh_global_settings_context()
+    yield finished
+    monkeypatch.undo()
+    refresh_global_settings_context()
+
+
+def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
+    from flows.iteration import distil_iteration
+
+    summary = distil_iteration(1)
+    assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 5
+    assert summary.metrics["iteration"] == 1
+    assert not list((here.scratch_dir / "flow-runs").iterdir())
+
+
+def test_flow_refuses_an_iteration_that_does_not_exist(here: Workspace) -> None:
+    from flows.iteration import distil_iteration
+
+    state = distil_iteration(9, return_state=True)
+    assert state.is_failed()
+    assert state.message
+    assert state.message.startswith("iteration 9 does not exist: the campaign has 0 to 1.")
+
+
+def test_a_failed_stage_fails_the_run_with_its_message(
+    here: Workspace, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        raise DataError("the prompts are gone: bring them back")
+
+    state = _run_next_with(body, monkeypatch)
+    assert state.is_failed()
+    assert state.message == "the prompts are gone: bring them back"
+    runs = [run for run in _all(server, "task_runs") if run["name"] == "sample@002"]
+    assert runs[0]["state_type"] == "FAILED"
+    assert runs[0]["run_count"] == 1
+
+
+def test_a_stage_that_takes_too_long_is_stopped(
+    here: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        for _ in range(300):
+            time.sleep(0.1)
+
+    state = _run_next_with(body, monkeypatch, stage_timeout_s=1)
+    assert state.is_failed()
+    assert state.message
+    assert "sample@002 was stopped after 1 s" in state.message
+    assert not here.rollouts_file(2).exists()
+
+
+def test_a_killed_run_is_marked_crashed(finished: Workspace, server: str) -> None:
+    process = _start_slow_run(finished, PREFECT_API_URL=server)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    killed = {path.name for path in (finished.scratch_dir / "flow-runs").iterdir()}
+    assert len(killed) == 2
+    before = _states(server, killed)
+    running = {name for name, state in before.items() if state == "RUNNING"}
+    assert running == {"campaign", "distil-iteration-2", "iteration 2", "sample@002"}
+
+    serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
+    try:
+        scratch.wait_for(
+            "crashed",
+            lambda: _states(server, killed) == before | dict.fromkeys(running, "CRASHED"),
+        )
+    finally:
+        output = scratch.stop(serve)
+    assert output.count("had died") == 2
+
+
+def test_an_interrupted_run_ends_soon_and_says_what_is_kept(finished: Workspace) -> None:
+    process = _start_slow_run(finished)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted. What was finished is kept" in output
+    assert "Traceback" not in output
+
+
+def test_run_stops_where_the_address_in_the_shell_does_not_answer(finished: Workspace) -> None:
+    url = f"http://127.0.0.1:{scratch.free_port()}/api"
+    for program in ("flows.run", "flows.serve"):
+        status, output = scratch.run(finished.root, program, PREFECT_API_URL=url)
+        assert status == 1
+        assert f"no Prefect server answers at {url}" in " ".join(output.split())
+        assert "prefect server start" in output
+        assert "Traceback" not in output
+
+
+def _start_slow_run(workspace: Workspace, **variables: str) -> "subprocess.Popen[str]":
+    """`make run` that has come to a stage which never ends."""
+    (workspace.root / "tasks" / "sample.py").write_text(
+        "import time\n"
+        "from tasks.stage import StageSpec\n"
+        "def body(workspace, params, progress):\n"
+        "    print('sampling', flush=True)\n"
+        "    time.sleep(600)\n"
+        "STAGE = StageSpec('sample', per_iteration=True, version=1, body=body)\n"
+    )
+    extend(workspace, stage_versions())
+    process = scratch.start(workspace.root, "flows.run", **variables)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("sampling"):
+            break
+    return process
+
+
+def _run_next_with(
+    body: StageBody, monkeypatch: pytest.MonkeyPatch, **parameters: float
+) -> "State[Any]":
+    """Run the next iteration with another body of its first stage."""
+    import flows.iteration
+
+    monkeypatch.setattr(flows.iteration, "stage_spec", lambda name: StageSpec(name, True, 1, body))
+    return flows.iteration.distil_iteration(return_state=True, **parameters)
+
+
+def _states(server: str, flow_run_ids: set[str]) -> dict[str, str]:
+    """State of the flow runs and of their task runs, by name."""
+    flow_runs = _all(server, "flow_runs")
+    task_runs = _all(server, "task_runs")
+    return {
+        run["name"]: run["state_type"]
+        for run in flow_runs + task_runs
+        if {run["id"], run.get("flow_run_id")} & flow_run_ids
+    }
+
+
+def _text(url: str) -> str:
+    """What the page says; nothing while nobody answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return str(response.read(), "utf-8")
+    except OSError:
+        return ""
+
+
+def _all(server: str, kind: str) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        f"{server}/{kind}/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        found: list[dict[str, Any]] = json.load(response)
+    return found

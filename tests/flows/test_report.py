@@ -1,0 +1,58 @@
+"""The table at the end of a run, and an iteration's page in Prefect. Quick."""
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from distil_core.lineage.dvc_stage import StageOutcome
+from distil_core.workspace import Workspace
+from flows.report import campaign_table, iteration_page
+
+
+def _metrics(pass_at_1: float) -> dict[str, float]:
+    metrics = {"num_problems": 512, "num_samples": 8, "response_tokens_mean": 6.02}
+    for k, value in ((1, pass_at_1), (2, 0.8), (4, 0.85), (8, 0.9)):
+        metrics |= {
+            f"pass_at_{k}": value,
+            f"pass_at_{k}_low": value - 0.02,
+            f"pass_at_{k}_high": value + 0.02,
+        }
+    return metrics
+
+
+def _printed(workspace: Workspace, iterations: list[int], width: int = 80) -> list[str]:
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(campaign_table(workspace, iterations))
+    return [" ".join(line.split()) for line in screen.getvalue().splitlines()]
+
+
+def test_table_shows_least_and_most_k_and_fits_a_terminal(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for iteration, value in enumerate((0.25, 0.4)):
+        path = workspace.metrics_file(iteration)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(_metrics(value)))
+    timings = workspace.timings_file(1)
+    timings.parent.mkdir(parents=True)
+    timings.write_text(json.dumps({"sample": 1.5, "train": 3.0}))
+    lines = _printed(workspace, [0, 1, 2])
+    assert "iteration pass@1 pass@8 tokens seconds" in lines
+    assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] 6.0 -" in lines
+    assert "1 0.400 [0.380, 0.420] 0.900 [0.880, 0.920] 6.0 4.5" in lines
+    assert not [line for line in lines if line.startswith("2 ")]
+
+
+def test_table_of_a_campaign_that_has_nothing_yet(tmp_path: Path) -> None:
+    assert "iteration tokens seconds" in _printed(Workspace(tmp_path), [0, 1])
+
+
+def test_page_compares_with_the_parent_and_names_the_outputs() -> None:
+    outcome = StageOutcome("train@001", "ran", 4.04, {"data/x": "0123456789abcdef"})
+    page = iteration_page(1, [outcome], _metrics(0.4), _metrics(0.25))
+    assert "| pass_at_1 | 0.400 | [0.380, 0.420] | 0.250 | +0.150 |" in page
+    assert "| train@001 | ran | 4.0 | data/x 01234567 |" in page
+    assert "| pass_at_1 | 0.400 | [0.380, 0.420] | - | - |" in iteration_page(
+        0, [outcome], _metrics(0.4), {}
+    )

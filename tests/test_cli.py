@@ -1,0 +1,128 @@
+"""The `distil` command. 8 s: adding iterations imports torch."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distil_core.doctor import Finding, examine
+from distil_core.workspace import Workspace
+from flows.cli import main
+
+sys.path.append(str(Path(__file__).parent / "flows"))
+import front_door_scratch as scratch
+
+Distil = Callable[..., tuple[int, str]]
+HEAVY = ("dvc", "matplotlib", "mlflow", "numpy", "polars", "prefect", "torch", "transformers")
+
+
+def test_help_comes_at_once() -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "--help"],
+        cwd=scratch.PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert time.monotonic() - started < 1
+    for command in ("extend", "restart", "record", "doctor"):
+        assert command in done.stdout
+
+
+def test_importing_the_command_imports_nothing_heavy() -> None:
+    program = f"import sys, flows.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=scratch.PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.fixture
+def distil(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Distil:
+    """Runs the command in a workspace, in this process: its status and what it said."""
+
+    def run(workspace: Workspace, *arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(workspace.root)
+        monkeypatch.setattr(sys, "argv", ["distil", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(str(ended.value.code)), said.out + said.err
+
+    return run
+
+
+def test_restart_and_extend(tmp_path: Path, distil: Distil) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    status, output = distil(workspace, "extend")
+    assert status == 1
+    assert "`distil restart`" in output
+    status, output = distil(workspace, "restart")
+    assert status == 0
+    assert output.startswith("params.yaml is frozen as iteration 0 to 1.")
+    status, output = distil(workspace, "extend", "--count", "2")
+    assert status == 0
+    assert output.startswith("params.yaml is frozen as iteration 2 to 3.")
+    assert workspace.frozen_params_file(3).exists()
+    status, output = distil(workspace, "extend", "--count", "0")
+    assert status == 1
+    assert output.startswith("distil: the number of iterations")
+
+
+def test_outside_a_workspace_it_says_so(tmp_path: Path, distil: Distil) -> None:
+    status, output = distil(Workspace(tmp_path), "extend")
+    assert status == 1
+    assert "run from the root of a DistIL workspace" in output
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return scratch.make_workspace(tmp_path_factory.mktemp("doctor") / "workspace")
+
+
+def test_doctor_finds_nothing_wrong_here(healthy: Workspace) -> None:
+    problems = [finding for finding in examine(healthy) if finding.level == "problem"]
+    assert problems == []
+
+
+def test_doctor_finds_what_is_missing(tmp_path: Path, distil: Distil) -> None:
+    status, output = distil(Workspace(tmp_path), "doctor")
+    assert status == 1
+    assert "is no git repository" in output
+    assert "is no DistIL workspace: no .dvc, dvc.yaml, params.yaml" in output
+    assert "         -> run `git init` there" in output
+
+
+def test_doctor_compares_with_the_lock(healthy: Workspace) -> None:
+    lock = healthy.root / "requirements" / "core.txt"
+    lock.parent.mkdir()
+    lock.write_text(
+        "# comment\nrich==0.0.1\nno-such-package==1.0\nelsewhere==1.0 ; sys_platform == 'win32'\n"
+    )
+    found = {finding.what: finding for finding in examine(healthy)}
+    assert found["packages not installed: no-such-package"].level == "problem"
+    different = next(what for what in found if what.startswith("other versions than tested"))
+    assert "(pinned: 0.0.1)" in different
+
+
+def test_doctor_names_a_wrong_setting(healthy: Workspace) -> None:
+    before = healthy.params_file.read_text()
+    healthy.params_file.write_text(before.replace("device: cpu", "device: tpu"))
+    try:
+        problems = [finding for finding in examine(healthy) if finding.level == "problem"]
+    finally:
+        healthy.params_file.write_text(before)
+    assert any("compute.device" in finding.what for finding in problems)
+
+
+def test_a_finding_is_printed_with_its_remedy_below() -> None:
+    assert Finding("ok", "fine").line() == "ok       fine"
+    assert Finding("note", "odd", "look").line() == "note     odd\n         -> look"

@@ -23,7 +23,7 @@ from distil_core.tables.store import read_rows, write_table
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main, prepare_torch
+from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
@@ -109,7 +109,6 @@ def _add_self_evaluations(
 ) -> dict[str, Any]:
     """Adds to the rows' feedback what the policy that sampled them says of its attempts; returns
     how its verdicts and the tools' agree."""
-    prepare_torch(params.compute)
     policy_dir = workspace.policy_dir(parent_iteration(params.iteration))
     tokenizer = load_tokenizer(policy_dir)
     verdicts = evaluate_own(

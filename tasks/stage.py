@@ -24,8 +24,8 @@ from distil_core.workspace import Workspace, iteration_key
 
 StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
 
-TORCH_STAGES = frozenset({"base", "sample", "tabulate", "train", "evaluate"})
-"""Stages that compute with torch: those that depend on `compute` in dvc.yaml."""
+TORCH_STAGES = frozenset({"base", "sample", "consult", "tabulate", "train", "evaluate"})
+"""Stages that always compute with torch."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,9 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     curve = train(
         model, rows, objective, params.train, seed, progress, params.compute.dtype, average
     )
+    if "num_shortened" in rows.context:
+        shortened = rows.context["num_shortened"]["contexts"]
+        curve = [{**row, "shortened_contexts": shortened} for row in curve]
     with (
         atomic_path(workspace.train_curve_file(iteration)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

@@ -4,30 +4,50 @@ The defaults live in `params.yaml`, where each has its reason beside it: a setti
 the file is an error, so that what ran is always what can be read.
 """
 
-import re
-from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+from distil_core.config._base import (
+    Component,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    Settings,
+)
+from distil_core.config._feedback import (
+    ConsultParams,
+    ContextParams,
+    SelfEvaluationParams,
+    ShorteningRule,
+)
 
-
-class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
-
-    # Infinity is a setting (no bound); pydantic's default would freeze it as null.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
-
-
-class Component(Settings):
-    """A part chosen by name, with the part's own options (checked by its module at load)."""
-
-    name: str
-    options: dict[str, Any] = {}
+__all__ = [
+    "ArchitectureParams",
+    "BaseParams",
+    "Component",
+    "ComputeParams",
+    "ConsultParams",
+    "ContextParams",
+    "EvaluateParams",
+    "Fraction",
+    "FromScratchBase",
+    "IterationParams",
+    "NonNegative",
+    "Params",
+    "Positive",
+    "PositiveFraction",
+    "PretrainedBase",
+    "ProblemParams",
+    "SampleParams",
+    "SelfEvaluationParams",
+    "Settings",
+    "ShorteningRule",
+    "TabulateParams",
+    "TrainParams",
+    "WarmStartPhase",
+]
 
 
 class ComputeParams(Settings):
@@ -109,45 +129,6 @@ class PretrainedBase(Settings):
 BaseParams = Annotated[FromScratchBase | PretrainedBase, Field(discriminator="kind")]
 
 
-class ShorteningRule(Settings):
-    """A field whose content may be shortened where a context is too long, and which part stays."""
-
-    field: Literal[
-        "prompt",
-        "attempt",
-        "execution_trace",
-        "tool_output",
-        "expert_correction",
-        "self_evaluation",
-        "peer_solution",
-    ]
-    keep: Literal["start", "end", "both"]
-
-
-class ContextParams(Settings):
-    """How a problem and its feedback become text. Fields in braces: see distil_core/feedback.
-
-    chat: the templates are a user's message in the tokenizer's own chat template.
-    shorten: what to shorten where a context exceeds max_context_tokens, in this order, each field
-    to nothing before the next; with none, such a context is an error. shortening_marker: stands
-    where content was left out.
-    """
-
-    student_template: str
-    expert_template: str
-    max_context_tokens: PositiveInt
-    chat: bool = False
-    shorten: tuple[ShorteningRule, ...] = ()
-    shortening_marker: str = "[...]"
-
-    @model_validator(mode="after")
-    def _each_field_once(self) -> "ContextParams":
-        fields = [rule.field for rule in self.shorten]
-        if len(set(fields)) < len(fields):
-            raise ValueError(f"shorten names a field twice: {', '.join(fields)}")
-        return self
-
-
 class SampleParams(Settings):
     """num_prompts: problems of an iteration. num_rollouts: of each problem, one group."""
 
@@ -157,67 +138,6 @@ class SampleParams(Settings):
     max_new_tokens: PositiveInt
     temperature: Positive
     top_p: PositiveFraction
-
-
-class SelfEvaluationParams(Settings):
-    """The policy judges each of its attempts, before it hears of the tools' verdict.
-
-    template: what it is asked, with the fields {prompt} and {attempt}. correct_pattern: a regular
-    expression; where it is found in the answer, the policy holds its attempt correct.
-    on_disagreement: an evaluation that the tools contradict is kept as it is, kept with a note of
-    their verdict, or not given to the expert.
-    """
-
-    template: str
-    correct_pattern: str
-    on_disagreement: Literal["keep", "note", "drop"]
-    max_new_tokens: PositiveInt
-    temperature: Positive
-    top_p: PositiveFraction
-
-    @model_validator(mode="after")
-    def _template_has_the_attempt(self) -> "SelfEvaluationParams":
-        try:
-            fields = {field for _, field, _, _ in Formatter().parse(self.template) if field}
-        except ValueError as error:
-            raise ValueError(f"template: {error} (write a literal brace twice)") from error
-        if not {"attempt"} <= fields <= {"prompt", "attempt"}:
-            raise ValueError(
-                f"template: expected {{attempt}} and at most {{prompt}} besides, found {fields}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _pattern_compiles(self) -> "SelfEvaluationParams":
-        try:
-            re.compile(self.correct_pattern)
-        except re.error as error:
-            raise ValueError(f"correct_pattern is no regular expression: {error}") from error
-        return self
-
-
-class ConsultParams(Settings):
-    """verifier: gives reward and feedback. reveal: whether feedback may hold hidden answers.
-
-    Feedback besides the verifier's, all off unless set; which of it the expert reads is up to
-    context.expert_template. peer_solution: another, correct rollout of the same prompt.
-    reference_correction: the gold solution as the expert's correction (needs reveal
-    expected_outputs). self_evaluation: the policy's own judgement.
-    """
-
-    verifier: Component
-    reveal: Literal["nothing", "expected_outputs"]
-    peer_solution: bool = False
-    reference_correction: bool = False
-    self_evaluation: SelfEvaluationParams | None = None
-
-    @model_validator(mode="after")
-    def _reference_may_be_revealed(self) -> "ConsultParams":
-        if self.reference_correction and self.reveal != "expected_outputs":
-            raise ValueError(
-                "reference_correction shows the hidden answer: set reveal to expected_outputs too"
-            )
-        return self
 
 
 class TabulateParams(Settings):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -33,6 +34,9 @@ from distil_core.registry import ComponentOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_LOGITS_AT_ONCE = 2**25
 
 
 class Options(ComponentOptions):
@@ -86,10 +90,14 @@ class TransformersEngine:
                 str(self._model.device),
             )
             logits_btv = response_logits(self._model, batch)
-            for index, logits_tv in zip(indices, logits_btv, strict=True):
-                # Row by row: in double precision a whole batch of them may not fit in memory.
-                length = len(requests[index].response_ids)
-                results[index] = _top_distribution(logits_tv[:length], top_k, top_p)
+            rows = _top_distributions(
+                logits_btv[batch.response_mask_bt],
+                [len(requests[i].response_ids) for i in indices],
+                top_k,
+                top_p,
+            )
+            for index, row in zip(indices, rows, strict=True):
+                results[index] = row
             done += len(indices)
             progress(done, len(requests))
         return [result for result in results if result is not None]
@@ -161,22 +169,36 @@ def _uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
-def _top_distribution(logits_tv: Tensor, top_k: int, top_p: float) -> ScoredResponse:
+def _top_distributions(
+    logits_nv: Tensor, lengths: Sequence[int], top_k: int, top_p: float
+) -> Iterator[ScoredResponse]:
+    """The distributions of responses whose positions lie one after another in `logits_nv`."""
+    # In parts: in double precision the logits of a whole batch may not fit in memory.
+    num_positions = max(1, _LOGITS_AT_ONCE // logits_nv.shape[-1])
+    parts = [_top_positions(part, top_k, top_p) for part in logits_nv.split(num_positions)]
+    counts_n, token_ids, logprobs, tail_logprobs_n = map(np.concatenate, zip(*parts, strict=True))
+    position, stored = 0, 0
+    for length in lengths:
+        positions = slice(position, position + length)
+        kept = slice(stored, stored + int(counts_n[positions].sum()))
+        yield ScoredResponse(
+            counts_n[positions], token_ids[kept], logprobs[kept], tail_logprobs_n[positions]
+        )
+        position, stored = positions.stop, kept.stop
+
+
+def _top_positions(logits_nv: Tensor, top_k: int, top_p: float) -> tuple[NDArray[Any], ...]:
     """The fewest ids that hold `top_p`, at most `top_k`, and the log of the mass left over."""
-    logprobs_tv = normalised_logprobs(logits_tv)
-    top_tk, ids_tk = logprobs_tv.topk(min(top_k, logprobs_tv.shape[-1]), dim=-1)
-    kept_tk = mass_before(top_tk) < top_p
+    logprobs_nv = normalised_logprobs(logits_nv)
+    top_nk, ids_nk = logprobs_nv.topk(min(top_k, logprobs_nv.shape[-1]), dim=-1)
+    kept_nk = mass_before(top_nk) < top_p
     if top_p >= 1.0:
-        kept_tk = torch.ones_like(kept_tk)
+        kept_nk = torch.ones_like(kept_nk)
     # The tail from its own tokens, not as 1 - kept: a tail of 1e-9 would be lost to rounding.
-    outside_tv = torch.ones_like(logprobs_tv, dtype=torch.bool).scatter(-1, ids_tk, ~kept_tk)
-    tail_t = logprobs_tv.masked_fill(~outside_tv, -torch.inf).logsumexp(-1)
-    return ScoredResponse(
-        counts_t=kept_tk.sum(-1).int().cpu().numpy(),
-        token_ids=ids_tk[kept_tk].int().cpu().numpy(),
-        logprobs=top_tk[kept_tk].float().cpu().numpy(),
-        tail_logprobs_t=tail_t.float().cpu().numpy(),
-    )
+    outside_nv = torch.ones_like(logprobs_nv, dtype=torch.bool).scatter(-1, ids_nk, ~kept_nk)
+    tail_n = logprobs_nv.masked_fill(~outside_nv, -torch.inf).logsumexp(-1)
+    tensors = (kept_nk.sum(-1).int(), ids_nk[kept_nk].int(), top_nk[kept_nk].float())
+    return tuple(tensor.cpu().numpy() for tensor in (*tensors, tail_n.float()))
 
 
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> TransformersEngine:

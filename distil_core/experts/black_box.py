@@ -15,6 +15,7 @@ from typing import Any
 
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, ExpertError
+from distil_core.experts._answers import read_message, read_text
 from distil_core.experts._black_box_options import RESPONSE_FIELD, Options
 from distil_core.experts._endpoint import Budget, Endpoint
 from distil_core.experts._labels import scored_labels
@@ -127,7 +128,7 @@ class BlackBoxExpert:
 
     def _send(self, requests: list[Request], progress: ProgressCallback) -> None:
         options = self._options
-        read = _read_text if options.api == "completions" else _read_message
+        read = read_text if options.api == "completions" else read_message
         endpoint = Endpoint(options.limits(), self._budget, self._api_key(), options.concurrency)
 
         def ask(request: Request) -> tuple[Request, Completion]:
@@ -201,31 +202,6 @@ def _filled(template: str, values: Mapping[str, str]) -> tuple[str, bool]:
             parts.append(values.get(field, ""))
             holds_prefix = holds_prefix or field == RESPONSE_FIELD
     return "".join(parts), holds_prefix
-
-
-def _read_text(answer: Any) -> Completion:
-    return _completion(answer, lambda choice: choice["text"])
-
-
-def _read_message(answer: Any) -> Completion:
-    return _completion(answer, lambda choice: choice["message"]["content"])
-
-
-def _completion(answer: Any, text_of: Any) -> Completion:
-    """Raises `ValueError` for anything that is not an answer of this API."""
-    try:
-        choice = answer["choices"][0]
-        text, reason = text_of(choice), choice["finish_reason"]
-        tokens = (answer.get("usage") or {}).get("total_tokens")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"{type(error).__name__}: {error}") from error
-    if reason == "content_filter" or (text is None and reason in ("stop", "length")):
-        return Completion(None, "refused", tokens)
-    if not isinstance(text, str) or reason not in ("stop", "length"):
-        raise ValueError(f"expected text that ended by 'stop' or 'length', found {reason!r}")
-    if tokens is not None and not isinstance(tokens, int):
-        raise ValueError(f"usage.total_tokens is {tokens!r}")
-    return Completion(text, reason, tokens)
 
 
 def build(options: Options, setting: ExpertSetting) -> BlackBoxExpert:

@@ -20,7 +20,7 @@ from distil_core.feedback.compose import (
     render,
     template_parts,
 )
-from distil_core.policy.tokenizer import encode_context, require_context_fits
+from distil_core.policy.tokenizer import encode_context
 from distil_core.tools.base import FeedbackItem
 
 if TYPE_CHECKING:
@@ -95,7 +95,13 @@ class ContextRenderer:
             values[rule.field] = self._longest_fitting(parts, values, rule.field, rule.keep)
             shortened.append(rule.field)
             token_ids = self._encode(parts, values)
-        require_context_fits(token_ids, self._params.max_context_tokens, name)
+        if len(token_ids) > self._params.max_context_tokens:
+            raise DataError(
+                f"the context of problem {name} has {len(token_ids)} tokens, "
+                f"context.max_context_tokens allows {self._params.max_context_tokens}: raise it, "
+                "leave it out, or name fields that may be shortened in context.shorten; contexts "
+                "are never cut silently"
+            )
         return RenderedContext(render(parts, values), token_ids, values, tuple(shortened))
 
     def _longest_fitting(

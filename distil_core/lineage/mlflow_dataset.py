@@ -137,7 +137,7 @@ def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, Any],
     import pyarrow.parquet as pq
 
     path = workspace.root / artifact.path
-    files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     remedy = (
         f"bring it back with `dvc checkout {artifact.path}` (or `dvc pull {artifact.path}`), or "
         f"make it anew with `dvc repro {artifact.stage}`"

@@ -147,7 +147,7 @@ def test_a_crash_before_the_list_is_written_leaves_no_half_iteration(
 
 
 def test_extend_refuses_without_a_campaign(workspace: Workspace) -> None:
-    with pytest.raises(ConfigError, match=r"no iterations yet.*--restart"):
+    with pytest.raises(ConfigError, match=r"no iterations yet.*distil restart"):
         extend(workspace, VERSIONS)
 
 
@@ -165,7 +165,7 @@ def test_extend_refuses_to_change_what_iterations_share(
     restart(workspace, VERSIONS)
     change(workspace, setting, value)
     before = contents(workspace)
-    with pytest.raises(ConfigError, match=rf"{setting.partition('.')[0]} .*Revert.*--restart"):
+    with pytest.raises(ConfigError, match=rf"{setting.partition('.')[0]} .*Revert.*distil restart"):
         extend(workspace, VERSIONS)
     assert contents(workspace) == before
     assert restart(workspace, VERSIONS) == [0, 1, 2]

@@ -10,6 +10,7 @@ import torch
 
 from distil_core.config.models import Component, ComputeParams
 from distil_core.engines import build_engine
+from distil_core.engines import transformers as transformers_engine
 from distil_core.engines.base import (
     SampleRequest,
     SamplingSettings,
@@ -235,6 +236,18 @@ def test_scores_do_not_depend_on_the_batch(model: Any, engine: TransformersEngin
         np.testing.assert_array_equal(one.counts_t, batched.counts_t)
         np.testing.assert_array_equal(one.token_ids, batched.token_ids)
         np.testing.assert_allclose(one.logprobs, batched.logprobs, rtol=0, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_how_many_positions_are_done_at_once(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large vocabulary is done in parts, here of one and of three positions."""
+    expected = engine.score(SCORED, 6, 0.9, no_progress)
+    for at_once in (1, 3 * 99):
+        monkeypatch.setattr(transformers_engine, "_LOGITS_AT_ONCE", at_once)
+        for one, other in zip(expected, engine.score(SCORED, 6, 0.9, no_progress), strict=True):
+            for name, values in vars(one).items():
+                np.testing.assert_array_equal(getattr(other, name), values)
 
 
 def test_scoring_what_was_sampled_gives_the_behaviour_back(engine: TransformersEngine) -> None:

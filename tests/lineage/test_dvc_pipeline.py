@@ -31,7 +31,11 @@ CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
         [TRAIN, "data/iterations/001/policy"],
         [ROLLOUTS],
     ),
-    "consult@002": (["seed", "consult"], [TRAIN, ROLLOUTS], [f"{FOLDER}/consultations.parquet"]),
+    "consult@002": (
+        ["seed", "compute", "context", "sample.engine", "consult"],
+        [TRAIN, ROLLOUTS, "data/iterations/001/policy"],
+        [f"{FOLDER}/consultations.parquet"],
+    ),
     "tabulate@002": (
         ["seed", "compute", "context", "tabulate"],
         [TRAIN, ROLLOUTS, f"{FOLDER}/consultations.parquet", "data/policy-000"],

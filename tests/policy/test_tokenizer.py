@@ -121,7 +121,7 @@ def test_another_tokenizer_is_refused() -> None:
 
 def test_a_context_is_refused_rather_than_cut() -> None:
     require_context_fits([1, 2, 3], 3, "a1b2")
-    with pytest.raises(DataError, match=r"problem a1b2 has 3 tokens.*max_context_tokens allows 2"):
+    with pytest.raises(DataError, match=r"a1b2 has 3 tokens.*max_context_tokens allows 2"):
         require_context_fits([1, 2, 3], 2, "a1b2")
 
 

@@ -177,7 +177,7 @@ def test_a_bit_flipped_anywhere(tmp_path: Path) -> None:
     write_table(path, FEEDBACK, [feedback(index) for index in range(3)], CONTEXT)
     content = path.read_bytes()
     rows, random = read_rows(path, FEEDBACK), np.random.default_rng(0)
-    for position in range(0, len(content), 3):
+    for position in range(0, len(content), 5):
         damaged = bytearray(content)
         damaged[position] ^= 1 << random.integers(8)
         path.write_bytes(damaged)

@@ -1,0 +1,486 @@
+"""All stages' bodies, one after another on a tiny campaign: what they write, twice (12 s)."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from distil_core.config.load import parse_iteration_params
+from distil_core.config.models import IterationParams
+from distil_core.engines.base import SampledResponse
+from distil_core.errors import ConfigError, DataError, VerifierError
+from distil_core.evaluation.summary import summarise
+from distil_core.feedback.compose import render_student
+from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.tokenizer import (
+    character_tokenizer,
+    decode,
+    encode_context,
+    encode_text,
+    load_tokenizer,
+    tokenizer_digest,
+)
+from distil_core.problems.base import Problem
+from distil_core.problems.store import read_problems
+from distil_core.progress import no_progress
+from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, FEEDBACK, ROLLOUTS
+from distil_core.tables.store import read_rows, read_table, shard_files, write_table
+from distil_core.tools import build_verifier
+from distil_core.tools.base import Verification
+from distil_core.workspace import Workspace
+from tasks import base, consult, evaluate, problems, sample, tabulate, train
+
+PROJECT = Path(__file__).parents[2]
+CHANGES: dict[str, Any] = {
+    "problems": {
+        "source": {
+            "name": "chain_arithmetic",
+            "options": {"num_operations": 2, "modulus": 3, "demonstrator_slip_probability": 0.5},
+        },
+        "num_warm_start": 40,
+        "num_train": 24,
+        "num_eval": 10,
+    },
+    "sample": {"num_prompts": 8, "num_rollouts": 3, "max_new_tokens": 3},
+    "consult": {"verifier": {"name": "chain_arithmetic", "options": {"modulus": 3}}},
+    "tabulate": {"rows_per_shard": 10, "top_k": 6},
+    "train": {"num_steps": 5, "batch_rollouts": 12},
+    "evaluate": {"num_samples": 4, "max_new_tokens": 4, "num_bootstrap": 200},
+    "base": {
+        "architecture": {
+            "hidden_size": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "intermediate_size": 32,
+            "max_positions": 100,
+        },
+        "phases": [{"num_steps": 20, "correction_fraction": 0.4}],
+        "batch_size": 32,
+        "warmup_steps": 5,
+        "learning_rate": 0.02,
+    },
+}
+
+
+def params(iteration: int, **changes: dict[str, Any]) -> IterationParams:
+    """The project's settings made tiny; `changes` by section."""
+    values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    for source in (CHANGES, changes):
+        for section, settings in source.items():
+            values[section] |= settings
+    return parse_iteration_params(
+        {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
+    )
+
+
+def run_campaign(workspace: Workspace) -> None:
+    torch.set_num_threads(1)
+    for stage in (problems, base, evaluate):
+        stage.body(workspace, params(0), no_progress)
+    for iteration in (1, 2):
+        for stage in (sample, consult, tabulate, train, evaluate):
+            stage.body(workspace, params(iteration), no_progress)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Two iterations, finished. Read only: tests that change it copy it."""
+    workspace = Workspace(tmp_path_factory.mktemp("campaign"))
+    run_campaign(workspace)
+    return workspace
+
+
+@pytest.fixture
+def copy(campaign: Workspace, tmp_path: Path) -> Workspace:
+    shutil.copytree(campaign.root, tmp_path / "copy")
+    return Workspace(tmp_path / "copy")
+
+
+def all_files(workspace: Workspace) -> dict[str, bytes]:
+    return {
+        workspace.relative(path): path.read_bytes()
+        for path in sorted(workspace.root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_twice_the_same_bytes(campaign: Workspace, tmp_path: Path) -> None:
+    """Weights, tables, metrics and curves; whatever the global random state is."""
+    torch.manual_seed(123)
+    np.random.seed(123)
+    again = Workspace(tmp_path)
+    run_campaign(again)
+    expected, found = all_files(campaign), all_files(again)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert {name for name in expected if name.endswith("model.safetensors")} == {
+        "data/policy-000/model.safetensors",
+        "data/iterations/001/policy/model.safetensors",
+        "data/iterations/002/policy/model.safetensors",
+    }
+
+
+def test_files_lie_where_the_workspace_says(campaign: Workspace) -> None:
+    policy = {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    expected = {f"data/problems/{split}.parquet" for split in ("eval", "train", "warm_start")}
+    expected |= {f"data/policy-000/{name}" for name in policy}
+    for key in ("000", "001", "002"):
+        folder = f"data/iterations/{key}"
+        expected |= {f"{folder}/metrics.json", f"{folder}/evaluation.parquet"}
+        if key != "000":
+            expected |= {f"{folder}/rollouts.parquet", f"{folder}/consultations.parquet"}
+            expected |= {f"{folder}/train_curve.csv"}
+            expected |= {f"{folder}/policy/{name}" for name in policy}
+            expected |= {f"{folder}/feedback/part-{i:05d}.parquet" for i in range(3)}
+    assert set(all_files(campaign)) == expected
+
+
+def test_problems_are_disjoint_and_of_the_sizes_asked_for(campaign: Workspace) -> None:
+    splits = {
+        split: read_problems(campaign.problems_dir / f"{split}.parquet")
+        for split in ("eval", "train", "warm_start")
+    }
+    assert {split: len(found) for split, found in splits.items()} == {
+        "eval": 10,
+        "train": 24,
+        "warm_start": 40,
+    }
+    assert len({problem.prompt for found in splits.values() for problem in found}) == 74
+
+
+def train_problems(workspace: Workspace) -> dict[str, Problem]:
+    found = read_problems(workspace.problems_dir / "train.parquet")
+    return {problem.problem_id: problem for problem in found}
+
+
+@pytest.mark.parametrize("iteration", [1, 2])
+def test_rollouts_are_whole_groups_in_order(campaign: Workspace, iteration: int) -> None:
+    rows = read_rows(campaign.rollouts_file(iteration), ROLLOUTS)
+    groups = [list(group) for _, group in groupby(rows, key=lambda row: row["problem_id"])]
+    assert [len(group) for group in groups] == [3] * 8
+    assert all([row["sample_index"] for row in group] == [0, 1, 2] for group in groups)
+    assert all(
+        row["rollout_id"] == f"{iteration:03d}/{row['problem_id']}/{row['sample_index']}"
+        for row in rows
+    )
+    assert len({row["rollout_id"] for row in rows}) == len({row["seed"] for row in rows}) == 24
+
+
+def test_a_rollout_is_what_was_sampled(campaign: Workspace) -> None:
+    """Ids as the model saw them, the text they spell, and the sampler's own probabilities."""
+    _, context = read_table(campaign.rollouts_file(2), ROLLOUTS)
+    tokenizer = load_tokenizer(campaign.policy_dir(1))
+    assert context["tokenizer_digest"] == tokenizer_digest(tokenizer)
+    assert context["iteration"] == 2
+    model = load_model(campaign.policy_dir(1), params(2).compute)
+    asked = train_problems(campaign)
+    finished = set()
+    for row in read_rows(campaign.rollouts_file(2), ROLLOUTS):
+        prompt = asked[row["problem_id"]].prompt
+        segments = render_student(params(2).context.student_template, prompt)
+        assert row["context_ids"] == encode_context(tokenizer, segments)
+        assert decode(tokenizer, row["response_ids"]) == row["response"]
+        assert row["error"] is None
+        ends = row["response_ids"][-1] == tokenizer.eos_token_id
+        assert row["finish_reason"] == ("stop" if ends else "length")
+        finished.add(row["finish_reason"])
+        ids = torch.tensor([row["context_ids"] + row["response_ids"]])
+        with torch.inference_mode():
+            logprobs = torch.log_softmax(model(ids).logits[0].double(), -1)
+        positions = torch.arange(len(row["context_ids"]) - 1, ids.shape[1] - 1)
+        exact = logprobs[positions, torch.tensor(row["response_ids"])]
+        np.testing.assert_allclose(row["behaviour_logprobs"], exact.numpy(), rtol=0, atol=1e-5)
+    assert finished == {"stop", "length"}
+
+
+def test_iterations_use_up_the_problems_before_any_returns(campaign: Workspace) -> None:
+    first, second = (
+        {row["problem_id"] for row in read_rows(campaign.rollouts_file(iteration), ROLLOUTS)}
+        for iteration in (1, 2)
+    )
+    assert first.isdisjoint(second)
+    everything = list(train_problems(campaign).values())
+    chosen = [sample.choose_problems(everything, 8, iteration, 5) for iteration in range(1, 7)]
+    for epoch in (chosen[:3], chosen[3:]):
+        assert len({problem.prompt for part in epoch for problem in part}) == 24
+    assert chosen[0] != chosen[3]
+    assert chosen == [sample.choose_problems(everything, 8, i, 5) for i in range(1, 7)]
+    assert len(sample.choose_problems(everything, 7, 9, 5)) == 7
+
+
+def test_consultations_follow_the_rollouts(campaign: Workspace) -> None:
+    rollouts = read_rows(campaign.rollouts_file(1), ROLLOUTS)
+    rows = read_rows(campaign.consultations_file(1), CONSULTATIONS)
+    verifier, asked = build_verifier(params(1).consult), train_problems(campaign)
+    verdicts = set()
+    for rollout, row in zip(rollouts, rows, strict=True):
+        verification = verifier.verify(asked[rollout["problem_id"]], rollout["response"])
+        truncated = rollout["finish_reason"] == "length"
+        assert row == {
+            "rollout_id": rollout["rollout_id"],
+            "reward": 0.0 if truncated else verification.reward,
+            "verdict": "truncated" if truncated else verification.verdict,
+            "feedback": [{"kind": i.kind, "text": i.text} for i in verification.feedback],
+            "error": None,
+        }
+        verdicts.add(row["verdict"])
+    assert {"wrong", "truncated"} <= verdicts
+
+
+def test_the_feedback_table_is_the_expert_at_the_students_states(campaign: Workspace) -> None:
+    """Against a plain forward pass of the base policy over the expert's own context."""
+    tokenizer, settings = load_tokenizer(campaign.policy_dir(0)), params(2).tabulate
+    model = load_model(campaign.policy_dir(0), params(2).compute)
+    rollouts = read_rows(campaign.rollouts_file(2), ROLLOUTS)
+    consultations = read_rows(campaign.consultations_file(2), CONSULTATIONS)
+    rows = read_rows(campaign.feedback_dir(2), FEEDBACK)
+    asked = train_problems(campaign)
+    for rollout, consultation, row in zip(rollouts, consultations, rows, strict=True):
+        for name in ("rollout_id", "problem_id", "context_ids", "response_ids"):
+            assert row[name] == rollout[name]
+        assert row["behaviour_logprobs"] == rollout["behaviour_logprobs"]
+        assert row["reward"] == consultation["reward"]
+        assert row["has_expert"]
+        prompt, trace = asked[row["problem_id"]].prompt, consultation["feedback"][0]["text"]
+        text = f"{prompt}?{rollout['response']}#{consultation['verdict']} {trace}|"
+        assert row["expert_context_ids"] == encode_text(tokenizer, text)
+        assert row["expert_context_ids"][-1] == row["context_ids"][-1]
+        ids = torch.tensor([row["expert_context_ids"] + row["response_ids"]])
+        with torch.inference_mode():
+            logits = model(ids).logits[0, len(row["expert_context_ids"]) - 1 : -1]
+        masses = torch.softmax(logits.double(), -1).numpy()
+        ends = np.cumsum(row["expert_counts"])
+        for t, (end, count) in enumerate(zip(ends, row["expert_counts"], strict=True)):
+            stored = row["expert_ids"][end - count : end]
+            order = np.argsort(-masses[t])
+            fewest = int((masses[t][order].cumsum() < settings.top_p).sum()) + 1
+            assert stored == order[: min(fewest, settings.top_k)].tolist()
+            found = np.exp(row["expert_logprobs"][end - count : end])
+            np.testing.assert_allclose(found, masses[t][stored], rtol=1e-4)
+            left = 1 - masses[t][stored].sum()
+            assert np.exp(row["expert_tail_logprobs"][t]) == pytest.approx(left, abs=1e-6)
+
+
+def test_the_feedback_table_says_how_it_was_made(campaign: Workspace) -> None:
+    _, context = read_table(campaign.feedback_dir(1), FEEDBACK)
+    assert (context["num_rollouts"], context["num_without_verdict"]) == (24, 0)
+    assert context["num_without_feedback"] == 0
+    assert context["tabulate"]["top_k"] == 6
+    assert context["tokenizer_digest"] == tokenizer_digest(load_tokenizer(campaign.policy_dir(0)))
+    assert len(shard_files(campaign.feedback_dir(1))) == 3
+
+
+def test_training_moves_every_weight_and_leaves_a_curve(campaign: Workspace) -> None:
+    for iteration in (1, 2):
+        parent, policy = (
+            load_model(campaign.policy_dir(i), params(iteration).compute).state_dict()
+            for i in (iteration - 1, iteration)
+        )
+        assert not any(torch.equal(parent[name], policy[name]) for name in parent)
+        with campaign.train_curve_file(iteration).open() as file:
+            curve = list(csv.DictReader(file))
+        assert [row["step"] for row in curve] == ["0", "1", "2", "3", "4"]
+        assert {"loss", "learning_rate", "gradient_norm", "cross_entropy"} <= curve[0].keys()
+        assert float(curve[0]["learning_rate"]) == 0.001
+        assert float(curve[-1]["learning_rate"]) == pytest.approx(0.0002)
+        assert float(curve[0]["importance_weight"]) == pytest.approx(1, abs=1e-5)
+        assert float(curve[0]["rollouts_with_expert"]) == 12
+
+
+def test_metrics_are_those_of_the_evaluation_table(campaign: Workspace) -> None:
+    for iteration in (0, 1, 2):
+        metrics = json.loads(campaign.metrics_file(iteration).read_text())
+        rows = read_rows(campaign.evaluation_file(iteration), EVALUATION)
+        held_out = read_problems(campaign.problems_dir / "eval.parquet")
+        assert [row["problem_id"] for row in rows] == [p.problem_id for p in held_out]
+        assert metrics["iteration"] == iteration
+        assert (metrics["num_problems"], metrics["num_samples"]) == (10, 4)
+        for name, value in summarise(rows, 100, 0).items():
+            if not name.endswith(("_low", "_high")):
+                assert metrics[name] == pytest.approx(value, abs=1e-6), name
+        for k in (1, 2, 4):
+            assert metrics[f"pass_at_{k}_low"] <= metrics[f"pass_at_{k}"]
+            assert metrics[f"pass_at_{k}"] <= metrics[f"pass_at_{k}_high"]
+
+
+def test_progress_ends_at_its_total(copy: Workspace) -> None:
+    for stage, iteration in ((problems, 0), (consult, 1), (tabulate, 1), (train, 1)):
+        reported: list[tuple[int, int]] = []
+        stage.body(copy, params(iteration), lambda *step, to=reported: to.append(step))
+        assert reported[-1][0] == reported[-1][1]
+        assert reported == sorted(reported)
+
+
+class Judge:
+    """A verifier that cannot reach a verdict about some responses."""
+
+    def verify(self, problem: Problem, response: str) -> Verification:
+        if response == "hang":
+            raise VerifierError("the sandbox broke")
+        return Verification(float(response == "right"), "wrong", ())
+
+
+@pytest.mark.parametrize(
+    ("rollout", "expected"),
+    [
+        (("right", "stop", None), (1.0, "wrong", None)),
+        (("right", "length", None), (0.0, "truncated", None)),
+        (("hang", "stop", None), (None, "error", "the sandbox broke")),
+        (("", "error", "out of memory"), (None, "error", "out of memory")),
+    ],
+)
+def test_a_failure_is_a_row_with_its_error_and_no_reward(
+    rollout: tuple[Any, ...], expected: tuple[Any, ...]
+) -> None:
+    response, finish_reason, error = rollout
+    row = consult.consult(
+        Judge(),
+        Problem("1+1=", "2"),
+        {
+            "rollout_id": "a",
+            "response": response,
+            "finish_reason": finish_reason,
+            "error": error,
+        },
+    )
+    assert (row["reward"], row["verdict"], row["error"]) == expected
+
+
+def rewrite(
+    path: Path, schema: Any, change: Callable[[int, dict[str, Any]], dict[str, Any]]
+) -> None:
+    _, context = read_table(path, schema)
+    rows = [change(index, row) for index, row in enumerate(read_rows(path, schema))]
+    write_table(path, schema, rows, context)
+
+
+def test_rows_without_verdict_are_left_out_and_without_feedback_masked(copy: Workspace) -> None:
+    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
+        if index == 4:
+            return {**row, "reward": None, "verdict": "error", "error": "no verdict"}
+        return {**row, "feedback": []} if index in (2, 11) else row
+
+    rewrite(copy.consultations_file(1), CONSULTATIONS, change)
+    tabulate.body(copy, params(1), no_progress)
+    _, context = read_table(copy.feedback_dir(1), FEEDBACK)
+    rows = read_rows(copy.feedback_dir(1), FEEDBACK)
+    ids = [row["rollout_id"] for row in read_rows(copy.rollouts_file(1), ROLLOUTS)]
+    assert [row["rollout_id"] for row in rows] == ids[:4] + ids[5:]
+    assert [row["rollout_id"] for row in rows if not row["has_expert"]] == [ids[2], ids[11]]
+    assert (context["num_without_verdict"], context["num_without_feedback"]) == (1, 2)
+    assert all(row["expert_ids"] == [] for row in rows if not row["has_expert"])
+    train.body(copy, params(1), no_progress)
+
+
+def test_tables_that_do_not_belong_together(copy: Workspace) -> None:
+    rewrite(
+        copy.consultations_file(1),
+        CONSULTATIONS,
+        lambda index, row: {**row, "rollout_id": f"{index}"},
+    )
+    with pytest.raises(DataError, match=r"consultations are not of these rollouts.*run consult"):
+        tabulate.body(copy, params(1), no_progress)
+    rewrite(copy.rollouts_file(1), ROLLOUTS, lambda _, row: {**row, "problem_id": "ffff"})
+    with pytest.raises(DataError, match=r"is of problem ffff, which is not in .*sample again"):
+        consult.body(copy, params(1), no_progress)
+
+
+def test_no_verdict_at_all(copy: Workspace) -> None:
+    rewrite(
+        copy.consultations_file(1),
+        CONSULTATIONS,
+        lambda _, row: {**row, "reward": None, "error": "the sandbox is missing"},
+    )
+    with pytest.raises(DataError, match=r"none of 24 rollouts has a verdict.*sandbox is missing"):
+        tabulate.body(copy, params(1), no_progress)
+
+
+@pytest.mark.parametrize("stage", [base, evaluate])
+def test_a_verifier_of_another_modulus_stops_the_campaign(copy: Workspace, stage: Any) -> None:
+    other = {"verifier": {"name": "chain_arithmetic", "options": {"modulus": 5}}}
+    with pytest.raises(VerifierError, match=r"not of modulus 5: .*options\.modulus must"):
+        stage.body(copy, params(0, consult=other), no_progress)
+
+
+def test_a_template_that_takes_none_of_the_feedback(copy: Workspace) -> None:
+    context = {"expert_template": "{prompt}?{attempt}#{tool_output}|"}
+    with pytest.raises(ConfigError, match=r"feedback of kind execution_trace, but .* takes none"):
+        tabulate.body(copy, params(1, context=context), no_progress)
+
+
+def test_contexts_that_are_too_long_are_said_and_nothing_is_written(copy: Workspace) -> None:
+    before = all_files(copy)
+    short = {"max_context_tokens": 6}
+    for stage in (sample, evaluate):
+        with pytest.raises(DataError, match=r"has 7 tokens, context\.max_context_tokens allows 6"):
+            stage.body(copy, params(1, context=short), no_progress)
+    short = {"max_context_tokens": 12}
+    with pytest.raises(DataError, match=r"context\.max_context_tokens allows 12"):
+        tabulate.body(copy, params(1, context=short), no_progress)
+    assert all_files(copy) == before
+
+
+def test_a_policy_with_another_tokenizer(copy: Workspace, compute: Any) -> None:
+    model = load_model(copy.policy_dir(0), compute)
+    model.resize_token_embeddings(100)
+    save_policy(model, character_tokenizer("é"), copy.policy_dir(0))
+    for stage in (tabulate, train):
+        with pytest.raises(DataError, match="made with another tokenizer"):
+            stage.body(copy, params(1), no_progress)
+
+
+def test_a_failing_stage_leaves_the_policy_that_was_there(copy: Workspace) -> None:
+    before = all_files(copy)
+    # Infinite weight decay is refused by the settings; a huge rate is not.
+    with pytest.raises(Exception, match="non-finite"):
+        train.body(
+            copy, params(1, train={"learning_rate": 1e30, "max_grad_norm": 1e30}), no_progress
+        )
+    assert all_files(copy) == before
+
+
+@pytest.mark.parametrize(
+    ("texts", "reasons", "expected"),
+    [
+        (["12", "12", "2", "11"], "ssss", {"num_correct": 2, "num_malformed": 1}),
+        (["12", "12", "2", "11"], "lsll", {"num_correct": 1, "num_truncated": 3}),
+        (
+            ["", "1212", "12", "12"],
+            "sssl",
+            {"num_correct": 1, "num_malformed": 2, "num_truncated": 1},
+        ),
+    ],
+)
+def test_a_problems_row_counts_each_kind_of_response(
+    tokenizer: Any, texts: list[str], reasons: str, expected: dict[str, int]
+) -> None:
+    samples = []
+    for text, reason in zip(texts, reasons, strict=True):
+        ids = encode_text(tokenizer, text)
+        if reason == "s":
+            samples.append(SampledResponse([*ids, tokenizer.eos_token_id], [0.0], "stop"))
+        else:
+            samples.append(SampledResponse(ids, [0.0], "length"))
+    verifier = build_verifier(params(1).consult)
+    row = evaluate.judge(Problem("2+2-2=", "12"), samples, verifier, tokenizer)
+    zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
+    assert {name: row[name] for name in zero} == zero | expected
+    assert row["num_samples"] == 4
+    assert row["num_distinct"] == len(set(texts))
+    assert row["first_response"] == texts[0]
+    lengths = [len(sample.token_ids) for sample in samples]
+    assert row["response_tokens_mean"] == sum(lengths) / 4

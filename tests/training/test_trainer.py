@@ -1,0 +1,250 @@
+"""The training loop on a real tiny model: it learns, repeats itself bit by bit, and stops (6 s)."""
+
+import copy
+import math
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from distil_core.config.models import TrainParams
+from distil_core.engines.base import SampleRequest, SamplingSettings, ScoreRequest
+from distil_core.engines.transformers import TransformersEngine
+from distil_core.errors import TrainingError
+from distil_core.objectives import OBJECTIVES
+from distil_core.progress import no_progress
+from distil_core.tables.schemas import FEEDBACK
+from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.trainer import group_batches, train
+
+END = 1
+
+
+@pytest.fixture(scope="module")
+def rows(new_model: Any) -> FeedbackRows:
+    """Real rollouts of one model, scored by another in a longer context: 12 problems, 2 each."""
+    random = np.random.default_rng(0)
+    contexts = [random.integers(3, 90, 5).tolist() for _ in range(12) for _ in range(2)]
+    student = TransformersEngine(new_model(0), END, 8)
+    expert = TransformersEngine(new_model(5), END, 8)
+    settings = SamplingSettings(max_new_tokens=6, temperature=1.0, top_p=1.0)
+    requests = [SampleRequest(context, seed) for seed, context in enumerate(contexts)]
+    responses = student.sample(requests, settings, no_progress)
+    scored = expert.score(
+        [ScoreRequest([9, 9, *c], r.token_ids) for c, r in zip(contexts, responses, strict=True)],
+        8,
+        0.99,
+        no_progress,
+    )
+    table = [
+        {
+            "rollout_id": f"001/{index // 2}/{index % 2}",
+            "problem_id": str(index // 2),
+            "reward": float(index % 3 == 0),
+            "context_ids": contexts[index],
+            "expert_context_ids": [9, 9, *contexts[index]],
+            "response_ids": response.token_ids,
+            "behaviour_logprobs": response.behaviour_logprobs,
+            "has_expert": index != 3,
+            "expert_counts": distribution.counts_t if index != 3 else [],
+            "expert_ids": distribution.token_ids if index != 3 else [],
+            "expert_logprobs": distribution.logprobs if index != 3 else [],
+            "expert_tail_logprobs": distribution.tail_logprobs_t if index != 3 else [],
+        }
+        for index, (response, distribution) in enumerate(zip(responses, scored, strict=True))
+    ]
+    return FeedbackRows(pa.Table.from_pylist(table, schema=FEEDBACK.arrow), {})
+
+
+def params(settings: dict[str, Any], **changes: Any) -> TrainParams:
+    values = {"num_steps": 12, "batch_rollouts": 8, "learning_rate": 0.01, **changes}
+    return TrainParams(**{**settings["train"], **values})
+
+
+def objective(name: str = "forward_cross_entropy", **options: Any) -> Any:
+    return OBJECTIVES.build(name, options)
+
+
+def test_it_lowers_the_cross_entropy_and_repeats_itself_bit_by_bit(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    models, curves, reported = [], [], []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        model = new_model(0)
+        curve = train(
+            model,
+            rows,
+            # Without the credit of this table's few rollouts, which is mostly noise.
+            objective(weight=0.0),
+            params(settings, num_steps=40),
+            seed=7,
+            progress=lambda *step: reported.append(step),
+        )
+        models.append(model)
+        curves.append(curve)
+    assert curves[0] == curves[1]
+    for mine, same in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(mine, same)
+    kl = [step["cross_entropy"] - step["expert_entropy"] for step in curves[0]]
+    assert np.mean(kl[-5:]) < 0.5 * np.mean(kl[:5]), kl
+    assert [step["step"] for step in curves[0]] == list(range(40))
+    assert all(math.isfinite(value) for step in curves[0] for value in step.values())
+    assert reported[:40] == [(step, 40) for step in range(1, 41)]
+    assert not models[0].training
+
+
+def test_another_seed_is_another_order(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    losses = [
+        [
+            step["loss"]
+            for step in train(new_model(0), rows, objective(), params(settings), seed, no_progress)
+        ]
+        for seed in (1, 2)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_at_the_first_step_the_student_is_its_own_sampler(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    """Importance weights are 1: sampling, scoring and training agree about the same tokens."""
+    (first,) = train(new_model(0), rows, objective(), params(settings, num_steps=1), 1, no_progress)
+    assert first["importance_weight"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["reverse_kl", "jensen_shannon", "sampled_reverse_kl", "grpo"])
+def test_every_objective_trains(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows, name: str
+) -> None:
+    model = new_model(0)
+    before = copy.deepcopy(model.state_dict())
+    train(model, rows, objective(name), params(settings, num_steps=3), 1, no_progress)
+    changed = [not torch.equal(before[key], value) for key, value in model.state_dict().items()]
+    assert all(changed)
+
+
+def test_a_bfloat16_forward_pass_still_takes_in_small_updates(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    """A weight of bfloat16 would round an update of 1e-5 away."""
+    model = new_model(0)
+    before = copy.deepcopy(model.state_dict())
+    small = params(settings, learning_rate=1e-6, num_steps=2, weight_decay=0)
+    (first, _) = train(model, rows, objective(), small, 1, no_progress, forward_dtype="bfloat16")
+    assert first["importance_weight"] == pytest.approx(1, abs=0.1)
+    for key, value in model.state_dict().items():
+        assert value.dtype == torch.float32
+        moved = (value != before[key]).float().mean()
+        assert moved > 0.5, key
+
+
+def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    damaged = copy.deepcopy(rows)
+    bad = damaged._lists["behaviour_logprobs"]
+    bad._values = bad._values.copy()
+    bad._values[bad._offsets[5]] = np.nan
+    model = new_model(0)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TrainingError, match=r"non-finite loss .*rows 001/2/1 of the batch"):
+        train(model, damaged, objective(), params(settings, batch_rollouts=24), 1, no_progress)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_non_finite_gradient_changes_nothing(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    model = new_model(0)
+    model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * math.nan)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TrainingError, match=r"non-finite gradient norm \(nan\) at step 0"):
+        train(model, rows, objective(), params(settings), 1, no_progress)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_table_smaller_than_a_batch(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    with pytest.raises(TrainingError, match=r"batch_rollouts is 64.* only 24 rollouts: lower it"):
+        train(new_model(0), rows, objective(), params(settings, batch_rollouts=64), 1, no_progress)
+
+
+group_sizes = st.lists(st.integers(1, 5), min_size=1, max_size=20)
+
+
+def make_groups(sizes: list[int]) -> list[list[int]]:
+    numbers = iter(range(sum(sizes)))
+    return [list(islice(numbers, size)) for size in sizes]
+
+
+@given(group_sizes, st.integers(1, 30), st.integers(0, 2**63 - 1))
+@hypothesis_settings(deadline=None)
+def test_batches_are_whole_groups_and_epochs_permutations(
+    sizes: list[int], batch_rollouts: int, seed: int
+) -> None:
+    groups = make_groups(sizes)
+    per_batch = max(1, round(batch_rollouts * len(groups) / sum(sizes)))
+    if per_batch > len(groups):
+        with pytest.raises(TrainingError, match="lower it, or sample more"):
+            next(group_batches(groups, batch_rollouts, 1, seed))
+        return
+    per_epoch = len(groups) // per_batch
+    batches = list(group_batches(groups, batch_rollouts, 3 * per_epoch, seed))
+    assert batches == list(group_batches(groups, batch_rollouts, 3 * per_epoch, seed))
+    assert len(batches) == 3 * per_epoch
+    for epoch in range(3):
+        met = [
+            group
+            for batch in batches[epoch * per_epoch : (epoch + 1) * per_epoch]
+            for group in batch
+        ]
+        assert all(group in groups for group in met), "groups are never split"
+        assert max(Counter(map(tuple, met)).values()) == 1
+        assert len(met) == per_epoch * per_batch > len(groups) - per_batch
+
+
+def test_epochs_have_different_orders_and_a_longer_run_begins_the_same() -> None:
+    groups = make_groups([2] * 40)
+    batches = list(group_batches(groups, 10, 24, 3))
+    assert batches[:8] != batches[8:16] != batches[16:]
+    assert batches[:5] == list(group_batches(groups, 10, 5, 3))
+    assert all(sum(map(len, batch)) == 10 for batch in batches)
+
+
+def test_the_learning_rate_warms_up_and_falls() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=9.0)
+
+    def rates(num_steps: int, final: float, warmup: int) -> list[float]:
+        found = []
+        for step in range(num_steps):
+            rate = set_learning_rate(optimizer, step, num_steps, 1.0, final, warmup)
+            assert optimizer.param_groups[0]["lr"] == rate
+            found.append(rate)
+        return found
+
+    assert rates(5, 0.2, 0) == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2])
+    assert rates(7, 0.0, 2) == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
+    assert rates(3, 1.0, 0) == [1.0, 1.0, 1.0]
+    assert rates(1, 0.2, 0) == [1.0]
+    assert rates(2, 0.2, 4) == pytest.approx([0.25, 0.5])
+
+
+def test_weight_decay_is_for_matrices_only(new_model: Any) -> None:
+    model = new_model(0)
+    decayed, kept = make_optimizer(model, 0.1, 0.3).param_groups
+    assert (decayed["weight_decay"], kept["weight_decay"]) == (0.3, 0.0)
+    assert all(parameter.dim() >= 2 for parameter in decayed["params"])
+    assert all(parameter.dim() < 2 for parameter in kept["params"])
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))

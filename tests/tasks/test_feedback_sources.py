@@ -141,6 +141,28 @@ def test_all_feedback_there_is_reaches_the_experts_context(workspace: Workspace)
     assert shortened["contexts"] == shortened.get("self_evaluation", 0)
 
 
+def test_shortened_contexts_are_counted_wherever_they_are_made(workspace: Workspace) -> None:
+    values = small_settings()
+    values["context"] |= {
+        "max_context_tokens": 20,
+        "shorten": [{"field": "prompt", "keep": "end"}],
+        "shortening_marker": "~",
+    }
+    values["evaluate"] |= {"num_samples": 1, "max_new_tokens": 4, "num_bootstrap": 100}
+    run_stages("sample consult tabulate train evaluate", workspace, values, 1)
+    rows, context = read_table(workspace.rollouts_file(1), ROLLOUTS)
+    # Prompts of six characters fit the student's context, not the expert's.
+    assert context["num_shortened"] == {"contexts": 0}
+    rows, context = read_table(workspace.feedback_dir(1), FEEDBACK)
+    counted = context["num_shortened"]["prompt"]
+    assert counted == sum(len(ids) == 20 for ids in rows["expert_context_ids"].to_pylist()) > 0
+    header, first, *_ = workspace.train_curve_file(1).read_text().splitlines()
+    assert dict(zip(header.split(","), first.split(","), strict=True))["shortened_contexts"] == str(
+        counted
+    )
+    assert json.loads(workspace.metrics_file(1).read_text())["shortened_contexts"] == 0
+
+
 def test_a_solution_that_only_its_own_rollout_has_is_nobodys_peer(
     workspace: Workspace,
 ) -> None:

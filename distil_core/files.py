@@ -18,6 +18,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises `DataError` with the free space when the disk is full; nothing is left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
     temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
     _remove(temporary)
     try:
@@ -41,6 +42,24 @@ def write_text(target: Path, text: str) -> None:
     """`text` as UTF-8, atomically."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _remove_leftovers(target: Path) -> None:
+    """What killed processes left half-written: large policies would fill the disk."""
+    for path in target.parent.glob(f".{target.name}.*.*"):
+        process_id, _, kind = path.name.removeprefix(f".{target.name}.").partition(".")
+        if kind in ("partial", "replaced") and process_id.isdigit() and not _lives(int(process_id)):
+            _remove(path)
+
+
+def _lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _replace(temporary: Path, target: Path) -> None:

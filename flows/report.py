@@ -13,7 +13,7 @@ from distil_core.workspace import Workspace
 
 SHORT_DIGEST = 8
 
-_COMPARED = ("mean_reward", "response_tokens_mean", "truncation_rate", "malformed_rate")
+_COMPARED = ("response_tokens_mean", "truncation_rate", "malformed_rate")
 
 
 def read_metrics(workspace: Workspace, iteration: int) -> dict[str, float]:

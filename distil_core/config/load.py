@@ -86,10 +86,11 @@ def _check_components(params: Params) -> None:
     context = params.context
     check_templates(context.student_template, context.expert_template, context.chat)
     objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
-    baseline = getattr(objective, "baseline", "none")
-    if baseline != "none" and params.sample.num_rollouts < 2:
+    if getattr(objective, "compares_rollouts", False) and params.sample.num_rollouts < 2:
+        baseline = getattr(objective, "baseline", None)
         raise ConfigError(
-            f"train.objective.options.baseline {baseline!r} compares rollouts of one "
+            f"train.objective {params.train.objective.name!r}"
+            f"{f' with baseline {baseline!r}' if baseline else ''} compares rollouts of one "
             "prompt: sample.num_rollouts must be at least 2, found 1"
         )
 

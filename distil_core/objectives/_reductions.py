@@ -33,6 +33,11 @@ class LossOptions(ComponentOptions):
     loss_normalisation: LossNormalisation = "rollouts"
     loss_constant: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
 
+    @property
+    def compares_rollouts(self) -> bool:
+        """Whether a prompt with a single rollout would teach nothing, or less than asked for."""
+        return False
+
     @model_validator(mode="after")
     def _constant_where_used(self) -> Self:
         if (self.loss_normalisation == "constant") != (self.loss_constant is not None):

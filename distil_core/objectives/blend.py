@@ -37,6 +37,11 @@ class Options(ComponentOptions):
         OBJECTIVES.options(_REWARD_OBJECTIVE, self.grpo_options)
         return self
 
+    @property
+    def compares_rollouts(self) -> bool:
+        """Its GRPO part does."""
+        return self.reward_weight > 0
+
 
 class Blend:
     """Callable on an `ObjectiveBatch`; diagnostics carry their part's name as a prefix."""

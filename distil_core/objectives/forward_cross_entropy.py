@@ -57,6 +57,11 @@ class Options(DistillationOptions):
     baseline: Baseline = "leave_one_out"
     advantage_normalisation: AdvantageNormalisation = "none"
 
+    @property
+    def compares_rollouts(self) -> bool:
+        """A baseline is made of the prompt's other rollouts."""
+        return self.baseline != "none"
+
 
 class ForwardCrossEntropy:
     """Callable on an `ObjectiveBatch`; `DataError` where an expert's mass is not 1.

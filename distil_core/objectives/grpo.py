@@ -36,6 +36,11 @@ class Options(LossOptions):
     clip_high: Annotated[float, Field(ge=0)] = 0.2
     advantage_normalisation: Literal["none", "standard_deviation"] = "standard_deviation"
 
+    @property
+    def compares_rollouts(self) -> bool:
+        """A group of one has no advantage, so it would train on zero gradients."""
+        return True
+
 
 class GroupRelativePolicyOptimisation:
     """Callable on an `ObjectiveBatch`. A group of one, or of equal rewards, has no advantage."""

@@ -44,7 +44,7 @@ class JsonlSource:
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """Raises `DataError` naming file and line of what cannot be read."""
         file = self._options.eval if split == "eval" else self._options.train
-        lines = _checked_text(file).splitlines()
+        lines = _checked_text(file).split("\n")
         for index in generator(seed, "problems", split).permutation(len(lines)):
             if lines[index].strip():
                 yield self._problem(lines[index], f"{file.path}, line {index + 1}")

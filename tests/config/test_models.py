@@ -123,6 +123,10 @@ IMPOSSIBLE = {
         {"sample.num_rollouts": 1},
         "baseline 'leave_one_out' compares rollouts of one prompt: sample.num_rollouts must",
     ),
+    "a group of one for GRPO": (
+        {"sample.num_rollouts": 1, "train.objective": {"name": "grpo", "options": {}}},
+        "train.objective 'grpo' compares rollouts of one prompt",
+    ),
     "the objective's own baseline without a group": (
         {"sample.num_rollouts": 1, "train.objective.options": {}},
         "baseline 'leave_one_out' compares rollouts",

@@ -124,6 +124,7 @@ def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, kin
     with atomic_path(target) as temporary:
         _write(temporary, kind == "folder", "new")
     assert (target / "part" if kind == "folder" else target).read_text() == "new"
+    assert names(tmp_path) == ["artifact"]
 
 
 REPLACER = """

@@ -137,6 +137,7 @@ def consult(verifier: Verifier, problem: Problem, rollout: dict[str, Any]) -> di
         "reward": None,
         "verdict": "error",
         "feedback": [],
+        "isolation": None,
         "error": rollout["error"],
     }
     if rollout["error"] is not None:
@@ -151,10 +152,11 @@ def consult(verifier: Verifier, problem: Problem, rollout: dict[str, Any]) -> di
         "reward": 0.0 if truncated else verification.reward,
         "verdict": "truncated" if truncated else verification.verdict,
         "feedback": [{"kind": item.kind, "text": item.text} for item in verification.feedback],
+        "isolation": verification.isolation,
     }
 
 
-STAGE = StageSpec("consult", per_iteration=True, version=1, body=body)
+STAGE = StageSpec("consult", per_iteration=True, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

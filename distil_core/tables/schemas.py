@@ -71,7 +71,7 @@ _FEEDBACK_ITEM = pa.struct(
 
 CONSULTATIONS = TableSchema(
     "consultations",
-    1,
+    2,
     pa.schema(
         [
             _field("rollout_id", pa.string(), "of the rollouts table, in its order"),
@@ -83,6 +83,12 @@ CONSULTATIONS = TableSchema(
             ),
             _field("verdict", pa.string(), "'correct', 'wrong', 'malformed', 'truncated', 'error'"),
             _field("feedback", _list(_FEEDBACK_ITEM), "typed rich feedback"),
+            _field(
+                "isolation",
+                pa.string(),
+                "under which the response's own code ran; null where none of it ran",
+                nullable=True,
+            ),
             _field("error", pa.string(), "why there is no verdict, else null", nullable=True),
         ]
     ),

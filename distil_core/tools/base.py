@@ -1,7 +1,8 @@
 """The contract of a verifier: what it makes of one rollout."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from distil_core.problems.base import Problem
 
@@ -23,17 +24,23 @@ class FeedbackItem:
 class Verification:
     """reward: in [0, 1]. verdict: 'malformed' is an answer that breaks the task's format, which
     is not the same as a wrong one. feedback: never holds the reference solution unless the
-    verifier was built with reveal 'expected_outputs'."""
+    verifier was built with reveal 'expected_outputs'. isolation: under which the response's own
+    code ran; None where nothing of it runs."""
 
     reward: float
     verdict: Verdict
     feedback: tuple[FeedbackItem, ...]
+    isolation: str | None = None
 
 
-class Verifier(Protocol):
-    """Judges responses. Never holds state between them."""
+class Verifier(ABC):
+    """Judges responses. What it keeps between them (a process, a compiled pattern) never changes
+    a verdict, so that order, batch and number of workers do not either."""
 
+    @abstractmethod
     def verify(self, problem: Problem, response: str) -> Verification:
         """Judge a finished response (without its end token). Raises `VerifierError` when no
         verdict can be reached for a reason that is not the response's."""
-        ...
+
+    def close(self) -> None:  # noqa: B027 - most verifiers hold nothing to release
+        """Release processes and files. It may be called more than once."""

@@ -14,7 +14,7 @@ from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.chain_arithmetic import re_executed, steps
 from distil_core.registry import ComponentOptions
-from distil_core.tools.base import FeedbackItem, Verification
+from distil_core.tools.base import FeedbackItem, Verification, Verifier
 
 
 class Options(ComponentOptions):
@@ -23,7 +23,7 @@ class Options(ComponentOptions):
     modulus: int = Field(ge=2, le=10)
 
 
-class ChainArithmeticVerifier:
+class ChainArithmeticVerifier(Verifier):
     """Malformed: not exactly one digit below the modulus for each operation. `VerifierError` where
     the problem itself is of another modulus: every trace would be wrong."""
 

@@ -13,7 +13,7 @@ from fractions import Fraction
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
-from distil_core.tools.base import FeedbackItem, Verification
+from distil_core.tools.base import FeedbackItem, Verification, Verifier
 
 # Digits are bounded: a longer run of them is no answer, and converting it would cost.
 _NUMBER = r"-?\$?\d[\d,]{0,40}(?:\.\d{1,40})?(?!\d)"
@@ -60,7 +60,7 @@ def wrong_equations(text: str) -> Iterator[str]:
             yield f"{left} = {_plain(value)}, not {match[2]}"
 
 
-class FinalNumberVerifier:
+class FinalNumberVerifier(Verifier):
     """Malformed: a response without a marked number. Reward 1 for the reference's number."""
 
     def __init__(self, reveal: str):

@@ -4,14 +4,14 @@ import json
 
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
-from distil_core.tools.base import FeedbackItem, Verdict, Verification
+from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 
 class Options(ComponentOptions):
     """Nothing to choose: what is accepted stands in the problem's metadata."""
 
 
-class MultipleChoiceVerifier:
+class MultipleChoiceVerifier(Verifier):
     """Malformed: not exactly one slot of the problem, by number."""
 
     def __init__(self, reveal: str):

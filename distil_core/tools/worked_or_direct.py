@@ -8,7 +8,7 @@ from pydantic import Field
 from distil_core.problems.base import Problem
 from distil_core.problems.worked_or_direct import DIRECT, WORKED, labels, total
 from distil_core.registry import ComponentOptions
-from distil_core.tools.base import FeedbackItem, Verdict, Verification
+from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 
 class Options(ComponentOptions):
@@ -17,7 +17,7 @@ class Options(ComponentOptions):
     modulus: int = Field(ge=2, le=10)
 
 
-class WorkedOrDirectVerifier:
+class WorkedOrDirectVerifier(Verifier):
     """Malformed: not a way and then one digit below the modulus for each later character."""
 
     def __init__(self, options: Options, reveal: str):

@@ -210,7 +210,14 @@ def test_a_null_where_none_is_allowed(path: Path) -> None:
 
 
 def test_a_null_where_it_means_something(tmp_path: Path) -> None:
-    row = {"rollout_id": "a", "reward": None, "verdict": "error", "feedback": [], "error": "why"}
+    row = {
+        "rollout_id": "a",
+        "reward": None,
+        "verdict": "error",
+        "feedback": [],
+        "isolation": None,
+        "error": "why",
+    }
     write_table(tmp_path / "table.parquet", schemas.CONSULTATIONS, [row], {})
     assert read_rows(tmp_path / "table.parquet", schemas.CONSULTATIONS) == [row]
 

@@ -235,6 +235,7 @@ def test_consultations_follow_the_rollouts(campaign: Workspace) -> None:
             "reward": 0.0 if truncated else verification.reward,
             "verdict": "truncated" if truncated else verification.verdict,
             "feedback": [{"kind": i.kind, "text": i.text} for i in verification.feedback],
+            "isolation": verification.isolation,
             "error": None,
         }
         verdicts.add(row["verdict"])

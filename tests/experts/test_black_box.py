@@ -144,6 +144,8 @@ def test_faults_are_retried_until_there_is_an_answer(
         "disconnect",
         "half",
         "slow",
+        "drip",
+        "not gzip",
         "{not json",
         '{"choices": []}',
         '{"choices": [{"text": 5, "finish_reason": "stop"}]}',
@@ -152,7 +154,7 @@ def test_faults_are_retried_until_there_is_an_answer(
     expert = ask(max_attempts=12, concurrency=1, backoff_s=0.001)
     answer = answer_one(expert, query(tokenizer, "0"))
     assert labels(tokenizer, answer) == [{"0": 1.0}, {"6": 1.0}]
-    assert len(endpoint.seen) == 9 + 2
+    assert len(endpoint.seen) == 11 + 2
 
 
 @pytest.mark.parametrize("as_date", [False, True])
@@ -331,6 +333,7 @@ def test_answers_that_cannot_be_used_leave_the_state_silent_and_are_counted(
         "misaligned": 0,
         "refused": 1,
         "requests": 4,
+        "silent_rollouts": 0,
         "tokens": 40,
         "unencodable": 1,
         "unwritable_states": 0,

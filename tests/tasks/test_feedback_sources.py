@@ -341,6 +341,33 @@ def test_black_box_labels_and_continuations_are_trained_on(
     run_stages("train", workspace, values, 1)
 
 
+def test_rollouts_of_which_the_black_box_says_nothing_are_rows_without_expert(
+    workspace: Workspace, black_box: Callable[..., Values]
+) -> None:
+    silent: set[str] = set()
+
+    def refuses_some(body: dict[str, Any]) -> tuple[str | None, str]:
+        prompt = body["prompt"].partition("|")[0]
+        return (None, "content_filter") if prompt in silent else ("12", "stop")
+
+    with LocalEndpoint(refuses_some) as endpoint:
+        values = black_box(endpoint.url, states_per_rollout=2)
+        run_stages("consult", workspace, values, 1)
+        run_stages("tabulate", workspace, values, 1)
+        prompts = sorted({body["prompt"].partition("|")[0] for _, _, body, _ in endpoint.seen})
+        silent.update(prompts[::2])
+        shutil.rmtree(workspace.expert_record_dir)
+        shutil.rmtree(workspace.feedback_dir(1))
+        run_stages("tabulate", workspace, values, 1)
+    rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    without = [row for row in rows if not row["has_expert"]]
+    assert 0 < len(without) < len(rows)
+    assert all(row["expert_counts"] == [] for row in without)
+    counts = json.loads((workspace.feedback_dir(1) / "expert_counts.json").read_text())
+    assert counts["silent_rollouts"] == len(without)
+    run_stages("train", workspace, values, 1)
+
+
 def test_experts_from_outside_are_a_dependency_of_their_own(workspace: Workspace) -> None:
     values = small_settings()
     values["tabulate"]["expert"] = {

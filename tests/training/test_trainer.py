@@ -150,6 +150,34 @@ def test_a_bfloat16_forward_pass_still_takes_in_small_updates(
         assert moved > 0.5, key
 
 
+def test_what_the_objective_reads_is_that_of_the_rows(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    """Groups are the problems, rewards, expert and authorship those of each rollout."""
+    mixed = copy.deepcopy(rows)
+    mixed._by_expert = [index % 5 == 0 for index in range(len(rows))]
+    seen: list[Any] = []
+
+    def recording(batch: Any) -> Any:
+        seen.append(batch)
+        return objective("behaviour_cloning")(batch)
+
+    train(new_model(0), mixed, recording, params(settings, num_steps=1), 1, no_progress)
+    (batch,) = seen
+    chosen = next(group_batches(mixed.groups, 8, 1, 1))
+    indices = [index for group in chosen for index in group]
+    read = [mixed.row(index) for index in indices]
+    problems = [row.rollout_id.split("/")[1] for row in read]
+    assert len(set(problems)) == 4
+    for b, problem in enumerate(problems):
+        same = batch.group_ids_b == batch.group_ids_b[b]
+        assert same.tolist() == [other == problem for other in problems]
+    assert batch.by_expert_b.tolist() == [row.by_expert for row in read]
+    assert any(row.by_expert for row in read)
+    assert batch.rewards_b.tolist() == [row.reward for row in read]
+    assert batch.expert_mask_b.tolist() == [row.has_expert for row in read]
+
+
 def ends_of(rows: FeedbackRows) -> list[bool]:
     return [bool(rows.row(index).response_ids_t[-1] == END) for index in range(len(rows))]
 

@@ -340,6 +340,23 @@ def test_answers_that_cannot_be_used_leave_the_state_silent_and_are_counted(
     }
 
 
+def test_samples_that_cannot_be_used_leave_the_mass_to_the_others(
+    ask: Any, endpoint: LocalEndpoint, tokenizer: Any
+) -> None:
+    endpoint.answer = lambda body: (
+        (None, "content_filter") if body["seed"] % 2 else ("35"[body["seed"] // 2 % 2], "stop")
+    )
+    expert = ask(num_samples=12, states_per_rollout=1)
+    answer = answer_one(expert, query(tokenizer))
+    used = [body["seed"] // 2 % 2 for _, _, body, _ in endpoint.seen if body["seed"] % 2 == 0]
+    assert 0 < len(used) < 12
+    [position] = np.flatnonzero(answer.distribution.counts_t)
+    expected = {"3": used.count(0) / len(used), "5": used.count(1) / len(used)}
+    assert labels(tokenizer, answer)[position] == {
+        token: round(mass, 6) for token, mass in expected.items() if mass
+    }
+
+
 def test_continuations_are_the_experts_own_rows(
     ask: Any, endpoint: LocalEndpoint, tokenizer: Any
 ) -> None:

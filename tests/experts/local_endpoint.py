@@ -58,10 +58,13 @@ class LocalEndpoint:
                     self.send_response(200)
                     self.send_header("Content-Length", "1000")
                     self.end_headers()
-                    for _ in range(100):
-                        self.wfile.write(b" ")
-                        time.sleep(0.05)
                     self.close_connection = True
+                    for _ in range(300):
+                        try:
+                            self.wfile.write(b" ")
+                        except OSError:
+                            return
+                        time.sleep(0.1)
                 elif fault == "not gzip":
                     self._send(200, b"{}", {"Content-Encoding": "gzip"})
                 elif isinstance(fault, str):

@@ -184,6 +184,19 @@ def test_the_reference_is_shown_only_where_answers_may_be_revealed() -> None:
         parse_iteration_params({**values, "iteration": 1, "stage_versions": {}}, "t")
 
 
+def test_rollouts_of_another_template_are_refused(workspace: Workspace) -> None:
+    """The response would follow another token in the expert's context than in the student's."""
+    values = small_settings()
+    values["context"] |= {
+        "student_template": "{prompt}+",
+        "expert_template": "{prompt}?{execution_trace}+",
+    }
+    run_stages("consult", workspace, values, 1)
+    with pytest.raises(DataError, match=r"a context ends in tokens .*another template"):
+        run_stages("tabulate", workspace, values, 1)
+    assert not workspace.feedback_dir(1).exists()
+
+
 def test_the_average_is_saved_with_each_policy_and_taken_up_exactly(workspace: Workspace) -> None:
     values = small_settings()
     values["train"]["average_decay"] = 0.75

@@ -257,6 +257,12 @@ def test_training_on_all_tables_so_far(workspace: Workspace) -> None:
     # The same problem in two tables is two groups: two policies sampled it.
     twice = read_feedback_tables([folders[0], folders[0]], digest)
     assert len(twice.groups) == 2 * len(single[0].groups)
+    # Both are trained on, not just listed.
+    from_both = weights(workspace.policy_dir(2))
+    run_stages("train", workspace, values | {"train": values["train"] | {"num_tables": 1}}, 2)
+    from_one = weights(workspace.policy_dir(2))
+    assert not any(torch.equal(from_both[name], value) for name, value in from_one.items())
+    run_stages("train", workspace, values, 2)
     listed = json.loads((workspace.policy_dir(2) / "feedback_tables.json").read_text())
     assert list(listed) == ["data/iterations/001/feedback", "data/iterations/002/feedback"]
     # Another version of an older table is refused: the parent policy was trained on this one.

@@ -157,6 +157,10 @@ class TrainParams(Settings):
     so far (DAgger's aggregation). The importance weight corrects for the older samplers.
     average_decay: of the moving average of the weights that is kept with the policy for the
     expert's `weights: ema`, per optimizer step; null keeps none.
+    truncated_responses: those that hit sample.max_new_tokens. 'train' learns from what was seen of
+    them; the disagreement after the cut is missing from their credit, so that rambling on looks
+    cheap where many are cut. 'mask' trains none of their tokens; their rewards still count in
+    their group's mean.
     """
 
     objective: Component
@@ -169,6 +173,7 @@ class TrainParams(Settings):
     max_grad_norm: PositiveFloat
     num_tables: PositiveInt | Literal["all"] = 1
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    truncated_responses: Literal["train", "mask"] = "train"
 
 
 class EvaluateParams(Settings):

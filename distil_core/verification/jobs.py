@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import distil_core
@@ -23,7 +23,7 @@ class VerificationJob:
     problem: Problem
     response: str
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """Sixteen bytes of the hash of all that the verifier is given."""
         problem = self.problem

@@ -3,7 +3,6 @@
 The verifier of the same name scores answers to them with the generator's own rule.
 """
 
-import importlib.metadata
 import json
 from collections.abc import Iterator
 from itertools import count
@@ -12,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from distil_core.errors import ConfigError, DataError
+from distil_core.problems._reasoning_gym_library import (
+    UNREADABLE,
+    create_dataset,
+    require_version,
+)
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.seeds import derive_seed
@@ -58,43 +62,6 @@ class ReasoningGymSource:
         return ""
 
 
-def create_dataset(name: str, config: dict[str, Any]) -> "ProceduralDataset":
-    """The library's generator; `ConfigError` where it has none of that name or settings."""
-    try:
-        import reasoning_gym
-        from reasoning_gym.factory import DATASETS
-    except ImportError as error:
-        raise ConfigError(
-            f"the library reasoning-gym cannot be imported ({error}): install it with "
-            "`pip install 'distil[reasoning-gym]'`"
-        ) from error
-    if name not in DATASETS:
-        known = ", ".join(sorted(DATASETS))
-        raise ConfigError(f"reasoning-gym has no generator {name!r}; known: {known}")
-    try:
-        return reasoning_gym.create_dataset(name, **config)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(
-            f"the reasoning-gym generator {name!r} does not take the settings {config}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def require_version(expected: str) -> None:
-    """Raise `ConfigError` unless this version of the library is installed."""
-    try:
-        found = importlib.metadata.version("reasoning-gym")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ConfigError(
-            "the library reasoning-gym is not installed: `pip install 'distil[reasoning-gym]'`"
-        ) from error
-    if found != expected:
-        raise ConfigError(
-            f"reasoning-gym {found} is installed, the settings say {expected}, and versions differ "
-            "in what they generate: install that one, or change problems.source.options.version"
-        )
-
-
 def _problem(options: Options, dataset: "ProceduralDataset", entry: dict[str, Any]) -> Problem:
     answer = entry["answer"]
     if not isinstance(answer, str):
@@ -111,13 +78,24 @@ def _problem(options: Options, dataset: "ProceduralDataset", entry: dict[str, An
             f"({error}): it cannot be used here"
         ) from error
     # The verifier scores what comes back from JSON, where tuples are lists and keys are text.
-    score = dataset.score_answer(answer, json.loads(text)["entry"])
-    if score < 1:
+    if not _accepts(dataset, answer, json.loads(text)["entry"]):
         raise DataError(
-            f"the reasoning-gym generator {options.dataset!r} gives {score} to its own answer "
+            f"the reasoning-gym generator {options.dataset!r} does not accept its own answer "
             f"{answer!r:.80} once the problem is kept as JSON: it cannot be used here"
         )
+    if _accepts(dataset, "\u2205 no answer", entry):
+        raise DataError(
+            f"the rule of the reasoning-gym generator {options.dataset!r} accepts any answer: it "
+            "cannot be used here"
+        )
     return Problem(entry["question"], answer, text)
+
+
+def _accepts(dataset: "ProceduralDataset", answer: str, entry: dict[str, Any]) -> bool:
+    try:
+        return bool(dataset.score_answer(answer, entry) >= 1)
+    except UNREADABLE:
+        return False
 
 
 def build(options: Options) -> ReasoningGymSource:

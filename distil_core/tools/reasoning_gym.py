@@ -5,8 +5,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from distil_core.errors import VerifierError
+from distil_core.problems._reasoning_gym_library import UNREADABLE, create_dataset
 from distil_core.problems.base import Problem
-from distil_core.problems.reasoning_gym import create_dataset
 from distil_core.registry import ComponentOptions
 from distil_core.tools.base import FeedbackItem, Verification, Verifier
 
@@ -24,7 +24,8 @@ class Options(ComponentOptions):
 
 
 class ReasoningGymVerifier(Verifier):
-    """Malformed: no closed answer block, an empty answer, or one above 10,000 characters. The
+    """Malformed: no closed answer block, an empty answer, one above 10,000 characters, or one that
+    the generator's rule cannot read: a rule that fails has taken the reference before. The
     reward is the generator's score; correct is a score of 1, anything below is wrong, also where
     the generator gives a part of the reward for it."""
 
@@ -34,8 +35,7 @@ class ReasoningGymVerifier(Verifier):
         self._dataset = cache(_dataset)
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `VerifierError` for a problem of another source, and where the generator's rule
-        fails on the answer."""
+        """Raises `VerifierError` for a problem of another source."""
         try:
             metadata: dict[str, Any] = json.loads(problem.metadata)
             name, config, entry = metadata["dataset"], metadata["config"], metadata["entry"]
@@ -45,16 +45,17 @@ class ReasoningGymVerifier(Verifier):
                 f"({type(error).__name__}: {error}): choose another consult.verifier"
             ) from error
         answer = self._answer(response)
-        if not answer or len(answer) > _MAX_ANSWER_CHARACTERS:
-            return self._malformed(answer)
+        if answer is None:
+            return _malformed("The response has no <answer>..</answer>.")
+        if not answer:
+            return _malformed("The answer is empty.")
+        if len(answer) > _MAX_ANSWER_CHARACTERS:
+            return _malformed(f"The answer is longer than {_MAX_ANSWER_CHARACTERS} characters.")
         dataset = self._dataset(name, json.dumps(config, sort_keys=True))
         try:
             score = float(dataset.score_answer(answer, entry))
-        except Exception as error:  # rules are of many authors, and some take no odd answers
-            raise VerifierError(
-                f"the rule of the reasoning-gym generator {name!r} fails on the answer "
-                f"{answer!r:.80} ({type(error).__name__}: {error})"
-            ) from error
+        except UNREADABLE:
+            return _malformed(f"The answer {answer!r:.200} is not in the form that is asked for.")
         reward = min(max(score, 0.0), 1.0)
         if reward == 1:
             return Verification(1.0, "correct", ())
@@ -70,14 +71,9 @@ class ReasoningGymVerifier(Verifier):
         start = before.rfind("<answer>")
         return before[start + len("<answer>") :].strip() if opened and start >= 0 else None
 
-    def _malformed(self, answer: str | None) -> Verification:
-        if answer:
-            said = f"The answer is longer than {_MAX_ANSWER_CHARACTERS} characters."
-        elif answer is None:
-            said = "The response has no <answer>..</answer>."
-        else:
-            said = "The answer is empty."
-        return Verification(0.0, "malformed", (FeedbackItem("tool_output", said),))
+
+def _malformed(said: str) -> Verification:
+    return Verification(0.0, "malformed", (FeedbackItem("tool_output", said),))
 
 
 def _dataset(name: str, config: str) -> "ProceduralDataset":

@@ -32,7 +32,7 @@ def create_dataset(name: str, config: dict[str, Any]) -> "ProceduralDataset":
     if name not in DATASETS:
         known = ", ".join(sorted(DATASETS))
         raise ConfigError(f"reasoning-gym has no generator {name!r}; known: {known}")
-    _require_that_answers_do_not_run(name, DATASETS[name][0])
+    require_that_answers_do_not_run(name, DATASETS[name][0])
     try:
         return reasoning_gym.create_dataset(name, **config)
     except (TypeError, ValueError, AssertionError) as error:
@@ -57,7 +57,7 @@ def require_version(expected: str) -> None:
         )
 
 
-def _require_that_answers_do_not_run(name: str, kind: "type[ProceduralDataset]") -> None:
+def require_that_answers_do_not_run(name: str, kind: "type[ProceduralDataset]") -> None:
     """Refuse a generator whose scoring rule, or a function of its module that the rule calls,
     calls what runs text as code. Whether that text is the answer is not looked into."""
     rule = inspect.unwrap(kind.score_answer)

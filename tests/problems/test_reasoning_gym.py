@@ -1,6 +1,7 @@
 """Real generators of the reasoning-gym library, where it is installed."""
 
 import json
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,22 @@ def test_rules_that_would_run_an_answer_are_refused(dataset: str) -> None:
     problem = Problem("?", "1", json.dumps(metadata))
     with pytest.raises(ConfigError, match="which can run them as code"):
         verifier().verify(problem, "<answer>__import__('os').getpid()</answer>")
+
+
+def test_the_documentation_names_all_that_are_refused() -> None:
+    from reasoning_gym.factory import DATASETS
+
+    from distil_core.problems._reasoning_gym_library import require_that_answers_do_not_run
+
+    refused = set()
+    for name, (kind, _) in DATASETS.items():
+        try:
+            require_that_answers_do_not_run(name, kind)
+        except ConfigError:
+            refused.add(name)
+    text = (Path(__file__).parents[2] / "docs" / "problem-sources.md").read_text(encoding="utf-8")
+    section = text[text.index("these are `binary_matrix`") : text.index("A few others have")]
+    assert refused == set(re.findall("`(.*?)`", section))
 
 
 @pytest.mark.parametrize(

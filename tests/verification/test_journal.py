@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,3 +165,14 @@ def test_a_worker_imports_nothing_heavy() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.stdout.strip(), done.returncode) == ("", 0), done.stderr
+
+
+def test_no_stage_is_made_anew_for_another_number_of_workers() -> None:
+    project = Path(__file__).parents[2]
+    stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in stages.values():
+        (keys,) = stage.get("do", stage)["params"][0].values()
+        assert not [key for key in keys if key.split(".")[0] == "verification"]
+    for name in ("consult", "evaluate"):
+        (keys,) = stages[name]["do"]["params"][0].values()
+        assert "consult" in keys

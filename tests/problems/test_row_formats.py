@@ -73,13 +73,32 @@ def run(program: str, metadata: dict[str, Any]) -> None:
 
 def test_live_code_bench_private_tests_are_unpacked() -> None:
     problem = ROW_FORMATS.build("live_code_bench", {})(LIVE_CODE_BENCH)
+    assert problem.prompt == LIVE_CODE_BENCH["question_content"]
+    assert json.loads(problem.metadata) == {
+        "tests": [
+            {"stdin": "2\n", "stdout": "4", "public": True},
+            {"stdin": "3\n", "stdout": "6", "public": False},
+        ]
+    }
+
+
+def test_live_code_bench_calls_of_a_method() -> None:
+    row = LIVE_CODE_BENCH | {
+        "starter_code": "class Solution:",
+        "metadata": '{"func_name": "add"}',
+        "public_test_cases": json.dumps([{"input": '[1, 2]\n"a"', "output": "null"}]),
+        "private_test_cases": packed("[]"),
+    }
+    problem = ROW_FORMATS.build("live_code_bench", {})(row)
     metadata = json.loads(problem.metadata)
-    assert metadata["tests"] == [{"input": "2\n", "output": "4"}, {"input": "3\n", "output": "6"}]
-    assert metadata["function"] is None
-    starter = {"starter_code": "class Solution:", "metadata": '{"func_name": "double"}'}
-    problem = ROW_FORMATS.build("live_code_bench", {})(LIVE_CODE_BENCH | starter)
-    assert json.loads(problem.metadata)["function"] == "double"
+    assert metadata["entry_point"] == "Solution.add"
+    assert metadata["values"] == "json"
+    assert metadata["tests"] == [{"arguments": [[1, 2], "a"], "expected": None, "public": True}]
     assert problem.prompt.endswith("Begin with:\nclass Solution:")
+    with pytest.raises(ValueError, match="expected a test with JSON values"):
+        ROW_FORMATS.build("live_code_bench", {})(
+            row | {"public_test_cases": '[{"input": "1 2", "output": "3"}]'}
+        )
 
 
 class Attack:

@@ -1,6 +1,6 @@
 """HumanEval: the beginning of a function, and a test program that defines `check(candidate)`.
 
-Rows have task_id, prompt, canonical_solution, test and entry_point. The metadata holds
+Rows have prompt, canonical_solution, test and entry_point. The metadata holds
 assert-style tests: `setup`, a program run before them; `names`, the functions that they call; and
 `tests`.
 """
@@ -22,7 +22,6 @@ def problem(row: Row) -> Problem:
     return code_problem(
         prompt,
         prompt + required_text(row, "canonical_solution"),
-        task_id=required_text(row, "task_id"),
         setup=required_text(row, "test"),
         names=[entry_point],
         tests=[f"check({entry_point})"],

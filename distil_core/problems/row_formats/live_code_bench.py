@@ -1,9 +1,10 @@
 """LiveCodeBench: a contest's problem with public and private tests, on stdin or of one function.
 
-Rows have question_content, starter_code, public_test_cases, private_test_cases and metadata. The
-metadata of the problem holds `tests`, each with `input` and `output` as text, and `function`: null
-for whole programs that read stdin, else the method of `class Solution` to call; its inputs are
-JSON values, one a line, and its output is one.
+Rows have question_content, starter_code, public_test_cases, private_test_cases and metadata. With a
+`func_name` in it, the problem's metadata is that of function calls: `entry_point`, a method of
+`class Solution`, and `tests` with `arguments` and `expected` as JSON. Otherwise it is that of
+programs: `tests` with `stdin` and `stdout`. A campaign has one verifier, so its rows must be of one
+kind: keep those where `starter_code` is empty, or the others.
 """
 
 import base64
@@ -29,22 +30,39 @@ class Options(ComponentOptions):
 
 def problem(row: Row) -> Problem:
     """There is no reference solution in these rows: the reference is empty."""
-    tests = [
-        {"input": required_string(test, "input"), "output": required_string(test, "output")}
-        for field in ("public_test_cases", "private_test_cases")
+    cases = [
+        (required_string(test, "input"), required_string(test, "output"), is_public)
+        for field, is_public in (("public_test_cases", True), ("private_test_cases", False))
         for test in _tests(row, field)
     ]
-    if not tests:
+    if not cases:
         raise ValueError("no tests in 'public_test_cases' and 'private_test_cases'")
     starter = optional_text(row, "starter_code")
     prompt = required_text(row, "question_content")
+    function = json.loads(optional_text(row, "metadata") or "{}").get("func_name")
+    if not function:
+        tests = [{"stdin": text, "stdout": out, "public": public} for text, out, public in cases]
+        return code_problem(prompt, "", tests=tests)
     return code_problem(
-        f"{prompt}\n\nBegin with:\n{starter}" if starter else prompt,
+        f"{prompt}\n\nBegin with:\n{starter}",
         "",
-        question_id=row.get("question_id"),
-        function=json.loads(optional_text(row, "metadata") or "{}").get("func_name"),
-        tests=tests,
+        entry_point=f"Solution.{function}",
+        # The beginning that the prompt gives uses its names.
+        preamble="from typing import *\n",
+        values="json",
+        tests=[_call(*case) for case in cases],
     )
+
+
+def _call(text: str, output: str, is_public: bool) -> dict[str, Any]:
+    """Inputs are JSON values, one a line."""
+    try:
+        arguments = [json.loads(line) for line in text.split("\n") if line.strip()]
+        return {"arguments": arguments, "expected": json.loads(output), "public": is_public}
+    except ValueError as error:
+        raise ValueError(
+            f"expected a test with JSON values, found {text!r:.80} and {output!r:.80} ({error})"
+        ) from error
 
 
 def required_string(test: Any, name: str) -> str:

@@ -1,6 +1,6 @@
 """MBPP: a sentence that says what a function does, and asserts about it.
 
-Rows have task_id, text (prompt in the sanitized set), code, test_list and test_setup_code
+Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
 (test_imports). The function's name stands in the asserts only, so the prompt shows the first of
 them; the others stay hidden. The metadata is that of the format human_eval.
 """
@@ -33,7 +33,6 @@ def problem(row: Row) -> Problem:
     return code_problem(
         f"{text}\nYour code should pass this test, among others:\n{tests[0]}",
         code,
-        task_id=row["task_id"],
         setup=setup or optional_text(row, "test_setup_code"),
         names=[name],
         tests=tests,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,20 @@ def calls(count: int) -> Rows:
     ]
 
 
+def contests(count: int) -> Rows:
+    return [
+        {
+            "question_id": f"q{n}",
+            "question_content": f"Read a number and print it plus {n}.",
+            "starter_code": "",
+            "public_test_cases": json.dumps([{"input": "1\n", "output": f"{1 + n}\n"}]),
+            "private_test_cases": json.dumps([{"input": "5\n", "output": f"{5 + n}\n"}]),
+            "metadata": "{}",
+        }
+        for n in range(count)
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "right", "shown"),
     [
@@ -96,6 +111,12 @@ def calls(count: int) -> Rows:
             calls,
             lambda p: f"<tool_call>{json.dumps(json.loads(p.reference)[0])}</tool_call>",
             '"name": "add"',
+        ),
+        (
+            "live_code_bench",
+            contests,
+            lambda p: f"```python\nprint(int(input()) + {p.prompt.split()[-1][:-1]})\n```",
+            "Read a number",
         ),
         ("reasoning_gym", None, lambda p: f"<answer>{p.reference}</answer>", "State"),
     ],
@@ -116,6 +137,8 @@ def test_problems_and_verdicts_of_an_example(
     run_problems(workspace, values)
     _, context = read_table(workspace.problems_dir / "train.parquet", PROBLEMS)
     assert ("found" in context) == (rows is not None)
+    if name == "live_code_bench" and not shutil.which("bwrap"):
+        pytest.skip("bubblewrap is not installed")
     train = read_problems(workspace.problems_dir / "train.parquet")
     held_out = read_problems(workspace.problems_dir / "eval.parquet")
     assert (len(train), len(held_out)) == (16, 2)

@@ -11,7 +11,7 @@ from distil_core.problems.row_formats import ROW_FORMATS
 
 HUMAN_EVAL = {
     "task_id": "HumanEval/0",
-    "prompt": 'def double(n):\n    """Twice n."""\n',
+    "prompt": 'import math\n\ndef double(n):\n    """Twice n."""\n',
     "canonical_solution": "    return 2 * n\n",
     "test": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(0) == 0\n",
     "entry_point": "double",
@@ -56,7 +56,8 @@ def test_mbpp_tests_pass_on_their_own_reference(sanitized: bool) -> None:
         row["test_list"] = [*row["test_list"], "assert math.isclose(double(1), 2)"]
     problem = ROW_FORMATS.build("mbpp", {})(row)
     metadata = json.loads(problem.metadata)
-    assert metadata["names"] == ["double"]
+    assert metadata["entry_point"] == "double"
+    assert [test["public"] for test in metadata["tests"]][:2] == [True, False]
     assert "double(2)" in problem.prompt
     assert "double(-1)" not in problem.prompt
     run(problem.reference, metadata)
@@ -65,10 +66,10 @@ def test_mbpp_tests_pass_on_their_own_reference(sanitized: bool) -> None:
 def run(program: str, metadata: dict[str, Any]) -> None:
     """The tests of this file are the project's own, so that they may run here."""
     names: dict[str, Any] = {}
-    exec(program, names)
+    exec(metadata.get("preamble", "") + program, names)
     exec(metadata["setup"], names)
     for test in metadata["tests"]:
-        exec(test, names)
+        exec(test["code"], names)
 
 
 def test_live_code_bench_private_tests_are_unpacked() -> None:
@@ -111,6 +112,7 @@ class Attack:
     [
         ("human_eval", {**HUMAN_EVAL, "test": None}, "'test' must be text"),
         ("human_eval", {"prompt": "x"}, "entry_point"),
+        ("human_eval", {**HUMAN_EVAL, "entry_point": "f"}, "expected `def f.` in 'prompt'"),
         ("mbpp", {**MBPP, "test_list": []}, "'test_list' must be a list of texts"),
         ("mbpp", {**MBPP, "code": "def other(): pass"}, r"calls none of the functions \['other'\]"),
         ("mbpp", {**MBPP, "code": "def"}, "is no Python"),

@@ -2,7 +2,8 @@
 
 Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
 (test_imports). The function's name stands in the asserts only, so the prompt shows the first of
-them; the others stay hidden. The metadata is that of the format human_eval.
+them; the others stay hidden. The metadata is that of
+the verifier assert_tests.
 """
 
 from distil_core.problems._rows import required_text
@@ -34,8 +35,8 @@ def problem(row: Row) -> Problem:
         f"{text}\nYour code should pass this test, among others:\n{tests[0]}",
         code,
         setup=setup or optional_text(row, "test_setup_code"),
-        names=[name],
-        tests=tests,
+        entry_point=name,
+        tests=[{"code": test, "public": index == 0} for index, test in enumerate(tests)],
     )
 
 

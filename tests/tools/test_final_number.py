@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.tools import VERIFIERS
+from distil_core.tools._written_arithmetic import wrong_equations
 from distil_core.tools.base import Verification
-from distil_core.tools.final_number import final_number, wrong_equations
+from distil_core.tools.final_number import final_number
 
 GSM8K = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 

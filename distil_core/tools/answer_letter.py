@@ -5,6 +5,7 @@ the answer. What exactly breaks the rule is said, for that is what the student c
 """
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -116,7 +117,7 @@ def _boxed(response: str) -> str:
     return str(boxes[0])
 
 
-_CONTENT_BY_RULE = {
+_CONTENT_BY_RULE: dict[FormatRule, Callable[[str], str]] = {
     "reasoning_and_answer": _reasoning_and_answer,
     "answer": _answer,
     "boxed": _boxed,

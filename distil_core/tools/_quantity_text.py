@@ -5,6 +5,7 @@ A grammar of its own instead of pint's expressions, which calculate: here nothin
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 _MAX_CHARACTERS = 300
@@ -46,6 +47,7 @@ _NUMBER = re.compile(
 _POWER_OF_TEN = re.compile(
     r"\s*(?:[*xX]\s*)?10\s*(?:\^|\*\*)\s*(?:\{\s*([-+]?\s*\d{1,5})\s*\}|\(\s*([-+]?\s*\d{1,5})\s*\)|([-+]?\d{1,5}))(?![\d.])"
 )
+_EQUALS = re.compile(r"=|≈|\\approx|\\simeq")
 _UNIT_TOKEN = re.compile(
     r"\s*(?:(?P<name>[^\W\d_]+|°[CFK]?|%|[\u2032\u2033])|(?P<power>(?:\^|\*\*)\s*[{(]?\s*[-+]?\d{1,3}\s*[)}]?)"
     r"|(?P<bare>[-+]?\d{1,2}(?![\d.]))|(?P<operator>[*/.])|(?P<paren>[(){}\[\]]))"
@@ -69,29 +71,34 @@ def read_quantity(text: str) -> QuantityText:
     if len(text) > _MAX_CHARACTERS:
         raise QuantityError(f"has more than {_MAX_CHARACTERS} characters")
     plain = _without_markup(text)
-    plain = re.split(r"=|≈|\\approx|\\simeq", plain)[-1].strip().rstrip(".;,").strip()
+    plain = _EQUALS.split(plain)[-1].strip().rstrip(".;,").strip()
     return _read(plain)
 
 
-def find_quantity(line: str) -> QuantityText:
-    """The quantity that a line of prose ends with: `So the charge is 56 pC.`"""
+def quantities_at_end(line: str) -> Iterator[QuantityText]:
+    """The readings of what a line of prose ends with (`So the charge is 56 pC.`), longest first;
+    raises `QuantityError` where there is none."""
     if len(line) > 4 * _MAX_CHARACTERS:
         raise QuantityError(f"is on a line of more than {4 * _MAX_CHARACTERS} characters")
-    plain = re.split(r"=|≈|\\approx|\\simeq", _without_markup(line))[-1].strip().rstrip(".;,* ")
-    error = QuantityError("is no number with a unit")
+    plain = _EQUALS.split(_without_markup(line))[-1].strip().rstrip(".;,* ")
     previous_end = -1
+    error: QuantityError | None = QuantityError("is no number with a unit")
     for match in _NUMBER.finditer(plain):
+        # A digit inside of a name or an expression is no beginning.
         start = match.start()
-        # A digit inside of a name or of the number before is no beginning.
         before = plain[start - 1] if start else " "
         if before.isalnum() or before in "^_*/.," or start == previous_end:
             continue
         previous_end = match.end()
         try:
-            return _read(plain[start:])
+            reading = _read(plain[start:])
         except QuantityError as found:
-            error = found
-    raise error
+            error = error and found
+        else:
+            error = None
+            yield reading
+    if error:
+        raise error
 
 
 def _without_markup(text: str) -> str:

@@ -8,11 +8,17 @@ from pydantic import Field
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
-from distil_core.tools._final_answer import AnswerForm, described, find_final_answer, quoted
+from distil_core.tools._final_answer import (
+    AnswerForm,
+    FinalAnswer,
+    described,
+    find_final_answer,
+    quoted,
+)
 from distil_core.tools._quantity_text import (
     QuantityError,
     QuantityText,
-    find_quantity,
+    quantities_at_end,
     read_quantity,
 )
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
@@ -87,8 +93,7 @@ class QuantityVerifier(Verifier):
             return "malformed", f"The response gives no answer as {described(self._options.forms)}."
         name = f"The answer {quoted(answer.text)}"
         try:
-            text = (find_quantity if answer.form == "plain" else read_quantity)(answer.text)
-            found = self._quantity(text)
+            text, found = self._found(answer)
         except QuantityError as error:
             return "malformed", f"{name} {error}."
         if reference.units and not text.units:
@@ -98,6 +103,18 @@ class QuantityVerifier(Verifier):
         if found.dimensionality != expected.dimensionality:
             return "wrong", f"{name} is in {found.units:~P}, a unit of another kind of quantity."
         return self._judge_value(name, found, expected)
+
+    def _found(self, answer: FinalAnswer) -> tuple[QuantityText, "pint.Quantity[float]"]:
+        if answer.form != "plain":
+            text = read_quantity(answer.text)
+            return text, self._quantity(text)
+        unknown: QuantityError | None = None
+        for text in quantities_at_end(answer.text):
+            try:
+                return text, self._quantity(text)
+            except QuantityError as error:
+                unknown = unknown or error
+        raise unknown or QuantityError("is no number with a unit")
 
     def _judge_value(
         self, name: str, found: "pint.Quantity[float]", expected: "pint.Quantity[float]"

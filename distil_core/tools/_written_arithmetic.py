@@ -30,6 +30,7 @@ _LATEX = (
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
     (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\[()\[\]]"), " ; "),
     (re.compile(r"\\(?:left|right|[,;!])(?![a-zA-Z])"), ""),
 )
 _JOINING = re.compile(
@@ -160,7 +161,7 @@ def _right_readings(side: Sequence[Token]) -> list[Reading]:
 def _meanings_of_percent(side: Sequence[Token]) -> tuple[Fraction, ...]:
     """30% is 3/10, and in sums and results also 30."""
     with_percent = any(token.kind == "percent" for token in side)
-    return (Fraction(1, 100), Fraction(1)) if with_percent else (Fraction(1),)
+    return (Fraction(1), Fraction(1, 100)) if with_percent else (Fraction(1),)
 
 
 def _holds(left: Reading, right: Reading) -> bool:

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field
 
 from distil_core.errors import VerifierError
@@ -123,7 +124,9 @@ class QuantityVerifier(Verifier):
 
         target = float(expected.magnitude)
         try:
-            value = float(found.to(expected.units).magnitude)
+            # Logarithmic units (dB) go through numpy, which only warns.
+            with np.errstate(all="ignore"):
+                value = float(found.to(expected.units).magnitude)
         except (pint.PintError, ArithmeticError, ValueError):
             value = math.nan
         if not math.isfinite(value):

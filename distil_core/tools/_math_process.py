@@ -110,6 +110,14 @@ class MathProcess:
         return "answer_too_costly" if death.stage == "answer" else "comparison_too_costly"
 
     def _attempt(self, reference: str, answer: str) -> Comparison:
+        try:
+            return self._exchange(reference, answer)
+        except BaseException:
+            # Also when the caller is interrupted: a late answer must not be read as the next one.
+            self.close()
+            raise
+
+    def _exchange(self, reference: str, answer: str) -> Comparison:
         process = self._running()
         request = json.dumps({"reference": reference, "answer": answer}) + "\n"
         stage = "reference"
@@ -139,18 +147,7 @@ class MathProcess:
             return mine
         self.close()
         self._owner = os.getpid()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-s", "-P", str(_WORKER), str(self._owner)),
-                *(str(self._memory_limit_bytes), str(self._cpu_limit_s)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            # The order in which SymPy walks its sets must not differ from process to process.
-            env={"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0"},
-            start_new_session=True,
-        )
+        self._process = self._start()
         try:
             message = self._message("start", _START_LIMIT_S)
         except _Died as death:
@@ -164,6 +161,21 @@ class MathProcess:
                 "this project's requirements"
             )
         return self._process
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        limits = (str(self._memory_limit_bytes), str(self._cpu_limit_s))
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-s", "-P", str(_WORKER), str(self._owner), *limits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                # SymPy must not walk its sets in another order in each process.
+                env={"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0"},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise VerifierError(f"the math-verify process cannot be started: {error}") from error
 
     def _message(self, stage: str, wall_limit_s: float) -> dict[str, Any]:
         output = _pipe(self._process.stdout if self._process else None)

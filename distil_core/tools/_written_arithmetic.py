@@ -26,6 +26,7 @@ _ANNOTATION = re.compile(r"<<([^<>\n]{0,200})>>")
 _BULLET = re.compile(r"^\s*[-*+\u2022]\s+")
 _LATEX = (
     (re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]{0,100})\}"), r"\1"),
+    (re.compile(r"\\[dt]?frac\s*\{([\d.,]{1,60})\}\s*\{([\d.,]{1,60})\}"), r"(\1/\2)"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]{1,60})\}\s*\{([^{}]{1,60})\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),

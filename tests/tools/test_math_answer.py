@@ -168,6 +168,29 @@ def test_close_ends_the_process_and_may_be_repeated() -> None:
     verifier.close()
 
 
+class _Interrupted(Exception):
+    pass
+
+
+def test_an_interrupted_comparison_leaves_no_answer_for_the_next_one() -> None:
+    def interrupt(number: int, frame: Any) -> None:
+        raise _Interrupted
+
+    verifier = build(cpu_limit_s=3.0)
+    assert verifier.verify(Problem("?", "x+1"), "#### 1+x").verdict == "correct"
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(_Interrupted):
+            verifier.verify(Problem("?", "18"), HANGS)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert verifier.verify(Problem("?", "x+1"), "#### 1+x").verdict == "correct"
+    assert verifier.verify(Problem("?", "x+1"), "#### 2+x").verdict == "wrong"
+    verifier.close()
+
+
 def _verdict_in_a_fork(verifier: MathAnswerVerifier, answers: Any) -> None:
     answers.put(verifier.verify(Problem("?", "x+1"), "#### 1+x").verdict)
     answers.put(verifier._process.pid)

@@ -4,7 +4,7 @@ import reprlib
 import sys
 from collections import deque
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
 _REPR_CHARACTERS = 60
@@ -91,9 +91,7 @@ class Tracer:
             names = {
                 name: value
                 for name, value in names.items()
-                if not name.startswith("__")
-                and not callable(value)
-                and type(value) is not type(sys)
+                if not (name.startswith("__") or callable(value) or isinstance(value, ModuleType))
             }
         return {name: self._text(value) for name, value in names.items() if name != "self"}
 

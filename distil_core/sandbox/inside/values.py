@@ -9,13 +9,12 @@ None, bool, str, int, float and list are JSON's own; the rest are objects of one
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 HEAD_ROOM = 256
 """Bytes of a message around an answer."""
 _NATIVE_INT_BITS = 1000
-_SEQUENCES = {tuple: "t", set: "s", frozenset: "f"}
-_BUILDERS: dict[str, Any] = {"t": tuple, "s": set, "f": frozenset}
 
 
 class NotPlainDataError(ValueError):
@@ -25,49 +24,55 @@ class NotPlainDataError(ValueError):
 def encode(value: Any) -> Any:
     """`value` as a JSON tree. A subclass of a builtin type is no plain data: its methods could
     say anything."""
-    kind = type(value)
-    if value is None or kind in (bool, str, float):
-        return value
-    if kind is int:
-        return value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)}
-    if kind is list:
-        return [encode(item) for item in value]
-    if kind in _SEQUENCES:
-        return {_SEQUENCES[kind]: [encode(item) for item in value]}
-    if kind is dict:
-        return {"d": [[encode(key), encode(item)] for key, item in value.items()]}
-    if kind is bytes:
-        return {"b": value.hex()}
-    if kind is complex:
-        return {"c": [value.real, value.imag]}
-    return {"o": kind.__name__}
+    encoder = _ENCODERS.get(type(value))
+    return {"o": type(value).__name__} if encoder is None else encoder(value)
+
+
+def _encode_items(value: Any) -> list[Any]:
+    return [encode(item) for item in value]
+
+
+_ENCODERS: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((type(None), bool, str, float), lambda value: value),
+    int: lambda value: value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)},
+    list: _encode_items,
+    tuple: lambda value: {"t": _encode_items(value)},
+    set: lambda value: {"s": _encode_items(value)},
+    frozenset: lambda value: {"f": _encode_items(value)},
+    dict: lambda value: {"d": [_encode_items(pair) for pair in value.items()]},
+    bytes: lambda value: {"b": value.hex()},
+    complex: lambda value: {"c": [value.real, value.imag]},
+}
 
 
 def decode(tree: Any) -> Any:
     """The value of a JSON tree. Raises `NotPlainDataError` for objects and malformed trees."""
-    if tree is None or type(tree) in (bool, int, float, str):
-        return tree
     if type(tree) is list:
         return [decode(item) for item in tree]
-    if type(tree) is not dict or len(tree) != 1:
+    if type(tree) is not dict:
+        return tree
+    if len(tree) != 1:
         raise NotPlainDataError(f"not an encoded value: {repr(tree)[:80]}")
     ((tag, content),) = tree.items()
-    try:
-        if tag in _BUILDERS:
-            return _BUILDERS[tag]([decode(item) for item in content])
-        if tag == "d":
-            return {decode(key): decode(item) for key, item in content}
-        if tag == "b":
-            return bytes.fromhex(content)
-        if tag == "c":
-            return complex(*content)
-        if tag == "i":
-            return int(content, 16)
-    except (TypeError, ValueError) as error:
-        raise NotPlainDataError(f"not an encoded value: {error}") from error
     if tag == "o":
         raise NotPlainDataError(f"an object of class {str(content)[:80]}, which is no plain data")
-    raise NotPlainDataError(f"not an encoded value: unknown tag {tag[:20]!r}")
+    if tag not in _DECODERS:
+        raise NotPlainDataError(f"not an encoded value: unknown tag {tag[:20]!r}")
+    try:
+        return _DECODERS[tag](content)
+    except (TypeError, ValueError) as error:
+        raise NotPlainDataError(f"not an encoded value: {error}") from error
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "i": lambda content: int(content, 16),
+    "t": lambda content: tuple(decode(item) for item in content),
+    "s": lambda content: {decode(item) for item in content},
+    "f": lambda content: frozenset(decode(item) for item in content),
+    "d": lambda content: {decode(key): decode(item) for key, item in content},
+    "b": bytes.fromhex,
+    "c": lambda content: complex(*content),
+}
 
 
 def parse(text: bytes | bytearray) -> Any:

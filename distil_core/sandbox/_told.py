@@ -17,6 +17,7 @@ class Told:
 
     def __init__(self, traced: bool = False):
         self.exception: CandidateException | None = None
+        self.compiled = True
         self.trace: list[str] = []
         self._num_trace_messages = 0 if traced else _MAX_TRACE_MESSAGES
 
@@ -32,6 +33,7 @@ class Told:
             return True
         if "exception" in message:
             self.exception = read_exception(message["exception"])
+            self.compiled = message.get("compiled") is not False
         return False
 
 

@@ -54,7 +54,8 @@ class ProgramResult:
     """One program's run. exit_code: negative for a signal, None where the host ended it.
 
     ending 'exited' with exit_code 0 is the only success. calls: of `run_calls`, one for each
-    call asked for. exception: what loading or running the program raised. cpu_s and wall_s are
+    call asked for. exception: what loading or running the program raised. compiled: False
+    where that was before its first line ran. cpu_s and wall_s are
     the host's own measurement."""
 
     ending: Ending
@@ -66,5 +67,6 @@ class ProgramResult:
     max_rss_mb: float
     isolation: str
     exception: CandidateException | None = None
+    compiled: bool = True
     calls: tuple[CallResult, ...] = ()
     trace: tuple[str, ...] = ()

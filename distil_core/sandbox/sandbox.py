@@ -93,7 +93,7 @@ class Sandbox:
     def session(self, source: str) -> Iterator["Session"]:
         """A program that is loaded and can be asked; its result is there after the block. What
         `ZygoteDied` ends is to be run again as a whole: see `retried`."""
-        with self._child(b"") as child:
+        with self.child() as child:
             session = Session(child, source, self.isolation)
             yield session
             session.finish()
@@ -112,6 +112,11 @@ class Sandbox:
                         ) from error
             raise AssertionError("unreachable")
 
+    def ensure_ready(self) -> None:
+        """The self-test, if there was none yet. Raises `SandboxError`."""
+        if not self._examined:
+            self.self_test()
+
     def self_test(self) -> str:
         """Try what the isolation must forbid; returns a line that says what holds. Raises
         `SandboxError` where it is missing or lets something through."""
@@ -125,7 +130,7 @@ class Sandbox:
                 raise
 
     def _run_program(self, job: dict[str, Any], stdin: bytes) -> ProgramResult:
-        with self._child(stdin) as child:
+        with self.child(stdin) as child:
             told = Told(job["trace_lines"] > 0)
             try:
                 child.ask(job)
@@ -135,10 +140,10 @@ class Sandbox:
                 return _result(child, end.ending, self.isolation, told)
 
     @contextmanager
-    def _child(self, stdin: bytes) -> Iterator[Child]:
+    def child(self, stdin: bytes = b"") -> Iterator[Child]:
+        """A confined process that waits for its job. Raises `ZygoteDied`: see `retried`."""
         with self._lock:
-            if not self._examined:
-                self.self_test()
+            self.ensure_ready()
             zygote = self._living_zygote()
             child = Child(zygote, self.limits, stdin)
             try:
@@ -157,7 +162,13 @@ class Sandbox:
             self._zygote.close()
             self._zygote = None
         if self._zygote is None:
-            self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024)
+            try:
+                self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024)
+            except SandboxError as error:
+                if not self.num_zygotes_started:
+                    raise
+                # It did start here before: a passing shortage, so it is tried again.
+                raise ZygoteDied(str(error)) from error
             self.num_zygotes_started += 1
         return self._zygote
 
@@ -206,6 +217,15 @@ class Session:
         if told.exception is not None:
             return CallResult("raised", None, told.exception, cpu_s, trace)
         return CallResult("returned", answer["value"], None, cpu_s, trace)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `result` can be had."""
+        return self._result is not None
+
+    def stop(self, ending: Ending) -> None:
+        """Let no more calls reach it, for this reason."""
+        self._ending = self._ending or ending
 
     def finish(self) -> None:
         """Let the program end. Raises `ZygoteDied`."""
@@ -256,5 +276,6 @@ def _result(child: Child, ending: Ending, isolation: Isolation, told: Told) -> P
         max_rss_mb=report["max_rss_mb"],
         isolation=isolation,
         exception=told.exception,
+        compiled=told.compiled,
         trace=tuple(told.trace),
     )

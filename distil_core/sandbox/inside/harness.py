@@ -36,13 +36,31 @@ def serve(answer_bytes: int) -> NoReturn:
         _answer_calls(source, answer_bytes)
     else:
         tests.run(job, CHANNEL)
-    _exit(0)
+    # Every answer is given: threads and exit handlers of the program would only cost time.
+    _flush()
+    os._exit(0)
 
 
 def _text(descriptor: int, mode: str) -> io.TextIOWrapper:
     binary: Any = io.FileIO(descriptor, mode, closefd=False)
     buffered = io.BufferedReader(binary) if mode == "r" else io.BufferedWriter(binary)
     return io.TextIOWrapper(buffered, encoding="utf-8", errors="surrogateescape")
+
+
+class NotPythonError(Exception):
+    """The source does not compile, because of its cause."""
+
+
+def _compiled(source: str) -> types.CodeType:
+    try:
+        return compile(source, PROGRAM_FILE, "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise NotPythonError from error
+
+
+def _not_python(error: NotPythonError) -> dict[str, Any]:
+    cause = error.__cause__ or error
+    return {"exception": describe_exception(cause, PROGRAM_FILE), "compiled": False}
 
 
 def new_module(name: str, source: str, file: str) -> types.ModuleType:
@@ -59,12 +77,14 @@ def _run_program(source: str, trace_lines: int) -> None:
     tracer = Tracer(PROGRAM_FILE, trace_lines, lambda lines: _send({"trace": lines}))
     code = 0
     try:
-        compiled = compile(source, PROGRAM_FILE, "exec")
         with tracer:
-            exec(compiled, module.__dict__)
+            exec(_compiled(source), module.__dict__)
             threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as stop:
         code = _exit_code(stop)
+    except NotPythonError as error:
+        _send(_not_python(error))
+        code = 1
     except BaseException as error:
         _send({"exception": describe_exception(error, PROGRAM_FILE)})
         code = 1
@@ -82,12 +102,16 @@ def _exit(code: int) -> NoReturn:
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None and not stream.closed:
-                stream.flush()
+        _flush()
     except BaseException:
         code = code or 1
     os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
 
 
 def _send(tree: Any) -> None:
@@ -98,7 +122,9 @@ def _answer_calls(source: str, answer_bytes: int) -> None:
     module = new_module("solution", source, PROGRAM_FILE)
     loaded: dict[str, Any] = {"loaded": True}
     try:
-        exec(compile(source, PROGRAM_FILE, "exec"), module.__dict__)
+        exec(_compiled(source), module.__dict__)
+    except NotPythonError as error:
+        loaded = _not_python(error)
     except BaseException as error:
         loaded = {"exception": describe_exception(error, PROGRAM_FILE)}
     _send(loaded)

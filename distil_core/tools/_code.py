@@ -1,5 +1,6 @@
 """What verifiers of code share: settings, the program in a response, verdicts, feedback."""
 
+import builtins
 import json
 import re
 from abc import abstractmethod
@@ -25,7 +26,8 @@ from distil_core.sandbox.inside.values import encode
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 _FENCE = re.compile(
-    r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<label>[\w+-]*)[^\n]*\n(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
+    r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<label>[\w+-]*)[^\n]*\n"
+    r"(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
     re.DOTALL | re.MULTILINE,
 )
 _OPENING_FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
@@ -155,11 +157,10 @@ def _verification(judgement: Judgement, verifier: CodeVerifier, ran: bool = Fals
 
 def _report(outcomes: Sequence[TestOutcome], num_passed: int, verifier: CodeVerifier) -> list[str]:
     lines = [f"{num_passed} of {len(outcomes)} tests passed."]
-    failing = [
-        (number, outcome) for number, outcome in enumerate(outcomes, 1) if not outcome.passed
-    ]
+    numbered = enumerate(outcomes, 1)
+    failing = [(number, outcome) for number, outcome in numbered if not outcome.passed]
     # What can be told in full comes first: it says most.
-    failing.sort(key=lambda numbered: not verifier.may_show(numbered[1].public))
+    failing.sort(key=lambda item: not verifier.may_show(item[1].public))
     for number, outcome in failing[: verifier.options.max_tests_shown]:
         shown = verifier.may_show(outcome.public)
         text = outcome.shown if shown else outcome.hidden
@@ -196,6 +197,14 @@ def exception_text(exception: CandidateException, limits: Limits, first_line: in
         if line > first_line
     ]
     return f"raised {exception.type}{message}{memory}{''.join(frames[-4:])}"
+
+
+def exception_kind(exception: CandidateException) -> str:
+    """The class alone, if it is one of Python's own: a program can name a class after the hidden
+    input that it was given."""
+    known = getattr(builtins, exception.type, None)
+    is_known = isinstance(known, type) and issubclass(known, BaseException)
+    return f"raised {exception.type if is_known else 'an exception of its own'}"
 
 
 def load_failure(result: ProgramResult, limits: Limits, first_line: int) -> Judgement | None:

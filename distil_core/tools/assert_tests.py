@@ -28,6 +28,7 @@ from distil_core.tools._code import (
     Judgement,
     TestOutcome,
     ending_text,
+    exception_kind,
     exception_text,
     load_failure,
     read_tests,
@@ -112,7 +113,6 @@ class AssertTestsVerifier(CodeVerifier):
         told = [shorten(test.code.strip(), _CODE_CHARACTERS)]
         if report.status == "program_ended" and report.calls:
             hidden = ending_text(report.calls[-1][1].status, limits)
-            told.append(hidden)
         elif report.status == "not_run":
             hidden = ending_text("not_run", limits)
             told.append(hidden)
@@ -165,7 +165,7 @@ def _failed_as(report: TestReport) -> str:
     """The kind of failure alone: the exception's class, of the program where it raised one."""
     last = report.calls[-1][1] if report.calls else None
     if last is not None and last.exception is not None:
-        return f"raised {last.exception.type}"
+        return exception_kind(last.exception)
     return "wrong answer"
 
 

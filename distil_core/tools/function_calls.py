@@ -27,6 +27,7 @@ from distil_core.tools._code import (
     Judgement,
     TestOutcome,
     ending_text,
+    exception_kind,
     exception_text,
     load_failure,
     read_tests,
@@ -122,9 +123,7 @@ class FunctionCallsVerifier(CodeVerifier):
             return TestOutcome(False, public, text, "wrong answer")
         if answer.exception is not None:
             text = exception_text(answer.exception, limits, first_line)
-            return TestOutcome(
-                False, public, f"{written} {text}", f"raised {answer.exception.type}"
-            )
+            return TestOutcome(False, public, f"{written} {text}", exception_kind(answer.exception))
         text = ending_text(answer.status, limits)
         return TestOutcome(False, public, f"{written} {text}", text)
 

@@ -22,8 +22,8 @@ from distil_core.tools._code import (
     Judgement,
     TestOutcome,
     ending_text,
+    exception_kind,
     exception_text,
-    load_failure,
     read_tests,
 )
 
@@ -64,25 +64,32 @@ class StdinProgramsVerifier(CodeVerifier):
         outcomes = []
         for test in specification.tests:
             result = self.sandbox.run_program(code, stdin=test.stdin)
-            if not result.compiled and (failure := load_failure(result, self.options.limits, 0)):
-                return failure
+            if not result.compiled:
+                return self._malformed(result, test)
             outcomes.append(self._outcome(result, test))
         return Judgement(tuple(outcomes), trace=self._trace(code, specification.tests, outcomes))
+
+    def _malformed(self, result: ProgramResult, test: ProgramTest) -> Judgement:
+        """Its message comes from a process that has read the input, hidden or not."""
+        text = "The program is no Python"
+        if result.exception is not None and self.may_show(test.public):
+            text += f": it {exception_text(result.exception, self.options.limits)}"
+        return Judgement(malformed=text)
 
     def _outcome(self, result: ProgramResult, test: ProgramTest) -> TestOutcome:
         limits = self.options.limits
         given = f"with input {_quoted(test.stdin)} the program"
         if result.exception is not None:
             text = exception_text(result.exception, limits)
-            hidden = f"raised {result.exception.type}"
-            return TestOutcome(False, test.public, f"{given} {text}", hidden)
+            kind = exception_kind(result.exception)
+            return TestOutcome(False, test.public, f"{given} {text}", kind)
         if result.ending != "exited" or result.exit_code:
-            text = (
-                f"exited with code {result.exit_code}"
-                if result.exit_code and result.exit_code > 0
-                else ending_text(result.ending, limits, result.exit_code)
-            )
-            return TestOutcome(False, test.public, f"{given} {text}", text)
+            text = ending_text(result.ending, limits, result.exit_code)
+            hidden = text
+            if result.ending == "exited" and result.exit_code and result.exit_code > 0:
+                # The code itself could tell of the hidden input.
+                text, hidden = f"exited with code {result.exit_code}", "exited with a failure"
+            return TestOutcome(False, test.public, f"{given} {text}", hidden)
         printed = result.stdout.decode("utf-8", "surrogateescape")
         if _compared(printed, self._comparison) == _compared(test.stdout, self._comparison):
             return TestOutcome(True, test.public)

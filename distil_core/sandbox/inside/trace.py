@@ -25,6 +25,7 @@ class Tracer:
         self._num_skipped = 0
         self._num_events = 0
         self._seen: dict[FrameType, tuple[int, dict[str, str]]] = {}
+        self._raising: set[FrameType] = set()
         self._repr = reprlib.Repr()
         self._repr.maxstring = self._repr.maxother = self._repr.maxlong = _REPR_CHARACTERS
 
@@ -63,7 +64,15 @@ class Tracer:
         line, before = self._seen.get(frame, (frame.f_lineno, {}))
         after = self._variables(frame)
         changed = [f"{name} = {text}" for name, text in after.items() if before.get(name) != text]
-        if event == "return" and frame.f_code.co_name != "<module>":
+        if event == "exception":
+            self._raising.add(frame)
+        elif event == "line":
+            self._raising.discard(frame)
+        if event == "return" and frame in self._raising:
+            # The return event of an exception that leaves the function.
+            self._raising.discard(frame)
+            self._seen.pop(frame, None)
+        elif event == "return" and frame.f_code.co_name != "<module>":
             changed.append(f"{frame.f_code.co_name} returns {self._text(argument)}")
             self._seen.pop(frame, None)
         else:

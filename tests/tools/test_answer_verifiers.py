@@ -83,7 +83,9 @@ def test_any_response_gets_a_storable_verdict_that_is_always_the_same_and_tells_
     text = "\n".join(item.text for item in result.feedback)
     text.encode("utf-8")
     for secret in secrets:
-        assert not re.search(secret, text) or re.search(secret, response), text
+        # Also as a part of a word: the feedback may take apart what the response wrote as one.
+        is_in_response = re.search(secret.replace(r"\b", ""), response)
+        assert not re.search(secret, text) or is_in_response, text
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -59,7 +59,8 @@ class _Server:
             raise EngineError(
                 f"{self.base_url}{path} refused: HTTP {response.status_code}: {_excerpt(response)}"
                 f"\nA vLLM 0.32 server for this engine is started with VLLM_SERVER_DEV_MODE=1, "
-                f"VLLM_USE_V2_MODEL_RUNNER=0 and the arguments --enable-scale-out --skip-tokenizer-init "
+                f"VLLM_USE_V2_MODEL_RUNNER=0 and the arguments --enable-scale-out "
+                f"--skip-tokenizer-init "
                 f"--logprobs-mode processed_logprobs --generation-config vllm --max-logprobs K "
                 f"--worker-extension-cls {EXTENSION}"
             )

@@ -1,5 +1,6 @@
 """vLLM in this process against transformers: one engine for all, started once (60 s)."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
-from distil_core.config.models import Component, ComputeParams
+from distil_core.config.load import parse_iteration_params
+from distil_core.config.models import Component, ComputeParams, IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (
     MonitoredEngine,
@@ -29,8 +32,13 @@ from distil_core.errors import CheckpointError, ConfigError, EngineError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.model import load_model
 from distil_core.progress import no_progress
+from distil_core.tables.schemas import FEEDBACK, ROLLOUTS
+from distil_core.tables.store import read_rows, read_table, shard_files
+from distil_core.workspace import Workspace
+from tasks import base, consult, evaluate, problems, sample, tabulate, train
 from tests.engines.conftest import END
 
+PROJECT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
 CONTEXTS = [RANDOM.integers(3, 99, length).tolist() for length in (1, 9, 4, 4, 17, 2, 9, 30)]
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=1.0, top_p=1.0)
@@ -218,6 +226,11 @@ def test_scores_do_not_depend_on_the_chunk(
 
 
 def test_what_cannot_be_asked_for_is_said(engine: VllmEngine, build: Any, policy: Path) -> None:
+    # vLLM's engine would die of it.
+    with pytest.raises(EngineError, match="vocabulary has 0 to 98"):
+        engine.sample([SampleRequest([5, 99], 1)], SETTINGS, no_progress)
+    with pytest.raises(EngineError, match="from -1 to 6 were asked for"):
+        engine.score([ScoreRequest([5, 6], [-1])], 3, 1.0, no_progress)
     assert engine.sample([], SETTINGS, no_progress) == []
     assert engine.score([], 3, 0.9, no_progress) == []
     with pytest.raises(EngineError, match=r"temperatures from 0\.01"):
@@ -333,3 +346,71 @@ def test_impossible_options_are_refused(options: dict[str, Any], message: str) -
     with pytest.raises(ConfigError, match=message):
         ENGINES.options("vllm", options)
     assert Options(mode="managed_server").base_urls == ()
+
+
+def test_a_campaign_samples_scores_and_evaluates_with_it(
+    engine: VllmEngine, tmp_path: Path
+) -> None:
+    """All stages of an iteration; the expert has other weights in the same vLLM."""
+    component = COMPONENT.model_dump()
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    changes: dict[str, Any] = {
+        "problems": {"num_warm_start": 40, "num_train": 24, "num_eval": 10},
+        "sample": {"engine": component, "num_prompts": 8},
+        "tabulate": {
+            "expert": {"name": "self", "options": {"weights": "frozen", "engine": component}}
+        },
+        "train": {"num_steps": 3, "batch_rollouts": 8},
+        "evaluate": {"num_samples": 4},
+        "base": {
+            # The engine's own architecture, so that it need not start anew.
+            "architecture": {
+                "hidden_size": 64,
+                "num_layers": 2,
+                "num_heads": 2,
+                "intermediate_size": 64,
+                "max_positions": 128,
+            },
+            "phases": [{"num_steps": 10, "correction_fraction": 0.2}],
+        },
+    }
+    for section, settings in changes.items():
+        values[section] |= settings
+    workspace = Workspace(tmp_path)
+
+    def params(iteration: int) -> IterationParams:
+        return parse_iteration_params(
+            {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
+        )
+
+    for stage in (problems, base):
+        stage.body(workspace, params(0), no_progress)
+    for iteration in (1, 2):
+        for stage in (sample, consult, tabulate, train, evaluate):
+            stage.body(workspace, params(iteration), no_progress)
+    assert len(POOL._entries) == 1
+    _, context = read_table(workspace.rollouts_file(2), ROLLOUTS)
+    assert 0 < context["engine_drift"]["engine_logprob_error_max"] < 1e-5
+    metrics = json.loads(workspace.metrics_file(2).read_text(encoding="utf-8"))
+    assert 0 < metrics["engine_logprob_error_max"] < 1e-5
+    curve = workspace.train_curve_file(2).read_text(encoding="utf-8").splitlines()
+    assert "engine_logprob_error_max" in curve[0]
+    with_transformers = params(2).model_copy(
+        update={
+            "tabulate": params(2).tabulate.model_copy(
+                update={
+                    "expert": Component(
+                        name="self", options={"weights": "frozen", "batch_size": 64}
+                    )
+                }
+            )
+        }
+    )
+    (shard,) = shard_files(workspace.feedback_dir(2))
+    found = read_rows(shard, FEEDBACK)
+    tabulate.body(workspace, with_transformers, no_progress)
+    for row, expected in zip(found, read_rows(shard, FEEDBACK), strict=True):
+        assert row["expert_counts"] == expected["expert_counts"]
+        np.testing.assert_allclose(
+            row["expert_logprobs"], expected["expert_logprobs"], rtol=0, atol=1e-5
+        )

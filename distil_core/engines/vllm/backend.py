@@ -90,6 +90,10 @@ class Backend(Protocol):
         """Of each token sequence, the distributions from position `start` on."""
         ...
 
+    def ended(self) -> bool:
+        """Whether it can never answer again, so that a new one has to be started."""
+        ...
+
     def close(self) -> None:
         """End it and everything it started. Safe to repeat."""
         ...

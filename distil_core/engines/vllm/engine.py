@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -63,6 +63,7 @@ class VllmEngine:
                 f"vLLM samples at temperatures from {LOWEST_TEMPERATURE} on, found "
                 f"{settings.temperature}: raise it, or use engine 'transformers'"
             )
+        self._require_known(request.context_ids for request in requests)
         longest = max(len(request.context_ids) for request in requests)
         self._require_fits(longest + settings.max_new_tokens)
         with self._lock:
@@ -89,6 +90,7 @@ class VllmEngine:
                 f"top_k {top_k} exceeds max_logprobs {limits.max_logprobs} of engine 'vllm': raise "
                 "that option (a server: --max-logprobs), or lower tabulate.top_k"
             )
+        self._require_known((*r.context_ids, *r.response_ids) for r in requests)
         if requests:
             # One more: vLLM samples a token after each sequence that it scores.
             self._require_fits(max(len(r.context_ids) + len(r.response_ids) for r in requests) + 1)
@@ -116,6 +118,17 @@ class VllmEngine:
             reference.check_canary(self._backend, self._options.canary_limit)
 
         self._backend.hold(self._policy, canary)
+
+    def _require_known(self, sequences: Iterable[Sequence[int]]) -> None:
+        """A token id outside of the vocabulary would end vLLM's engine for all."""
+        size = self._backend.limits.vocabulary_size
+        for token_ids in sequences:
+            if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
+                raise EngineError(
+                    f"token ids from {min(token_ids)} to {max(token_ids)} were asked for, the "
+                    f"policy's vocabulary has 0 to {size - 1}: are tokenizer and weights of one "
+                    "checkpoint?"
+                )
 
     def _require_fits(self, num_tokens: int) -> None:
         if num_tokens > self._backend.limits.max_model_len:

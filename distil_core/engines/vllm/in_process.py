@@ -106,6 +106,9 @@ class InProcessBackend:
             done(1)
         return results
 
+    def ended(self) -> bool:
+        return self._llm is None
+
     def close(self) -> None:
         """Free the model and its cache. vLLM keeps its process groups until the process ends."""
         llm, self._llm = self._llm, None

@@ -55,6 +55,10 @@ class ManagedServer:
         """Of the guard, the server and its workers."""
         return self._process.pid
 
+    def ended(self) -> bool:
+        """Whether the server is gone."""
+        return self._process.poll() is not None
+
     def log_end(self) -> str:
         """The last lines of what the server wrote."""
         size = os.fstat(self._log.fileno()).st_size

@@ -40,6 +40,8 @@ class EnginePool:
         policy = Policy.of(policy_dir)
         key = (options, compute, _architecture(policy_dir))
         with self._lock:
+            if key in self._entries and self._entries[key].backend.ended():
+                self._entries.pop(key).backend.close()
             if key not in self._entries:
                 self._entries[key] = _Entry(_start(options, compute, policy))
             entry = self._entries[key]

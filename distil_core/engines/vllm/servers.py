@@ -152,6 +152,9 @@ class ServersBackend:
 
         return self._spread(sequences, ask, done)
 
+    def ended(self) -> bool:
+        return self._own is not None and self._own.ended()
+
     def close(self) -> None:
         self._client.close()
         if self._own:

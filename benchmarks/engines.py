@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,7 +26,6 @@ from distil_core.engines import build_engine
 from distil_core.engines.base import (
     Engine,
     MonitoredEngine,
-    SampledResponse,
     SampleRequest,
     SamplingSettings,
     ScoreRequest,
@@ -42,7 +41,7 @@ LAYERS_AND_WIDTHS = {
     "cpu": {"0.2M": (3, 64), "3M": (4, 256), "25M": (8, 512)},
     "cuda": {"25M": (8, 512), "200M": (16, 1024), "1.2B": (24, 2048)},
 }
-DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
+DTYPES: dict[str, Literal["float32", "bfloat16"]] = {"cpu": "float32", "cuda": "bfloat16"}
 CONTEXT_TOKENS = 64
 NEW_TOKENS = 64
 SAMPLES_PER_PROMPT = 8
@@ -73,7 +72,8 @@ def main() -> None:
         device=arguments.device, dtype=DTYPES[arguments.device], num_threads=arguments.threads
     )
     if arguments.child:
-        _child(*arguments.child, compute)
+        engine, policy_dir, answer = arguments.child
+        _child(engine, Path(policy_dir), Path(answer), compute)
         return
     if "tests" in arguments.parts:
         tests = ["tests/engines", "tests/files/test_doctor_vllm.py", "-q"]
@@ -154,11 +154,11 @@ def _measured(engine: str, policy_dir: Path, compute: ComputeParams) -> dict[str
     return found
 
 
-def _child(engine: str, policy_dir: str, answer: str, compute: ComputeParams) -> None:
+def _child(engine: str, policy_dir: Path, answer: Path, compute: ComputeParams) -> None:
     torch.set_num_threads(compute.num_threads)
     work = Work.of(compute.device)
     if engine == "generate":
-        found = _measure_generate(Path(policy_dir), compute, work)
+        found = _measure_generate(policy_dir, compute, work)
     else:
         options: dict[str, Any] = {"batch_size": len(work.requests)}
         if engine == "vllm":
@@ -171,18 +171,17 @@ def _child(engine: str, policy_dir: str, answer: str, compute: ComputeParams) ->
                 "canary_limit": 1.0,
                 "drift_limit": 1.0,
             }
-        built = build_engine(Component(name=engine, options=options), Path(policy_dir), compute)
+        built = build_engine(Component(name=engine, options=options), policy_dir, compute)
         found = _measure_engine(built, work)
     if compute.device == "cuda":
         found["peak_mb"] = torch.cuda.max_memory_reserved() / 2**20
     else:
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    Path(answer).write_text(json.dumps(found), encoding="utf-8")
+    answer.write_text(json.dumps(found), encoding="utf-8")
 
 
 def _measure_engine(engine: Engine, work: Work) -> dict[str, float]:
     engine.sample(work.requests[:8], SAMPLING, no_progress)
-    responses: list[SampledResponse] = []
     # Re-scoring by transformers is part of `sample`, but not of sampling.
     finished_at = 0.0
 

@@ -104,13 +104,14 @@ def _growing_cache(model: PreTrainedModel) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     # Layers of other kinds, such as sliding windows, keep their own way.
     cache.layers = [
-        GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers
+        GrowingLayer() if type(layer) is DynamicLayer else layer  # type: ignore[no-untyped-call]
+        for layer in cache.layers
     ]
     return cache
 
 
-def _with_room(like: Tensor, written: Tensor, length: int, room: int) -> Tensor:
+def _with_room(like: Tensor, written: Tensor | None, length: int, room: int) -> Tensor:
     storage = like.new_empty((*like.shape[:-2], room, like.shape[-1]))
-    if length:
+    if written is not None and length:
         storage[..., :length, :] = written
     return storage

@@ -44,7 +44,14 @@ CONTEXTS = [RANDOM.integers(3, 99, length).tolist() for length in (1, 9, 4, 4, 1
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=1.0, top_p=1.0)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 COMPONENT = Component(
-    name="vllm", options={"mode": "in_process", "max_logprobs": 99, "max_num_sequences": 24}
+    name="vllm",
+    options={
+        "mode": "in_process",
+        "max_logprobs": 99,
+        "max_num_sequences": 24,
+        # So few that contexts are not all read at once, which must not show.
+        "max_batched_tokens": 128,
+    },
 )
 
 

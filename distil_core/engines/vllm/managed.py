@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from distil_core.config.models import ComputeParams
-from distil_core.engines.vllm.launch import environment, require_vllm, server_command
+from distil_core.engines.vllm.launch import require_vllm, server_command, server_environment
 from distil_core.engines.vllm.options import Options
 from distil_core.errors import EngineError
 
@@ -40,8 +40,7 @@ class ManagedServer:
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            # Loading other weights is among the calls that vLLM keeps for development.
-            env={**os.environ, **environment(options, compute), "VLLM_SERVER_DEV_MODE": "1"},
+            env=server_environment(options, compute),
             start_new_session=True,
         )
         try:

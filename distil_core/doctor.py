@@ -184,14 +184,10 @@ def _isolation(_: Workspace) -> Iterator[Finding]:
 
 
 def _vllm(_: Workspace) -> Iterator[Finding]:
-    if find_spec("vllm"):
-        yield Finding("ok", "vllm, for engines of that name")
-    else:
-        yield Finding(
-            "note",
-            "no vllm: models run on the transformers engine, which is slow for large ones",
-            "with a GPU: python -m pip install -e '.[gpu]'",
-        )
+    from distil_core.doctor_vllm import VllmState, findings
+
+    for level, what, remedy in findings(VllmState.here()):
+        yield Finding(level, what, remedy)
 
 
 def _ports(_: Workspace) -> Iterator[Finding]:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Make the environment $1 with the packages pinned in $2 and this project. Safe to repeat, also
 # after an interruption. PYTHON chooses the interpreter; pip's own settings choose the index.
+# With --no-deps as $3, the lock alone says what is installed, nothing that its packages ask for.
 set -euo pipefail
 
 venv=$1
 lock=$2
+options=("${@:3}")
 
 usable() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
@@ -39,7 +41,7 @@ count=$(grep -c '==' "$lock")
 echo "installing $count pinned packages into $venv (minutes the first time; log: $log)"
 started=$SECONDS
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-if ! { "${pip[@]}" install --no-compile --requirement "$lock" \
+if ! { "${pip[@]}" install --no-compile "${options[@]}" --requirement "$lock" \
     && "${pip[@]}" install --no-deps --no-build-isolation --editable .; } >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     echo "The installation failed; all of it is in $log." >&2

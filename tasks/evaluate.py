@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
-from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.engines.base import (
+    MonitoredEngine,
+    SampledResponse,
+    SampleRequest,
+    SamplingSettings,
+)
 from distil_core.evaluation.summary import summarise
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext, count_shortened
 from distil_core.files import write_text
@@ -90,6 +95,8 @@ def _write(
     metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
     if params.context.shorten:
         metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
+    if isinstance(engine, MonitoredEngine):
+        metrics |= engine.drift()
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
 
 

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
-from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.engines.base import (
+    MonitoredEngine,
+    SampledResponse,
+    SampleRequest,
+    SamplingSettings,
+)
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
@@ -60,6 +65,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     }
     if params.context.shorten:
         context["num_shortened"] = count_shortened(list(contexts.values()))
+    if isinstance(engine, MonitoredEngine):
+        context["engine_drift"] = engine.drift()
     write_table(workspace.rollouts_file(iteration), ROLLOUTS, rows, context)
 
 

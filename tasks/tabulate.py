@@ -72,6 +72,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     }
     if params.context.shorten:
         context["num_shortened"] = count_shortened([item.context for item in judged])
+    if "engine_drift" in rollouts_context:
+        context["engine_drift"] = rollouts_context["engine_drift"]
     folder = workspace.feedback_dir(iteration)
     continuations: list[dict[str, Any]] = []
     shards = _shards(expert, judged, renderer, params, continuations, progress)

@@ -59,6 +59,9 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     if "num_shortened" in rows.context:
         shortened = rows.context["num_shortened"]["contexts"]
         curve = [{**row, "shortened_contexts": shortened} for row in curve]
+    # Of the sampler whose log-probabilities the importance weights are made from.
+    drift = rows.context.get("engine_drift", {})
+    curve = [{**row, **drift} for row in curve]
     with (
         atomic_path(workspace.train_curve_file(iteration)) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

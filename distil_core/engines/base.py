@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +83,13 @@ class Engine(Protocol):
         top_p: float,
         progress: ProgressCallback,
     ) -> list[ScoredResponse]: ...
+
+
+@runtime_checkable
+class MonitoredEngine(Engine, Protocol):
+    """An engine that computes log-probabilities otherwise than training does, and says how far
+    the two are apart."""
+
+    def drift(self) -> dict[str, float]:
+        """Figures of the last `sample`, by the names under which metrics show them."""
+        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from distil_core.engines.base import (
     ScoredResponse,
     ScoreRequest,
 )
-from distil_core.policy.batching import ResponseBatch, collate, response_logits
+from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 
 _LOGITS_AT_ONCE = 2**25
+_FEW = 0.75
+"""Share of a batch's rows below which those that ended are taken out, which copies the others."""
 
 
 class Options(ComponentOptions):
@@ -63,7 +66,7 @@ class TransformersEngine:
         """Draw one response for each request; see the contract in engines/base.py."""
         results: list[SampledResponse | None] = [None] * len(requests)
         done = 0
-        for indices in self._batches([len(request.context_ids) for request in requests]):
+        for indices in self._prompt_batches([tuple(request.context_ids) for request in requests]):
             rows = self._sample_batch([requests[i] for i in indices], settings)
             for index, row in zip(indices, rows, strict=True):
                 results[index] = row
@@ -83,7 +86,8 @@ class TransformersEngine:
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
         lengths = [len(request.context_ids) + len(request.response_ids) for request in requests]
-        for indices in self._batches(lengths):
+        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+        for indices in self._cut(order):
             batch = collate(
                 [requests[i].context_ids for i in indices],
                 [requests[i].response_ids for i in indices],
@@ -102,67 +106,75 @@ class TransformersEngine:
             progress(done, len(requests))
         return [result for result in results if result is not None]
 
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-        for start in range(0, len(order), self._batch_size):
-            yield order[start : start + self._batch_size]
+    def _prompt_batches(self, contexts: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
+        """Indices of at most batch_size contexts, whose lengths differ by less than twofold; equal
+        contexts beside each other, in whatever order they come."""
+        order = sorted(
+            range(len(contexts)), key=lambda index: (len(contexts[index]), contexts[index])
+        )
+        for _, bucket in groupby(order, key=lambda index: _bucket(len(contexts[index]))):
+            yield from self._cut(list(bucket))
+
+    def _cut(self, indices: list[int]) -> Iterator[list[int]]:
+        for start in range(0, len(indices), self._batch_size):
+            yield indices[start : start + self._batch_size]
 
     def _sample_batch(
         self, requests: Sequence[SampleRequest], settings: SamplingSettings
     ) -> list[SampledResponse]:
+        # Imports transformers, which takes seconds: only where there is a model already.
+        from distil_core.engines._decoding import Decoder
+
         device = self._model.device
         uniforms_bt = torch.from_numpy(
             np.stack([_uniforms(request.seed, settings.max_new_tokens) for request in requests])
         ).to(device)
-        context = collate(
-            [request.context_ids for request in requests], [[]] * len(requests), str(device)
-        )
-        tokens_bt = torch.empty(
-            (len(requests), settings.max_new_tokens), dtype=torch.int64, device=device
-        )
-        logprobs_bt = torch.empty_like(tokens_bt, dtype=torch.float64)
-        finished_b = torch.zeros(len(requests), dtype=torch.bool, device=device)
-        num_steps = settings.max_new_tokens
-        for step, logits_bv in enumerate(self._next_logits(context, tokens_bt)):
-            step_logprobs_bv = sampling_logprobs(logits_bv, settings.temperature, settings.top_p)
-            token_b = draw(step_logprobs_bv, uniforms_bt[:, step])
-            tokens_bt[:, step] = token_b
-            logprobs_bt[:, step] = step_logprobs_bv.gather(1, token_b[:, None]).squeeze(1)
-            finished_b |= token_b == self._end_token_id
-            if finished_b.all():
-                num_steps = step + 1
+        contexts, owners = _shared([tuple(request.context_ids) for request in requests])
+        tokens_bt = torch.full(uniforms_bt.shape, self._end_token_id, device=device)
+        logprobs_bt = torch.zeros_like(uniforms_bt)
+        decoder = Decoder(self._model, contexts, owners)
+        # The requests that the decoder's rows belong to, and which of those go on.
+        index_r = torch.arange(len(requests), device=device)
+        going_r = torch.ones_like(index_r, dtype=torch.bool)
+        for step in range(settings.max_new_tokens):
+            step_logprobs_rv = sampling_logprobs(
+                decoder.logits_bv, settings.temperature, settings.top_p
+            )
+            token_r = draw(step_logprobs_rv, uniforms_bt[index_r, step])
+            rows = index_r[going_r]
+            tokens_bt[rows, step] = token_r[going_r]
+            logprobs_bt[rows, step] = step_logprobs_rv.gather(1, token_r[:, None])[going_r, 0]
+            going_r &= token_r != self._end_token_id
+            num_going = int(going_r.sum())
+            if not num_going or step + 1 == settings.max_new_tokens:
                 break
+            if num_going <= _FEW * len(going_r):
+                kept_r = going_r.nonzero()[:, 0]
+                decoder.keep(kept_r)
+                index_r, token_r, going_r = index_r[kept_r], token_r[kept_r], going_r[kept_r]
+            decoder.append(token_r)
         return [
             self._response(tokens, logprobs)
-            for tokens, logprobs in zip(
-                tokens_bt[:, :num_steps].tolist(), logprobs_bt[:, :num_steps].tolist(), strict=True
-            )
+            for tokens, logprobs in zip(tokens_bt.tolist(), logprobs_bt.tolist(), strict=True)
         ]
-
-    def _next_logits(self, context: ResponseBatch, tokens_bt: Tensor) -> Iterator[Tensor]:
-        """Logits of the next token, [B, V], step by step; the caller fills in `tokens_bt`."""
-        input_ids, mask = context.input_ids_bs, context.attention_mask_bs
-        positions, cache = context.position_ids_bs, None
-        for step in range(tokens_bt.shape[1]):
-            output = self._model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            yield output.logits[:, -1]
-            cache = output.past_key_values
-            input_ids = tokens_bt[:, step : step + 1]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
 
     def _response(self, tokens: list[int], logprobs: list[float]) -> SampledResponse:
         if self._end_token_id in tokens:
             end = tokens.index(self._end_token_id) + 1
             return SampledResponse(tokens[:end], logprobs[:end], "stop")
         return SampledResponse(tokens, logprobs, "length")
+
+
+def _bucket(length: int) -> int:
+    """Number of the bucket of lengths up to 32, 64, 128 .. tokens."""
+    return max(length - 1, 31).bit_length()
+
+
+def _shared(contexts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+    """The distinct contexts in order of appearance, and which of them each one is."""
+    numbers: dict[tuple[int, ...], int] = {}
+    owners = [numbers.setdefault(context, len(numbers)) for context in contexts]
+    return list(numbers), owners
 
 
 def _uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

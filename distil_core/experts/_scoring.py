@@ -4,18 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from pydantic import PositiveInt, model_validator
+
+from distil_core.config.models import Component
+from distil_core.engines import ENGINES, build_engine
 from distil_core.engines.base import Engine, ScoreRequest
-from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import ExpertError
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
-from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import encode_context, load_tokenizer
 from distil_core.progress import ProgressCallback
+from distil_core.registry import ComponentOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class ScoringOptions(ComponentOptions):
+    """engine: what scores, as in sample.engine. batch_size: rows in one forward pass, short for
+    the transformers engine with that size; one of the two."""
+
+    batch_size: PositiveInt | None = None
+    engine: Component | None = None
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if (self.batch_size is None) == (self.engine is None):
+            raise ValueError(
+                f"found batch_size {self.batch_size} and engine {self.engine}: give batch_size, "
+                "for the transformers engine, or an engine with options of its own"
+            )
+        if self.engine is not None:
+            ENGINES.options(self.engine.name, self.engine.options)
+        return self
+
+    def scoring_engine(self) -> Component:
+        """The engine that scores."""
+        return self.engine or Component(
+            name="transformers", options={"batch_size": self.batch_size}
+        )
 
 
 class ScoringExpert:
@@ -61,15 +89,12 @@ class ScoringExpert:
 
 
 def scoring_expert(
-    weights_dir: Path, setting: ExpertSetting, batch_size: int, needs_feedback: bool = True
+    weights_dir: Path, setting: ExpertSetting, engine: Component, needs_feedback: bool = True
 ) -> ScoringExpert:
     """The expert whose weights and tokenizer lie in `weights_dir`; dropout is never active."""
     tokenizer = load_tokenizer(weights_dir)
-    engine = TransformersEngine(
-        load_model(weights_dir, setting.compute), int(tokenizer.eos_token_id), batch_size
-    )
     return ScoringExpert(
-        engine,
+        build_engine(engine, weights_dir, setting.compute),
         tokenizer,
         setting.max_context_tokens,
         setting.top_k,

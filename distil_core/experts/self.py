@@ -2,26 +2,22 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt
-
-from distil_core.experts._scoring import ScoringExpert, scoring_expert
+from distil_core.experts._scoring import ScoringExpert, ScoringOptions, scoring_expert
 from distil_core.experts.base import ExpertSetting
-from distil_core.registry import ComponentOptions
 
 SelfExpert = ScoringExpert
 
 
-class Options(ComponentOptions):
+class Options(ScoringOptions):
     """weights: 'frozen' is the base policy for the whole campaign; 'snapshot' the policy that
     sampled this iteration's rollouts; 'ema' the moving average of the weights over all training
     steps so far (train.average_decay), which is kept with each policy. Frozen is the default: a
     snapshot is trained without feedback in its context, drifts away from reading it, and
-    collapsed in measurements (DESIGN section 10). batch_size: rows in one forward pass."""
+    collapsed in measurements (DESIGN section 10)."""
 
     weights: Literal["frozen", "snapshot", "ema"]
-    batch_size: PositiveInt
 
 
 def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
     """setting.policy_dir: the checkpoint that `weights` names for this iteration."""
-    return scoring_expert(setting.policy_dir, setting, options.batch_size)
+    return scoring_expert(setting.policy_dir, setting, options.scoring_engine())

@@ -2,23 +2,19 @@
 
 from pathlib import Path
 
-from pydantic import PositiveInt
-
 from distil_core.errors import ConfigError, ExpertError
-from distil_core.experts._scoring import ScoringExpert, scoring_expert
+from distil_core.experts._scoring import ScoringExpert, ScoringOptions, scoring_expert
 from distil_core.experts.base import ExpertSetting
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
-from distil_core.registry import ComponentOptions
 
 
-class Options(ComponentOptions):
+class Options(ScoringOptions):
     """path: a Hugging Face folder, absolute or from the workspace's root. It becomes a dependency
-    of the stage, so that DVC notices other weights in it. batch_size: rows in one forward pass.
-    needs_feedback: whether rollouts without feedback are left out, as they are for the policy
-    itself; a stronger model has something to say about those too."""
+    of the stage, so that DVC notices other weights in it. needs_feedback: whether rollouts without
+    feedback are left out, as they are for the policy itself; a stronger model has something to say
+    about those too."""
 
     path: str
-    batch_size: PositiveInt
     needs_feedback: bool = True
 
 
@@ -38,4 +34,4 @@ def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
             f"{expected}): its distributions would be over other tokens. Use a checkpoint with "
             "the student's tokenizer, or ask this model for text (expert 'black_box')"
         )
-    return scoring_expert(folder, setting, options.batch_size, options.needs_feedback)
+    return scoring_expert(folder, setting, options.scoring_engine(), options.needs_feedback)

@@ -11,7 +11,7 @@ from distil_core.config.models import Component, ComputeParams, TabulateParams
 from distil_core.engines.base import ScoreRequest
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import CheckpointError, ConfigError, ExpertError
-from distil_core.experts import build_expert
+from distil_core.experts import EXPERTS, build_expert
 from distil_core.experts.base import Expert, ExpertQuery
 from distil_core.feedback.compose import Segment, render_expert
 from distil_core.policy.model import load_model, save_policy
@@ -117,3 +117,18 @@ def test_what_cannot_be_built(policy_dir: Path, compute: ComputeParams, tmp_path
         expert(tmp_path, compute)
     with pytest.raises(ConfigError, match=r"options of expert 'self': weights: .*'frozen'"):
         build_expert(tabulate(weights="latest"), policy_dir, compute, 60)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give batch_size, for the transformers engine, or an engine"),
+        ({"batch_size": 2, "engine": {"name": "transformers", "options": {"batch_size": 2}}}, "or"),
+        ({"engine": {"name": "transformers", "options": {}}}, "batch_size"),
+        ({"engine": {"name": "vllm", "options": {"mode": "elsewhere"}}}, "mode"),
+        ({"engine": {"name": "steam", "options": {}}}, "unknown engine 'steam'"),
+    ],
+)
+def test_it_scores_with_one_engine(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EXPERTS.options("self", {"weights": "frozen", **options})

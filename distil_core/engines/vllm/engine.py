@@ -1,0 +1,214 @@
+"""Engine `vllm`: the contract of engines/base.py, wherever vLLM runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from distil_core.config.models import ComputeParams
+from distil_core.engines._sampling import mass_before
+from distil_core.engines.base import (
+    SampledResponse,
+    SampleRequest,
+    SamplingSettings,
+    ScoredResponse,
+    ScoreRequest,
+)
+from distil_core.engines.vllm.backend import LOWEST_TEMPERATURE, Backend, Policy, Sampled, TopK
+from distil_core.engines.vllm.options import Options
+from distil_core.engines.vllm.reference import Reference
+from distil_core.errors import EngineError
+from distil_core.progress import ProgressCallback
+
+_ENTRIES_AT_ONCE = 2**22
+
+
+class VllmEngine:
+    """One policy in a backend that others may use for theirs in between: it is loaded again, and
+    checked again, where that happened. `lock` keeps them apart."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        lock: threading.RLock,
+        policy: Policy,
+        end_token_id: int,
+        options: Options,
+        compute: ComputeParams,
+    ):
+        self._backend = backend
+        self._lock = lock
+        self._policy = policy
+        self._end_token_id = end_token_id
+        self._options = options
+        self._compute = compute
+        self._drift: dict[str, float] = {}
+        with lock:
+            self._hold_policy()
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        settings: SamplingSettings,
+        progress: ProgressCallback,
+    ) -> list[SampledResponse]:
+        """See the contract. `EngineError` where the drift exceeds its limit."""
+        if not requests:
+            return []
+        if settings.temperature < LOWEST_TEMPERATURE:
+            raise EngineError(
+                f"vLLM samples at temperatures from {LOWEST_TEMPERATURE} on, found "
+                f"{settings.temperature}: raise it, or use engine 'transformers'"
+            )
+        self._require_known(request.context_ids for request in requests)
+        longest = max(len(request.context_ids) for request in requests)
+        self._require_fits(longest + settings.max_new_tokens)
+        with self._lock:
+            self._hold_policy()
+            sampled = self._backend.sample(
+                requests, settings, self._end_token_id, _counted(progress, len(requests))
+            )
+        responses = [self._response(row) for row in sampled]
+        self._check_drift(requests, responses, settings)
+        return responses
+
+    def score(
+        self,
+        requests: Sequence[ScoreRequest],
+        top_k: int,
+        top_p: float,
+        progress: ProgressCallback,
+    ) -> list[ScoredResponse]:
+        """See the contract. In chunks, so that the entries of all contexts are never held."""
+        limits = self._backend.limits
+        top_k = min(top_k, limits.vocabulary_size)
+        if top_k > limits.max_logprobs:
+            raise EngineError(
+                f"top_k {top_k} exceeds max_logprobs {limits.max_logprobs} of engine 'vllm': raise "
+                "that option (a server: --max-logprobs), or lower tabulate.top_k"
+            )
+        self._require_known((*r.context_ids, *r.response_ids) for r in requests)
+        if requests:
+            # One more: vLLM samples a token after each sequence that it scores.
+            self._require_fits(max(len(r.context_ids) + len(r.response_ids) for r in requests) + 1)
+        results: list[ScoredResponse] = []
+        report = _counted(progress, len(requests))
+        with self._lock:
+            self._hold_policy()
+            for chunk in _chunks(requests, top_k):
+                sequences = [
+                    ([*request.context_ids, *request.response_ids], len(request.context_ids))
+                    for request in chunk
+                ]
+                results += [
+                    _scored(top, top_p) for top in self._backend.score(sequences, top_k, report)
+                ]
+        return results
+
+    def drift(self) -> dict[str, float]:
+        """How far the last responses' log-probabilities are from transformers' (see `Drift`)."""
+        return dict(self._drift)
+
+    def _hold_policy(self) -> None:
+        def canary() -> None:
+            reference = Reference(self._policy, self._compute)
+            reference.check_canary(self._backend, self._options.canary_limit)
+
+        self._backend.hold(self._policy, canary)
+
+    def _require_known(self, sequences: Iterable[Sequence[int]]) -> None:
+        """A token id outside of the vocabulary would end vLLM's engine for all."""
+        size = self._backend.limits.vocabulary_size
+        for token_ids in sequences:
+            if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
+                raise EngineError(
+                    f"token ids from {min(token_ids)} to {max(token_ids)} were asked for, the "
+                    f"policy's vocabulary has 0 to {size - 1}: are tokenizer and weights of one "
+                    "checkpoint?"
+                )
+
+    def _require_fits(self, num_tokens: int) -> None:
+        if num_tokens > self._backend.limits.max_model_len:
+            raise EngineError(
+                f"{num_tokens} tokens of context and response exceed max_model_len "
+                f"{self._backend.limits.max_model_len} of engine 'vllm': raise that option as far "
+                "as the policy allows, or lower context.max_context_tokens or max_new_tokens"
+            )
+
+    def _check_drift(
+        self,
+        requests: Sequence[SampleRequest],
+        responses: Sequence[SampledResponse],
+        settings: SamplingSettings,
+    ) -> None:
+        reference = Reference(self._policy, self._compute)
+        drift = reference.drift(requests, responses, settings, self._options.drift_rows)
+        self._drift = drift.figures()
+        if not drift.mean <= self._options.drift_limit:
+            raise EngineError(
+                f"vLLM's log-probabilities drifted from transformers' by {drift.mean:.3g} a token "
+                f"on average, {drift.largest:.3g} at most, over {drift.num_tokens} tokens "
+                f"(drift_limit {self._options.drift_limit:g}): importance weights would be wrong. "
+                "Raise the limit only for a lower precision that you mean to use"
+            )
+
+    def _response(self, sampled: Sampled) -> SampledResponse:
+        # Adding 0.0 makes of the -0.0 of a sure token the 0.0 that transformers gives.
+        logprobs = [logprob + 0.0 for logprob in sampled.logprobs]
+        if not np.isfinite(logprobs).all():
+            raise EngineError(
+                "the policy's logits hold NaN or infinity: its weights are damaged, or too large "
+                "for compute.dtype; nothing was written"
+            )
+        ended = sampled.token_ids[-1] == self._end_token_id
+        return SampledResponse(sampled.token_ids, logprobs, "stop" if ended else "length")
+
+
+def _counted(progress: ProgressCallback, total: int) -> Callable[[int], None]:
+    finished = 0
+
+    def done(count: int) -> None:
+        nonlocal finished
+        finished += count
+        progress(finished, total)
+
+    return done
+
+
+def _chunks(requests: Sequence[ScoreRequest], top_k: int) -> Iterator[list[ScoreRequest]]:
+    chunk: list[ScoreRequest] = []
+    entries = 0
+    for request in requests:
+        own = (len(request.context_ids) + len(request.response_ids)) * (top_k + 1)
+        if chunk and entries + own > _ENTRIES_AT_ONCE:
+            yield chunk
+            chunk, entries = [], 0
+        chunk.append(request)
+        entries += own
+    if chunk:
+        yield chunk
+
+
+def _scored(top: TopK, top_p: float) -> ScoredResponse:
+    """The fewest of the top K that hold `top_p`; the others join the tail."""
+    logprobs_tk = torch.from_numpy(top.logprobs_tk).double()
+    if bool(torch.isnan(logprobs_tk).any()):
+        raise EngineError(
+            "the policy's logits hold NaN or infinity: its weights are damaged, or too large for "
+            "compute.dtype; nothing was written"
+        )
+    kept_tk = torch.ones_like(logprobs_tk, dtype=torch.bool)
+    if top_p < 1.0:
+        kept_tk = mass_before(logprobs_tk) < top_p
+    left_tk = logprobs_tk.masked_fill(kept_tk, -torch.inf)
+    tail_t = torch.cat([left_tk, torch.from_numpy(top.tail_t).double()[:, None]], 1).logsumexp(1)
+    kept = kept_tk.numpy()
+    return ScoredResponse(
+        kept.sum(1).astype(np.int32),
+        top.ids_tk[kept],
+        top.logprobs_tk[kept],
+        tail_t.float().numpy(),
+    )

@@ -1,0 +1,146 @@
+"""vLLM in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from distil_core.config.models import ComputeParams
+from distil_core.engines.base import SampleRequest, SamplingSettings
+from distil_core.engines.vllm.backend import (
+    ModelLimits,
+    Policy,
+    Sampled,
+    TopK,
+    sampling_arguments,
+    scoring_arguments,
+    split_tails,
+)
+from distil_core.engines.vllm.launch import arguments as engine_arguments
+from distil_core.engines.vllm.launch import prepare_process, require_vllm
+from distil_core.engines.vllm.options import Options
+from distil_core.errors import EngineError
+
+
+class InProcessBackend:
+    """Starts with `policy`, which takes seconds to minutes; further ones take less than one."""
+
+    def __init__(self, options: Options, compute: ComputeParams, policy: Policy):
+        require_vllm()
+        prepare_process(options, compute)
+        self._num_threads = compute.num_threads
+        self._started_with: Policy | None = policy
+        self._held: Policy | None = None
+        with self._torch_as_vllm_needs_it("cannot start"):
+            from vllm import LLM
+
+            self._llm: Any = LLM(
+                **engine_arguments(options, compute, policy.folder), disable_log_stats=True
+            )
+            self._llm.collective_rpc("distil_report_tails")
+            (description,) = self._llm.collective_rpc("distil_describe")
+        self.limits = ModelLimits.parse(description)
+
+    def hold(self, policy: Policy, check: Callable[[], object]) -> None:
+        """See `Backend`; the policy it started with is checked as any other."""
+        if policy == self._held:
+            return
+        self._held = None
+        if policy != self._started_with:
+            with self._torch_as_vllm_needs_it(f"cannot load {policy.folder}"):
+                arguments = (str(policy.folder), policy.identity)
+                self._llm.collective_rpc("distil_load_policy", args=arguments)
+                if not self._llm.reset_prefix_cache():
+                    raise EngineError("vLLM kept its prefix cache, which is the former policy's")
+        self._started_with = None
+        check()
+        self._held = policy
+
+    def sample(
+        self,
+        requests: Sequence[SampleRequest],
+        settings: SamplingSettings,
+        end_token_id: int,
+        done: Callable[[int], None],
+    ) -> list[Sampled]:
+        from vllm import SamplingParams
+
+        prompts = [list(request.context_ids) for request in requests]
+        params = [
+            SamplingParams(
+                **sampling_arguments(request, settings, end_token_id), flat_logprobs=True
+            )
+            for request in requests
+        ]
+        results = []
+        for output in self._generate(prompts, params):
+            (response,) = output.outputs
+            results.append(Sampled(list(response.token_ids), list(response.logprobs.logprobs)))
+            done(1)
+        return results
+
+    def score(
+        self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]
+    ) -> list[TopK]:
+        from vllm import SamplingParams
+
+        params = SamplingParams(**scoring_arguments(top_k), flat_logprobs=True)
+        prompts = [token_ids for token_ids, _ in sequences]
+        results = []
+        for (_, start), output in zip(
+            sequences, self._generate(prompts, [params] * len(prompts)), strict=True
+        ):
+            flat = output.prompt_logprobs
+            # The first position of all has no entry: nothing comes before it.
+            shape = (len(output.prompt_token_ids) - 1, top_k + 1)
+            ids = np.array(flat.token_ids).reshape(shape)[start - 1 :]
+            logprobs = np.array(flat.logprobs).reshape(shape)[start - 1 :]
+            scored = split_tails(ids, logprobs, self.limits)
+            if scored is None:
+                raise EngineError("vLLM's worker does not report tails: is its runner another one?")
+            results.append(scored)
+            done(1)
+        return results
+
+    def ended(self) -> bool:
+        return self._llm is None
+
+    def close(self) -> None:
+        """Free the model and its cache. vLLM keeps its process groups until the process ends."""
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+
+    def _generate(self, prompts: list[list[int]], params: list[Any]) -> Any:
+        if not prompts:
+            return []
+        with self._torch_as_vllm_needs_it("cannot answer"):
+            return self._llm.generate(
+                [{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False
+            )
+
+    @contextmanager
+    def _torch_as_vllm_needs_it(self, failure: str) -> Iterator[None]:
+        """Its kernels have no deterministic twins, which torch would refuse; what it changes of
+        torch's global state is put back."""
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        set_num_threads = torch.set_num_threads
+        torch.use_deterministic_algorithms(False)
+        try:
+            yield
+        except EngineError:
+            raise
+        except Exception as error:  # vLLM raises many unrelated types
+            raise EngineError(
+                f"vLLM {failure} ({type(error).__name__}: {error}); `distil doctor` examines its "
+                "installation, VLLM_LOGGING_LEVEL=INFO shows its log"
+            ) from error
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
+            # vLLM's CPU worker replaces it by a function that only warns.
+            torch.set_num_threads = set_num_threads
+            torch.set_num_threads(self._num_threads)

@@ -1,0 +1,118 @@
+"""How vLLM is started, in this process or as a server: environment and arguments."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from distil_core.config.models import ComputeParams
+from distil_core.engines.vllm.options import Options
+from distil_core.engines.vllm.worker import EXTENSION
+from distil_core.errors import EngineError
+
+_DECISIVE = ("VLLM_USE_V2_MODEL_RUNNER", "OMP_NUM_THREADS")
+
+
+def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
+    """Variables that vLLM reads once, when it is imported."""
+    variables = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_CONFIGURE_LOGGING": "1",
+        # The older runner: the newer one has no place for exact tails.
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        # No calls home: checkpoints are local folders.
+        "HF_HUB_OFFLINE": "1",
+    }
+    if compute.device == "cpu":
+        variables |= {
+            "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gb),
+            # Threads as torch has them: vLLM would claim every core for itself.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_CPU_CI_ENV": "1",
+            "OMP_NUM_THREADS": str(compute.num_threads),
+        }
+    else:
+        # Sums that do not depend on what else is in the batch, where the card's kernels allow it.
+        variables["VLLM_BATCH_INVARIANT"] = "1"
+    return variables
+
+
+def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dict[str, Any]:
+    """Of vLLM's engine, by their names in Python."""
+    found: dict[str, Any] = {
+        "model": str(policy_dir),
+        # Token ids in and out: without a tokenizer there is no text to be decoded by mistake.
+        "skip_tokenizer_init": True,
+        "dtype": compute.dtype,
+        "seed": 0,
+        "enforce_eager": options.enforce_eager,
+        "max_logprobs": options.max_logprobs,
+        # Of the distribution sampled from, after temperature and top-p.
+        "logprobs_mode": "processed_logprobs",
+        # The checkpoint's own sampling defaults would change the distribution.
+        "generation_config": "vllm",
+        "max_num_seqs": options.max_num_sequences,
+        "max_num_batched_tokens": options.max_batched_tokens,
+        "worker_extension_cls": EXTENSION,
+        # Its bars would tear the front doors' own.
+        "use_tqdm_on_load": False,
+    }
+    if options.max_model_len is not None:
+        found["max_model_len"] = options.max_model_len
+    if compute.device == "cuda":
+        found["gpu_memory_utilization"] = options.gpu_memory_fraction
+    else:
+        # A context read in parts draws a number too many for each; vLLM takes it back from a
+        # GPU's generator, and fails on a CPU's.
+        found["enable_chunked_prefill"] = False
+    return found
+
+
+def server_command(
+    options: Options, compute: ComputeParams, policy_dir: Path, port: int
+) -> list[str]:
+    """The command line of a server with the same arguments."""
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--disable-log-stats"]
+    # The endpoint that takes and gives token ids is among those for larger deployments.
+    command += ["--enable-scale-out"]
+    for name, value in arguments(options, compute, policy_dir).items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            command.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            command += [flag, str(value)]
+    return command
+
+
+def require_vllm() -> None:
+    """Raise `EngineError` where vLLM is not installed."""
+    if find_spec("vllm") is None:
+        raise EngineError(
+            "engine 'vllm' needs the package vllm, which is not installed: `make vllm` installs "
+            "the CPU build, `make vllm-gpu` the one for CUDA; or use engine 'transformers'"
+        )
+
+
+def prepare_process(options: Options, compute: ComputeParams) -> None:
+    """Set the variables of an engine in this process."""
+    os.environ.update(_with_shell(environment(options, compute)))
+    # The engine in this very process, not in a child of it.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+
+
+def server_environment(options: Options, compute: ComputeParams) -> dict[str, str]:
+    """All variables of a server. Loading other weights is among the calls that vLLM keeps for
+    development."""
+    variables = _with_shell(environment(options, compute))
+    return {**os.environ, **variables, "VLLM_SERVER_DEV_MODE": "1"}
+
+
+def _with_shell(variables: dict[str, str]) -> dict[str, str]:
+    """The shell's come first, but for those that decide what is computed."""
+    return {
+        name: value if name in _DECISIVE else os.environ.get(name, value)
+        for name, value in variables.items()
+    }

@@ -1,0 +1,57 @@
+"""The settings of engine `vllm`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from distil_core.registry import ComponentOptions
+
+
+class Options(ComponentOptions):
+    """mode: in this process, in a server started and ended here, or in servers run by others.
+    base_urls: those servers', without /v1. max_logprobs: the largest top K that may be asked for.
+
+    max_model_len: longest context and response together, in tokens; null is the policy's own.
+    max_num_sequences: sampled or scored at once. max_batched_tokens: of one forward pass, which
+    bounds the logits held while scoring; on a CPU max_model_len or more. kv_cache_gb: of a CPU's
+    memory. gpu_memory_fraction: of the card, all in all. enforce_eager: no compilation or CUDA
+    graphs: starts fast, samples slower.
+
+    canary_limit: largest difference of a log-probability from transformers after the weights
+    changed. drift_rows: responses of each `sample` that transformers scores again; drift_limit:
+    largest mean difference of their tokens' log-probabilities. Natural logarithms all.
+
+    start_timeout_s, request_timeout_s: of a server. connections: requests under way, per server.
+    """
+
+    mode: Literal["in_process", "managed_server", "external_servers"]
+    base_urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+(/.*[^/])?$")], ...] = ()
+    max_logprobs: PositiveInt = 64
+    max_model_len: PositiveInt | None = None
+    max_num_sequences: PositiveInt = 64
+    max_batched_tokens: PositiveInt = 4096
+    kv_cache_gb: PositiveInt = 1
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.6
+    enforce_eager: bool = True
+    canary_limit: PositiveFloat = 1e-4
+    drift_rows: PositiveInt = 16
+    drift_limit: PositiveFloat = 1e-3
+    start_timeout_s: PositiveFloat = 600.0
+    request_timeout_s: PositiveFloat = 600.0
+    connections: PositiveInt = 16
+
+    @model_validator(mode="after")
+    def _servers_match_the_mode(self) -> "Options":
+        if (self.mode == "external_servers") != bool(self.base_urls):
+            raise ValueError(
+                f"base_urls are the servers of mode external_servers; found mode {self.mode} with "
+                f"{len(self.base_urls)} base_urls: name at least one, or leave them out"
+            )
+        if len(set(self.base_urls)) != len(self.base_urls):
+            raise ValueError("base_urls name a server twice: each takes its share of the requests")
+        if self.max_batched_tokens < self.max_num_sequences:
+            raise ValueError(
+                f"max_batched_tokens {self.max_batched_tokens} is less than max_num_sequences "
+                f"{self.max_num_sequences}: each sequence needs one token of a pass"
+            )
+        return self

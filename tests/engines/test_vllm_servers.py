@@ -1,0 +1,282 @@
+"""vLLM in real servers: one that is managed, and the same as external ones (90 s)."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from distil_core.config.models import ComputeParams
+from distil_core.engines.base import SamplingSettings
+from distil_core.engines.transformers import TransformersEngine
+from distil_core.engines.vllm import managed as managed_module
+from distil_core.engines.vllm.managed import ManagedServer
+from distil_core.engines.vllm.options import Options
+from distil_core.engines.vllm.pool import EnginePool
+from distil_core.errors import EngineError
+from distil_core.policy.model import load_model
+from distil_core.progress import no_progress
+from tests.engines.conftest import END
+from tests.engines.test_vllm_engine import DEVICE, SCORED, assert_same_scores, requests
+
+SETTINGS = SamplingSettings(max_new_tokens=12, temperature=0.9, top_p=0.95)
+COMPUTE = ComputeParams(device=DEVICE, dtype="float32", num_threads=1)
+OPTIONS = Options(
+    mode="managed_server", max_logprobs=99, max_num_sequences=24, max_batched_tokens=128
+)
+
+
+@pytest.fixture(scope="module")
+def policy(loud_policy: Callable[[int], Path]) -> Path:
+    return loud_policy(7)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[EnginePool]:
+    pool = EnginePool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def managed(pool: EnginePool, policy: Path) -> Any:
+    return pool.engine(OPTIONS, policy, COMPUTE)
+
+
+@pytest.fixture(scope="module")
+def url(managed: Any) -> str:
+    return str(managed._backend._own.base_url)
+
+
+def external(*urls: str, **changes: Any) -> Options:
+    return OPTIONS.model_copy(
+        update={"mode": "external_servers", "base_urls": urls, "connections": 4, **changes}
+    )
+
+
+class Relay:
+    """A server of its own as far as the engine can tell, which can be made to die."""
+
+    def __init__(self, target: str):
+        self.answered = 0
+        self.dies_after: int | None = None
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                generates = "generate" in self.path
+                if relay.dies_after is not None and relay.answered >= relay.dies_after:
+                    self.connection.close()
+                    return
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {"Content-Type": "application/json"}
+                answer = httpx.post(target + self.path, content=body, headers=headers, timeout=60)
+                relay.answered += generates
+                self.send_response(answer.status_code)
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def relays(url: str) -> Iterator[list[Relay]]:
+    relays = [Relay(url), Relay(url)]
+    yield relays
+    for relay in relays:
+        relay.close()
+
+
+def test_a_managed_server_samples_and_scores_as_transformers_does(
+    managed: Any, policy: Path
+) -> None:
+    reference = TransformersEngine(load_model(policy, COMPUTE), END, batch_size=16)
+    for top_k, top_p in ((5, 0.9), (99, 1.0)):
+        found = managed.score(SCORED, top_k, top_p, no_progress)
+        assert_same_scores(found, reference.score(SCORED, top_k, top_p, no_progress))
+    responses = managed.sample(requests(), SETTINGS, no_progress)
+    assert managed.drift()["engine_logprob_error_max"] < 1e-5
+    assert {row.finish_reason for row in responses} == {"stop", "length"}
+    assert managed.sample(requests()[::-1], SETTINGS, no_progress) == responses[::-1]
+
+
+def test_weights_are_swapped_in_the_running_server(
+    pool: EnginePool, managed: Any, loud_policy: Callable[[int], Path]
+) -> None:
+    before = managed.sample(requests(12), SETTINGS, no_progress)
+    other = pool.engine(OPTIONS, loud_policy(8), COMPUTE)
+    assert other._backend is managed._backend
+    assert other.sample(requests(12), SETTINGS, no_progress) != before
+    assert other.drift()["engine_logprob_error_max"] < 1e-5
+    assert managed.sample(requests(12), SETTINGS, no_progress) == before
+
+
+def test_requests_are_spread_and_a_dead_servers_are_sent_elsewhere(
+    pool: EnginePool, managed: Any, policy: Path, relays: list[Relay]
+) -> None:
+    expected = managed.sample(requests(), SETTINGS, no_progress)
+    engine = pool.engine(external(relays[0].url, relays[1].url), policy, COMPUTE)
+    before = [relay.answered for relay in relays]
+    assert engine.sample(requests(), SETTINGS, no_progress) == expected
+    shares = [relay.answered - start for relay, start in zip(relays, before, strict=True)]
+    assert sum(shares) == 40
+    assert min(shares) > 5
+    relays[0].dies_after = relays[0].answered + 5
+    assert engine.sample(requests(), SETTINGS, no_progress) == expected
+    # Back again, it is loaded and checked before it is asked.
+    relays[0].dies_after = None
+    again = relays[0].answered
+    assert engine.sample(requests(), SETTINGS, no_progress) == expected
+    assert relays[0].answered > again + 2
+    for relay in relays:
+        relay.dies_after = 0
+    with pytest.raises(EngineError) as caught:
+        engine.sample(requests(), SETTINGS, no_progress)
+    assert all(relay.url in str(caught.value) for relay in relays)
+
+
+def test_servers_that_cannot_serve_are_named(pool: EnginePool, policy: Path) -> None:
+    with pytest.raises(EngineError, match=r"no vLLM server answers: http://127.0.0.1:9 \("):
+        pool.engine(external("http://127.0.0.1:9"), policy, COMPUTE)
+
+
+def test_a_server_of_other_kind_is_told_how_to_start(pool: EnginePool, policy: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(EngineError, match=r"HTTP 404.*\n.*VLLM_SERVER_DEV_MODE=1"):
+            pool.engine(external(f"http://127.0.0.1:{server.server_address[1]}"), policy, COMPUTE)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_the_server_refuses_is_an_error_not_a_retry(managed: Any) -> None:
+    """Longer than the model reads; the engine itself asks for no such thing."""
+    with pytest.raises(EngineError, match="refused: HTTP 400"):
+        managed._backend.score([([5] * 200, 1)], 3, lambda _: None)
+    assert managed.score(SCORED[:1], 3, 1.0, no_progress)
+
+
+def test_a_server_that_cannot_start_shows_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(program: str) -> None:
+        started = [sys.executable, "-c", program]
+        monkeypatch.setattr(managed_module, "server_command", lambda *_: started)
+
+    command("import sys; sys.exit('no such device')")
+    with pytest.raises(EngineError, match=r"(?s)ended while starting.*no such device.*code 1"):
+        ManagedServer(OPTIONS, COMPUTE, tmp_path)
+    command("import time; print('loading', flush=True); time.sleep(600)")
+    impatient = OPTIONS.model_copy(update={"start_timeout_s": 5.0})
+    with pytest.raises(EngineError, match=r"(?s)not ready within 5 s \(start_timeout_s\).*loading"):
+        ManagedServer(impatient, COMPUTE, tmp_path)
+
+
+def members(group: int) -> list[int]:
+    """Processes of a group that live, zombies left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state, _, pgrp = entry.joinpath("stat").read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(pgrp) == group and state != "Z":
+            found.append(int(entry.name))
+    return found
+
+
+def wait_until_gone(group: int) -> None:
+    deadline = time.monotonic() + 30
+    while members(group):
+        assert time.monotonic() < deadline, members(group)
+        time.sleep(0.05)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from distil_core.config.models import ComputeParams
+from distil_core.engines.vllm import managed
+from distil_core.engines.vllm.options import Options
+managed.server_command = lambda *_: [sys.executable, "-c", {server!r}]
+managed.ManagedServer._wait_until_healthy = lambda *_: None
+server = managed.ManagedServer(
+    Options(mode="managed_server"),
+    ComputeParams(device="cpu", dtype="float32", num_threads=1), Path("."))
+print(server.process_group, flush=True)
+time.sleep(600)
+"""
+SERVER_WITH_WORKER = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_left_when_the_parent_is_killed(how: signal.Signals) -> None:
+    """With a stand-in for the server's command, so that the starts take seconds."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(server=SERVER_WITH_WORKER)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout
+    group = int(parent.stdout.readline())
+    deadline = time.monotonic() + 60
+    while len(members(group)) < 3:
+        assert time.monotonic() < deadline, members(group)
+        time.sleep(0.05)
+    parent.send_signal(how)
+    parent.wait()
+    parent.stdout.close()
+    wait_until_gone(group)
+
+
+def test_closing_ends_the_real_servers_whole_group(pool: EnginePool, managed: Any) -> None:
+    """Last: the others' server. First its workers lose their server, as when it is out of
+    memory; what is left of the group goes too."""
+    server = managed._backend._own
+    group = server.process_group
+    living = members(group)
+    assert len(living) >= 3
+    (api_server,) = [
+        pid
+        for pid in living
+        if b"api_server" in Path(f"/proc/{pid}/cmdline").read_bytes() and pid != group
+    ][:1]
+    os.kill(api_server, signal.SIGKILL)
+    wait_until_gone(group)
+    with pytest.raises(EngineError, match=r"(?s)no vLLM server answers.*end of its log"):
+        managed.sample(requests(2), SETTINGS, no_progress)
+    pool.close()
+    pool.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from distil_core.config.models import IterationParams
@@ -72,7 +72,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             start = index * settings.num_samples
             samples = responses[start : start + settings.num_samples]
             rows.append(judge(problem, samples, verifier, tokenizer))
-        _write(workspace, params, rows, tokenizer, contexts)
+        drift = engine.drift() if isinstance(engine, MonitoredEngine) else {}
+        _write(workspace, params, rows, tokenizer, contexts, drift)
         journal.remove()
 
 
@@ -82,6 +83,7 @@ def _write(
     rows: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     contexts: Sequence[RenderedContext],
+    drift: Mapping[str, float],
 ) -> None:
     iteration, settings = params.iteration, params.evaluate
     context = {
@@ -95,8 +97,7 @@ def _write(
     metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
     if params.context.shorten:
         metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
-    if isinstance(engine, MonitoredEngine):
-        metrics |= engine.drift()
+    metrics |= drift
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
 
 

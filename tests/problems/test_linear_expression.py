@@ -1,0 +1,146 @@
+"""Expressions fitted to examples: references against Python, the demonstrator, the oracle (3 s)."""
+
+import json
+import re
+from itertools import islice
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distil_core.errors import ConfigError
+from distil_core.problems import PROBLEM_SOURCES
+from distil_core.problems.base import Problem, SupervisedSource
+from distil_core.problems.linear_expression import (
+    LinearExpressions,
+    Options,
+    changes,
+    example_inputs,
+    expression,
+    outputs,
+    variables,
+)
+
+
+def source(slip: float = 0.7, num_variables: int = 3) -> LinearExpressions:
+    return LinearExpressions(
+        Options(num_variables=num_variables, demonstrator_slip_probability=slip)
+    )
+
+
+def yields(text: str, names: str, values: tuple[int, ...]) -> int:
+    """What Python makes of an expression of this source's own."""
+    assert re.fullmatch(r"\d([+-]\d\*[xyzw])*", text)
+    return int(eval(text, {"__builtins__": {}}, dict(zip(names, values, strict=True))))
+
+
+seeds = st.integers(0, 2**32)
+
+
+def test_a_known_problem() -> None:
+    assert (variables("4y7x6z9="), outputs("4y7x6z9="), changes("4y7x6z9=")) == (
+        "yxz",
+        [4, 7, 6, 9],
+        [3, -1, 3],
+    )
+    assert expression(4, [3, -1, 3], "yxz") == "4+3*y-1*x+3*z"
+    assert example_inputs(3) == [(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)]
+
+
+@pytest.mark.parametrize("num_variables", [1, 3, 4])
+def test_the_reference_yields_what_examples_and_hidden_tests_say(num_variables: int) -> None:
+    for problem in islice(source(num_variables=num_variables).problems("train", 3), 200):
+        names = variables(problem.prompt)
+        assert sorted(names) == sorted("xyzw"[:num_variables])
+        shown = zip(example_inputs(num_variables), outputs(problem.prompt), strict=True)
+        for values, expected in shown:
+            assert yields(problem.reference, names, values) == expected
+        hidden = json.loads(problem.metadata)["hidden_tests"]
+        assert len(hidden) == 4
+        for test in hidden:
+            assert yields(problem.reference, names, tuple(test["inputs"])) == test["output"]
+        assert set(problem.prompt + problem.reference) <= set(source().alphabet())
+
+
+def test_hidden_tests_tell_apart_what_the_examples_do_not() -> None:
+    """An expression that only repeats the examples, such as a table of them, is found out."""
+    found = 0
+    for problem in islice(source().problems("train", 1), 200):
+        hidden = json.loads(problem.metadata)["hidden_tests"]
+        assert any(abs(value) > 1 for test in hidden for value in test["inputs"])
+        found += any(test["output"] not in outputs(problem.prompt) for test in hidden)
+    assert found > 190
+
+
+def test_the_stream_depends_on_seed_and_split_only() -> None:
+    def first(split: str, seed: int, count: int = 50) -> list[Problem]:
+        return list(islice(source().problems(split, seed), count))
+
+    assert first("train", 1) == first("train", 1)
+    assert first("train", 1, 20) == first("train", 1)[:20]
+    assert first("train", 1) != first("train", 2)
+    assert first("train", 1) != first("eval", 1)
+
+
+@given(seeds)
+def test_demonstrations_slip_only_in_terms_that_lower_the_value(seed: int) -> None:
+    problem = next(source().problems("train", seed))
+
+    def coefficients(slip: float) -> list[int]:
+        said = source(slip).demonstration(problem, np.random.default_rng(seed))
+        assert re.sub(r"[+-]\d", "", said) == re.sub(r"[+-]\d", "", problem.reference)
+        return [int(term) for term in re.findall(r"[+-]\d", said)]
+
+    right = changes(problem.prompt)
+    assert coefficients(0.0) == right
+    assert coefficients(1.0) == [max(-9, c - 1) if c < 0 else c for c in right]
+    for found, change in zip(coefficients(0.5), right, strict=True):
+        assert found in ({change, max(-9, change - 1)} if change < 0 else {change})
+
+
+def test_demonstrations_slip_as_often_as_they_should() -> None:
+    problem = Problem("6x4=", "6-2*x")
+    random = np.random.default_rng(0)
+    said = [source(0.7).demonstration(problem, random) for _ in range(4000)]
+    assert set(said) == {"6-2*x", "6-3*x"}
+    assert said.count("6-3*x") / 4000 == pytest.approx(0.7, abs=0.03)
+
+
+def test_corrupted_attempts_are_such_as_students_make() -> None:
+    problem = Problem("4y7x6z9=", "4+3*y-1*x+3*z")
+    random = np.random.default_rng(0)
+    made = [source().corrupted_attempt(problem, random) for _ in range(4000)]
+    whole = [attempt for attempt in made if re.fullmatch(r"\d([+-]\d\*[xyz]){3}", attempt)]
+    assert len(whole) / 4000 == pytest.approx(15 / 16, abs=0.02)
+    assert {len(attempt) for attempt in made} == {*range(14), 15}
+    right = ["4", "+3", "-1", "+3"]
+    wrong = np.array([[a != b for a, b in zip(re.findall(r"[+-]?\d", w), right)] for w in whole])
+    assert wrong.mean(axis=0).min() > 0.1, "errors at every place"
+    assert 0.1 < (~wrong.any(axis=1)).mean() < 0.4
+
+
+@given(seeds, st.text("0123456789+-*xyz(", max_size=16))
+def test_the_oracle_says_the_reference_at_every_state(seed: int, attempt: str) -> None:
+    problem = next(source().problems("train", seed))
+    said = source().oracle_characters(problem, attempt)
+    assert said == problem.reference[: len(attempt) + 1]
+
+
+def test_it_can_make_supervised_text() -> None:
+    assert isinstance(source(), SupervisedSource)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"num_variables": 0}, "num_variables: "),
+        ({"num_variables": 5}, "num_variables: .*4"),
+        ({"demonstrator_slip_probability": -0.5}, "demonstrator_slip_probability: "),
+    ],
+)
+def test_impossible_options(options: dict[str, float], expected: str) -> None:
+    possible = {"num_variables": 3, "demonstrator_slip_probability": 0.5}
+    PROBLEM_SOURCES.options("linear_expression", possible)
+    with pytest.raises(ConfigError, match=expected):
+        PROBLEM_SOURCES.options("linear_expression", possible | options)

@@ -21,6 +21,13 @@ from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import write_table
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
+from distil_core.verification import (
+    Journal,
+    KeptVerdicts,
+    VerificationJob,
+    settings_digest,
+    verify_all,
+)
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
@@ -33,8 +40,9 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     iteration, settings = params.iteration, params.evaluate
     policy_dir = workspace.policy_dir(iteration)
     tokenizer = load_tokenizer(policy_dir)
+    # One that cannot work here is refused before anything is sampled.
+    build_verifier(params.consult).close()
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
-    verifier = build_verifier(params.consult)
     problems = read_problems(workspace.problems_dir / "eval.parquet")
     renderer = ContextRenderer(params.context, tokenizer)
     contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
@@ -43,11 +51,34 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p),
         progress,
     )
-    rows = []
-    for index, problem in enumerate(problems):
-        start = index * settings.num_samples
-        samples = responses[start : start + settings.num_samples]
-        rows.append(judge(problem, samples, verifier, tokenizer))
+    jobs = (
+        VerificationJob(
+            problems[index // settings.num_samples], decode(tokenizer, sample.token_ids)
+        )
+        for index, sample in enumerate(responses)
+    )
+    digest = settings_digest(params.consult, STAGE.version)
+    with Journal(workspace.verification_journal("evaluate", iteration), digest) as journal:
+        num_workers = params.verification.num_workers
+        verify_all(jobs, len(responses), params.consult, num_workers, journal, progress)
+        verifier = KeptVerdicts(journal)
+        rows = []
+        for index, problem in enumerate(problems):
+            start = index * settings.num_samples
+            samples = responses[start : start + settings.num_samples]
+            rows.append(judge(problem, samples, verifier, tokenizer))
+        _write(workspace, params, rows, tokenizer, contexts)
+        journal.remove()
+
+
+def _write(
+    workspace: Workspace,
+    params: IterationParams,
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[RenderedContext],
+) -> None:
+    iteration, settings = params.iteration, params.evaluate
     context = {
         "iteration": iteration,
         "evaluate": settings.model_dump(),

@@ -46,6 +46,7 @@ __all__ = [
     "ShorteningRule",
     "TabulateParams",
     "TrainParams",
+    "VerificationParams",
     "WarmStartPhase",
 ]
 
@@ -140,6 +141,16 @@ class SampleParams(Settings):
     top_p: PositiveFraction
 
 
+class VerificationParams(Settings):
+    """How verdicts are come by, never which they are: no stage in dvc.yaml depends on it.
+
+    num_workers: processes that verify. 1 verifies in the stage's own process, unless
+    consult.verify_timeout_s asks for a process that can be stopped.
+    """
+
+    num_workers: PositiveInt = 1
+
+
 class TabulateParams(Settings):
     """expert: gives distributions at the student's states, stored as the fewest ids that hold
     `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4)."""
@@ -193,6 +204,7 @@ class Params(Settings):
     context: ContextParams
     sample: SampleParams
     consult: ConsultParams
+    verification: VerificationParams = VerificationParams()
     tabulate: TabulateParams
     train: TrainParams
     evaluate: EvaluateParams

@@ -147,4 +147,3 @@ def write_figure(domain: str, results: Sequence[Mapping[str, Any]], file: Path) 
     )
     with atomic_path(file) as temporary:
         figure.savefig(temporary, format="png")
-

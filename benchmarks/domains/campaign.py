@@ -41,8 +41,9 @@ class Run:
         return re.sub(r"(?m)^seed: \d+", f"seed: {self.seed}", text, count=1)
 
     def file(self, folder: Path) -> Path:
-        """Where the result is kept; its name carries a digest of the settings."""
-        digest = hashlib.blake2b(self.settings().encode(), digest_size=4).hexdigest()
+        """Where the result is kept; its name carries a digest of the settings, not of comments."""
+        values = json.dumps(yaml.safe_load(self.settings()), sort_keys=True)
+        digest = hashlib.blake2b(values.encode(), digest_size=4).hexdigest()
         return folder / f"{self.domain}-{self.seed}-{digest}.json"
 
     def result(self, folder: Path) -> dict[str, Any] | None:
@@ -70,8 +71,8 @@ def execute(run: Run, folder: Path) -> None:
         settings = workspace.root / "presets" / "benchmark.yaml"
         settings.write_text(run.settings(), encoding="utf-8")
         restart = ("-m", "flows.cli", "restart", "--params", "presets/benchmark.yaml")
-        _measured(restart, workspace.root)
-        cost = _measured(("-m", "flows.run"), workspace.root)
+        measured(restart, workspace.root)
+        cost = measured(("-m", "flows.run"), workspace.root)
         result = {
             **asdict(run),
             "commit": _git("-C", str(workspace.root), "rev-parse", "HEAD").strip(),
@@ -93,7 +94,7 @@ def _outcome(workspace: Workspace) -> dict[str, Any]:
     return {"curve": curve, "stage_seconds": seconds, "expert": accuracies}
 
 
-def _measured(arguments: Sequence[str], root: Path) -> dict[str, float]:
+def measured(arguments: Sequence[str], root: Path) -> dict[str, float]:
     """Run Python there; its wall and processor seconds, and the most memory that it and its
     children held together."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -140,7 +141,7 @@ def _git(*arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
         raise DistilError("git is not on the PATH: install it to clone the scratch workspace")
-    done = subprocess.run([git, *arguments], capture_output=True, text=True)
+    done = subprocess.run([git, *arguments], check=False, capture_output=True, text=True)
     if done.returncode:
         raise DistilError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

@@ -237,13 +237,12 @@ class Params(Settings):
             raise ValueError(
                 "base.kind from_scratch needs problems.num_warm_start > 0 to learn from"
             )
-        if self.base.kind == "from_scratch" and self.base.num_corrections is not None:
-            if self.base.num_corrections > self.problems.num_warm_start:
-                raise ValueError(
-                    f"base.num_corrections {self.base.num_corrections} exceeds "
-                    f"problems.num_warm_start {self.problems.num_warm_start}, which they are made "
-                    "of: lower it, or leave it out"
-                )
+        num_corrections = self.base.num_corrections if self.base.kind == "from_scratch" else None
+        if (num_corrections or 0) > self.problems.num_warm_start:
+            raise ValueError(
+                f"base.num_corrections {num_corrections} exceeds problems.num_warm_start "
+                f"{self.problems.num_warm_start}, which they are made of: lower it, or leave it out"
+            )
         if self.base.kind == "from_scratch" and self.context.chat:
             raise ValueError(
                 "context.chat needs a base with a chat template: a policy made here has none, "

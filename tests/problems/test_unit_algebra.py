@@ -191,8 +191,7 @@ def test_the_oracle_says_where_an_attempt_departs(prompt: str, seed: int) -> Non
     problem = Problem(prompt, re_executed(prompt, " " * 20))
     attempt = source().corrupted_attempt(problem, np.random.default_rng(seed))
     said = source().oracle_characters(problem, attempt)
-    agrees = said[: len(attempt)] == attempt and len(said) == len(problem.reference)
-    assert agrees == (attempt == problem.reference)
+    assert (said == attempt) == (attempt == problem.reference)
 
 
 def test_it_can_make_supervised_text() -> None:

@@ -17,6 +17,9 @@ from distil_core.registry import ComponentOptions
 from distil_core.seeds import generator
 
 NAMES = "xyzw"
+DIGITS = tuple("0123456789")
+TERM_WIDTH = len("+3*y")
+LARGEST_COEFFICIENT = 9
 _NUM_HIDDEN_TESTS = 4
 _LARGEST_HIDDEN_INPUT = 9
 _CHANGED_TERM = 0.6
@@ -26,9 +29,9 @@ _WRONG_LENGTH = 1 / 16
 class Options(ComponentOptions):
     """num_variables: of an expression, 1 to 4, so examples in a prompt less one.
 
-    demonstrator_slip_probability: of the terms that lower the value, the share that a
-    demonstration has one too large, as when counting down from the value instead of to it. What a
-    policy learns from such demonstrations is a misconception.
+    demonstrator_slip_probability: of the terms that are to lower the value, the share that in a
+    demonstration lower it by one too much, an off-by-one error. What a policy learns from such
+    demonstrations is a misconception.
     """
 
     num_variables: int = Field(ge=1, le=len(NAMES))
@@ -53,6 +56,17 @@ def example_inputs(num_variables: int) -> list[tuple[int, ...]]:
 def changes(prompt: str) -> list[int]:
     """By how much each variable of the prompt, once set, changes what is yielded."""
     return [after - before for before, after in pairwise(outputs(prompt))]
+
+
+def asked_changes(prompt: str, yielded: Sequence[int]) -> list[int]:
+    """By how much each variable's term, in the prompt's order, has to change what an expression
+    yields on the example before, `yielded`, to make its own example right. It starts from what
+    the expression really yields there, whether that was asked for or not. One for each of
+    `yielded`, within what a digit can hold."""
+    return [
+        max(-LARGEST_COEFFICIENT, min(LARGEST_COEFFICIENT, after - before))
+        for after, before in zip(outputs(prompt)[1:], yielded, strict=False)
+    ]
 
 
 def expression(constant: int, coefficients: Sequence[int], names: str) -> str:
@@ -94,13 +108,18 @@ class LinearExpressions:
         return f"0123456789+-*={NAMES}"
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        coefficients = [
-            max(-9, change - 1)
-            if change < 0 and random.random() < self._options.demonstrator_slip_probability
-            else change
-            for change in changes(problem.prompt)
-        ]
-        return expression(outputs(problem.prompt)[0], coefficients, variables(problem.prompt))
+        """Each term follows from what the terms before it yield, whether that was right or a
+        slip."""
+        constant = value = outputs(problem.prompt)[0]
+        coefficients = []
+        for wanted in outputs(problem.prompt)[1:]:
+            coefficient = wanted - value
+            slips = random.random() < self._options.demonstrator_slip_probability
+            if coefficient < 0 and slips:
+                coefficient = max(-LARGEST_COEFFICIENT, coefficient - 1)
+            coefficients.append(coefficient)
+            value += coefficient
+        return expression(constant, coefficients, variables(problem.prompt))
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
         """Some terms changed, from a random one on (or none); one in sixteen is no expression, or
@@ -120,9 +139,19 @@ class LinearExpressions:
         return attempt
 
     def oracle_characters(self, problem: Problem, attempt: str) -> str:
-        """The reference's: no term's coefficient depends on what the other terms are, so that it is
-        right after any of them."""
-        return problem.reference[: len(attempt) + 1]
+        """Each coefficient is what makes the next example right FROM WHAT THE ATTEMPT'S OWN TERMS
+        BEFORE IT YIELD; a term that is none counts as what it should have been."""
+        prompt, names = problem.prompt, variables(problem.prompt)
+        constant = outputs(prompt)[0]
+        value = int(attempt[0]) if attempt[:1] in DIGITS else constant
+        coefficients = []
+        for index, name in enumerate(names):
+            (change,) = asked_changes(prompt[2 * index :], [value])
+            coefficients.append(change)
+            term = attempt[1 + TERM_WIDTH * index :][:TERM_WIDTH]
+            written = len(term) == TERM_WIDTH and term[0] in "+-" and term[1] in DIGITS
+            value += int(term[:2]) if written and term[2:] == f"*{name}" else change
+        return expression(constant, coefficients, names)[: len(attempt) + 1]
 
 
 def build(options: Options) -> LinearExpressions:

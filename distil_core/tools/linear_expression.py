@@ -6,10 +6,16 @@ answers are compared here: what is expected never enters the sandbox.
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.problems.linear_expression import changes, example_inputs, outputs, variables
+from distil_core.problems.linear_expression import (
+    asked_changes,
+    example_inputs,
+    outputs,
+    variables,
+)
 from distil_core.registry import ComponentOptions
 from distil_core.sandbox import (
     Call,
@@ -22,7 +28,6 @@ from distil_core.sandbox import (
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 _LIMITS = Limits(cpu_time_s=1.0, memory_mb=256, disk_mb=1, output_kb=16, answer_kb=16)
-_MAX_SHOWN_DIGITS = 7
 _MAX_NAME_CHARACTERS = 24
 """Longer than any of Python's own exceptions has."""
 
@@ -36,10 +41,12 @@ class LinearExpressionVerifier(Verifier):
 
     Malformed: no expression, or one that yields no int on one of the examples.
 
-    Feedback: a tool output says what each example asks for, the value of the first one and by how
-    much each later one is to change it, `4+3-1+3`. The execution trace says what the attempt
-    yields on the examples, `4 6 5 8`, up to the first that has no int: there it names the
-    exception, or how the run ended. Hidden tests are never told.
+    Feedback: an execution trace, made from what the attempt yields on the examples. Of
+    `4+2*y-1*x+3*z`, which yields 4, 6 and 5 where 4, 7, 6 and 9 are asked for, it is
+    `4+3@y+0@x+4@z`: the first example's value; +3 was missing at the example that sets y; then +0
+    at x, since the attempt stood at 6 already; then +4 at z, since it stood at 5. So each entry is
+    right for an expression that begins like the attempt, also after a slip. Where a run ends
+    early, so does the trace, with the exception's name. Hidden tests are never told.
     """
 
     def __init__(self) -> None:
@@ -68,14 +75,11 @@ class LinearExpressionVerifier(Verifier):
             verdict = "correct"
         elif not all(isinstance(value, int) for value in found[: len(expected)]):
             verdict = "malformed"
-        asked = str(expected[0]) + "".join(f"{change:+d}" for change in changes(problem.prompt))
+        trace = _trace(problem.prompt, run, found[: len(expected)])
         return Verification(
             reward=float(verdict == "correct"),
             verdict=verdict,
-            feedback=(
-                FeedbackItem("tool_output", asked),
-                FeedbackItem("execution_trace", _trace(run, found[: len(expected)])),
-            ),
+            feedback=(FeedbackItem("execution_trace", trace),),
             isolation=run.isolation,
         )
 
@@ -108,16 +112,13 @@ def _outcome(call: CallResult) -> int | str:
     return value if type(value) is int else type(value).__name__
 
 
-def _trace(run: ProgramResult, found: Sequence[int | str]) -> str:
+def _trace(prompt: str, run: ProgramResult, found: Sequence[int | str]) -> str:
     if run.exception is not None:
         return run.exception.type[:_MAX_NAME_CHARACTERS]
-    shown: list[str] = []
-    for value in found:
-        if isinstance(value, str):
-            return " ".join([*shown, value])
-        # Python refuses to write out an int of thousands of digits.
-        shown.append(str(value) if abs(value) < 10**_MAX_SHOWN_DIGITS else "large")
-    return " ".join(shown)
+    yielded = list(takewhile(lambda value: isinstance(value, int), found))
+    asked = zip(asked_changes(prompt, yielded), variables(prompt), strict=False)
+    trace = str(outputs(prompt)[0]) + "".join(f"{change:+d}@{name}" for change, name in asked)
+    return trace if len(yielded) == len(found) else f"{trace} {found[len(yielded)]}"
 
 
 def build(options: Options, reveal: str) -> LinearExpressionVerifier:

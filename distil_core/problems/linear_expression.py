@@ -112,8 +112,8 @@ class LinearExpressions:
         slip."""
         constant = value = outputs(problem.prompt)[0]
         coefficients = []
-        for wanted in outputs(problem.prompt)[1:]:
-            coefficient = wanted - value
+        for index in range(len(outputs(problem.prompt)) - 1):
+            (coefficient,) = asked_changes(problem.prompt[2 * index :], [value])
             slips = random.random() < self._options.demonstrator_slip_probability
             if coefficient < 0 and slips:
                 coefficient = max(-LARGEST_COEFFICIENT, coefficient - 1)

@@ -83,20 +83,28 @@ def test_the_stream_depends_on_seed_and_split_only() -> None:
     assert first("train", 1) != first("eval", 1)
 
 
+def asked_after(problem: Problem, text: str, num_terms: int) -> int:
+    """What the next term has to add, by running the first ones of `text` on the example before."""
+    names, first = variables(problem.prompt), text[: 1 + 4 * num_terms]
+    stands = yields(first, names, example_inputs(len(names))[num_terms])
+    return max(-9, min(9, outputs(problem.prompt)[num_terms + 1] - stands))
+
+
 @given(seeds)
 def test_demonstrations_slip_only_in_terms_that_lower_the_value(seed: int) -> None:
     problem = next(source().problems("train", seed))
 
-    def coefficients(slip: float) -> list[int]:
-        said = source(slip).demonstration(problem, np.random.default_rng(seed))
-        assert re.sub(r"[+-]\d", "", said) == re.sub(r"[+-]\d", "", problem.reference)
-        return [int(term) for term in re.findall(r"[+-]\d", said)]
+    def said(slip: float) -> str:
+        return source(slip).demonstration(problem, np.random.default_rng(seed))
 
-    right = changes(problem.prompt)
-    assert coefficients(0.0) == right
-    assert coefficients(1.0) == [max(-9, c - 1) if c < 0 else c for c in right]
-    for found, change in zip(coefficients(0.5), right, strict=True):
-        assert found in ({change, max(-9, change - 1)} if change < 0 else {change})
+    assert said(0.0) == problem.reference
+    for slip in (0.5, 1.0):
+        text = said(slip)
+        assert re.sub(r"[+-]\d", "", text) == re.sub(r"[+-]\d", "", problem.reference)
+        for index, term in enumerate(re.findall(r"[+-]\d", text)):
+            asked = asked_after(problem, text, index)
+            slipped = max(-9, asked - 1) if asked < 0 else asked
+            assert int(term) in ({slipped} if slip == 1.0 else {asked, slipped})
 
 
 def test_demonstrations_slip_as_often_as_they_should() -> None:
@@ -121,11 +129,46 @@ def test_corrupted_attempts_are_such_as_students_make() -> None:
     assert 0.1 < (~wrong.any(axis=1)).mean() < 0.4
 
 
+@given(seeds)
+def test_the_oracle_follows_from_what_the_attempts_own_terms_yield(seed: int) -> None:
+    problem = next(source().problems("train", seed))
+    attempt = source().corrupted_attempt(problem, np.random.default_rng(seed))
+    said = source().oracle_characters(problem, attempt)
+    assert problem.reference.startswith(said[0])
+    assert (
+        re.sub(r"[+-]\d", "", said)
+        == re.sub(r"[+-]\d", "", problem.reference)[
+            : len(said) - 2 * len(re.findall(r"[+-]\d", said))
+        ]
+    )
+    for index, term in enumerate(re.findall(r"[+-]\d(?=\*.)", said)):
+        if re.fullmatch(r"\d([+-]\d\*[xyz])*", attempt[: 1 + 4 * index]):
+            assert int(term) == asked_after(problem, attempt, index)
+
+
 @given(seeds, st.text("0123456789+-*xyz(", max_size=16))
-def test_the_oracle_says_the_reference_at_every_state(seed: int, attempt: str) -> None:
+def test_the_oracle_keeps_the_contract(seed: int, attempt: str) -> None:
+    """One character for each of the attempt's and one more, up to the solution's end."""
     problem = next(source().problems("train", seed))
     said = source().oracle_characters(problem, attempt)
-    assert said == problem.reference[: len(attempt) + 1]
+    assert len(said) == min(len(attempt) + 1, len(problem.reference))
+    assert (said == attempt) == (attempt == problem.reference)
+
+
+@given(seeds, seeds)
+def test_nothing_depends_on_what_comes_later(seed: int, other: int) -> None:
+    problem = next(source().problems("train", seed))
+    attempt = source().corrupted_attempt(problem, np.random.default_rng(other))
+    whole = source().oracle_characters(problem, attempt)
+    for end in range(len(attempt)):
+        assert whole.startswith(source().oracle_characters(problem, attempt[:end]))
+
+
+def test_a_term_that_is_none_counts_as_what_it_should_have_been() -> None:
+    problem = Problem("4y7x6z9=", "4+3*y-1*x+3*z")
+    for attempt in ("4+3*y-1*x+3*z", "4+2*z-1*x+3*z", "4*2*y-1*x+3*z", "(+3*y-1*x+3*z"):
+        assert source().oracle_characters(problem, attempt) == problem.reference
+    assert source().oracle_characters(problem, "4+2*y-1*x+3*z") == "4+3*y+0*x+4*z"
 
 
 def test_it_can_make_supervised_text() -> None:

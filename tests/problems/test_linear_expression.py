@@ -83,6 +83,10 @@ def test_the_stream_depends_on_seed_and_split_only() -> None:
     assert first("train", 1) != first("eval", 1)
 
 
+def layout(text: str) -> str:
+    return re.sub(r"[+-]", "s", re.sub(r"\d", "d", text))
+
+
 def asked_after(problem: Problem, text: str, num_terms: int) -> int:
     """What the next term has to add, by running the first ones of `text` on the example before."""
     names, first = variables(problem.prompt), text[: 1 + 4 * num_terms]
@@ -100,7 +104,7 @@ def test_demonstrations_slip_only_in_terms_that_lower_the_value(seed: int) -> No
     assert said(0.0) == problem.reference
     for slip in (0.5, 1.0):
         text = said(slip)
-        assert re.sub(r"[+-]\d", "", text) == re.sub(r"[+-]\d", "", problem.reference)
+        assert layout(text) == layout(problem.reference)
         for index, term in enumerate(re.findall(r"[+-]\d", text)):
             asked = asked_after(problem, text, index)
             slipped = max(-9, asked - 1) if asked < 0 else asked
@@ -135,12 +139,7 @@ def test_the_oracle_follows_from_what_the_attempts_own_terms_yield(seed: int) ->
     attempt = source().corrupted_attempt(problem, np.random.default_rng(seed))
     said = source().oracle_characters(problem, attempt)
     assert problem.reference.startswith(said[0])
-    assert (
-        re.sub(r"[+-]\d", "", said)
-        == re.sub(r"[+-]\d", "", problem.reference)[
-            : len(said) - 2 * len(re.findall(r"[+-]\d", said))
-        ]
-    )
+    assert layout(said) == layout(problem.reference)[: len(said)]
     for index, term in enumerate(re.findall(r"[+-]\d(?=\*.)", said)):
         if re.fullmatch(r"\d([+-]\d\*[xyz])*", attempt[: 1 + 4 * index]):
             assert int(term) == asked_after(problem, attempt, index)

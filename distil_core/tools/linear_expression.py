@@ -6,7 +6,6 @@ answers are compared here: what is expected never enters the sandbox.
 
 import json
 from collections.abc import Sequence
-from itertools import takewhile
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
@@ -115,7 +114,11 @@ def _outcome(call: CallResult) -> int | str:
 def _trace(prompt: str, run: ProgramResult, found: Sequence[int | str]) -> str:
     if run.exception is not None:
         return run.exception.type[:_MAX_NAME_CHARACTERS]
-    yielded = list(takewhile(lambda value: isinstance(value, int), found))
+    yielded: list[int] = []
+    for value in found:
+        if isinstance(value, str):
+            break
+        yielded.append(value)
     asked = zip(asked_changes(prompt, yielded), variables(prompt), strict=False)
     trace = str(outputs(prompt)[0]) + "".join(f"{change:+d}@{name}" for change, name in asked)
     return trace if len(yielded) == len(found) else f"{trace} {found[len(yielded)]}"

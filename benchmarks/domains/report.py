@@ -12,6 +12,7 @@ from benchmarks.objectives.results import interval
 from distil_core.errors import DataError
 from distil_core.files import atomic_path, write_text
 
+_MIN_SEEDS_FOR_INTERVAL = 3
 _SHOWN = (("pass_at_1", "pass@1", "#1f5fa8"), ("pass_at_8", "pass@8", "#b3761b"))
 
 
@@ -49,16 +50,15 @@ def _tables(results: Sequence[Mapping[str, Any]]) -> str:
 def _curve_table(results: Sequence[Mapping[str, Any]]) -> str:
     seeds = ", ".join(str(result["seed"]) for result in results)
     lines = [
-        f"| iteration | pass@1 | pass@1 of each seed ({seeds}) | pass@8 | malformed | seconds |",
-        "|---:|---|---|---|---:|---:|",
+        f"| iteration | pass@1 | of each seed ({seeds}) | pass@8 | of each seed | malformed | s |",
+        "|---:|---|---|---|---|---:|---:|",
     ]
     for iteration in range(len(results[0]["curve"])):
         points = [result["curve"][iteration] for result in results]
         seconds = [sum(result["stage_seconds"][iteration].values()) for result in results]
         lines.append(
-            f"| {iteration} | {_mean(points, 'pass_at_1')} "
-            f"| {', '.join(_with_interval(point, 'pass_at_1') for point in points)} "
-            f"| {_mean(points, 'pass_at_8')} "
+            f"| {iteration} | {_mean(points, 'pass_at_1')} | {_each(points, 'pass_at_1')} "
+            f"| {_mean(points, 'pass_at_8')} | {_each(points, 'pass_at_8')} "
             f"| {fmean(point['malformed_rate'] for point in points):.3f} | {fmean(seconds):.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -91,13 +91,18 @@ def _cost_line(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _mean(points: Sequence[Mapping[str, float]], metric: str) -> str:
+    """With a t-interval where there are seeds enough for one that says something."""
     found = interval([point[metric] for point in points])
-    spread = "" if found.half_width is None else f" ± {found.half_width:.3f}"
-    return f"{found.mean:.3f}{spread}"
+    if found.half_width is None or len(points) < _MIN_SEEDS_FOR_INTERVAL:
+        return f"{found.mean:.3f}"
+    return f"{found.mean:.3f} ± {found.half_width:.3f}"
 
 
-def _with_interval(point: Mapping[str, float], metric: str) -> str:
-    return f"{point[metric]:.3f} [{point[f'{metric}_low']:.3f}, {point[f'{metric}_high']:.3f}]"
+def _each(points: Sequence[Mapping[str, float]], metric: str) -> str:
+    return ", ".join(
+        f"{point[metric]:.3f} [{point[f'{metric}_low']:.3f}, {point[f'{metric}_high']:.3f}]"
+        for point in points
+    )
 
 
 def _range(values: Sequence[float], form: str) -> str:

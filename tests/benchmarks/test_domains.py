@@ -80,17 +80,19 @@ def document(tmp_path: Path) -> Path:
 def test_the_report_fills_the_marked_place(document: Path) -> None:
     folder = document.parent / "results"
     folder.mkdir()
-    runs = [Run("math", 1), Run("math", 2)]
-    for run, end in zip(runs, (0.8, 0.9), strict=True):
+    runs = [Run("math", 1), Run("math", 2), Run("math", 3)]
+    for run, end in zip(runs, (0.7, 0.8, 0.9), strict=True):
         run.file(folder).write_text(json.dumps(result(run, 0.3, end)))
     write_report({"math": runs}, folder, document)
     text = document.read_text()
     assert text.startswith("before\n<!-- begin math -->\n")
     assert text.endswith("<!-- end math -->\nafter\n")
     assert "old" not in text
-    # Two seeds: half the width is 12.706 * 0.0707 / sqrt(2).
-    assert "| 1 | 0.850 ± 0.635 | 0.800 [0.780, 0.820], 0.900 [0.880, 0.920] |" in text
+    # Half the width is 4.303 * 0.1 / sqrt(3).
+    assert "| 1 | 0.800 ± 0.248 | 0.700 [0.680, 0.720], 0.800 [0.780, 0.820], 0.9" in text
     assert "| 0 | 0.300 ± 0.000 |" in text
+    write_report({"math": runs[:2]}, folder, document)
+    assert "| 1 | 0.750 | 0.700 [0.680, 0.720], 0.800 [0.780, 0.820] |" in document.read_text()
     assert "| with its feedback | 0.9900 | 0.9800 |" in text
     assert "100 to 101 processor seconds" in text
     assert document.with_name("domains-math.png").read_bytes().startswith(b"\x89PNG")

@@ -40,6 +40,13 @@ def _parser() -> argparse.ArgumentParser:
     restart = commands.add_parser(
         "restart", help="freeze params.yaml afresh as iterations 0 to num_iterations"
     )
+    restart.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="settings that take the place of params.yaml first, such as presets/science.yaml; "
+        "the former ones are kept",
+    )
     restart.set_defaults(run=_restart)
 
     record = commands.add_parser(
@@ -60,11 +67,20 @@ def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _restart(workspace: Workspace, _: argparse.Namespace) -> int:
-    from distil_core.config.campaign import restart
+def _restart(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    from distil_core.config.campaign import replaced_params_file, restart
     from flows.stages import stage_versions
 
-    _say_frozen(restart(workspace, stage_versions()))
+    file = workspace.params_file
+    former = file.read_bytes() if file.exists() else b""
+    iterations = restart(workspace, stage_versions(), arguments.params)
+    kept = replaced_params_file(workspace, former)
+    if arguments.params and file.read_bytes() != former and kept.exists():
+        print(
+            f"params.yaml now holds {arguments.params}; what it held is kept as "
+            f"{workspace.relative(kept)}"
+        )
+    _say_frozen(iterations)
     return 0
 
 

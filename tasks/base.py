@@ -43,14 +43,18 @@ def _from_scratch(
     tokenizer = character_tokenizer(source.alphabet())
     model = new_model(base.architecture, tokenizer, derive_seed(params.seed, "base", "weights"))
     with closing(build_verifier(params.consult)) as verifier:
-        warm_start(
-            model,
-            demonstration_examples(problems, source, tokenizer, params.context, params.seed),
-            correction_examples(problems, source, verifier, tokenizer, params.context, params.seed),
-            base,
+        corrections = correction_examples(
+            problems[: base.num_corrections],
+            source,
+            verifier,
+            tokenizer,
+            params.context,
             params.seed,
-            progress,
         )
+    demonstrations = demonstration_examples(
+        problems, source, tokenizer, params.context, params.seed
+    )
+    warm_start(model, demonstrations, corrections, base, params.seed, progress)
     save_policy(model, tokenizer, workspace.policy_dir(0))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from distil_core.config.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
 from distil_core.workspace import Workspace
 from flows.cli import main
@@ -75,6 +76,49 @@ def test_restart_and_extend(tmp_path: Path, distil: Distil) -> None:
     status, output = distil(workspace, "extend", "--count", "0")
     assert status == 1
     assert output.startswith("distil: the number of iterations")
+
+
+def test_restart_from_a_preset_keeps_the_former_settings(tmp_path: Path, distil: Distil) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    former = workspace.params_file.read_text() + "# of my own\n"
+    workspace.params_file.write_text(former)
+    preset = scratch.PROJECT / "presets" / "science.yaml"
+    status, output = distil(workspace, "restart", "--params", str(preset))
+    assert status == 0, output
+    assert workspace.params_file.read_bytes() == preset.read_bytes()
+    (kept,) = (workspace.scratch_dir / "replaced-params").iterdir()
+    assert kept.read_text() == former
+    assert f"kept as {workspace.relative(kept)}" in output
+    assert load_iteration_params(workspace, 0).campaign == load_params_file(preset).campaign
+    # The same again replaces nothing.
+    status, output = distil(workspace, "restart", "--params", str(preset))
+    assert (status, "kept" in output) == (0, False)
+    assert len(list(kept.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("presets/sciense.yaml", "no settings file presets/sciense.yaml; in presets there are bad"),
+        ("nowhere/a.yaml", "no settings file nowhere/a.yaml"),
+        ("presets/bad.yaml", "presets/bad.yaml: compute.device: "),
+        ("presets/not.yaml", "not.yaml is not valid YAML"),
+    ],
+)
+def test_restart_from_a_file_that_cannot_work_changes_nothing(
+    tmp_path: Path, distil: Distil, file: str, expected: str
+) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    presets = workspace.root / "presets"
+    presets.mkdir()
+    text = workspace.params_file.read_text()
+    (presets / "bad.yaml").write_text(text.replace("device: cpu", "device: tpu"))
+    (presets / "not.yaml").write_text("a: [")
+    status, output = distil(workspace, "restart", "--params", file)
+    assert (status, expected in output) == (1, True), output
+    assert workspace.params_file.read_text() == text
+    assert not workspace.scratch_dir.exists()
+    assert not workspace.frozen_params_file(0).exists()
 
 
 def test_outside_a_workspace_it_says_so(tmp_path: Path, distil: Distil) -> None:

@@ -6,9 +6,11 @@
 settings are written before: a crash in between leaves at most a file that nothing refers to.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -23,14 +25,22 @@ from distil_core.config.load import (
     dump_yaml,
     load_iteration_params,
     load_params,
+    load_params_file,
     parse_iteration_params,
 )
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
-from distil_core.files import write_text
+from distil_core.files import write_bytes, write_text
 from distil_core.workspace import Workspace, iteration_key
 
-__all__ = ["existing_iterations", "expert_iteration", "extend", "parent_iteration", "restart"]
+__all__ = [
+    "existing_iterations",
+    "expert_iteration",
+    "extend",
+    "parent_iteration",
+    "replaced_params_file",
+    "restart",
+]
 
 Listing = dict[str, dict[str, Any]]
 """`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
@@ -56,17 +66,23 @@ def existing_iterations(workspace: Workspace) -> list[int]:
     return list(range(len(_read_listing(workspace)["evaluations"])))
 
 
-def restart(workspace: Workspace, stage_versions: Mapping[str, int]) -> list[int]:
+def restart(
+    workspace: Workspace, stage_versions: Mapping[str, int], params_file: Path | None = None
+) -> list[int]:
     """Freeze `params.yaml` afresh as iterations 0 .. num_iterations, and return them.
 
     Stages whose settings turn out the same stay up to date. `stage_versions` are those of the
-    stages' code now. Raises `ConfigError`, with nothing changed, when `params.yaml` cannot work.
+    stages' code now. params_file: takes the place of `params.yaml` first, as a preset does; the
+    former one is kept (`replaced_params_file`). Raises `ConfigError`, with nothing changed, when
+    the settings cannot work.
     """
-    params = load_params(workspace)
+    params = load_params_file(params_file) if params_file else load_params(workspace)
     _require_numbers(params.num_iterations)
     iterations = list(range(params.num_iterations + 1))
     chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
     listing = _list(workspace, chain, _empty_listing())
+    if params_file:
+        _replace_params(workspace, params_file)
     # Until the last file is written there is no campaign, rather than a mixture of two.
     _write_listing(workspace, _empty_listing())
     for frozen in chain:
@@ -104,6 +120,20 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
         _write_frozen(workspace, frozen)
     _write_listing(workspace, listing)
     return added
+
+
+def replaced_params_file(workspace: Workspace, content: bytes) -> Path:
+    """Where a `params.yaml` of this content is kept when another takes its place."""
+    digest = hashlib.blake2b(content, digest_size=4).hexdigest()
+    return workspace.scratch_dir / "replaced-params" / f"{digest}.yaml"
+
+
+def _replace_params(workspace: Workspace, params_file: Path) -> None:
+    content = params_file.read_bytes()
+    former = workspace.params_file.read_bytes() if workspace.params_file.exists() else content
+    if former != content:
+        write_bytes(replaced_params_file(workspace, former), former)
+    write_bytes(workspace.params_file, content)
 
 
 def _freeze(params: Params, iteration: int, stage_versions: Mapping[str, int]) -> IterationParams:

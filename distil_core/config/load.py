@@ -19,6 +19,15 @@ def load_params(workspace: Workspace) -> Params:
     return parse_params(_read_yaml(workspace.params_file), workspace.params_file.name)
 
 
+def load_params_file(path: Path) -> Params:
+    """Like `load_params`, for a file of any name."""
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob("*.yaml"))
+        found = f"; in {path.parent} there are {', '.join(beside)}" if beside else ""
+        raise ConfigError(f"no settings file {path}{found}")
+    return parse_params(_read_yaml(path), str(path))
+
+
 def load_iteration_params(workspace: Workspace, iteration: int) -> IterationParams:
     """The frozen settings of one iteration; `ConfigError` when it does not exist yet."""
     path = workspace.frozen_params_file(iteration)

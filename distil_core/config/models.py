@@ -96,7 +96,11 @@ class WarmStartPhase(Settings):
 
 
 class FromScratchBase(Settings):
-    """A base policy made here: an architecture, warm-started on supervised text."""
+    """A base policy made here: an architecture, warm-started on supervised text.
+
+    num_corrections: of the warm start's problems, how many also become corrections; null for all.
+    A correction costs a verification, which counts where that runs a program.
+    """
 
     kind: Literal["from_scratch"]
     architecture: ArchitectureParams
@@ -107,6 +111,7 @@ class FromScratchBase(Settings):
     warmup_steps: Annotated[int, Field(ge=0)]
     weight_decay: NonNegative
     max_grad_norm: PositiveFloat
+    num_corrections: PositiveInt | None = None
 
 
 class PretrainedBase(Settings):
@@ -236,6 +241,12 @@ class Params(Settings):
         if self.base.kind == "from_scratch" and not self.problems.num_warm_start:
             raise ValueError(
                 "base.kind from_scratch needs problems.num_warm_start > 0 to learn from"
+            )
+        num_corrections = self.base.num_corrections if self.base.kind == "from_scratch" else None
+        if (num_corrections or 0) > self.problems.num_warm_start:
+            raise ValueError(
+                f"base.num_corrections {num_corrections} exceeds problems.num_warm_start "
+                f"{self.problems.num_warm_start}, which they are made of: lower it, or leave it out"
             )
         if self.base.kind == "from_scratch" and self.context.chat:
             raise ValueError(

@@ -106,6 +106,10 @@ IMPOSSIBLE = {
         {"problems.num_warm_start": 0},
         "from_scratch needs problems.num_warm_start > 0",
     ),
+    "more corrections than problems": (
+        {"base.num_corrections": 8193},
+        "base.num_corrections 8193 exceeds problems.num_warm_start 8192",
+    ),
     "half precision on a CPU": ({"compute.dtype": "bfloat16"}, "bfloat16 needs compute.device"),
     "contexts beyond the model": (
         {"base.architecture.max_positions": 103},

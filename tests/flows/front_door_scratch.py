@@ -52,8 +52,8 @@ def tiny(params: dict[str, Any]) -> dict[str, Any]:
     params["problems"].update(num_warm_start=64, num_train=32, num_eval=16)
     phase = params["base"]["phases"][0] | {"num_steps": 4}
     params["base"].update(phases=[phase], batch_size=16, warmup_steps=1)
-    if "num_gold_solutions" in params["base"]:
-        params["base"]["num_gold_solutions"] = 32
+    if "num_corrections" in params["base"]:
+        params["base"]["num_corrections"] = 32
     params["sample"].update(num_prompts=8, num_rollouts=2)
     params["train"].update(num_steps=2, batch_rollouts=8, warmup_steps=1)
     params["evaluate"].update(num_samples=4, num_bootstrap=100)

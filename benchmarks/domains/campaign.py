@@ -1,0 +1,147 @@
+"""One preset's campaign at one seed: in a clone of this repository, as a user runs it."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.expert_reads_feedback import label_accuracies
+from distil_core.config import load_iteration_params
+from distil_core.errors import DistilError
+from distil_core.files import write_text
+from distil_core.workspace import Workspace
+
+PROJECT = Path(__file__).parents[2]
+PRESETS = PROJECT / "presets"
+_MEMORY_POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A preset by its file's name, and the seed that takes the place of its own."""
+
+    domain: str
+    seed: int
+
+    def settings(self) -> str:
+        """The preset's text with this seed."""
+        text = (PRESETS / f"{self.domain}.yaml").read_text(encoding="utf-8")
+        return re.sub(r"(?m)^seed: \d+", f"seed: {self.seed}", text, count=1)
+
+    def file(self, folder: Path) -> Path:
+        """Where the result is kept; its name carries a digest of the settings, not of comments."""
+        values = json.dumps(yaml.safe_load(self.settings()), sort_keys=True)
+        digest = hashlib.blake2b(values.encode(), digest_size=4).hexdigest()
+        return folder / f"{self.domain}-{self.seed}-{digest}.json"
+
+    def result(self, folder: Path) -> dict[str, Any] | None:
+        """What `execute` wrote; None where it has not been run with these settings."""
+        file = self.file(folder)
+        found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
+        return found
+
+
+def preset_seed(domain: str) -> int:
+    """The seed that the preset itself has, from which the further ones are counted."""
+    values: dict[str, Any] = yaml.safe_load((PRESETS / f"{domain}.yaml").read_text("utf-8"))
+    return int(values["seed"])
+
+
+def execute(run: Run, folder: Path) -> None:
+    """Run the campaign and write its result. Raises `DistilError` where the run does not finish.
+
+    The clone is of the last commit, so that a result belongs to a state of the code that has a
+    name.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"distil-{run.domain}-") as scratch:
+        workspace = Workspace(Path(scratch) / "workspace")
+        _git("clone", "--quiet", "--no-hardlinks", str(PROJECT), str(workspace.root))
+        settings = workspace.root / "presets" / "benchmark.yaml"
+        settings.write_text(run.settings(), encoding="utf-8")
+        restart = ("-m", "flows.cli", "restart", "--params", "presets/benchmark.yaml")
+        measured(restart, workspace.root)
+        cost = measured(("-m", "flows.run"), workspace.root)
+        result = {
+            **asdict(run),
+            "commit": _git("-C", str(workspace.root), "rev-parse", "HEAD").strip(),
+            **cost,
+            **_outcome(workspace),
+        }
+    write_text(run.file(folder), json.dumps(result, indent=1) + "\n")
+
+
+def _outcome(workspace: Workspace) -> dict[str, Any]:
+    params = load_iteration_params(workspace, 1)
+    curve, seconds = [], []
+    for iteration in range(params.num_iterations + 1):
+        curve.append(json.loads(workspace.metrics_file(iteration).read_text()))
+        seconds.append(json.loads(workspace.timings_file(iteration).read_text()))
+    accuracies = {
+        name: asdict(accuracy) for name, accuracy in label_accuracies(workspace, params).items()
+    }
+    return {"curve": curve, "stage_seconds": seconds, "expert": accuracies}
+
+
+def measured(arguments: Sequence[str], root: Path) -> dict[str, float]:
+    """Run Python there; its wall and processor seconds, and the most memory that it and its
+    children held together."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    environment = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        peak_bytes = 0
+        while process.poll() is None:
+            peak_bytes = max(peak_bytes, _session_bytes(process.pid))
+            time.sleep(_MEMORY_POLL_S)
+        if process.returncode:
+            output.seek(0)
+            raise DistilError(f"{' '.join(arguments)} in {root} failed:\n{output.read()[-4000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "wall_s": time.monotonic() - started,
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_memory_mb": peak_bytes / 1e6,
+    }
+
+
+def _session_bytes(session: int) -> int:
+    """Resident memory of all processes of a session; pages shared between them count each time."""
+    total = 0
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) == session:
+            total += int(fields[21]) * resource.getpagesize()
+    return total
+
+
+def _git(*arguments: str) -> str:
+    git = shutil.which("git")
+    if git is None:
+        raise DistilError("git is not on the PATH: install it to clone the scratch workspace")
+    done = subprocess.run([git, *arguments], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise DistilError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

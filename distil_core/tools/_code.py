@@ -95,6 +95,7 @@ class CodeVerifier(Verifier):
     def __init__(self, options: CodeOptions, reveal: str):
         self.options = options
         self.reveals = reveal == "expected_outputs"
+        self.isolation = options.isolation
         self.sandbox = Sandbox(options.limits, options.isolation)
 
     @abstractmethod
@@ -151,7 +152,7 @@ def _verification(judgement: Judgement, verifier: CodeVerifier, ran: bool = Fals
         reward=share if options.reward == "fraction" else float(all_passed),
         verdict=verdict,
         feedback=tuple(feedback),
-        isolation=verifier.sandbox.isolation if ran else None,
+        isolation=verifier.isolation if ran else None,
     )
 
 

@@ -39,6 +39,8 @@ class Zygote:
             self._process = _start(command, theirs, self._stderr, self._folder)
         settings = {
             "isolated": isolated,
+            # Not for a single program, which rarely needs them.
+            "preload": isolation != "bubblewrap_cold",
             "answer_bytes": answer_bytes,
             "seccomp_filter": seccomp_filter().hex() if isolated else "",
         }

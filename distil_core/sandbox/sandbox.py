@@ -1,6 +1,7 @@
 """Runs code that nobody trusts, and says what came of it."""
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -188,7 +189,6 @@ class Session:
     def __init__(self, child: Child, source: str, isolation: Isolation):
         self._child = child
         self._isolation = isolation
-        self._sequence = 0
         self._ending: Ending | None = None
         self._result: ProgramResult | None = None
         self._told = Told()
@@ -205,16 +205,17 @@ class Session:
         """Make one call. Raises `NotPlainDataError` for arguments that are none."""
         if not self.usable:
             return CallResult("not_run")
-        self._sequence += 1
+        # Not to be known ahead: an answer written before its question breaks the protocol.
+        sequence = secrets.randbits(48)
         request = {
-            "sequence": self._sequence,
+            "sequence": sequence,
             "function": call.function,
             "arguments": encode(tuple(call.arguments)),
             "keywords": encode(dict(call.keywords)),
             "trace_lines": trace_lines,
         }
         before_s, told = self._child.cpu_s, Told(trace_lines > 0)
-        answer = self._ask(request, told, self._sequence)
+        answer = self._ask(request, told, sequence)
         cpu_s, trace = self._child.cpu_s - before_s, tuple(told.trace)
         if self._ending is not None:
             return CallResult(self._ending, cpu_s=cpu_s, trace=trace)

@@ -33,8 +33,9 @@ def main() -> None:
     if settings["isolated"]:
         os.umask(0o077)
     confine.die_with_parent()
-    for module in _PRELOADED.split():
-        importlib.import_module(module)
+    if settings["preload"]:
+        for module in _PRELOADED.split():
+            importlib.import_module(module)
     gc.collect()
     gc.freeze()
     control.send(dump({"ready": sys.version.split()[0]}))

@@ -115,7 +115,8 @@ class FromScratchBase(Settings):
 
 
 class PretrainedBase(Settings):
-    """A Hugging Face checkpoint: a local folder, or a hub id pinned to a revision."""
+    """A Hugging Face checkpoint: a local folder, or a hub id pinned to a revision. A LoRA adapter's
+    folder counts as the model it was trained on with the adapter merged into it."""
 
     kind: Literal["pretrained"]
     path_or_id: str

@@ -1,17 +1,31 @@
-"""Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback."""
+"""Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback.
+
+Beside it the expert's own accuracy, with the feedback on the policy's attempts.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distil_core.config.chain import sampling_expert_dir
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
-from distil_core.evaluation.summary import summarise
+from distil_core.evaluation.expert_with_feedback import (
+    JudgedAttempt,
+    expert_columns,
+    judged_attempts,
+    response_logprobs,
+    sample_expert,
+)
+from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse, problem_row
+from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext, count_shortened
 from distil_core.files import write_text
+from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
@@ -29,25 +43,35 @@ if TYPE_CHECKING:
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write evaluation.parquet (a row for each problem) and metrics.json."""
+    """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv."""
     iteration, settings = params.iteration, params.evaluate
     policy_dir = workspace.policy_dir(iteration)
     tokenizer = load_tokenizer(policy_dir)
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
     verifier = build_verifier(params.consult)
-    problems = read_problems(workspace.problems_dir / "eval.parquet")
     renderer = ContextRenderer(params.context, tokenizer)
+    splits = _read_splits(workspace, params)
+    problems = [problem for split in splits.values() for problem in split]
     contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
-    responses = engine.sample(
-        _requests(problems, contexts, params),
-        SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p),
-        progress,
-    )
-    rows = []
+    responses = engine.sample(_requests(problems, contexts, params), _sampling(params), progress)
+    judged = {}
     for index, problem in enumerate(problems):
         start = index * settings.num_samples
         samples = responses[start : start + settings.num_samples]
-        rows.append(judge(problem, samples, verifier, tokenizer))
+        judged[problem.problem_id] = judge_samples(problem, samples, verifier, tokenizer)
+    rows = [
+        {**problem_row(problem.problem_id, split, judged[problem.problem_id]), **EXPERT_NOT_ASKED}
+        for split, its_problems in splits.items()
+        for problem in its_problems
+    ]
+    expert_dir = sampling_expert_dir(workspace, params)
+    if settings.num_expert_samples and expert_dir is not None:
+        attempts = judged_attempts(splits[HELD_OUT], judged, params, engine, renderer, tokenizer)
+        del engine  # its memory, before another policy is loaded
+        columns = _ask_expert(
+            workspace, params, attempts, expert_dir, renderer, verifier, tokenizer, progress
+        )
+        rows = [{**row, **columns.get(row["problem_id"], {})} for row in rows]
     context = {
         "iteration": iteration,
         "evaluate": settings.model_dump(),
@@ -60,35 +84,44 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     if params.context.shorten:
         metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
+    write_text(workspace.pass_at_k_file(iteration), pass_at_k_csv(metrics))
 
 
-def judge(
+def judge_samples(
     problem: Problem,
     samples: Sequence[SampledResponse],
     verifier: Verifier,
     tokenizer: PreTrainedTokenizerBase,
-) -> dict[str, Any]:
-    """One problem's row. A truncated response is never correct. A `VerifierError` ends the
-    evaluation: a missing verdict must not look like a wrong answer."""
+) -> list[JudgedResponse]:
+    """A problem's samples with their verdicts. A `VerifierError` ends the evaluation: a missing
+    verdict must not look like a wrong answer."""
     texts = [decode(tokenizer, sample.token_ids) for sample in samples]
-    truncated = [sample.finish_reason == "length" for sample in samples]
-    verdicts = [verifier.verify(problem, text).verdict for text in texts]
-    return {
-        "problem_id": problem.problem_id,
-        "num_samples": len(samples),
-        "num_correct": sum(
-            verdict == "correct" and not cut
-            for verdict, cut in zip(verdicts, truncated, strict=True)
-        ),
-        "num_malformed": sum(
-            verdict == "malformed" and not cut
-            for verdict, cut in zip(verdicts, truncated, strict=True)
-        ),
-        "num_truncated": sum(truncated),
-        "num_distinct": len(set(texts)),
-        "response_tokens_mean": sum(len(sample.token_ids) for sample in samples) / len(samples),
-        "first_response": texts[0],
-    }
+    verifications = [verifier.verify(problem, text) for text in texts]
+    return [
+        JudgedResponse(
+            text=text,
+            num_tokens=len(sample.token_ids),
+            logprob=sum(sample.behaviour_logprobs),
+            is_truncated=sample.finish_reason == "length",
+            verdict=verification.verdict,
+            answer=verifier.canonical_answer(problem, text),
+            feedback=verification.feedback,
+        )
+        for sample, text, verification in zip(samples, texts, verifications, strict=True)
+    ]
+
+
+def _read_splits(workspace: Workspace, params: IterationParams) -> dict[str, list[Problem]]:
+    splits = {HELD_OUT: read_problems(workspace.problems_dir / "eval.parquet")}
+    if params.problems.generalisation is not None:
+        path = workspace.problems_dir / "generalisation.parquet"
+        splits[GENERALISATION] = read_problems(path)
+    return splits
+
+
+def _sampling(params: IterationParams) -> SamplingSettings:
+    settings = params.evaluate
+    return SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p)
 
 
 def _requests(
@@ -103,7 +136,39 @@ def _requests(
     return requests
 
 
-STAGE = StageSpec("evaluate", per_iteration=True, version=1, body=body)
+def _ask_expert(
+    workspace: Workspace,
+    params: IterationParams,
+    attempts: Sequence[JudgedAttempt],
+    expert_dir: Path,
+    renderer: ContextRenderer,
+    verifier: Verifier,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: ProgressCallback,
+) -> dict[str, dict[str, Any]]:
+    """The expert's columns by problem, of the problems on which it had feedback to read."""
+    expert = build_engine(params.sample.engine, expert_dir, params.compute)
+    samples = sample_expert(attempts, expert, renderer, _sampling(params), params.seed, progress)
+    del expert
+    judged = [
+        judge_samples(attempt.problem, [sample], verifier, tokenizer)[0]
+        for attempt, sample in zip(attempts, samples, strict=True)
+    ]
+    successes = [index for index, response in enumerate(judged) if response.is_correct]
+    contexts = [
+        renderer.student(attempts[index].problem.prompt, attempts[index].name).token_ids
+        for index in successes
+    ]
+    logprobs = response_logprobs(
+        load_model(workspace.policy_dir(params.iteration), params.compute),
+        contexts,
+        [samples[index].token_ids for index in successes],
+        params.evaluate.temperature,
+    )
+    return expert_columns(attempts, judged, dict(zip(successes, logprobs, strict=True)))
+
+
+STAGE = StageSpec("evaluate", per_iteration=True, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

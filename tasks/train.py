@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write policy/ and train_curve.csv."""
     iteration = params.iteration
-    parent_dir = workspace.policy_dir(iteration - 1)
+    parent_dir = workspace.parent_dir(iteration)
     tokenizer = load_tokenizer(parent_dir)
     tables = _tables(workspace, params)
     folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
@@ -71,7 +71,7 @@ def _tables(workspace: Workspace, params: IterationParams) -> dict[str, str]:
     only its own is read. `DataError` where an older one is not what the parent policy knows."""
     if params.train.num_tables == 1:
         return {}
-    parent_dir = workspace.policy_dir(params.iteration - 1)
+    parent_dir = workspace.parent_dir(params.iteration)
     listed = read_table_list(parent_dir)
     found = {}
     for iteration in range(first_table(params), params.iteration + 1):
@@ -90,7 +90,7 @@ def _average(
     decay = params.train.average_decay
     if decay is None:
         return None
-    average_dir = workspace.average_dir(params.iteration - 1)
+    average_dir = workspace.parent_average_dir(params.iteration)
     start = load_model(average_dir, compute) if average_dir.is_dir() else model
     return WeightAverage(start, decay)
 

@@ -21,6 +21,7 @@ from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
+from distil_core.evaluation.judging import problem_row
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
@@ -34,7 +35,7 @@ from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.trainer import train
 from tasks.consult import consult
-from tasks.evaluate import judge
+from tasks.evaluate import judge_samples
 from tasks.sample import choose_problems
 
 if TYPE_CHECKING:
@@ -97,11 +98,15 @@ def evaluate(
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
     responses = _sample(bench, engine, jobs, "evaluate")
     rows = [
-        judge(
-            problem,
-            responses[start * num_samples : (start + 1) * num_samples],
-            bench.verifier,
-            bench.tokenizer,
+        problem_row(
+            problem.problem_id,
+            "eval",
+            judge_samples(
+                problem,
+                responses[start * num_samples : (start + 1) * num_samples],
+                bench.verifier,
+                bench.tokenizer,
+            ),
         )
         for start, problem in enumerate(problems)
     ]

@@ -24,14 +24,14 @@ from distil_core.lineage.mlflow_gather import gather
 from distil_core.lineage.mlflow_page import experiment_page
 from distil_core.lineage.mlflow_store import artifact_root, open_store
 from distil_core.lineage.mlflow_tables import first_and_last_k
-from distil_core.lineage.mlflow_write import NEWEST, write_iteration
+from distil_core.lineage.mlflow_write import CHAMPION, NEWEST, write_iteration
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["NEWEST", "RecordedIteration", "record_all", "record_iteration"]
+__all__ = ["CHAMPION", "NEWEST", "RecordedIteration", "record_all", "record_iteration"]
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,18 @@ class _Recorder:
     def _create(self, iteration: int, prefect_run_url: str | None) -> "Run":
         for run in self._with_digest("iteration", iteration):
             self._delete(run)
-        parent = self._finished(iteration - 1) if iteration else None
+        previous = self._finished(iteration - 1) if iteration else None
         chain = Chain(
             self._campaign,
             self._experiment_id,
             {i: self._history[i] for i in range(iteration + 1)},
-            dict(self._ancestors(parent)),
+            dict(self._before(previous)),
         )
         record = gather(
             self._workspace,
             chain,
             self._history.digest(iteration),
-            parent.info.start_time + 1 if parent else 0,
+            previous.info.start_time + 1 if previous else 0,
             prefect_run_url,
         )
         campaign_run_id = self._find_or_create_campaign_run(record.start_ms)
@@ -142,15 +142,15 @@ class _Recorder:
         }
         return [run for run in self._runs.values() if wanted.items() <= run.data.tags.items()]
 
-    def _ancestors(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
-        """The run itself and those it descends from, as far as they are still there."""
+    def _before(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
+        """The run itself and those of the iterations before it, as far as they are still there."""
         while run:
             tags = run.data.tags
             recorded = Recorded(
                 run.info.run_id, tags["distil.model_id"], int(tags["distil.model_version"])
             )
             yield int(tags["distil.iteration"]), recorded
-            run = self._runs.get(tags.get("distil.parent_run_id", ""))
+            run = self._runs.get(tags.get("distil.previous_run_id", ""))
 
     def _result(self, run: "Run", created: bool) -> RecordedIteration:
         version = int(run.data.tags["distil.model_version"])

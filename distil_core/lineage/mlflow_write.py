@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NEWEST = "newest"
 """Alias of the version recorded last. MLflow reserves the name `latest` for itself."""
 
+CHAMPION = "champion"
+"""Alias of the version that the improvement gate promoted last."""
+
 
 def write_iteration(
     client: "MlflowClient", workspace: Workspace, record: IterationRecord, campaign_run_id: str
@@ -131,6 +134,9 @@ def _write_pages(
     )
     client.update_model_version(name, version, description)
     client.set_registered_model_alias(name, NEWEST, version)
+    champion = chain.recorded.get(this.champion)
+    if champion is not None:
+        client.set_registered_model_alias(name, CHAMPION, str(champion.model_version))
     with tempfile.TemporaryDirectory() as folder:
         Model(
             run_id=recorded.run_id,

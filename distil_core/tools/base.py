@@ -42,5 +42,14 @@ class Verifier(ABC):
         """Judge a finished response (without its end token). Raises `VerifierError` when no
         verdict can be reached for a reason that is not the response's."""
 
+    def canonical_answer(self, problem: Problem, response: str) -> str | None:
+        """The answer that a response gives, in one form for all responses with the same answer;
+        None where it gives none. What majority votes and counts of distinct answers go by.
+
+        Responses with the same answer must have the same verdict. By default the whole response
+        is the answer, letter by letter.
+        """
+        return response
+
     def close(self) -> None:  # noqa: B027 - most verifiers hold nothing to release
         """Release processes and files. It may be called more than once."""

@@ -90,6 +90,11 @@ class FinalNumberVerifier(Verifier):
             feedback=tuple(feedback),
         )
 
+    def canonical_answer(self, problem: Problem, response: str) -> str | None:
+        """The final number; equal numbers are one answer however they were reached."""
+        found = final_number(response)
+        return None if found is None else str(found)
+
 
 def _fraction(number: str) -> Fraction:
     return Fraction(number.replace("$", "").replace(",", ""))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_core.evaluation.pass_at_k import bootstrap_interval, pass_at_k, powers_of_two_up_to
+from distil_core.evaluation.bootstrap import bootstrap_interval
+from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 
 
 @pytest.mark.parametrize("num_samples", range(1, 8))

@@ -79,7 +79,7 @@ def test_every_stage_runs_on_a_checkpoint_and_files_of_ones_own(
     workspace, values = Workspace(tmp_path), settings(tmp_path, checkpoint)
     for name in ("problems", "base", "evaluate"):
         run_stage(name, workspace, values, 0)
-    for name in ("sample", "consult", "tabulate", "train", "evaluate"):
+    for name in ("sample", "consult", "tabulate", "train", "evaluate", "gate"):
         run_stage(name, workspace, values, 1)
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
     assert {row["verdict"] for row in consultations} <= {"truncated", "malformed", "wrong"}

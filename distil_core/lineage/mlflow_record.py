@@ -8,6 +8,7 @@ only when all of it is there; what a crash left unfinished is deleted and made a
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
     from mlflow.client import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["CHAMPION", "NEWEST", "RecordedIteration", "record_all", "record_iteration"]
+__all__ = [
+    "CHAMPION",
+    "NEWEST",
+    "RecordedIteration",
+    "record_all",
+    "record_iteration",
+    "record_report",
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,19 @@ def record_all(workspace: Workspace) -> list[RecordedIteration]:
         return [recorder.record(iteration, None) for iteration in range(last + 1)]
 
 
+def record_report(workspace: Workspace, report: Path) -> None:
+    """Log the campaign's report to its run, in place of an earlier one; what is finished and not
+    recorded yet is recorded first. Raises `LineageError` as `record_iteration` does."""
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        return
+    with open_store(workspace) as client:
+        recorder = _Recorder(workspace, client, history)
+        recorder.record(last, None)
+        client.log_artifact(recorder.campaign_run_id(), str(report))
+
+
 class _Recorder:
     """One sitting with an open store."""
 
@@ -106,6 +127,10 @@ class _Recorder:
         for ancestor in range(first, iteration):
             self._create(ancestor, None)
         return self._result(self._create(iteration, prefect_run_url), created=True)
+
+    def campaign_run_id(self) -> str:
+        """The run under which the iterations lie."""
+        return str(self._with_digest("campaign", 0)[0].info.run_id)
 
     def _create(self, iteration: int, prefect_run_url: str | None) -> "Run":
         for run in self._with_digest("iteration", iteration):

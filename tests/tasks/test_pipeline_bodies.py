@@ -152,8 +152,8 @@ def test_files_lie_where_the_workspace_says(campaign: Workspace) -> None:
         if key != "000":
             expected |= {f"{folder}/rollouts.parquet", f"{folder}/consultations.parquet"}
             expected |= {f"{folder}/train_curve.csv"}
-            expected |= {f"{folder}/policy/{name}" for name in policy}
-            expected |= {f"{folder}/handover/{name}" for name in policy}
+            for copy in ("policy", "handover"):
+                expected |= {f"{folder}/{copy}/{name}" for name in (*policy, "README.md")}
             expected |= {f"{folder}/decision.json"}
             expected |= {f"{folder}/{role}_evaluation.parquet" for role in ("champion", "handover")}
             expected |= {f"{folder}/feedback/part-{i:05d}.parquet" for i in range(3)}

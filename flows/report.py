@@ -32,12 +32,12 @@ def stage_seconds(workspace: Workspace, iteration: int) -> float | None:
 
 
 def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
-    """A row for each iteration that has been evaluated: least and most pass@k, length, time."""
+    """A row for each iteration that has been evaluated: least and most pass@k, its gate, time."""
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
     ks = pass_at_ks(rows[-1][1]) if rows else []
     shown = sorted({ks[0], ks[-1]}) if ks else []
     table = Table(title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD)
-    headings = ("iteration", *(f"pass@{k}" for k in shown), "tokens", "gate", "seconds")
+    headings = ("iteration", *(f"pass@{k}" for k in shown), "gate", "seconds")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for iteration, metrics in rows:
@@ -45,7 +45,6 @@ def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
         table.add_row(
             str(iteration),
             *(_with_interval(metrics, k) for k in shown),
-            _number(metrics.get("response_tokens_mean"), ".1f"),
             gate_verdict(workspace, iteration),
             _number(seconds, ".1f"),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
+from distil_core.lineage.mlflow_card import model_card
 from distil_core.lineage.mlflow_chain import Chain, Recorded
 from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
@@ -148,7 +149,7 @@ def _write_pages(
                 "dvc_md5": this.policy.md5,
             },
         ).save(str(Path(folder, "MLmodel")))
-        Path(folder, "README.md").write_text(description, encoding="utf-8")
+        Path(folder, "README.md").write_text(model_card(chain), encoding="utf-8")
         client.log_model_artifacts(recorded.model_id, folder)
     client.finalize_logged_model(recorded.model_id, "READY")
     # What `mlflow.register_model` does for the link from the logged model to its version.

@@ -23,6 +23,17 @@ def test_against_every_subset(num_samples: int) -> None:
             assert found == pytest.approx(expected, abs=1e-15)
 
 
+def test_published_values() -> None:
+    """The worked example of Hugging Face's code_eval metric (two candidates, one passes), and the
+    estimate from 200 samples of which 1 passes that the formula's paper is about: 1 - 199/200 ..
+    (arXiv 2107.03374, figure 3's code): pass@100 of one success in 200 is a half."""
+    assert pass_at_k(np.array([1]), 2, 1) == [0.5]
+    assert pass_at_k(np.array([1]), 2, 2) == [1.0]
+    np.testing.assert_allclose(pass_at_k(np.array([1]), 200, 100), [0.5], rtol=1e-12)
+    # 1 - (198 choose 10) / (200 choose 10) = 1 - (190 * 189) / (200 * 199)
+    np.testing.assert_allclose(pass_at_k(np.array([2]), 200, 10), [389 / 3980], rtol=1e-12)
+
+
 @given(st.data())
 def test_against_exact_integers(data: st.DataObject) -> None:
     """Also where the binomials do not fit a float."""

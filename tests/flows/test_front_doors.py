@@ -69,9 +69,16 @@ def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace,
     _, output = first_run
     for address in ("problems", "base", "evaluate@000", "sample@001", "evaluate@001"):
         assert re.search(rf"^{address} +ran +[\d.]+ s$", output, re.MULTILINE), output
-    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] +[\d.]+ +"
+    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] "
+    row += r"+promoted +[\d.]+ +"
     assert re.search(row, output, re.MULTILINE), output
-    for command in ("make ui", "dvc repro", "distil extend", "prefect deployment run"):
+    for command in (
+        "report.html",
+        "make ui",
+        "dvc repro",
+        "distil extend",
+        "prefect deployment run",
+    ):
         assert command in output
 
 
@@ -98,6 +105,17 @@ def test_after_a_run_dvc_has_nothing_to_do(first_run: tuple[Workspace, str]) -> 
 def test_after_a_run_mlflow_has_it(first_run: tuple[Workspace, str]) -> None:
     status, output = scratch.run(first_run[0].root, "flows.cli", "record")
     assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
+
+
+def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, str]) -> None:
+    workspace, _ = first_run
+    report = workspace.report_file.read_bytes()
+    assert b"Average regret" in report
+    assert b"<!DOCTYPE html>" in report
+    logged = list((workspace.root / "mlruns").rglob("report.html"))
+    assert [path.read_bytes() for path in logged] == [report]
+    status, output = scratch.run(workspace.root, "flows.cli", "report")
+    assert (status, output.strip()) == (0, f"The campaign's report: {workspace.report_file}")
 
 
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:

@@ -112,6 +112,11 @@ class Workspace:
         """Answers of paid endpoints, outside the outputs that DVC deletes before a stage runs."""
         return self.scratch_dir / "expert-responses"
 
+    def verification_journal(self, stage: str, iteration: int) -> Path:
+        """Verdicts of a stage that was interrupted, until it has written its output."""
+        name = f"{stage}-{iteration_key(iteration)}.sqlite"
+        return self.scratch_dir / "verification" / name
+
     def timings_file(self, iteration: int) -> Path:
         """Seconds each stage took when it last ran. No artifact: it differs from run to run."""
         return self.scratch_dir / "timings" / f"{iteration_key(iteration)}.json"

@@ -1,5 +1,7 @@
 """Stage `base`: the policy that the first iteration starts from."""
 
+from contextlib import closing
+
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
 from distil_core.policy.from_scratch import new_model, warm_start
@@ -37,18 +39,18 @@ def _from_scratch(
             f"base.kind from_scratch needs a problem source that makes supervised text; "
             f"{params.problems.source.name!r} does not: use base.kind pretrained"
         )
-    verifier = build_verifier(params.consult)
     problems = read_problems(workspace.problems_dir / "warm_start.parquet")
     tokenizer = character_tokenizer(source.alphabet())
     model = new_model(base.architecture, tokenizer, derive_seed(params.seed, "base", "weights"))
-    warm_start(
-        model,
-        demonstration_examples(problems, source, tokenizer, params.context, params.seed),
-        correction_examples(problems, source, verifier, tokenizer, params.context, params.seed),
-        base,
-        params.seed,
-        progress,
-    )
+    with closing(build_verifier(params.consult)) as verifier:
+        warm_start(
+            model,
+            demonstration_examples(problems, source, tokenizer, params.context, params.seed),
+            correction_examples(problems, source, verifier, tokenizer, params.context, params.seed),
+            base,
+            params.seed,
+            progress,
+        )
     save_policy(model, tokenizer, workspace.policy_dir(0))
 
 

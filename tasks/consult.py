@@ -19,8 +19,14 @@ from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows, write_table
-from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
+from distil_core.verification import (
+    Journal,
+    KeptVerdicts,
+    VerificationJob,
+    settings_digest,
+    verify_all,
+)
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
@@ -28,23 +34,46 @@ from tasks.stage import StageSpec, main
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write consultations.parquet, one row for each rollout, in the rollouts' order."""
     iteration = params.iteration
-    verifier = build_verifier(params.consult)
     problems = {
         problem.problem_id: problem
         for problem in read_problems(workspace.problems_dir / "train.parquet")
     }
     rollouts = read_rows(workspace.rollouts_file(iteration), ROLLOUTS)
-    rows = []
-    for done, rollout in enumerate(rollouts):
-        problem = problems.get(rollout["problem_id"])
-        if problem is None:
-            raise DataError(
-                f"rollout {rollout['rollout_id']} is of problem {rollout['problem_id']}, which is "
-                "not in data/problems/train.parquet: sample again"
-            )
-        rows.append(consult(verifier, problem, rollout))
-        progress(done + 1, len(rollouts))
-    context = {"iteration": iteration, "consult": _as_set(params.consult)}
+    answered = [rollout for rollout in rollouts if rollout["error"] is None]
+    jobs = (
+        VerificationJob(_problem(problems, rollout), rollout["response"]) for rollout in answered
+    )
+    digest = settings_digest(params.consult, STAGE.version)
+    with Journal(workspace.verification_journal("consult", iteration), digest) as journal:
+        num_workers = params.verification.num_workers
+        verify_all(jobs, len(answered), params.consult, num_workers, journal, progress)
+        verifier = KeptVerdicts(journal)
+        rows = [consult(verifier, _problem(problems, rollout), rollout) for rollout in rollouts]
+        context = _add_other_feedback(workspace, params, problems, rollouts, rows, progress)
+        write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)
+        journal.remove()
+
+
+def _problem(problems: Mapping[str, Problem], rollout: dict[str, Any]) -> Problem:
+    problem = problems.get(rollout["problem_id"])
+    if problem is None:
+        raise DataError(
+            f"rollout {rollout['rollout_id']} is of problem {rollout['problem_id']}, which is "
+            "not in data/problems/train.parquet: sample again"
+        )
+    return problem
+
+
+def _add_other_feedback(
+    workspace: Workspace,
+    params: IterationParams,
+    problems: Mapping[str, Problem],
+    rollouts: list[dict[str, Any]],
+    rows: list[dict[str, Any]],
+    progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Adds to the rows what `consult` asks for besides tools; returns the table's context."""
+    context = {"iteration": params.iteration, "consult": _as_set(params.consult)}
     judged = [
         (rollout, row)
         for rollout, row in zip(rollouts, rows, strict=True)
@@ -61,7 +90,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         context["self_evaluation"] = _add_self_evaluations(
             judged, prompts, workspace, params, params.consult.self_evaluation, progress
         )
-    write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)
+    return context
 
 
 def _as_set(params: ConsultParams) -> dict[str, Any]:

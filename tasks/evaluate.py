@@ -35,6 +35,13 @@ from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import write_table
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
+from distil_core.verification import (
+    Journal,
+    KeptVerdicts,
+    VerificationJob,
+    settings_digest,
+    verify_all,
+)
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
@@ -44,34 +51,53 @@ if TYPE_CHECKING:
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv."""
-    iteration, settings = params.iteration, params.evaluate
-    policy_dir = workspace.policy_dir(iteration)
+    policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
+    # One that cannot work here is refused before anything is sampled.
+    build_verifier(params.consult).close()
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
-    verifier = build_verifier(params.consult)
     renderer = ContextRenderer(params.context, tokenizer)
     splits = _read_splits(workspace, params)
     problems = [problem for split in splits.values() for problem in split]
     contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
     responses = engine.sample(_requests(problems, contexts, params), _sampling(params), progress)
-    judged = {}
-    for index, problem in enumerate(problems):
-        start = index * settings.num_samples
-        samples = responses[start : start + settings.num_samples]
-        judged[problem.problem_id] = judge_samples(problem, samples, verifier, tokenizer)
-    rows = [
-        {**problem_row(problem.problem_id, split, judged[problem.problem_id]), **EXPERT_NOT_ASKED}
-        for split, its_problems in splits.items()
-        for problem in its_problems
-    ]
-    expert_dir = sampling_expert_dir(workspace, params)
-    if settings.num_expert_samples and expert_dir is not None:
-        attempts = judged_attempts(splits[HELD_OUT], judged, params, engine, renderer, tokenizer)
-        del engine  # its memory, before another policy is loaded
-        columns = _ask_expert(
-            workspace, params, attempts, expert_dir, renderer, verifier, tokenizer, progress
-        )
-        rows = [{**row, **columns.get(row["problem_id"], {})} for row in rows]
+    digest = settings_digest(params.consult, STAGE.version)
+    with Journal(workspace.verification_journal("evaluate", params.iteration), digest) as journal:
+        num_samples = params.evaluate.num_samples
+        repeated = [problem for problem in problems for _ in range(num_samples)]
+        flat = _verify_and_judge(repeated, responses, params, journal, tokenizer, progress)
+        judged = {
+            problem.problem_id: flat[index * num_samples : (index + 1) * num_samples]
+            for index, problem in enumerate(problems)
+        }
+        columns: dict[str, dict[str, Any]] = {}
+        expert_dir = sampling_expert_dir(workspace, params)
+        if params.evaluate.num_expert_samples and expert_dir is not None:
+            attempts = judged_attempts(
+                splits[HELD_OUT], judged, params, engine, renderer, tokenizer
+            )
+            del engine  # its memory, before another policy is loaded
+            columns = _ask_expert(
+                workspace, params, attempts, expert_dir, renderer, journal, tokenizer, progress
+            )
+        rows = [
+            problem_row(problem.problem_id, split, judged[problem.problem_id])
+            | columns.get(problem.problem_id, dict(EXPERT_NOT_ASKED))
+            for split, its_problems in splits.items()
+            for problem in its_problems
+        ]
+        _write(workspace, params, rows, tokenizer, contexts)
+        journal.remove()
+
+
+def _write(
+    workspace: Workspace,
+    params: IterationParams,
+    rows: Sequence[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: Sequence[RenderedContext],
+) -> None:
+    iteration, settings = params.iteration, params.evaluate
     context = {
         "iteration": iteration,
         "evaluate": settings.model_dump(),
@@ -88,27 +114,46 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 
 
 def judge_samples(
-    problem: Problem,
+    problems: Sequence[Problem],
     samples: Sequence[SampledResponse],
     verifier: Verifier,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[JudgedResponse]:
-    """A problem's samples with their verdicts. A `VerifierError` ends the evaluation: a missing
-    verdict must not look like a wrong answer."""
-    texts = [decode(tokenizer, sample.token_ids) for sample in samples]
-    verifications = [verifier.verify(problem, text) for text in texts]
-    return [
-        JudgedResponse(
-            text=text,
-            num_tokens=len(sample.token_ids),
-            logprob=sum(sample.behaviour_logprobs),
-            is_truncated=sample.finish_reason == "length",
-            verdict=verification.verdict,
-            answer=verifier.canonical_answer(problem, text),
-            feedback=verification.feedback,
+    """Each sample, of the problem in the same place, with its verdict. A `VerifierError` ends the
+    evaluation: a missing verdict must not look like a wrong answer."""
+    judged = []
+    for problem, sample in zip(problems, samples, strict=True):
+        text = decode(tokenizer, sample.token_ids)
+        verification = verifier.verify(problem, text)
+        judged.append(
+            JudgedResponse(
+                text=text,
+                num_tokens=len(sample.token_ids),
+                logprob=sum(sample.behaviour_logprobs),
+                is_truncated=sample.finish_reason == "length",
+                verdict=verification.verdict,
+                answer=verification.answer,
+                feedback=verification.feedback,
+            )
         )
-        for sample, text, verification in zip(samples, texts, verifications, strict=True)
-    ]
+    return judged
+
+
+def _verify_and_judge(
+    problems: Sequence[Problem],
+    samples: Sequence[SampledResponse],
+    params: IterationParams,
+    journal: Journal,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: ProgressCallback,
+) -> list[JudgedResponse]:
+    jobs = (
+        VerificationJob(problem, decode(tokenizer, sample.token_ids))
+        for problem, sample in zip(problems, samples, strict=True)
+    )
+    num_workers = params.verification.num_workers
+    verify_all(jobs, len(samples), params.consult, num_workers, journal, progress)
+    return judge_samples(problems, samples, KeptVerdicts(journal), tokenizer)
 
 
 def _read_splits(workspace: Workspace, params: IterationParams) -> dict[str, list[Problem]]:
@@ -142,7 +187,7 @@ def _ask_expert(
     attempts: Sequence[JudgedAttempt],
     expert_dir: Path,
     renderer: ContextRenderer,
-    verifier: Verifier,
+    journal: Journal,
     tokenizer: PreTrainedTokenizerBase,
     progress: ProgressCallback,
 ) -> dict[str, dict[str, Any]]:
@@ -150,10 +195,8 @@ def _ask_expert(
     expert = build_engine(params.sample.engine, expert_dir, params.compute)
     samples = sample_expert(attempts, expert, renderer, _sampling(params), params.seed, progress)
     del expert
-    judged = [
-        judge_samples(attempt.problem, [sample], verifier, tokenizer)[0]
-        for attempt, sample in zip(attempts, samples, strict=True)
-    ]
+    problems = [attempt.problem for attempt in attempts]
+    judged = _verify_and_judge(problems, samples, params, journal, tokenizer, progress)
     successes = [index for index, response in enumerate(judged) if response.is_correct]
     contexts = [
         renderer.student(attempts[index].problem.prompt, attempts[index].name).token_ids

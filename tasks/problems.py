@@ -2,6 +2,7 @@
 
 from distil_core.config.models import IterationParams
 from distil_core.problems import build_generalisation_source, build_source
+from distil_core.problems.base import ReportingSource
 from distil_core.problems.splits import generalisation_split, make_splits
 from distil_core.problems.store import write_problems
 from distil_core.progress import ProgressCallback
@@ -26,6 +27,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         else []
     )
     context = {"problems": params.problems.model_dump(), "seed": params.seed}
+    if isinstance(source, ReportingSource):
+        context["found"] = source.report()
     for done, (split, problems) in enumerate(splits.items()):
         write_problems(
             workspace.problems_dir / f"{split}.parquet", problems, {**context, "split": split}

@@ -159,6 +159,9 @@ def _shards(
         rows = []
         for item, query in zip(shard, queries, strict=True):
             answer = next(answers) if query else None
+            # Asked, but without a usable word at any state: no expert for this row.
+            if answer and answer.distribution.is_silent:
+                answer = None
             rows.append(_row(item, answer, renderer))
             if answer:
                 continuations += _continuation_rows(item, answer)

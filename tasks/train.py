@@ -47,7 +47,15 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     objective = cast(Objective, OBJECTIVES.build(component.name, component.options))
     seed = derive_seed(params.seed, iteration, "train")
     curve = train(
-        model, rows, objective, params.train, seed, progress, params.compute.dtype, average
+        model,
+        rows,
+        objective,
+        params.train,
+        seed,
+        progress,
+        params.compute.dtype,
+        average,
+        int(tokenizer.eos_token_id),
     )
     if "num_shortened" in rows.context:
         shortened = rows.context["num_shortened"]["contexts"]

@@ -6,16 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from benchmarks.objectives.bench import Bench
-from benchmarks.objectives.labels import (
-    Judged,
-    feedback_rows,
-    gold_rows,
-)
+from benchmarks.objectives.labels import Judged, feedback_rows, gold_rows
 from benchmarks.objectives.methods import METHODS
 from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
@@ -26,9 +22,7 @@ from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.policy.model import load_model
-from distil_core.policy.tokenizer import (
-    decode,
-)
+from distil_core.policy.tokenizer import decode
 from distil_core.problems.base import Problem
 from distil_core.progress import no_progress
 from distil_core.seeds import derive_seed
@@ -37,9 +31,6 @@ from distil_core.training.trainer import train
 from tasks.consult import consult
 from tasks.evaluate import judge_samples
 from tasks.sample import choose_problems
-
-if TYPE_CHECKING:
-    pass
 
 _ENGINE_ROWS = 1024
 
@@ -97,16 +88,14 @@ def evaluate(
     num_samples = bench.task.budget.num_samples
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
     responses = _sample(bench, engine, jobs, "evaluate")
+    judged = judge_samples(
+        [problem for problem, _ in jobs], responses, bench.verifier, bench.tokenizer
+    )
     rows = [
         problem_row(
             problem.problem_id,
             "eval",
-            judge_samples(
-                problem,
-                responses[start * num_samples : (start + 1) * num_samples],
-                bench.verifier,
-                bench.tokenizer,
-            ),
+            judged[start * num_samples : (start + 1) * num_samples],
         )
         for start, problem in enumerate(problems)
     ]

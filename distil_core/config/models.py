@@ -50,6 +50,7 @@ __all__ = [
     "ShorteningRule",
     "TabulateParams",
     "TrainParams",
+    "VerificationParams",
     "WarmStartPhase",
 ]
 
@@ -162,6 +163,16 @@ class SampleParams(Settings):
     top_p: PositiveFraction
 
 
+class VerificationParams(Settings):
+    """How verdicts are come by, never which they are: no stage in dvc.yaml depends on it.
+
+    num_workers: processes that verify. 1 verifies in the stage's own process, unless
+    consult.verify_timeout_s asks for a process that can be stopped.
+    """
+
+    num_workers: PositiveInt = 1
+
+
 class TabulateParams(Settings):
     """expert: gives distributions at the student's states, stored as the fewest ids that hold
     `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4)."""
@@ -179,6 +190,10 @@ class TrainParams(Settings):
     so far (DAgger's aggregation). The importance weight corrects for the older samplers.
     average_decay: of the moving average of the weights that is kept with the policy for the
     expert's `weights: ema`, per optimizer step; null keeps none.
+    truncated_responses: those that hit sample.max_new_tokens. 'train' learns from what was seen of
+    them; the disagreement after the cut is missing from their credit, so that rambling on looks
+    cheap where many are cut. 'mask' trains none of their tokens; their rewards still count in
+    their group's mean.
     """
 
     objective: Component
@@ -191,6 +206,7 @@ class TrainParams(Settings):
     max_grad_norm: PositiveFloat
     num_tables: PositiveInt | Literal["all"] = 1
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    truncated_responses: Literal["train", "mask"] = "train"
 
 
 class EvaluateParams(Settings):
@@ -229,6 +245,7 @@ class Params(Settings):
     context: ContextParams
     sample: SampleParams
     consult: ConsultParams
+    verification: VerificationParams = VerificationParams()
     tabulate: TabulateParams
     train: TrainParams
     evaluate: EvaluateParams

@@ -60,6 +60,11 @@ class ScoredResponse:
     logprobs: NDArray[np.float32]
     tail_logprobs_t: NDArray[np.float32]
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said at any position: no ids and no tail."""
+        return not self.counts_t.any() and not np.isfinite(self.tail_logprobs_t).any()
+
 
 class Engine(Protocol):
     """Samples and scores with one policy. Results are in the order of the requests."""

@@ -10,8 +10,8 @@ from distil_core.tools.base import FeedbackItem, Verdict
 
 @dataclass(frozen=True)
 class JudgedResponse:
-    """One sampled response. verdict: the verifier's, of the text as far as it goes. answer: its
-    canonical form, None where there is none. logprob: of the whole response under the sampler."""
+    """One sampled response. verdict: the verifier's, of the text as far as it goes. answer: the
+    verifier's form of it, if it has one. logprob: of the whole response under the sampler."""
 
     text: str
     num_tokens: int
@@ -30,6 +30,14 @@ class JudgedResponse:
     def stated_verdict(self) -> str:
         """The verdict as consultations have it."""
         return "truncated" if self.is_truncated else self.verdict
+
+    @property
+    def vote(self) -> str | None:
+        """For which answer it counts: the verifier's form of it, or the text where there is none.
+        A truncated or malformed response gives no answer."""
+        if self.stated_verdict in ("truncated", "malformed"):
+            return None
+        return self.text if self.answer is None else self.answer
 
 
 EXPERT_NOT_ASKED: Mapping[str, Any] = {
@@ -52,7 +60,6 @@ def problem_row(problem_id: str, split: str, responses: Sequence[JudgedResponse]
     """
     num_tokens = sum(response.num_tokens for response in responses)
     nats = -sum(response.logprob for response in responses)
-    answers = {response.answer for response in _voters(responses)}
     return {
         "problem_id": problem_id,
         "split": split,
@@ -61,7 +68,7 @@ def problem_row(problem_id: str, split: str, responses: Sequence[JudgedResponse]
         "num_malformed": sum(response.stated_verdict == "malformed" for response in responses),
         "num_truncated": sum(response.is_truncated for response in responses),
         "num_distinct": len({response.text for response in responses}),
-        "num_distinct_answers": len(answers),
+        "num_distinct_answers": len(_votes(responses)),
         "majority_correct": majority_correct(responses),
         "response_tokens_mean": num_tokens / len(responses),
         "entropy_per_response": nats / len(responses),
@@ -74,16 +81,16 @@ def problem_row(problem_id: str, split: str, responses: Sequence[JudgedResponse]
 def majority_correct(responses: Sequence[JudgedResponse]) -> float:
     """The chance that the most frequent answer is right, ties broken by a fair draw.
 
-    Truncated responses and those without an answer have no vote; with no vote at all it is 0.
+    With no vote at all it is 0.
     """
-    votes = Counter(response.answer for response in _voters(responses))
+    votes = _votes(responses)
     if not votes:
         return 0.0
     most = max(votes.values())
     leading = {answer for answer, count in votes.items() if count == most}
-    right = {response.answer for response in _voters(responses) if response.is_correct}
+    right = {response.vote for response in responses if response.is_correct}
     return len(leading & right) / len(leading)
 
 
-def _voters(responses: Sequence[JudgedResponse]) -> list[JudgedResponse]:
-    return [r for r in responses if r.answer is not None and not r.is_truncated]
+def _votes(responses: Sequence[JudgedResponse]) -> Counter[str]:
+    return Counter(response.vote for response in responses if response.vote is not None)

@@ -22,8 +22,9 @@ _EXCERPT_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout_s: of one attempt. backoff_s: the first pause, doubled at each further attempt up to
-    max_pause_s, of which a random half to whole is waited. A longer Retry-After is an error."""
+    """timeout_s: of one attempt, from its start to the answer's last byte. backoff_s: the first
+    pause, doubled at each further attempt up to max_pause_s, of which a random half to whole is
+    waited. A longer Retry-After is an error."""
 
     timeout_s: float
     max_attempts: int
@@ -118,11 +119,12 @@ class Endpoint:
             # Jitter, so that requests that failed together do not come again together. It moves
             # times only, no answer depends on it.
             pause_s *= random.uniform(0.5, 1.0)
+            is_last = attempt + 1 == self._limits.max_attempts
             try:
-                response = self._client.post(request.url, json=dict(request.body))
-            except httpx.TransportError as error:
+                response = self._post(request)
+            except httpx.RequestError as error:
                 failure = f"{type(error).__name__}: {error}"
-                self._pause(pause_s)
+                self._pause(0.0 if is_last else pause_s)
                 continue
             if response.status_code in _TRANSIENT_STATUS:
                 failure = self._describe(response)
@@ -137,7 +139,7 @@ class Endpoint:
                 completion = read(response.json())
             except ValueError as error:
                 failure = f"malformed answer ({error}): {self._excerpt(response)}"
-                self._pause(pause_s)
+                self._pause(0.0 if is_last else pause_s)
                 continue
             self._budget.after_answer(completion)
             return completion
@@ -145,6 +147,22 @@ class Endpoint:
             f"{request.url} gave no answer in {self._limits.max_attempts} attempts; the last "
             f"failed with {failure}. Answers so far are recorded: run again to go on from here"
         )
+
+    def _post(self, request: Request) -> httpx.Response:
+        """The whole answer. httpx bounds the wait for each piece of it, so that an endpoint that
+        sends a byte now and then would never be given up."""
+        deadline = time.monotonic() + self._limits.timeout_s
+        with self._client.stream("POST", request.url, json=dict(request.body)) as response:
+            content = bytearray()
+            for piece in response.iter_bytes():
+                content += piece
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout(
+                        f"{len(content)} bytes, but no end in {self._limits.timeout_s:g} s"
+                    )
+        decoded = {"content-encoding", "content-length", "transfer-encoding"}
+        headers = [pair for pair in response.headers.items() if pair[0] not in decoded]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
 
     def _wait_for_slot(self) -> None:
         """Requests start evenly spaced, and none before the endpoint asked for one."""
@@ -169,7 +187,7 @@ class Endpoint:
         value = response.headers.get("Retry-After", "").strip()
         if not value:
             return 0.0
-        if value.replace(".", "", 1).isdigit():
+        if value.replace(".", "", 1).isdecimal():
             seconds = float(value)
         else:
             try:

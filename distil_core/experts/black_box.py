@@ -56,6 +56,7 @@ class BlackBoxExpert:
         self._seed = seed
         self._budget = Budget(options.limits())
         self._answered: dict[str, tuple[Request, Completion]] = {}
+        self._num_silent = 0
 
     def answer(
         self, queries: Sequence[ExpertQuery], progress: ProgressCallback
@@ -73,6 +74,7 @@ class BlackBoxExpert:
         counts = {
             "requests": len(answered),
             "tokens": sum(completion.total_tokens or 0 for _, completion in answered),
+            "silent_rollouts": self._num_silent,
             **self._labels.counts,
         }
         write_text(folder / COUNTS_FILE, json.dumps(counts, indent=1, sort_keys=True) + "\n")
@@ -176,6 +178,8 @@ class BlackBoxExpert:
                 masses[position][label] = masses[position].get(label, 0.0) + 1.0 / len(said)
             if said and len(continuations) < self._options.continuations_per_rollout:
                 continuations.append(self._continuation(position, said[0]))
+        if not any(masses):
+            self._num_silent += 1
         return ExpertAnswer([], self._scored(masses), tuple(continuations))
 
     def _continuation(self, position: int, token_ids: list[int]) -> Continuation:

@@ -19,7 +19,8 @@ class MatchedDistributions:
     student_logprobs_btk: with gradient; 0 at positions outside `local_mask_bt`.
     expert_logprobs_btk: sums to 1 exactly where `local_mask_bt`, `-inf` elsewhere.
     sampled_logprobs_bt: with gradient; 0 outside `token_mask_bt`.
-    token_mask_bt: trained tokens of the rows that have an expert.
+    token_mask_bt: trained tokens of the rows whose expert says something at any of them. A row
+        without is no row of perfect agreement: beside others its credit of 0 would look like one.
     local_mask_bt: those of them where the expert says something, that is, has any mass at all.
     mass_errors_bt: |stored expert mass - 1| where `local_mask_bt`, 0 elsewhere.
     """
@@ -40,9 +41,9 @@ def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
     """
     student_btk = widened(batch.student_bucket_logprobs_btk)
     expert_btk = batch.expert_bucket_logprobs_btk.detach().to(student_btk.dtype)
-    token_mask_bt = batch.response_mask_bt & batch.expert_mask_b[:, None]
     mass_bt = torch.exp(expert_btk).sum(-1)
-    local_mask_bt = token_mask_bt & (mass_bt != 0)
+    local_mask_bt = batch.response_mask_bt & batch.expert_mask_b[:, None] & (mass_bt != 0)
+    token_mask_bt = batch.response_mask_bt & local_mask_bt.any(dim=1, keepdim=True)
     local_mask_btk = local_mask_bt[..., None]
     normalised_btk = expert_btk - torch.log(mass_bt)[..., None]
     return MatchedDistributions(

@@ -39,8 +39,10 @@ class Options(ComponentOptions):
 
     @property
     def compares_rollouts(self) -> bool:
-        """Its GRPO part does."""
-        return self.reward_weight > 0
+        """Its GRPO part does, and the distillation may."""
+        distillation: Any = OBJECTIVES.options(self.distillation, self.distillation_options)
+        compares: bool = distillation.compares_rollouts
+        return self.reward_weight > 0 or compares
 
 
 class Blend:

@@ -83,7 +83,7 @@ class ForwardCrossEntropy:
         )
         expert_entropies_bt = entropy(matched.expert_logprobs_btk)
         credits_bt, advantages_bt = self._advantages_bt(
-            batch, matched, cross_entropies_bt.detach(), expert_entropies_bt
+            batch, matched, cross_entropies_bt, expert_entropies_bt
         )
         weights_bt = masked_importance_weights_bt(batch, mask_bt, options.is_clip)
         surrogate_bt = (

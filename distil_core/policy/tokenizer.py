@@ -7,16 +7,22 @@ token, so a credit map of a rollout reads like the rollout.
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from distil_core.errors import CheckpointError, DataError
 from distil_core.feedback.compose import Segment
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+# Made once for each tokenizer, since a large vocabulary takes a second.
+_PLAIN: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer | None] = WeakKeyDictionary()
 
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
 
@@ -76,8 +82,36 @@ def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segmen
         if segment.is_template:
             token_ids += tokenizer.encode(segment.text, add_special_tokens=False)
         else:
-            token_ids += encode_text(tokenizer, segment.text)
+            token_ids += encode_content(tokenizer, segment.text)
     return token_ids
+
+
+def encode_content(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Like `encode_text`, and markers that a tokenizer added without calling them special, such as
+    <think> or <tool_call>, are split too: they steer a model as much as special tokens do."""
+    if tokenizer not in _PLAIN:
+        _PLAIN[tokenizer] = _without_markers(tokenizer)
+    plain = _PLAIN[tokenizer]
+    if plain is None:
+        return encode_text(tokenizer, text)
+    return list(plain.encode(text, add_special_tokens=False).ids)
+
+
+def _without_markers(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
+    """The tokenizer with its visible added tokens split like text; None where `encode_text` does
+    that already. Added runs of spaces are how it writes indentation, and stay."""
+    added = tokenizer.added_tokens_decoder
+    markers = [token for token in added.values() if not token.special and token.content.strip()]
+    if not markers:
+        return None
+    from tokenizers import Tokenizer
+
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    for entry in settings["added_tokens"]:
+        entry["special"] = entry["special"] or bool(entry["content"].strip())
+    plain = Tokenizer.from_str(json.dumps(settings))
+    plain.encode_special_tokens = True
+    return plain
 
 
 def require_context_fits(context_ids: Sequence[int], max_context_tokens: int, name: str) -> None:

@@ -5,7 +5,9 @@ from distil_core.problems.base import ProblemSource
 from distil_core.registry import Registry
 
 PROBLEM_SOURCES = Registry(
-    "distil_core.problems", kind="problem source", contract_modules=("base", "splits", "store")
+    "distil_core.problems",
+    kind="problem source",
+    contract_modules=("base", "row_formats", "splits", "store"),
 )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -34,6 +34,15 @@ class ProblemSource(Protocol):
 
     def alphabet(self) -> str:
         """Characters that problems and responses are written in (for a tokenizer made here)."""
+        ...
+
+
+@runtime_checkable
+class ReportingSource(ProblemSource, Protocol):
+    """A source that can say what it found, for the tables of its problems."""
+
+    def report(self) -> dict[str, Any]:
+        """JSON-able counts that depend on the source's options alone."""
         ...
 
 

@@ -25,12 +25,15 @@ class Verification:
     """reward: in [0, 1]. verdict: 'malformed' is an answer that breaks the task's format, which
     is not the same as a wrong one. feedback: never holds the reference solution unless the
     verifier was built with reveal 'expected_outputs'. isolation: under which the response's own
-    code ran; None where nothing of it runs."""
+    code ran; None where nothing of it runs. answer: in one form for all responses that give the
+    same one, whose verdicts are then the same too; majority votes and counts of distinct answers
+    go by it. None where the text itself stands for the answer, or it gives none."""
 
     reward: float
     verdict: Verdict
     feedback: tuple[FeedbackItem, ...]
     isolation: str | None = None
+    answer: str | None = None
 
 
 class Verifier(ABC):
@@ -41,15 +44,6 @@ class Verifier(ABC):
     def verify(self, problem: Problem, response: str) -> Verification:
         """Judge a finished response (without its end token). Raises `VerifierError` when no
         verdict can be reached for a reason that is not the response's."""
-
-    def canonical_answer(self, problem: Problem, response: str) -> str | None:
-        """The answer that a response gives, in one form for all responses with the same answer;
-        None where it gives none. What majority votes and counts of distinct answers go by.
-
-        Responses with the same answer must have the same verdict. By default the whole response
-        is the answer, letter by letter.
-        """
-        return response
 
     def close(self) -> None:  # noqa: B027 - most verifiers hold nothing to release
         """Release processes and files. It may be called more than once."""

@@ -36,11 +36,9 @@ class WorkedOrDirectVerifier(Verifier):
             reward=float(right),
             verdict=verdict,
             feedback=(FeedbackItem("execution_trace", trace),),
+            # The total, whichever way led to it.
+            answer=response[-1] if formed else None,
         )
-
-    def canonical_answer(self, problem: Problem, response: str) -> str | None:
-        """The total it ends in, whichever way led there."""
-        return response[-1] if self._is_formed(problem, response) else None
 
     def _is_formed(self, problem: Problem, response: str) -> bool:
         digits = "0123456789"[: self._modulus]

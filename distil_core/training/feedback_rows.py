@@ -35,6 +35,10 @@ class FeedbackRow:
     expert_tail_logprobs_t: NDArray[np.float32]
     by_expert: bool = False
 
+    def is_truncated(self, end_token_id: int) -> bool:
+        """Whether the student was cut off; what the expert wrote may end anywhere."""
+        return not self.by_expert and int(self.response_ids_t[-1]) != end_token_id
+
 
 class FeedbackRows:
     """All rows to train on, and which of them belong to one problem of one table.

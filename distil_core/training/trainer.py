@@ -1,6 +1,6 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Literal
 
 import torch
@@ -28,15 +28,18 @@ def train(
     progress: ProgressCallback,
     forward_dtype: Literal["float32", "bfloat16"] = "float32",
     average: WeightAverage | None = None,
+    end_token_id: int | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place for `params.num_steps`; one curve row a step.
 
     forward_dtype: in which the model computes; its weights should be float32 in either case.
     average: takes in the weights after each step.
+    end_token_id: a response without it at its end is truncated; needed to mask those.
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite.
     """
+    masked = masked_rows(rows, params, end_token_id)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
     curve = []
@@ -52,7 +55,7 @@ def train(
             params.warmup_steps,
         )
         optimizer.zero_grad(set_to_none=True)
-        diagnostics = _backward(model, rows, groups, objective, forward_dtype)
+        diagnostics = _backward(model, rows, groups, masked, objective, forward_dtype)
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
             raise TrainingError(
@@ -74,6 +77,24 @@ def train(
         progress(step + 1, params.num_steps)
     model.eval()
     return curve
+
+
+def masked_rows(rows: FeedbackRows, params: TrainParams, end_token_id: int | None) -> set[int]:
+    """Indices of the rows that `truncated_responses` says not to train. `TrainingError` where
+    nothing would be left."""
+    if params.truncated_responses == "train":
+        return set()
+    if end_token_id is None:
+        raise TrainingError(
+            "train.truncated_responses mask needs the tokenizer's end token, found none"
+        )
+    masked = {index for index in range(len(rows)) if rows.row(index).is_truncated(end_token_id)}
+    if len(masked) == len(rows):
+        raise TrainingError(
+            f"all {len(rows)} responses are truncated, and train.truncated_responses is mask, so "
+            "none is left to train on: raise sample.max_new_tokens, or train on truncated ones"
+        )
+    return masked
 
 
 def group_batches(
@@ -103,11 +124,13 @@ def _backward(
     model: PreTrainedModel,
     rows: FeedbackRows,
     groups: list[list[int]],
+    masked: Set[int],
     objective: Objective,
     forward_dtype: str,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics."""
-    batch_rows = [rows.row(index) for group in groups for index in group]
+    indices = [index for group in groups for index in group]
+    batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
     tokens = collate(
         [row.context_ids.tolist() for row in batch_rows],
@@ -116,14 +139,18 @@ def _backward(
     )
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
+    trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
     batch = make_objective_batch(
         batch_rows,
         group_ids,
         logits_btv,
-        tokens.response_mask_bt,
+        tokens.response_mask_bt & trained_b[:, None],
         tokens.response_ids_bt,
     )
     output = objective(batch)
     require_finite_loss(output, [row.rollout_id for row in batch_rows])
     output.loss.backward()
-    return {"loss": output.loss.item(), **output.diagnostics}
+    diagnostics = {"loss": output.loss.item(), **output.diagnostics}
+    if masked:
+        diagnostics["masked_rollouts"] = float(sum(index in masked for index in indices))
+    return diagnostics

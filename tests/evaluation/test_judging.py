@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distil_core.evaluation.judging import JudgedResponse, majority_correct, problem_row
-from distil_core.problems.base import Problem
-from distil_core.tools import VERIFIERS
+from distil_core.tools.base import Verdict
 
 
 def response(
@@ -96,13 +95,14 @@ def test_counts() -> None:
     assert (truncated_right["num_correct"], truncated_right["first_verdict"]) == (0, "truncated")
 
 
-def test_canonical_answers() -> None:
-    chain = VERIFIERS.build("chain_arithmetic", {"modulus": 7}, reveal="nothing")
-    assert chain.canonical_answer(Problem("1+1=", "2"), "2") == "2"
-    number = VERIFIERS.build("final_number", {}, reveal="nothing")
-    gold = Problem("?", "#### 18")
-    assert number.canonical_answer(gold, "so #### 18.0") == "18"
-    assert number.canonical_answer(gold, "so #### 18") == "18"
-    assert number.canonical_answer(gold, "no idea") is None
-    way = VERIFIERS.build("worked_or_direct", {"modulus": 7}, reveal="nothing")
-    assert way.canonical_answer(Problem("1+1=", "W2"), "nonsense") is None
+def test_a_verifiers_form_of_the_answer_is_what_is_voted_for() -> None:
+    def judged(text: str, answer: str | None, verdict: Verdict = "wrong") -> JudgedResponse:
+        return JudgedResponse(text, 1, -1.0, False, verdict, answer)
+
+    forms = [judged("a: 18.0", "18", "correct"), judged("b: 18", "18", "correct")]
+    others = [judged("c: 1", "1"), judged("d: 2", "2")]
+    assert majority_correct([*forms, *others]) == 1.0
+    by_text = [judged("a: 18.0", None, "correct"), judged("b: 1", None), judged("b: 1", None)]
+    assert majority_correct(by_text) == 0.0
+    assert majority_correct([judged("x", None, "malformed")] * 3 + forms[:1]) == 1.0
+    assert problem_row("p", "eval", [*forms, *others])["num_distinct_answers"] == 3

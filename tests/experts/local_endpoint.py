@@ -54,6 +54,19 @@ class LocalEndpoint:
                 elif fault == "slow":
                     time.sleep(0.6)
                     self.close_connection = True
+                elif fault == "drip":
+                    self.send_response(200)
+                    self.send_header("Content-Length", "1000")
+                    self.end_headers()
+                    self.close_connection = True
+                    for _ in range(300):
+                        try:
+                            self.wfile.write(b" ")
+                        except OSError:
+                            return
+                        time.sleep(0.1)
+                elif fault == "not gzip":
+                    self._send(200, b"{}", {"Content-Encoding": "gzip"})
                 elif isinstance(fault, str):
                     self._send(200, fault.encode(), {})
                 elif fault is not None:

@@ -144,6 +144,7 @@ def test_faults_are_retried_until_there_is_an_answer(
         "disconnect",
         "half",
         "slow",
+        "not gzip",
         "{not json",
         '{"choices": []}',
         '{"choices": [{"text": 5, "finish_reason": "stop"}]}',
@@ -152,7 +153,7 @@ def test_faults_are_retried_until_there_is_an_answer(
     expert = ask(max_attempts=12, concurrency=1, backoff_s=0.001)
     answer = answer_one(expert, query(tokenizer, "0"))
     assert labels(tokenizer, answer) == [{"0": 1.0}, {"6": 1.0}]
-    assert len(endpoint.seen) == 9 + 2
+    assert len(endpoint.seen) == 10 + 2
 
 
 @pytest.mark.parametrize("as_date", [False, True])
@@ -276,14 +277,30 @@ def test_retries_count_as_requests(ask: Any, endpoint: LocalEndpoint, tokenizer:
     assert len(endpoint.seen) == 4
 
 
-def test_requests_start_evenly_spaced_and_no_more_at_once_than_allowed(
+def test_requests_start_evenly_spaced(ask: Any, endpoint: LocalEndpoint, tokenizer: Any) -> None:
+    answer_one(ask(requests_per_second=2.5, concurrency=8), query(tokenizer))
+    times = sorted(at for *_, at in endpoint.seen)
+    assert len(times) == 5
+    assert times[-1] - times[0] >= 4 / 2.5 * 0.8
+
+
+def test_no_more_requests_at_once_than_allowed(
     ask: Any, endpoint: LocalEndpoint, tokenizer: Any
 ) -> None:
     endpoint.delay_s = 0.15
-    answer_one(ask(requests_per_second=20.0, concurrency=2), query(tokenizer))
-    times = sorted(at for *_, at in endpoint.seen)
-    assert times[-1] - times[0] >= 4 / 20 * 0.8
+    answer_one(ask(concurrency=2, timeout_s=5.0), query(tokenizer))
     assert endpoint.most_at_once == 2
+
+
+def test_an_answer_that_drips_in_is_given_up(
+    ask: Any, endpoint: LocalEndpoint, tokenizer: Any
+) -> None:
+    """Each byte comes in time, the whole never would."""
+    endpoint.faults = ["drip"]
+    answer = answer_one(ask(concurrency=1, timeout_s=0.5), query(tokenizer, "0"))
+    assert labels(tokenizer, answer) == [{"0": 1.0}, {"6": 1.0}]
+    # The drip would go on for 30 s.
+    assert endpoint.seen[1][3] - endpoint.seen[0][3] < 15
 
 
 def test_chat_continues_the_assistants_own_message(
@@ -331,9 +348,27 @@ def test_answers_that_cannot_be_used_leave_the_state_silent_and_are_counted(
         "misaligned": 0,
         "refused": 1,
         "requests": 4,
+        "silent_rollouts": 0,
         "tokens": 40,
         "unencodable": 1,
         "unwritable_states": 0,
+    }
+
+
+def test_samples_that_cannot_be_used_leave_the_mass_to_the_others(
+    ask: Any, endpoint: LocalEndpoint, tokenizer: Any
+) -> None:
+    endpoint.answer = lambda body: (
+        (None, "content_filter") if body["seed"] % 2 else ("35"[body["seed"] // 2 % 2], "stop")
+    )
+    expert = ask(num_samples=12, states_per_rollout=1)
+    answer = answer_one(expert, query(tokenizer))
+    used = [body["seed"] // 2 % 2 for _, _, body, _ in endpoint.seen if body["seed"] % 2 == 0]
+    assert 0 < len(used) < 12
+    [position] = np.flatnonzero(answer.distribution.counts_t)
+    expected = {"3": used.count(0) / len(used), "5": used.count(1) / len(used)}
+    assert labels(tokenizer, answer)[position] == {
+        token: round(mass, 6) for token, mass in expected.items() if mass
     }
 
 

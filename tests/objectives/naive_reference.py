@@ -4,6 +4,7 @@ Written from the formulas alone, so that production has something to disagree wi
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from distil_core.objectives.base import ObjectiveBatch
@@ -28,10 +29,14 @@ class Naive:
         self.positions = range(len(self.sampled[0]))
 
     def trained(self, b: int, t: int) -> bool:
-        return bool(self.response[b][t] and self.has_expert[b])
+        return bool(self.response[b][t]) and any(self.says_something(b, k) for k in self.positions)
 
     def says_something(self, b: int, t: int) -> bool:
-        return self.trained(b, t) and any(value > -math.inf for value in self.expert[b][t])
+        return bool(
+            self.response[b][t]
+            and self.has_expert[b]
+            and any(value > -math.inf for value in self.expert[b][t])
+        )
 
     def weight(self, b: int, t: int, is_clip: float) -> float:
         return float(min(math.exp(self.sampled[b][t] - self.behaviour[b][t]), is_clip))
@@ -66,6 +71,85 @@ class Naive:
             total += (1 - w) * s * math.log(s / mixture) if s > 0 else 0.0
         return total
 
+    def label_cost(self, b: int, t: int) -> float:
+        stored = self.expert[b][t][:-1]
+        best = max(range(len(stored)), key=lambda k: stored[k])
+        return -float(self.student[b][t][best]) if stored[best] > -math.inf else 0.0
+
+    def sampled_log_ratio(self, b: int, t: int, floor: float) -> float:
+        bucket = self.buckets[b][t]
+        expert = math.exp(self.expert[b][t][bucket])
+        student = math.exp(self.student[b][t][bucket]) if expert else self.pairs(b, t)[-1][1]
+        return math.log(student / max(expert, floor))
+
+    def local_loss(self, cost: Callable[[int, int], float], options: dict[str, Any]) -> float:
+        """The masked, weighted, normalised sum of a token's cost; without `is_clip` in the options
+        all weights are 1."""
+        losses = [
+            [
+                (self.weight(b, t, options["is_clip"]) if "is_clip" in options else 1.0)
+                * cost(b, t)
+                if self.says_something(b, t)
+                else 0.0
+                for t in self.positions
+            ]
+            for b in self.rows
+        ]
+        return self.reduced(losses, options)
+
+    def group_advantage(self, b: int, normalisation: str) -> float:
+        members = [self.rewards[other] for other in self.rows if self.same_group(b, other)]
+        mean = sum(members) / len(members)
+        deviation = math.sqrt(sum((reward - mean) ** 2 for reward in members) / len(members))
+        if normalisation == "none":
+            return float(self.rewards[b] - mean)
+        return float((self.rewards[b] - mean) / deviation) if deviation > 1e-6 else 0.0
+
+    def same_group(self, b: int, other: int) -> bool:
+        return bool(self.groups[other] == self.groups[b])
+
+    def grpo(self, options: dict[str, Any]) -> float:
+        total, rows_used, tokens_used = 0.0, set(), 0
+        for b in self.rows:
+            advantage = self.group_advantage(b, options["advantage_normalisation"])
+            for t in self.positions:
+                if not self.response[b][t]:
+                    continue
+                ratio = math.exp(self.sampled[b][t] - self.behaviour[b][t])
+                clipped = min(max(ratio, 1 - options["clip_low"]), 1 + options["clip_high"])
+                total -= min(ratio * advantage, clipped * advantage)
+                rows_used.add(b)
+                tokens_used += 1
+        used = tokens_used if options["loss_normalisation"] == "tokens" else len(rows_used)
+        return total / max(used, 1)
+
+    def forward_gradients(self, options: dict[str, Any]) -> tuple[list[Rows], Rows]:
+        """By the student's bucket log-probabilities, and by those of the sampled tokens: credit
+        and importance weight are constants."""
+        advantages = self.advantages(options)
+        one = self.reduced([[1.0 for _ in self.positions] for _ in self.rows], options)
+        counted = sum(self.trained(b, t) for b in self.rows for t in self.positions)
+        scale = one / max(counted, 1)
+
+        def weight(b: int, t: int) -> float:
+            return self.weight(b, t, options["is_clip"]) * scale if self.trained(b, t) else 0.0
+
+        local = [
+            [
+                [
+                    -weight(b, t) * math.exp(e) if self.says_something(b, t) else 0.0
+                    for e in self.expert[b][t]
+                ]
+                for t in self.positions
+            ]
+            for b in self.rows
+        ]
+        credit = [
+            [weight(b, t) * options["weight"] * advantages[b][t] for t in self.positions]
+            for b in self.rows
+        ]
+        return local, credit
+
     def credits(self, options: dict[str, Any]) -> Rows:
         def cost(b: int, t: int) -> float:
             entropy = self.expert_entropy(b, t) if options["cost"] == "kl_divergence" else 0.0
@@ -88,7 +172,7 @@ class Naive:
         members = [
             future[other][t]
             for other in self.rows
-            if self.groups[other] == self.groups[b]
+            if self.same_group(b, other)
             and self.trained(other, t)
             and (kind == "group_mean" or other != b)
         ]
@@ -134,6 +218,6 @@ class Naive:
         normaliser = {
             "rollouts": max(len({b for b, _ in counted}), 1),
             "tokens": max(len(counted), 1),
-            "constant": options["loss_constant"],
+            "constant": options.get("loss_constant"),
         }[options["loss_normalisation"]]
         return sum(losses[b][t] for b, t in counted) / float(normaliser)

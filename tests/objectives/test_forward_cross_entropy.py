@@ -53,6 +53,19 @@ def test_value_and_gradient_are_finite(batch: ObjectiveBatch, options: dict[str,
     assert not output.per_token_loss_bt.requires_grad
 
 
+@examples
+@given(batches(), any_options())
+def test_gradient_is_the_formula(batch: ObjectiveBatch, options: dict[str, Any]) -> None:
+    leaves, student, sampled = with_leaves(batch)
+    torch.autograd.backward(run(leaves, **options).loss)
+    local, credit = Naive(batch).forward_gradients(resolved(options))
+    for found, expected in ((student.grad, local), (sampled.grad, credit)):
+        assert found is not None
+        torch.testing.assert_close(
+            found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-10
+        )
+
+
 def test_gradient_by_hand() -> None:
     """Two tokens, one rollout: -T/Z on the buckets, weight * C/Z on the sampled token."""
     student = torch.tensor([[[0.5, 0.5, 1.0], [0.2, 0.8, 1.0]]], dtype=torch.float64).log()

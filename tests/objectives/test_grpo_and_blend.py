@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
+from naive_reference import Naive
 from objective_batches import batches, everyone_trains, examples, random_batch, with_leaves
 
 from distil_core.errors import ConfigError, TrainingError
@@ -34,19 +35,10 @@ def one_token(log_ratio: float, rewards: tuple[float, float] = (1.0, 0.0)) -> Ob
 @examples
 @given(batches())
 def test_grpo_is_the_formula(batch: ObjectiveBatch) -> None:
-    rewards, groups = batch.rewards_b.tolist(), batch.group_ids_b.tolist()
-    ratios = torch.exp(batch.sampled_logprobs_bt - batch.behaviour_logprobs_bt).tolist()
-    total, rows_used = 0.0, set()
-    for b, t in batch.response_mask_bt.nonzero().tolist():
-        members = [r for r, group in zip(rewards, groups, strict=True) if group == groups[b]]
-        mean = sum(members) / len(members)
-        deviation = math.sqrt(sum((r - mean) ** 2 for r in members) / len(members))
-        advantage = (rewards[b] - mean) / deviation if deviation > 1e-6 else 0.0
-        clipped = min(max(ratios[b][t], 0.9), 1.3)
-        total -= min(ratios[b][t] * advantage, clipped * advantage)
-        rows_used.add(b)
-    found = run("grpo", batch, clip_low=0.1, clip_high=0.3)
-    assert found.loss.item() == pytest.approx(total / max(len(rows_used), 1), abs=1e-10)
+    options = {"clip_low": 0.1, "clip_high": 0.3}
+    resolved: dict[str, Any] = OBJECTIVES.options("grpo", options).model_dump()
+    found = run("grpo", batch, **options)
+    assert found.loss.item() == pytest.approx(Naive(batch).grpo(resolved), abs=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +144,16 @@ def test_blend_at_its_ends_is_one_objective(reward_weight: float, name: str) -> 
 def test_blend_refuses_wrong_parts_at_once(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         OBJECTIVES.options("blend", options)
+
+
+def test_blend_compares_rollouts_where_a_part_does() -> None:
+    def compares(**options: Any) -> bool:
+        resolved: Any = OBJECTIVES.options("blend", options)
+        return bool(resolved.compares_rollouts)
+
+    assert compares(reward_weight=0.1, distillation="reverse_kl")
+    assert compares(reward_weight=0.0)
+    assert not compares(reward_weight=0.0, distillation="reverse_kl")
 
 
 def test_names_of_all_objectives() -> None:

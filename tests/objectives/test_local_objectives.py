@@ -1,7 +1,5 @@
 """Reverse KL, its one-sample form, Jensen-Shannon and behaviour cloning over the same batch."""
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,30 +21,12 @@ def run(name: str, batch: ObjectiveBatch, **options: Any) -> ObjectiveOutput:
     return output
 
 
-def looped(
-    batch: ObjectiveBatch,
-    normalisation: str,
-    token_loss: Callable[[Naive, int, int], float],
-    is_clip: float = math.inf,
-) -> float:
-    """The masked, weighted, normalised sum of a token's loss."""
-    naive = Naive(batch)
-    losses = [
-        [
-            naive.weight(b, t, is_clip) * token_loss(naive, b, t)
-            if naive.says_something(b, t)
-            else 0.0
-            for t in naive.positions
-        ]
-        for b in naive.rows
-    ]
-    return naive.reduced(losses, {"loss_normalisation": normalisation, "loss_constant": None})
-
-
 @examples
 @given(batches())
 def test_reverse_kl_is_the_formula(batch: ObjectiveBatch) -> None:
-    expected = looped(batch, "tokens", lambda n, b, t: n.reverse_kl(b, t, FLOOR), is_clip=2.0)
+    naive = Naive(batch)
+    options = {"loss_normalisation": "tokens", "is_clip": 2.0}
+    expected = naive.local_loss(lambda b, t: naive.reverse_kl(b, t, FLOOR), options)
     found = run("reverse_kl", batch, loss_normalisation="tokens")
     assert found.loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
@@ -54,7 +34,9 @@ def test_reverse_kl_is_the_formula(batch: ObjectiveBatch) -> None:
 @examples
 @given(batches())
 def test_jensen_shannon_is_the_formula(batch: ObjectiveBatch) -> None:
-    expected = looped(batch, "rollouts", lambda n, b, t: n.jensen_shannon(b, t, 0.3), is_clip=0.9)
+    naive = Naive(batch)
+    options = {"loss_normalisation": "rollouts", "is_clip": 0.9}
+    expected = naive.local_loss(lambda b, t: naive.jensen_shannon(b, t, 0.3), options)
     found = run("jensen_shannon", batch, expert_weight=0.3, is_clip=0.9)
     assert found.loss.item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
@@ -62,13 +44,11 @@ def test_jensen_shannon_is_the_formula(batch: ObjectiveBatch) -> None:
 @examples
 @given(batches())
 def test_sampled_reverse_kl_is_the_formula(batch: ObjectiveBatch) -> None:
-    def token_loss(naive: Naive, b: int, t: int) -> float:
-        bucket = naive.buckets[b][t]
-        expert = math.exp(naive.expert[b][t][bucket])
-        student = math.exp(naive.student[b][t][bucket]) if expert else naive.pairs(b, t)[-1][1]
-        return math.log(student / max(expert, FLOOR)) * naive.sampled[b][t]
-
-    expected = looped(batch, "rollouts", token_loss, is_clip=2.0)
+    naive = Naive(batch)
+    expected = naive.local_loss(
+        lambda b, t: naive.sampled_log_ratio(b, t, FLOOR) * naive.sampled[b][t],
+        {"loss_normalisation": "rollouts", "is_clip": 2.0},
+    )
     found = run("sampled_reverse_kl", batch)
     assert found.loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
@@ -76,14 +56,9 @@ def test_sampled_reverse_kl_is_the_formula(batch: ObjectiveBatch) -> None:
 @examples
 @given(batches())
 def test_behaviour_cloning_is_the_formula(batch: ObjectiveBatch) -> None:
-    def label_loss(naive: Naive, b: int, t: int) -> float:
-        stored = naive.expert[b][t][:-1]
-        best = max(range(len(stored)), key=lambda k: stored[k])
-        return -float(naive.student[b][t][best]) if stored[best] > -math.inf else 0.0
-
-    on_policy = replace(batch, behaviour_logprobs_bt=batch.sampled_logprobs_bt)
-    expected = looped(on_policy, "rollouts", label_loss)
-    # The sampler plays no part: the same with any importance weight.
+    """The sampler plays no part: no importance weight."""
+    naive = Naive(batch)
+    expected = naive.local_loss(naive.label_cost, {"loss_normalisation": "rollouts"})
     assert run("behaviour_cloning", batch).loss.item() == pytest.approx(expected, abs=1e-10)
 
 

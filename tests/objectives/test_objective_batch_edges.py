@@ -113,6 +113,24 @@ def test_row_without_expert_is_left_out_of_everything() -> None:
     assert run(silent).diagnostics["rollouts_with_expert"] == 3
 
 
+@pytest.mark.parametrize("name", ["forward_cross_entropy", "reverse_kl", "behaviour_cloning"])
+def test_a_row_whose_expert_is_silent_throughout_is_a_row_without_expert(name: str) -> None:
+    """Its credit of 0 would otherwise look like perfect agreement beside the others'."""
+    batch = everyone_trains(random_batch(1, rows=4))
+    batch = replace(batch, group_ids_b=torch.zeros(4, dtype=torch.int64))
+    expert = batch.expert_bucket_logprobs_btk.clone()
+    expert[3] = -torch.inf
+    silent, _, sampled = with_leaves(replace(batch, expert_bucket_logprobs_btk=expert))
+    without = replace(batch, expert_mask_b=torch.tensor([True, True, True, False]))
+    output = OBJECTIVES.build(name, {})(silent)
+    torch.testing.assert_close(output.loss, OBJECTIVES.build(name, {})(without).loss)
+    assert output.diagnostics["rollouts_with_expert"] == 3
+    if name == "forward_cross_entropy":
+        (gradient,) = torch.autograd.grad(output.loss, sampled)
+        assert gradient[:3].any()
+        assert not gradient[3].any()
+
+
 def test_silent_position_costs_nothing_but_keeps_its_credit() -> None:
     batch = everyone_trains(random_batch(2, rows=1, positions=3))
     expert = batch.expert_bucket_logprobs_btk.clone()

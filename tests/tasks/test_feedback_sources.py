@@ -36,7 +36,12 @@ Values = dict[str, Any]
 
 def small_settings() -> Values:
     values: Values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    values["problems"] |= {"num_warm_start": 60, "num_train": 40, "num_eval": 4}
+    values["problems"] |= {
+        "num_warm_start": 60,
+        "num_train": 40,
+        "num_eval": 4,
+        "generalisation": None,
+    }
     values["problems"]["source"]["options"] |= {"num_operations": 2, "modulus": 3}
     values["consult"]["verifier"]["options"]["modulus"] = 3
     values["base"]["phases"] = [{"num_steps": 60, "correction_fraction": 0.2}]
@@ -148,7 +153,9 @@ def test_shortened_contexts_are_counted_wherever_they_are_made(workspace: Worksp
         "shorten": [{"field": "prompt", "keep": "end"}],
         "shortening_marker": "~",
     }
-    values["evaluate"] |= {"num_samples": 1, "max_new_tokens": 4, "num_bootstrap": 100}
+    values["evaluate"] |= {"num_samples": 1, "num_expert_samples": 1, "max_new_tokens": 4}
+    values["evaluate"]["num_bootstrap"] = 100
+    values["gate"]["margins"] = {"pass_at_1": 1.0}
     run_stages("sample consult tabulate train evaluate", workspace, values, 1)
     rows, context = read_table(workspace.rollouts_file(1), ROLLOUTS)
     # Prompts of six characters fit the student's context, not the expert's.
@@ -182,6 +189,19 @@ def test_the_reference_is_shown_only_where_answers_may_be_revealed() -> None:
     values["consult"]["reference_correction"] = True
     with pytest.raises(ConfigError, match="set reveal to expected_outputs"):
         parse_iteration_params({**values, "iteration": 1, "stage_versions": {}}, "t")
+
+
+def test_rollouts_of_another_template_are_refused(workspace: Workspace) -> None:
+    """The response would follow another token in the expert's context than in the student's."""
+    values = small_settings()
+    values["context"] |= {
+        "student_template": "{prompt}+",
+        "expert_template": "{prompt}?{execution_trace}+",
+    }
+    run_stages("consult", workspace, values, 1)
+    with pytest.raises(DataError, match=r"a context ends in tokens .*another template"):
+        run_stages("tabulate", workspace, values, 1)
+    assert not workspace.feedback_dir(1).exists()
 
 
 def test_the_average_is_saved_with_each_policy_and_taken_up_exactly(workspace: Workspace) -> None:
@@ -244,6 +264,12 @@ def test_training_on_all_tables_so_far(workspace: Workspace) -> None:
     # The same problem in two tables is two groups: two policies sampled it.
     twice = read_feedback_tables([folders[0], folders[0]], digest)
     assert len(twice.groups) == 2 * len(single[0].groups)
+    # Both are trained on, not just listed.
+    from_both = weights(workspace.policy_dir(2))
+    run_stages("train", workspace, values | {"train": values["train"] | {"num_tables": 1}}, 2)
+    from_one = weights(workspace.policy_dir(2))
+    assert not any(torch.equal(from_both[name], value) for name, value in from_one.items())
+    run_stages("train", workspace, values, 2)
     listed = json.loads((workspace.policy_dir(2) / "feedback_tables.json").read_text())
     assert list(listed) == ["data/iterations/001/feedback", "data/iterations/002/feedback"]
     # Another version of an older table is refused: the parent policy was trained on this one.
@@ -338,6 +364,33 @@ def test_black_box_labels_and_continuations_are_trained_on(
     assert [read.row(i).by_expert for i in range(len(read))] == [False] * len(rows) + [True] * len(
         rows
     )
+    run_stages("train", workspace, values, 1)
+
+
+def test_rollouts_of_which_the_black_box_says_nothing_are_rows_without_expert(
+    workspace: Workspace, black_box: Callable[..., Values]
+) -> None:
+    silent: set[str] = set()
+
+    def refuses_some(body: dict[str, Any]) -> tuple[str | None, str]:
+        prompt = body["prompt"].partition("|")[0]
+        return (None, "content_filter") if prompt in silent else ("12", "stop")
+
+    with LocalEndpoint(refuses_some) as endpoint:
+        values = black_box(endpoint.url, states_per_rollout=2)
+        run_stages("consult", workspace, values, 1)
+        run_stages("tabulate", workspace, values, 1)
+        prompts = sorted({body["prompt"].partition("|")[0] for _, _, body, _ in endpoint.seen})
+        silent.update(prompts[::2])
+        shutil.rmtree(workspace.expert_record_dir)
+        shutil.rmtree(workspace.feedback_dir(1))
+        run_stages("tabulate", workspace, values, 1)
+    rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    without = [row for row in rows if not row["has_expert"]]
+    assert 0 < len(without) < len(rows)
+    assert all(row["expert_counts"] == [] for row in without)
+    counts = json.loads((workspace.feedback_dir(1) / "expert_counts.json").read_text())
+    assert counts["silent_rollouts"] == len(without)
     run_stages("train", workspace, values, 1)
 
 

@@ -380,6 +380,30 @@ def test_a_failure_is_a_row_with_its_error_and_no_reward(
     assert (row["reward"], row["verdict"], row["error"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("stage", "output"), [(consult, "consultations.parquet"), (evaluate, "evaluation.parquet")]
+)
+def test_an_interrupted_stage_goes_on_in_workers_to_the_same_bytes(
+    copy: Workspace, monkeypatch: pytest.MonkeyPatch, stage: Any, output: str
+) -> None:
+    path = copy.iteration_dir(1) / output
+    expected = path.read_bytes()
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write_table", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            stage.body(copy, params(1), no_progress)
+    (journal,) = (copy.scratch_dir / "verification").iterdir()
+    assert journal.name == f"{stage.STAGE.name}-001.sqlite"
+    stage.body(copy, params(1, verification={"num_workers": 2}), no_progress)
+    assert path.read_bytes() == expected
+    assert not journal.exists()
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def rewrite(
     path: Path, schema: Any, change: Callable[[int, dict[str, Any]], dict[str, Any]]
 ) -> None:
@@ -497,7 +521,7 @@ def test_a_problems_row_counts_each_kind_of_response(
             samples.append(SampledResponse(ids, [0.0], "length"))
     verifier = build_verifier(params(1).consult)
     problem = Problem("2+2-2=", "12")
-    judged = evaluate.judge_samples(problem, samples, verifier, tokenizer)
+    judged = evaluate.judge_samples([problem] * len(samples), samples, verifier, tokenizer)
     row = problem_row(problem.problem_id, "eval", judged)
     zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
     assert {name: row[name] for name in zero} == zero | expected

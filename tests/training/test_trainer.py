@@ -1,6 +1,7 @@
 """The training loop on a real tiny model: it learns, repeats itself bit by bit, and stops (6 s)."""
 
 import copy
+import dataclasses
 import math
 from collections import Counter
 from itertools import islice
@@ -147,6 +148,75 @@ def test_a_bfloat16_forward_pass_still_takes_in_small_updates(
         assert value.dtype == torch.float32
         moved = (value != before[key]).float().mean()
         assert moved > 0.5, key
+
+
+def test_what_the_objective_reads_is_that_of_the_rows(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    """Groups are the problems, rewards, expert and authorship those of each rollout."""
+    mixed = copy.deepcopy(rows)
+    mixed._by_expert = [index % 5 == 0 for index in range(len(rows))]
+    seen: list[Any] = []
+
+    def recording(batch: Any) -> Any:
+        seen.append(batch)
+        return objective("behaviour_cloning")(batch)
+
+    train(new_model(0), mixed, recording, params(settings, num_steps=1), 1, no_progress)
+    (batch,) = seen
+    chosen = next(group_batches(mixed.groups, 8, 1, 1))
+    indices = [index for group in chosen for index in group]
+    read = [mixed.row(index) for index in indices]
+    problems = [row.rollout_id.split("/")[1] for row in read]
+    assert len(set(problems)) == 4
+    for b, problem in enumerate(problems):
+        same = batch.group_ids_b == batch.group_ids_b[b]
+        assert same.tolist() == [other == problem for other in problems]
+    assert batch.by_expert_b.tolist() == [row.by_expert for row in read]
+    assert any(row.by_expert for row in read)
+    assert batch.rewards_b.tolist() == [row.reward for row in read]
+    assert batch.expert_mask_b.tolist() == [row.has_expert for row in read]
+
+
+def ends_of(rows: FeedbackRows) -> list[bool]:
+    return [bool(rows.row(index).response_ids_t[-1] == END) for index in range(len(rows))]
+
+
+def test_truncated_responses_may_be_masked(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    """They train no token, whichever objective, and no other row changes; their rewards stay."""
+    ended = ends_of(rows)
+    assert 0 < sum(ended) < len(ended)
+    seen: list[Any] = []
+
+    def recording(batch: Any) -> Any:
+        seen.append(batch)
+        return objective("grpo")(batch)
+
+    one_step = {"num_steps": 1, "batch_rollouts": 24}
+    for mode in ("train", "mask"):
+        chosen = params(settings, truncated_responses=mode, **one_step)
+        (row,) = train(new_model(0), rows, recording, chosen, 1, no_progress, end_token_id=END)
+    assert row["masked_rollouts"] == ended.count(False)
+    trained, masked = seen
+    kept = masked.response_mask_bt.any(dim=1)
+    assert int(kept.sum()) == sum(ended)
+    assert torch.equal(masked.response_mask_bt[kept], trained.response_mask_bt[kept])
+    assert torch.equal(masked.rewards_b, trained.rewards_b)
+    # What the expert wrote is never truncated.
+    texts = dataclasses.replace(rows.row(ended.index(False)), by_expert=True)
+    assert not texts.is_truncated(END)
+
+
+def test_masking_truncated_responses_says_what_it_lacks(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+) -> None:
+    masking = params(settings, truncated_responses="mask")
+    with pytest.raises(TrainingError, match="needs the tokenizer's end token"):
+        train(new_model(0), rows, objective(), masking, 1, no_progress)
+    with pytest.raises(TrainingError, match=r"all 24 responses are truncated.*max_new_tokens"):
+        train(new_model(0), rows, objective(), masking, 1, no_progress, end_token_id=-1)
 
 
 def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(

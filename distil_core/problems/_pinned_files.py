@@ -1,0 +1,91 @@
+"""Files outside the campaign, pinned by digest, and their rows: JSON Lines and Parquet."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field
+
+from distil_core.errors import DataError
+from distil_core.problems._rows import LocatedRow
+from distil_core.registry import ComponentOptions
+
+_MAX_LINE_BYTES = 64 * 2**20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class PinnedFile(ComponentOptions):
+    """path: from the workspace's root, or absolute. sha256: of the file's bytes."""
+
+    path: str
+    sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
+
+
+def pinned_content(file: PinnedFile) -> bytes:
+    """The file's bytes; `DataError` where it cannot be read or is another than the settings pin."""
+    content = read_content(file.path)
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.sha256:
+        raise DataError(
+            f"{file.path} has SHA-256 {found}, the settings say "
+            f"{file.sha256 or 'nothing yet'}: if these are the problems you mean, write that "
+            "into problems.source.options"
+        )
+    return content
+
+
+def read_content(path: str | Path) -> bytes:
+    """A file's bytes; `DataError` where it cannot be read or is empty."""
+    try:
+        content = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the problems in {path}: {error}") from error
+    if not content:
+        raise DataError(f"{path} is empty: expected rows of problems")
+    return content
+
+
+def jsonl_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
+    """One JSON object a line, as UTF-8; blank lines, a byte order mark and CRLF are no matter."""
+    for number, line in enumerate(content.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), start=1):
+        where = f"{name}, line {number}"
+        if len(line) > _MAX_LINE_BYTES:
+            raise DataError(
+                f"{where}: {len(line) / 2**20:.0f} MB in one line, expected at most "
+                f"{_MAX_LINE_BYTES / 2**20:.0f}: is it JSON Lines, with one object a line?"
+            )
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: not UTF-8 text ({error}): convert the file") from error
+        except (ValueError, RecursionError) as error:
+            shown = line[:80].decode("utf-8", "replace")
+            raise DataError(
+                f"{where}: expected a JSON object, found {shown!r} ({error})"
+            ) from error
+        if not isinstance(row, dict):
+            shown = line[:80].decode("utf-8", "replace")
+            raise DataError(f"{where}: expected a JSON object, found {shown!r}")
+        yield where, row
+
+
+def parquet_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
+    """The rows of a Parquet file, counted from 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{name}, row {number}", row
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{name} cannot be read as Parquet after row {number} ({error}): it is truncated, "
+            "damaged, or no Parquet file"
+        ) from error

@@ -1,0 +1,29 @@
+"""Problems from Parquet files, such as the hub publishes.
+
+The files are outside the campaign, so the settings pin their content: each has its SHA-256, and
+an iteration frozen with other bytes is refused instead of silently becoming another one.
+"""
+
+from collections.abc import Iterator
+
+from distil_core.problems._pinned_files import PinnedFile, parquet_rows, pinned_content
+from distil_core.problems._row_options import RowOptions
+from distil_core.problems._rows import LocatedRow, RowSource
+
+
+class Options(RowOptions):
+    """train, eval: the two files; or train alone, with an eval_fraction."""
+
+    train: PinnedFile
+    eval: PinnedFile | None = None
+
+
+def build(options: Options) -> RowSource:
+    """The source, by name from the registry."""
+
+    def read_rows(split: str) -> Iterator[LocatedRow]:
+        file = options.eval if split == "eval" else options.train
+        assert file is not None, "checked when the options were read"
+        return parquet_rows(pinned_content(file), file.path)
+
+    return RowSource(options, read_rows)

@@ -1,0 +1,37 @@
+"""HumanEval: the beginning of a function, and a test program that defines `check(candidate)`.
+
+Rows have prompt, canonical_solution, test and entry_point. The metadata is that of the verifier
+assert_tests: `entry_point`; `setup`, the test program; `tests`, the call of its `check`; and
+`preamble`, what the prompt has before the function, for responses that begin with the function.
+"""
+
+from distil_core.problems._rows import required_text
+from distil_core.problems.base import Problem
+from distil_core.problems.row_formats import Row, RowFormat
+from distil_core.problems.row_formats._fields import code_problem
+from distil_core.registry import ComponentOptions
+
+
+class Options(ComponentOptions):
+    """None."""
+
+
+def problem(row: Row) -> Problem:
+    """The reference is the whole program, prompt and solution."""
+    prompt, entry_point = required_text(row, "prompt"), required_text(row, "entry_point")
+    preamble, found, _ = prompt.rpartition(f"def {entry_point}(")
+    if not found:
+        raise ValueError(f"expected `def {entry_point}(` in 'prompt', found {prompt[:80]!r}")
+    return code_problem(
+        prompt,
+        prompt + required_text(row, "canonical_solution"),
+        entry_point=entry_point,
+        preamble=preamble,
+        setup=required_text(row, "test"),
+        tests=[{"code": f"check({entry_point})"}],
+    )
+
+
+def build(options: Options) -> RowFormat:
+    """The format, by name from the registry."""
+    return problem

@@ -1,0 +1,45 @@
+"""MBPP: a sentence that says what a function does, and asserts about it.
+
+Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
+(test_imports). The function's name stands in the asserts only, so the prompt shows the first of
+them; the others stay hidden. The metadata is that of
+the verifier assert_tests.
+"""
+
+from distil_core.problems._rows import required_text
+from distil_core.problems.base import Problem
+from distil_core.problems.row_formats import Row, RowFormat
+from distil_core.problems.row_formats._fields import (
+    called_function,
+    code_problem,
+    optional_text,
+    text_list,
+)
+from distil_core.registry import ComponentOptions
+
+
+class Options(ComponentOptions):
+    """None."""
+
+
+def problem(row: Row) -> Problem:
+    """Raises `ValueError` where the asserts call nothing that the solution defines."""
+    text = required_text(row, "text" if "text" in row else "prompt")
+    code, tests = required_text(row, "code"), text_list(row, "test_list")
+    setup = "\n".join(text_list(row, "test_imports")) if row.get("test_imports") else ""
+    try:
+        name = called_function(tests[0], code)
+    except SyntaxError as error:
+        raise ValueError(f"'code' or 'test_list' is no Python ({error})") from error
+    return code_problem(
+        f"{text}\nYour code should pass this test, among others:\n{tests[0]}",
+        code,
+        setup=setup or optional_text(row, "test_setup_code"),
+        entry_point=name,
+        tests=[{"code": test, "public": index == 0} for index, test in enumerate(tests)],
+    )
+
+
+def build(options: Options) -> RowFormat:
+    """The format, by name from the registry."""
+    return problem

@@ -1,0 +1,74 @@
+"""The command line that starts the zygote, and what to do where it does not start."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from distil_core.errors import SandboxError
+from distil_core.sandbox.inside.confine import WORKING_FOLDER
+
+_INSIDE = Path(__file__).parent / "inside"
+_MOUNTED_INSIDE = "/distil"
+_DEVICES = ("null", "zero", "random", "urandom")
+_LIBRARY_FOLDERS = ("/lib", "/lib64", "/lib32", "/libx32")
+INSTALL = "apt install bubblewrap"
+
+
+def zygote_command(isolated: bool) -> list[str]:
+    """argv of the zygote. Raises `SandboxError` where bubblewrap is not installed."""
+    python = os.path.realpath(sys.executable)
+    if not isolated:
+        return [python, *_run_inside(str(_INSIDE.parent))]
+    bubblewrap = shutil.which("bwrap")
+    if bubblewrap is None:
+        raise SandboxError(
+            f"code that a model wrote runs in bubblewrap only, which is not installed: {INSTALL}. "
+            "(isolation: rlimits_only runs it unprotected, with all that you may read and write.)"
+        )
+    return [
+        bubblewrap,
+        *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"),
+        *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
+        *_mounts(),
+        *("--uid", "65534", "--gid", "65534"),
+        # The zygote alone may make namespaces; a child drops this before it reads the program.
+        *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),
+        *("--remount-ro", "/", "--chdir", "/"),
+        *(python, *_run_inside(_MOUNTED_INSIDE)),
+    ]
+
+
+def _run_inside(folder: str) -> list[str]:
+    start = f"import sys; sys.path.insert(0, {folder!r}); from inside.zygote import main; main()"
+    # Not -I, which would ignore the fixed hash seed; the environment is ours alone.
+    return ["-s", "-P", "-S", "-B", "-c", start]
+
+
+def _mounts() -> list[str]:
+    """Read only: the system's libraries, this Python, our own inside. No /proc, no /etc, no home,
+    no /tmp, and of /dev only what gives bytes."""
+    mounts = ["--ro-bind", "/usr", "/usr"]
+    for folder in _LIBRARY_FOLDERS:
+        if os.path.islink(folder):
+            mounts += ["--symlink", os.readlink(folder).lstrip("/"), folder]
+        elif os.path.isdir(folder):
+            mounts += ["--ro-bind", folder, folder]
+    prefix = os.path.realpath(sys.base_prefix)
+    if not Path(prefix).is_relative_to("/usr"):
+        mounts += ["--ro-bind", prefix, prefix]
+    mounts += ["--ro-bind", str(_INSIDE), f"{_MOUNTED_INSIDE}/inside", "--dir", WORKING_FOLDER]
+    for device in _DEVICES:
+        mounts += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    return mounts
+
+
+def start_failure(stderr: str) -> str:
+    """What a sandbox that did not start says, with what to do about it."""
+    lines = " / ".join(stderr.strip().splitlines()[-3:]) or "no message"
+    return (
+        f"the sandbox does not start: {lines}. It needs unprivileged user namespaces and "
+        "Linux 5.8 or later: look at `sysctl kernel.unprivileged_userns_clone` (must be 1), "
+        "`sysctl kernel.apparmor_restrict_unprivileged_userns` (must be 0) and "
+        "`sysctl user.max_user_namespaces` (not 0); in a container, allow them there"
+    )

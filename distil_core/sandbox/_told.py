@@ -1,0 +1,58 @@
+"""What a program's process says besides its answers, checked before it is believed to be text."""
+
+from typing import Any
+
+from distil_core.sandbox._child import Ended
+from distil_core.sandbox.results import CandidateException
+
+_MAX_TRACE_MESSAGES = 2
+_MAX_TRACE_LINES = 1000
+_LINE_CHARACTERS = 300
+_MESSAGE_CHARACTERS = 500
+_NUM_FRAMES = 8
+
+
+class Told:
+    """The exception and the trace of one run or call."""
+
+    def __init__(self, traced: bool = False):
+        self.exception: CandidateException | None = None
+        self.compiled = True
+        self.trace: list[str] = []
+        self._num_trace_messages = 0 if traced else _MAX_TRACE_MESSAGES
+
+    def take(self, message: dict[str, Any]) -> bool:
+        """Note what `message` holds; True if it was a trace, so that the answer is yet to come.
+        Raises `Ended` with 'violation' for what no honest process sends."""
+        if "trace" in message:
+            self._num_trace_messages += 1
+            lines = message["trace"]
+            if self._num_trace_messages > _MAX_TRACE_MESSAGES or not _texts(lines):
+                raise Ended("violation")
+            self.trace += [line[:_LINE_CHARACTERS] for line in lines[:_MAX_TRACE_LINES]]
+            return True
+        if "exception" in message:
+            self.exception = read_exception(message["exception"])
+            self.compiled = message.get("compiled") is not False
+        return False
+
+
+def read_exception(told: Any) -> CandidateException:
+    """Raises `Ended` with 'violation' where it is not in the form of an exception."""
+    try:
+        kind, message, frames = told["type"], told["message"], told["lines"]
+        lines = tuple((line, function, text) for line, function, text in frames[:_NUM_FRAMES])
+    except (TypeError, KeyError, ValueError) as error:
+        raise Ended("violation") from error
+    texts = [kind, message, *(part for _, *two in lines for part in two)]
+    if not _texts(texts) or not all(type(line) is int for line, _, _ in lines):
+        raise Ended("violation")
+    return CandidateException(
+        kind[:100],
+        message[:_MESSAGE_CHARACTERS],
+        tuple((line, f[:100], text[:_LINE_CHARACTERS]) for line, f, text in lines),
+    )
+
+
+def _texts(values: Any) -> bool:
+    return type(values) is list and all(type(value) is str for value in values)

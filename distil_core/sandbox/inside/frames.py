@@ -1,0 +1,33 @@
+"""Messages over a stream: four bytes of length, then JSON."""
+
+import os
+from typing import Any
+
+from .values import dump, parse
+
+HEADER_BYTES = 4
+
+
+def write_frame(descriptor: int, tree: Any) -> None:
+    """Blocks until the other side has taken all of it."""
+    payload = dump(tree)
+    view = memoryview(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def read_frame(descriptor: int) -> Any:
+    """Raises `EOFError` once the other side is gone."""
+    length = int.from_bytes(_read_exactly(descriptor, HEADER_BYTES), "big")
+    return parse(_read_exactly(descriptor, length))
+
+
+def _read_exactly(descriptor: int, count: int) -> bytes:
+    parts = []
+    while count:
+        part = os.read(descriptor, min(count, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

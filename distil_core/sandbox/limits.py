@@ -1,0 +1,30 @@
+"""What a program may use, and how it is kept apart from the host."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+Isolation = Literal["bubblewrap_zygote", "bubblewrap_cold", "rlimits_only"]
+"""bubblewrap_zygote: one warm interpreter in bubblewrap forks each program into namespaces of its
+own. bubblewrap_cold: the same with one bubblewrap a program. rlimits_only: NO isolation, only
+resource limits: the program reads the host's files and reaches its network."""
+
+
+class Limits(BaseModel):
+    """Limits of one program. A verdict goes by CPU time: wall time is a loose backstop against
+    programs that sleep, since on a busy machine an honest program waits too.
+
+    cpu_time_s: of loading the program, and of each call. wall_time_s: likewise. memory_mb: address
+    space of the process, its libraries included (an empty one has about 30). disk_mb: files under
+    the working folder, in memory. output_kb: standard output and error, each. answer_kb: one
+    call's answer in the protocol's encoding.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu_time_s: PositiveFloat = 4.0
+    wall_time_s: PositiveFloat = 30.0
+    memory_mb: PositiveInt = 512
+    disk_mb: PositiveInt = 16
+    output_kb: PositiveInt = 256
+    answer_kb: PositiveInt = 1024

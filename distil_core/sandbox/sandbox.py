@@ -1,0 +1,281 @@
+"""Runs code that nobody trusts, and says what came of it."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+from distil_core.errors import SandboxError
+from distil_core.sandbox._child import Child, Ended
+from distil_core.sandbox._self_test import examine_isolation
+from distil_core.sandbox._told import Told
+from distil_core.sandbox._zygote import Zygote, ZygoteDied
+from distil_core.sandbox.inside.values import encode
+from distil_core.sandbox.limits import Isolation, Limits
+from distil_core.sandbox.results import (
+    Call,
+    CallResult,
+    Ending,
+    ProgramResult,
+)
+
+_MAX_TRIES = 3
+_Result = TypeVar("_Result")
+
+
+class Sandbox:
+    """A place to run programs in, one at a time, each as if it were the first.
+
+    The zygote starts at the first program (about 0.3 s), after which a program costs a few
+    milliseconds. Where it dies it is replaced and the program runs again: `SandboxError` says that
+    the sandbox itself failed three times over, or is missing, and never speaks of the program.
+    Threads may share a Sandbox (they take turns) and a forked process gets a zygote of its own.
+    Linux ends the zygote with the thread that started it; it is then replaced too.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, isolation: Isolation = "bubblewrap_zygote"
+    ) -> None:
+        self.limits = limits or Limits()
+        self.isolation: Isolation = isolation
+        self.num_zygotes_started = 0
+        self._zygote: Zygote | None = None
+        self._lock = threading.RLock()
+        self._examined = False
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process. The Sandbox may be used again and then starts anew."""
+        with self._lock:
+            if self._zygote is not None:
+                self._zygote.close()
+                self._zygote = None
+
+    @property
+    def zygote_pid(self) -> int | None:
+        """Of the process that the host started, or None before the first program."""
+        return self._zygote.pid if self._zygote is not None else None
+
+    def run_program(
+        self, source: str, stdin: bytes | str = b"", trace_lines: int = 0
+    ) -> ProgramResult:
+        """Run `source` as a script. trace_lines: about how many lines of the execution are told
+        in `trace`, half of them its first ones."""
+        data = stdin.encode("utf-8", "surrogateescape") if isinstance(stdin, str) else stdin
+        job = {"mode": "program", "source": source, "trace_lines": trace_lines}
+        return self.retried(lambda: self._run_program(job, data))
+
+    def run_calls(self, source: str, calls: Sequence[Call], trace_lines: int = 0) -> ProgramResult:
+        """Load `source`, then make the calls one after another in the same process. Each has
+        its own time limit; after one that ended the process the rest are 'not_run'."""
+
+        def run() -> ProgramResult:
+            with self.session(source) as session:
+                results = tuple(session.call(call, trace_lines) for call in calls)
+            return session.result(results)
+
+        return self.retried(run)
+
+    @contextmanager
+    def session(self, source: str) -> Iterator["Session"]:
+        """A program that is loaded and can be asked; its result is there after the block. What
+        `ZygoteDied` ends is to be run again as a whole: see `retried`."""
+        with self.child() as child:
+            session = Session(child, source, self.isolation)
+            yield session
+            session.finish()
+
+    def retried(self, run: Callable[[], _Result]) -> _Result:
+        """`run()`, again with another zygote where one died. Raises `SandboxError`."""
+        with self._lock:
+            for tries in range(1, _MAX_TRIES + 1):
+                try:
+                    return run()
+                except ZygoteDied as error:
+                    self._drop_zygote()
+                    if tries == _MAX_TRIES:
+                        raise SandboxError(
+                            f"the sandbox died {tries} times while it ran a program, last: {error}"
+                        ) from error
+            raise AssertionError("unreachable")
+
+    def ensure_ready(self) -> None:
+        """The self-test, if there was none yet. Raises `SandboxError`."""
+        if not self._examined:
+            self.self_test()
+
+    def self_test(self) -> str:
+        """Try what the isolation must forbid; returns a line that says what holds. Raises
+        `SandboxError` where it is missing or lets something through."""
+        with self._lock:
+            self._examined = True
+            try:
+                return self.retried(lambda: examine_isolation(self._run_program, self.isolation))
+            except SandboxError:
+                self._examined = False
+                self.close()
+                raise
+
+    def _run_program(self, job: dict[str, Any], stdin: bytes) -> ProgramResult:
+        with self.child(stdin) as child:
+            told = Told(job["trace_lines"] > 0)
+            try:
+                child.ask(job)
+                while True:
+                    told.take(child.receive())
+            except Ended as end:
+                return _result(child, end.ending, self.isolation, told)
+
+    @contextmanager
+    def child(self, stdin: bytes = b"") -> Iterator[Child]:
+        """A confined process that waits for its job. Raises `ZygoteDied`: see `retried`."""
+        with self._lock:
+            self.ensure_ready()
+            zygote = self._living_zygote()
+            child = Child(zygote, self.limits, stdin)
+            try:
+                yield child
+            except BaseException:
+                # Interrupted in the middle of a conversation: the next must not read its rest.
+                self._drop_zygote()
+                raise
+            finally:
+                child.release()
+                if self.isolation == "bubblewrap_cold":
+                    self._drop_zygote()
+
+    def _living_zygote(self) -> Zygote:
+        if self._zygote is not None and self._zygote.owner != os.getpid():
+            self._zygote.close()
+            self._zygote = None
+        if self._zygote is None:
+            try:
+                self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024)
+            except SandboxError as error:
+                if not self.num_zygotes_started:
+                    raise
+                # It did start here before: a passing shortage, so it is tried again.
+                raise ZygoteDied(str(error)) from error
+            self.num_zygotes_started += 1
+        return self._zygote
+
+    def _drop_zygote(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+
+class Session:
+    """A loaded program. Its process ends with the block that `Sandbox.session` opens."""
+
+    def __init__(self, child: Child, source: str, isolation: Isolation):
+        self._child = child
+        self._isolation = isolation
+        self._sequence = 0
+        self._ending: Ending | None = None
+        self._result: ProgramResult | None = None
+        self._told = Told()
+        answer = self._ask({"mode": "calls", "source": source}, self._told)
+        if self._ending is None and "loaded" not in answer and self._told.exception is None:
+            self._ending = "violation"
+
+    @property
+    def usable(self) -> bool:
+        """Whether the program loaded and still lives."""
+        return self._ending is None and self._told.exception is None
+
+    def call(self, call: Call, trace_lines: int = 0) -> CallResult:
+        """Make one call. Raises `NotPlainDataError` for arguments that are none."""
+        if not self.usable:
+            return CallResult("not_run")
+        self._sequence += 1
+        request = {
+            "sequence": self._sequence,
+            "function": call.function,
+            "arguments": encode(tuple(call.arguments)),
+            "keywords": encode(dict(call.keywords)),
+            "trace_lines": trace_lines,
+        }
+        before_s, told = self._child.cpu_s, Told(trace_lines > 0)
+        answer = self._ask(request, told, self._sequence)
+        cpu_s, trace = self._child.cpu_s - before_s, tuple(told.trace)
+        if self._ending is not None:
+            return CallResult(self._ending, cpu_s=cpu_s, trace=trace)
+        if told.exception is not None:
+            return CallResult("raised", None, told.exception, cpu_s, trace)
+        return CallResult("returned", answer["value"], None, cpu_s, trace)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `result` can be had."""
+        return self._result is not None
+
+    def stop(self, ending: Ending) -> None:
+        """Let no more calls reach it, for this reason."""
+        self._ending = self._ending or ending
+
+    def finish(self) -> None:
+        """Let the program end. Raises `ZygoteDied`."""
+        ending = self._ending
+        if ending is None:
+            try:
+                self._child.ask({"finish": True})
+                self._child.receive()
+                ending = "violation"
+            except Ended as end:
+                ending = end.ending
+        self._result = _result(self._child, ending, self._isolation, self._told)
+
+    def result(self, calls: tuple[CallResult, ...] = ()) -> ProgramResult:
+        """Of the whole run, once the block has ended."""
+        if self._result is None:
+            raise AssertionError("the session has not ended")
+        return ProgramResult(**{**self._result.__dict__, "calls": calls})
+
+    def _ask(self, message: Any, told: Told, sequence: int | None = None) -> dict[str, Any]:
+        """The answer to `message`; where there is none, `_ending` says why."""
+        try:
+            self._child.ask(message)
+            while told.take(answer := self._child.receive()):
+                pass
+            if answer.get("sequence") != sequence:
+                raise Ended("violation")
+            if answer.get("too_large"):
+                raise Ended("answer_limit")
+            if told.exception is None and sequence is not None and "value" not in answer:
+                raise Ended("violation")
+        except Ended as end:
+            self._ending = end.ending
+            return {}
+        return answer
+
+
+def _result(child: Child, ending: Ending, isolation: Isolation, told: Told) -> ProgramResult:
+    cpu_s = child.cpu_s
+    ending, report = child.finish(ending)
+    return ProgramResult(
+        ending=ending,
+        exit_code=report["exit"] if ending == "exited" else None,
+        stdout=child.stdout,
+        stderr=child.stderr,
+        cpu_s=max(cpu_s, report["cpu_s"]),
+        wall_s=time.monotonic() - child.started_s,
+        max_rss_mb=report["max_rss_mb"],
+        isolation=isolation,
+        exception=told.exception,
+        compiled=told.compiled,
+        trace=tuple(told.trace),
+    )

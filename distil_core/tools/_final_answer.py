@@ -1,0 +1,93 @@
+"""Where the final answer stands in a response, and how responses are quoted in feedback."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+AnswerForm = Literal["hash", "boxed", "answer_tag", "plain"]
+
+# A longer answer is none, and what reads it costs more the longer it is.
+MAX_ANSWER_CHARACTERS = 1000
+_MAX_BOXES = 100
+
+_HASH = re.compile(r"####[^\S\n]*([^\n]*)")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_ANNOUNCED = re.compile(r"answer(?:\s+is\b|\s*:)\s*:?", re.IGNORECASE)
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+_WRITTEN_AS = {
+    "hash": "a line '#### answer'",
+    "boxed": "\\boxed{answer}",
+    "answer_tag": "<answer>answer</answer>",
+    "plain": "the answer on the last line",
+}
+
+
+@dataclass(frozen=True)
+class FinalAnswer:
+    """The text of an answer and the form it was found in."""
+
+    text: str
+    form: AnswerForm
+
+
+def find_final_answer(text: str, forms: Collection[AnswerForm]) -> FinalAnswer | None:
+    """The final answer of a response, or None where it is in none of the accepted forms.
+
+    Of the marked forms (`#### 18`, `\\boxed{18}`, `<answer>18</answer>`) the one that begins last
+    counts. Only where there is none of those that are accepted, and `plain` is: what follows the
+    last "answer is" or "answer:" on its line, or else the last line that is not empty.
+    """
+    marked: list[tuple[int, FinalAnswer]] = []
+    if "hash" in forms:
+        marked += [(m.start(), FinalAnswer(m[1].strip(), "hash")) for m in _HASH.finditer(text)]
+    if "boxed" in forms:
+        marked += _boxed(text)
+    if "answer_tag" in forms:
+        marked += [
+            (m.start(), FinalAnswer(m[1].strip(), "answer_tag")) for m in _TAG.finditer(text)
+        ]
+    marked = [(start, answer) for start, answer in marked if answer.text]
+    if marked:
+        return max(marked, key=lambda found: found[0])[1]
+    return _plain(text) if "plain" in forms else None
+
+
+def _boxed(text: str) -> list[tuple[int, FinalAnswer]]:
+    """The last box whose braces are balanced, if any."""
+    for box in list(_BOX.finditer(text))[: -_MAX_BOXES - 1 : -1]:
+        depth = 1
+        for brace in _BRACE.finditer(text, box.end(), box.end() + 4 * MAX_ANSWER_CHARACTERS):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if depth == 0:
+                content = text[box.end() : brace.start()].strip()
+                return [(box.start(), FinalAnswer(content, "boxed"))]
+    return []
+
+
+def _plain(text: str) -> FinalAnswer | None:
+    announced = list(_ANNOUNCED.finditer(text))
+    if announced:
+        rest = text[announced[-1].end() :].partition("\n")[0].strip()
+        if rest:
+            return FinalAnswer(rest, "plain")
+    lines = text.rstrip().rsplit("\n", 1)
+    return FinalAnswer(lines[-1].strip(), "plain") if lines[-1].strip() else None
+
+
+def described(forms: Collection[AnswerForm]) -> str:
+    """The accepted forms, for feedback to a response that is in none of them."""
+    return " or ".join(text for form, text in _WRITTEN_AS.items() if form in forms)
+
+
+def quoted(text: str, max_characters: int = 80) -> str:
+    """Text of a response as part of one line of feedback: in quotes, shortened, and storable."""
+    line = " ".join(text[: 4 * max_characters].split())
+    shortened = len(line) > max_characters or len(text) > 4 * max_characters
+    line = line[:max_characters] + ("..." if shortened else "")
+    printable = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in line
+    )
+    return f"'{printable}'"

@@ -30,8 +30,8 @@ def merged_adapter(folder: Path) -> Iterator[Path]:
     base_dir = _base_dir(folder)
     if not (folder / _WEIGHTS).exists():
         raise CheckpointError(
-            f"{folder} holds no {_WEIGHTS}: pickled weights run code when they are loaded; save the "
-            "adapter anew with peft's `save_pretrained`"
+            f"{folder} holds no {_WEIGHTS}: pickled weights run code when they are loaded; save "
+            "the adapter anew with peft's `save_pretrained`"
         )
     # Both take seconds to import: only where an adapter is really merged.
     from peft import PeftModel, get_peft_model_state_dict

@@ -27,7 +27,12 @@ PROJECT = Path(__file__).parents[2]
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two iterations, trained."""
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    values["problems"] |= {"num_warm_start": 60, "num_train": 40, "num_eval": 4}
+    values["problems"] |= {
+        "num_warm_start": 60,
+        "num_train": 40,
+        "num_eval": 4,
+        "generalisation": None,
+    }
     values["problems"]["source"]["options"] |= {"num_operations": 2, "modulus": 3}
     values["consult"]["verifier"]["options"]["modulus"] = 3
     values["base"] |= {"phases": [{"num_steps": 60, "correction_fraction": 0.2}], "batch_size": 64}

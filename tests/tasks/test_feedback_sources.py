@@ -36,7 +36,12 @@ Values = dict[str, Any]
 
 def small_settings() -> Values:
     values: Values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    values["problems"] |= {"num_warm_start": 60, "num_train": 40, "num_eval": 4}
+    values["problems"] |= {
+        "num_warm_start": 60,
+        "num_train": 40,
+        "num_eval": 4,
+        "generalisation": None,
+    }
     values["problems"]["source"]["options"] |= {"num_operations": 2, "modulus": 3}
     values["consult"]["verifier"]["options"]["modulus"] = 3
     values["base"]["phases"] = [{"num_steps": 60, "correction_fraction": 0.2}]
@@ -148,7 +153,9 @@ def test_shortened_contexts_are_counted_wherever_they_are_made(workspace: Worksp
         "shorten": [{"field": "prompt", "keep": "end"}],
         "shortening_marker": "~",
     }
-    values["evaluate"] |= {"num_samples": 1, "max_new_tokens": 4, "num_bootstrap": 100}
+    values["evaluate"] |= {"num_samples": 1, "num_expert_samples": 1, "max_new_tokens": 4}
+    values["evaluate"]["num_bootstrap"] = 100
+    values["gate"]["margins"] = {"pass_at_1": 1.0}
     run_stages("sample consult tabulate train evaluate", workspace, values, 1)
     rows, context = read_table(workspace.rollouts_file(1), ROLLOUTS)
     # Prompts of six characters fit the student's context, not the expert's.

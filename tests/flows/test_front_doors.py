@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import front_door_scratch as scratch
 import pytest
+import yaml
 
 from distil_core.config.campaign import extend
 from distil_core.config.models import IterationParams
@@ -133,6 +134,28 @@ def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) ->
     assert "train@002 ran in" in output
     assert "chain-arithmetic-iteration-002" in output
     assert (finished.policy_dir(2) / "model.safetensors").exists()
+
+
+def test_a_gate_that_stops_the_campaign_says_the_same_at_both_doors(finished: Workspace) -> None:
+    params = yaml.safe_load(finished.params_file.read_text())
+    # Training changes lengths by more than this, so that policy 2 raises an alarm.
+    params["gate"]["alarms"]["max_length_ratio"] = 1.0 + 1e-9
+    params["gate"]["on_regression"] = "stop"
+    finished.params_file.write_text(yaml.safe_dump(params))
+    extend(finished, stage_versions(), count=2)
+    status, output = scratch.run(finished.root, "flows.run")
+    assert status == 1, output
+    assert "gate@002" in output
+    reason = "the gate of iteration 2 ended the campaign: alarm: responses have"
+    assert reason in " ".join(output.split())
+    assert "the gate of iteration 2" not in finished.report_file.read_text()
+    assert "alarm: responses have" in finished.report_file.read_text()
+    status, output = scratch.run(finished.root, "dvc", "repro")
+    assert status != 0
+    assert f"sample: {reason}" in output
+    # What was finished stays, and is recorded with the reason.
+    status, output = scratch.run(finished.root, "flows.cli", "record")
+    assert output.strip() == "MLflow: 3 finished iterations, 0 of them recorded now"
 
 
 def test_ui_shows_the_campaign_and_refuses_a_port_in_use(

@@ -190,7 +190,7 @@ def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
     from flows.iteration import distil_iteration
 
     summary = distil_iteration(1)
-    assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 5
+    assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 6
     assert summary.metrics["iteration"] == 1
     assert not list((here.scratch_dir / "flow-runs").iterdir())
 

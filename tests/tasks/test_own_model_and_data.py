@@ -59,6 +59,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
     values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
     values["train"] |= {"num_steps": 2, "batch_rollouts": 4}
     values["evaluate"] |= {"num_samples": 2, "max_new_tokens": 12, "num_bootstrap": 100}
+    values["gate"]["margins"] = {"pass_at_1": 0.02}
     return values
 
 

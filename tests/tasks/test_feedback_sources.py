@@ -155,7 +155,8 @@ def test_shortened_contexts_are_counted_wherever_they_are_made(workspace: Worksp
         "shortening_marker": "~",
     }
     values["evaluate"] |= {"num_samples": 1, "max_new_tokens": 4, "num_bootstrap": 100}
-    values["evaluate"]["num_expert_samples"] = 1
+    # The expert would read contexts with longer verdicts, which these limits do not fit.
+    values["evaluate"]["num_expert_samples"] = 0
     values["gate"]["margins"] = {"pass_at_1": 0.02}
     run_stages("sample consult tabulate train evaluate", workspace, values, 1)
     rows, context = read_table(workspace.rollouts_file(1), ROLLOUTS)

@@ -62,9 +62,11 @@ class Workspace:
         return self.policy_dir(0) if iteration == 1 else self.handover_dir(iteration - 1)
 
     def parent_average_dir(self, iteration: int) -> Path:
-        """The moving average of the weights that came with that policy; the base is its own."""
+        """The moving average of the weights that came with that policy; the base, also where a gate
+        kept it, is its own."""
         parent_dir = self.parent_dir(iteration)
-        return parent_dir if iteration == 1 else parent_dir / "average"
+        average_dir = parent_dir / "average"
+        return average_dir if average_dir.is_dir() else parent_dir
 
     def rollouts_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "rollouts.parquet"

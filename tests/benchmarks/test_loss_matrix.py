@@ -39,8 +39,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     values["sample"] |= {"num_prompts": 12, "max_new_tokens": 4}
     values["train"] |= {"num_steps": 3, "batch_rollouts": 24}
     made = Workspace(tmp_path_factory.mktemp("campaign"))
+    values["gate"]["on_regression"] = "continue"  # iteration 2 starts from policy 1
     stages = "sample consult tabulate train"
-    for iteration, names in ((0, "problems base"), (1, stages), (2, stages)):
+    first = f"{stages} evaluate gate"
+    for iteration, names in ((0, "problems base evaluate"), (1, first), (2, stages)):
         frozen = {**values, "iteration": iteration, "stage_versions": {}}
         file = made.frozen_params_file(iteration)
         file.parent.mkdir(exist_ok=True)

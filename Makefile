@@ -26,6 +26,7 @@ doctor: $(VENV)/.core
 	@$(BIN)/distil doctor
 
 test: $(VENV)/.dev
+	@bash requirements/system.sh
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev

@@ -1,5 +1,6 @@
 """What crosses the border: exact types, strange values, hostile encodings, text of all kinds."""
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -65,18 +66,14 @@ def test_hostile_encodings_do_no_harm(tree: Any) -> None:
     assert len(show(tree)) <= 200
     show(tree).encode("utf-8")
     assert matches(0.5, tree) is (tree == 0.5 and type(tree) is float)
-    try:
+    with contextlib.suppress(NotPlainDataError):
         decode(tree)
-    except NotPlainDataError:
-        pass
 
 
 @given(st.binary(max_size=60))
 def test_hostile_bytes_are_refused_or_read(data: bytes) -> None:
-    try:
+    with contextlib.suppress(NotPlainDataError):
         parse(data)
-    except NotPlainDataError:
-        pass
 
 
 @pytest.mark.parametrize("value", STRANGE, ids=range(len(STRANGE)))

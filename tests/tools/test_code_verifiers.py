@@ -172,7 +172,7 @@ def test_cheats_do_not_pass(response: str) -> None:
         "import builtins; builtins.sum = lambda x: 99; assert f(2) == 4",
         "f.__code__ = (lambda *a: 4).__code__",
         "import sys; sys.modules['solution'] = None; assert f(2) == 4",
-        "from unittest.mock import patch\nwith patch('builtins.len', lambda x: 4): assert f(2) == 4",
+        "from unittest.mock import patch\nwith patch('builtins.sum', lambda x: 4): assert f(2) == 4",
     ],
 )
 def test_tests_that_patch_reach_only_themselves(test: str) -> None:

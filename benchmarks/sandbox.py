@@ -54,6 +54,7 @@ def measure(name: str, run: Callable[[str], bytes], count: int) -> float:
 
 
 def main() -> None:
+    """Print the table and what follows from it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", type=int, default=1000)
     parser.add_argument("--cold-programs", type=int, default=100)

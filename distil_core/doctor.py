@@ -14,7 +14,8 @@ from typing import Literal
 
 from distil_core.config.load import load_params
 from distil_core.config.models import Params
-from distil_core.errors import ConfigError
+from distil_core.errors import ConfigError, SandboxError
+from distil_core.sandbox import Sandbox
 from distil_core.workspace import Workspace
 
 OLDEST_PYTHON = (3, 11)
@@ -173,13 +174,23 @@ def _disk(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _isolation(_: Workspace) -> Iterator[Finding]:
-    if shutil.which("bwrap"):
-        yield Finding("ok", "bubblewrap, to isolate code that a model wrote")
-    else:
+    if shutil.which("bwrap") is None:
         yield Finding(
             "note",
             "no bubblewrap: only verifiers that run code a model wrote need it",
             "for those: apt install bubblewrap",
+        )
+        return
+    try:
+        with Sandbox() as sandbox:
+            yield Finding(
+                "ok", f"bubblewrap isolates code that a model wrote: {sandbox.self_test()}"
+            )
+    except SandboxError as error:
+        yield Finding(
+            "note",
+            f"bubblewrap does not isolate code that a model wrote: {error}",
+            "verifiers that run such code refuse to work here until that is mended",
         )
 
 

@@ -95,14 +95,7 @@ def _measure(rows: int) -> Iterator[tuple[str, dict[str, Any]]]:
 def _peer_environment(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
-    install: list[str | Path] = [
-        python,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-    ]
+    install = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     subprocess.run([*install, "--no-deps", *PEER_PACKAGES], check=True)
     return python
 

@@ -41,5 +41,9 @@ class TrainingError(DistilError):
     """Training stopped before the weights could be harmed (a non-finite loss, an empty table)."""
 
 
+class GateError(DistilError):
+    """The improvement gate ended the campaign, as its settings ask for."""
+
+
 class LineageError(DistilError):
     """DVC, git or MLflow could not record or find what they should."""

@@ -49,6 +49,15 @@ def write_bytes(target: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system has none. For files that are never changed in
+    place; in the form `shutil.copytree` asks for."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def _remove_leftovers(target: Path) -> None:
     """What killed processes left half-written: large policies would fill the disk."""
     for path in target.parent.glob(f".{target.name}.*.*"):

@@ -53,6 +53,21 @@ class Workspace:
         policy_dir = self.policy_dir(iteration)
         return policy_dir if iteration == 0 else policy_dir / "average"
 
+    def handover_dir(self, iteration: int) -> Path:
+        """The policy that the iteration's gate hands to the next iteration."""
+        return self.iteration_dir(iteration) / "handover"
+
+    def parent_dir(self, iteration: int) -> Path:
+        """The policy that samples, and is trained further, in this iteration (from 1 on)."""
+        return self.policy_dir(0) if iteration == 1 else self.handover_dir(iteration - 1)
+
+    def parent_average_dir(self, iteration: int) -> Path:
+        """The moving average of the weights that came with that policy; the base, also where a gate
+        kept it, is its own."""
+        parent_dir = self.parent_dir(iteration)
+        average_dir = parent_dir / "average"
+        return average_dir if average_dir.is_dir() else parent_dir
+
     def rollouts_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "rollouts.parquet"
 
@@ -68,8 +83,27 @@ class Workspace:
     def metrics_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "metrics.json"
 
+    def pass_at_k_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "pass_at_k.csv"
+
     def evaluation_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "evaluation.parquet"
+
+    def decision_file(self, iteration: int) -> Path:
+        return self.iteration_dir(iteration) / "decision.json"
+
+    def champion_evaluation_file(self, iteration: int) -> Path:
+        """The evaluation of the champion after the iteration's gate."""
+        return self._reference_file(iteration, "champion")
+
+    def handover_evaluation_file(self, iteration: int) -> Path:
+        """The evaluation of the policy that the iteration's gate hands over."""
+        return self._reference_file(iteration, "handover")
+
+    def _reference_file(self, iteration: int, role: str) -> Path:
+        if iteration == 0:
+            return self.evaluation_file(0)
+        return self.iteration_dir(iteration) / f"{role}_evaluation.parquet"
 
     @property
     def scratch_dir(self) -> Path:
@@ -88,6 +122,11 @@ class Workspace:
     def timings_file(self, iteration: int) -> Path:
         """Seconds each stage took when it last ran. No artifact: it differs from run to run."""
         return self.scratch_dir / "timings" / f"{iteration_key(iteration)}.json"
+
+    @property
+    def report_file(self) -> Path:
+        """The campaign's report. A view of the artifacts, made anew at any time."""
+        return self.root / "report.html"
 
     @property
     def mlflow_database(self) -> Path:

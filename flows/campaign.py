@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
 from distil_core.config.campaign import existing_iterations, extend
-from distil_core.errors import ConfigError, DistilError
+from distil_core.config.load import load_iteration_params
+from distil_core.errors import ConfigError, DistilError, GateError
 from distil_core.workspace import Workspace
 from flows.failures import failed, value_of
-from flows.iteration import STAGE_TIMEOUT_S, IterationSummary, distil_iteration
+from flows.iteration import STAGE_TIMEOUT_S, IterationSummary, distil_iteration, shown
 from flows.liveness import alive, mark_dead_runs
 from flows.stages import stage_versions
 
@@ -40,11 +43,37 @@ def distil_campaign(
     with alive(workspace, str(flow_run.id)):
         try:
             last = _last_iteration(workspace, num_iterations)
-            return CampaignSummary(
-                tuple(_run_iteration(number, stage_timeout_s) for number in range(last + 1))
-            )
+            summaries = tuple(_run_iteration(number, stage_timeout_s) for number in range(last + 1))
+            _write_report(workspace)
+            return CampaignSummary(summaries)
+        except GateError as error:
+            # The campaign ended as its settings ask for: what led there is worth reading.
+            _write_report(workspace)
+            return failed(error)
         except DistilError as error:
             return failed(error)
+
+
+def _write_report(workspace: Workspace) -> None:
+    value_of(_report_task(workspace, return_state=True))
+
+
+@task(name="report", cache_policy=NO_CACHE, retries=0, persist_result=False)
+def _report_task(workspace: Workspace) -> Path | State[Any]:
+    from distil_core.report.write import write_report
+
+    try:
+        with shown("report") as progress:
+            path = write_report(workspace, progress)
+    except DistilError as error:
+        return failed(error)
+    create_link_artifact(
+        link=path.as_uri(),
+        link_text=path.name,
+        key=f"{load_iteration_params(workspace, 0).campaign}-report",
+        description="The campaign's report; also among the artifacts of its run in MLflow",
+    )
+    return path
 
 
 def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:

@@ -25,7 +25,8 @@ def main() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distil",
-        description="Adds iterations to a campaign, records it, checks the installation. "
+        description="Adds iterations to a campaign, records and reports it, checks the "
+        "installation. "
         "Everything else has the words of prefect, dvc and mlflow. "
         "Run it in the root of a workspace.",
     )
@@ -53,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
         "record", help="bring MLflow up to date after `dvc repro`, which does not record there"
     )
     record.set_defaults(run=_record)
+
+    report = commands.add_parser(
+        "report", help="write report.html, all of the campaign in one file, and log it to MLflow"
+    )
+    report.set_defaults(run=_report)
 
     doctor = commands.add_parser("doctor", help="check the installation and say what to mend")
     doctor.set_defaults(run=_doctor)
@@ -98,6 +104,13 @@ def _record(workspace: Workspace, _: argparse.Namespace) -> int:
     recorded = record_all(workspace)
     created = sum(iteration.created for iteration in recorded)
     print(f"MLflow: {len(recorded)} finished iterations, {created} of them recorded now")
+    return 0
+
+
+def _report(workspace: Workspace, _: argparse.Namespace) -> int:
+    from distil_core.report.write import write_report
+
+    print(f"The campaign's report: {write_report(workspace)}")
     return 0
 
 

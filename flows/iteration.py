@@ -24,6 +24,7 @@ from prefect.utilities.urls import url_for
 from distil_core.config.campaign import existing_iterations, extend
 from distil_core.config.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
+from distil_core.evaluation.decision import read_decision
 from distil_core.lineage.dvc_stage import StageOutcome, stage_addresses
 from distil_core.lineage.mlflow_record import RecordedIteration, record_iteration
 from distil_core.progress import ProgressCallback
@@ -147,7 +148,7 @@ def _stage_task(
     from tasks.stage import run
 
     try:
-        with _shown(address) as progress:
+        with shown(address) as progress:
             return run(stage_spec(name), workspace, iteration, progress)
     except DistilError as error:
         return failed(error)
@@ -164,14 +165,14 @@ def _stage_task(
 def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
     page = url_for("flow-run", flow_run.id)
     try:
-        with _shown(f"record@{iteration_key(iteration)}"):
+        with shown(f"record@{iteration_key(iteration)}"):
             return record_iteration(workspace, iteration, page)
     except DistilError as error:
         return failed(error)
 
 
 @contextmanager
-def _shown(address: str) -> Iterator[ProgressCallback]:
+def shown(address: str) -> Iterator[ProgressCallback]:
     """How far the work is, on the terminal of a campaign or else now and then in the run's log."""
     display = current_display()
     if display is None:
@@ -190,11 +191,12 @@ def _publish(
 ) -> None:
     """Artifacts of the flow run, on Prefect's pages. Their keys name the campaign, since one
     server may serve several."""
-    parent_metrics = read_metrics(workspace, iteration - 1) if iteration else {}
+    decision = read_decision(workspace, iteration) if iteration else None
+    parent_metrics = read_metrics(workspace, decision.parent) if decision else {}
     campaign = load_iteration_params(workspace, iteration).campaign
     key = f"{campaign}-iteration-{iteration_key(iteration)}"
     create_markdown_artifact(
-        iteration_page(iteration, outcomes, metrics, parent_metrics),
+        iteration_page(iteration, outcomes, metrics, parent_metrics, decision),
         key=key,
         description=f"Iteration {iteration} of {campaign}",
     )

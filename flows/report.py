@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.dvc_stage import StageOutcome
 from distil_core.workspace import Workspace
@@ -31,22 +32,31 @@ def stage_seconds(workspace: Workspace, iteration: int) -> float | None:
 
 
 def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
-    """A row for each iteration that has been evaluated: least and most pass@k, length, time."""
+    """A row for each iteration that has been evaluated: least and most pass@k, its gate, time."""
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
     ks = pass_at_ks(rows[-1][1]) if rows else []
     shown = sorted({ks[0], ks[-1]}) if ks else []
     table = Table(title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD)
-    for heading in ("iteration", *(f"pass@{k}" for k in shown), "tokens", "seconds"):
+    headings = ("iteration", *(f"pass@{k}" for k in shown), "gate", "seconds")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for iteration, metrics in rows:
         seconds = stage_seconds(workspace, iteration)
         table.add_row(
             str(iteration),
             *(_with_interval(metrics, k) for k in shown),
-            _number(metrics.get("response_tokens_mean"), ".1f"),
+            gate_verdict(workspace, iteration),
             _number(seconds, ".1f"),
         )
     return table
+
+
+def gate_verdict(workspace: Workspace, iteration: int) -> str:
+    """What the iteration's gate made of its policy, in a word; the base has none."""
+    if not workspace.decision_file(iteration).exists():
+        return ""
+    decision = read_decision(workspace, iteration)
+    return "promoted" if decision.promoted else "stopped" if decision.stopped else "rejected"
 
 
 def stage_rows(outcomes: Sequence[StageOutcome]) -> list[dict[str, Any]]:
@@ -69,17 +79,31 @@ def iteration_page(
     outcomes: Sequence[StageOutcome],
     metrics: Mapping[str, float],
     parent_metrics: Mapping[str, float],
+    decision: GateDecision | None = None,
 ) -> str:
-    """Markdown: the evaluation beside the parent's, and what became of each stage."""
+    """Markdown: the evaluation beside the parent's, the gate's decision, and what became of each
+    stage."""
     lines = [f"# Iteration {iteration}", ""]
     if metrics:
         lines += ["## Held-out evaluation", "", *_comparison(metrics, parent_metrics), ""]
+    if decision:
+        lines += ["## Gate", "", *_gate_lines(decision), ""]
     lines += ["## Stages", "", "| stage | status | seconds | outputs (md5) |", "|---|---|---:|---|"]
     lines += [
         f"| {row['stage']} | {row['status']} | {row['seconds']} | {row['outputs']} |"
         for row in stage_rows(outcomes)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _gate_lines(decision: GateDecision) -> list[str]:
+    difference = decision.from_champion["pass_at_1"]
+    verdict = "Promoted to champion" if decision.promoted else f"Not promoted: {decision.reasons}"
+    return [
+        f"{verdict}. pass@1 on the same problems, against policy {decision.compared_with}: "
+        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]. The next "
+        f"iteration starts from policy {decision.handed_over}."
+    ]
 
 
 def _comparison(metrics: Mapping[str, float], parent: Mapping[str, float]) -> list[str]:

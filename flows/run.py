@@ -25,6 +25,7 @@ from flows.stages import stage_versions
 _NEXT_COMMANDS = """\
 Next:
   source .venv/bin/activate   for the commands below
+  open report.html            the campaign in one file (`distil report` writes it anew)
   make ui                     the lineage of every policy, in MLflow: http://127.0.0.1:5000
   dvc status                  nothing to do, until something changes
   dvc repro                   runs what changed, and nothing else

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tasks.stage import StageSpec
 
 ONCE = ("problems", "base")
-PER_ITERATION = ("sample", "consult", "tabulate", "train", "evaluate")
+PER_ITERATION = ("sample", "consult", "tabulate", "train", "evaluate", "gate")
 
 
 def stage_spec(name: str) -> "StageSpec":
@@ -24,14 +24,14 @@ def stage_versions() -> dict[str, int]:
 
 
 def is_finished(workspace: Workspace, iteration: int) -> bool:
-    """Whether the iteration's policy and evaluation, and all they came from, are up to date."""
+    """Whether the iteration's policy, evaluation and gate, and all they came from, are current."""
     return is_up_to_date(workspace, stage_addresses(iteration)[-1])
 
 
 def iterations_to_run(workspace: Workspace, iteration: int) -> list[int]:
     """`iteration`, after those before it that are not finished, back to the last finished one.
 
-    Since an evaluation builds on everything before it, one look per iteration is enough.
+    Since a gate builds on everything before it, one look per iteration is enough.
     """
     first = iteration
     while first > 0 and not is_finished(workspace, first - 1):

@@ -7,7 +7,6 @@ Feedback from elsewhere (the gold solution, a peer, the policy itself) joins the
 from collections.abc import Mapping
 from typing import Any
 
-from distil_core.config.chain import parent_iteration
 from distil_core.config.models import ConsultParams, IterationParams, SelfEvaluationParams
 from distil_core.engines import build_engine
 from distil_core.errors import DataError, VerifierError
@@ -138,7 +137,7 @@ def _add_self_evaluations(
 ) -> dict[str, Any]:
     """Adds to the rows' feedback what the policy that sampled them says of its attempts; returns
     how its verdicts and the tools' agree."""
-    policy_dir = workspace.policy_dir(parent_iteration(params.iteration))
+    policy_dir = workspace.parent_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
     verdicts = evaluate_own(
         [

@@ -1,11 +1,16 @@
-"""Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback."""
+"""Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback.
+
+Beside it the expert's own accuracy, with the feedback on the policy's attempts.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distil_core.config.chain import sampling_expert_dir
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (
@@ -14,9 +19,18 @@ from distil_core.engines.base import (
     SampleRequest,
     SamplingSettings,
 )
-from distil_core.evaluation.summary import summarise
+from distil_core.evaluation.expert_with_feedback import (
+    JudgedAttempt,
+    expert_columns,
+    judged_attempts,
+    response_logprobs,
+    sample_expert,
+)
+from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse, problem_row
+from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext, count_shortened
 from distil_core.files import write_text
+from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
@@ -41,38 +55,43 @@ if TYPE_CHECKING:
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write evaluation.parquet (a row for each problem) and metrics.json."""
-    iteration, settings = params.iteration, params.evaluate
-    policy_dir = workspace.policy_dir(iteration)
+    """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv."""
+    policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
     # One that cannot work here is refused before anything is sampled.
     build_verifier(params.consult).close()
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
-    problems = read_problems(workspace.problems_dir / "eval.parquet")
     renderer = ContextRenderer(params.context, tokenizer)
+    splits = _read_splits(workspace, params)
+    problems = [problem for split in splits.values() for problem in split]
     contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
-    responses = engine.sample(
-        _requests(problems, contexts, params),
-        SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p),
-        progress,
-    )
-    jobs = (
-        VerificationJob(
-            problems[index // settings.num_samples], decode(tokenizer, sample.token_ids)
-        )
-        for index, sample in enumerate(responses)
-    )
+    responses = engine.sample(_requests(problems, contexts, params), _sampling(params), progress)
+    drift = engine.drift() if isinstance(engine, MonitoredEngine) else {}
     digest = settings_digest(params.consult, STAGE.version)
-    with Journal(workspace.verification_journal("evaluate", iteration), digest) as journal:
-        num_workers = params.verification.num_workers
-        verify_all(jobs, len(responses), params.consult, num_workers, journal, progress)
-        verifier = KeptVerdicts(journal)
-        rows = []
-        for index, problem in enumerate(problems):
-            start = index * settings.num_samples
-            samples = responses[start : start + settings.num_samples]
-            rows.append(judge(problem, samples, verifier, tokenizer))
-        drift = engine.drift() if isinstance(engine, MonitoredEngine) else {}
+    with Journal(workspace.verification_journal("evaluate", params.iteration), digest) as journal:
+        num_samples = params.evaluate.num_samples
+        repeated = [problem for problem in problems for _ in range(num_samples)]
+        flat = _verify_and_judge(repeated, responses, params, journal, tokenizer, progress)
+        judged = {
+            problem.problem_id: flat[index * num_samples : (index + 1) * num_samples]
+            for index, problem in enumerate(problems)
+        }
+        columns: dict[str, dict[str, Any]] = {}
+        expert_dir = sampling_expert_dir(workspace, params)
+        if params.evaluate.num_expert_samples and expert_dir is not None:
+            attempts = judged_attempts(
+                splits[HELD_OUT], judged, params, engine, renderer, tokenizer
+            )
+            del engine  # its memory, before another policy is loaded
+            columns = _ask_expert(
+                workspace, params, attempts, expert_dir, renderer, journal, tokenizer, progress
+            )
+        rows = [
+            problem_row(problem.problem_id, split, judged[problem.problem_id])
+            | columns.get(problem.problem_id, dict(EXPERT_NOT_ASKED))
+            for split, its_problems in splits.items()
+            for problem in its_problems
+        ]
         _write(workspace, params, rows, tokenizer, contexts, drift)
         journal.remove()
 
@@ -99,35 +118,63 @@ def _write(
         metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
     metrics |= drift
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
+    write_text(workspace.pass_at_k_file(iteration), pass_at_k_csv(metrics))
 
 
-def judge(
-    problem: Problem,
+def judge_samples(
+    problems: Sequence[Problem],
     samples: Sequence[SampledResponse],
     verifier: Verifier,
     tokenizer: PreTrainedTokenizerBase,
-) -> dict[str, Any]:
-    """One problem's row. A truncated response is never correct. A `VerifierError` ends the
+) -> list[JudgedResponse]:
+    """Each sample, of the problem in the same place, with its verdict. A `VerifierError` ends the
     evaluation: a missing verdict must not look like a wrong answer."""
-    texts = [decode(tokenizer, sample.token_ids) for sample in samples]
-    truncated = [sample.finish_reason == "length" for sample in samples]
-    verdicts = [verifier.verify(problem, text).verdict for text in texts]
-    return {
-        "problem_id": problem.problem_id,
-        "num_samples": len(samples),
-        "num_correct": sum(
-            verdict == "correct" and not cut
-            for verdict, cut in zip(verdicts, truncated, strict=True)
-        ),
-        "num_malformed": sum(
-            verdict == "malformed" and not cut
-            for verdict, cut in zip(verdicts, truncated, strict=True)
-        ),
-        "num_truncated": sum(truncated),
-        "num_distinct": len(set(texts)),
-        "response_tokens_mean": sum(len(sample.token_ids) for sample in samples) / len(samples),
-        "first_response": texts[0],
-    }
+    judged = []
+    for problem, sample in zip(problems, samples, strict=True):
+        text = decode(tokenizer, sample.token_ids)
+        verification = verifier.verify(problem, text)
+        judged.append(
+            JudgedResponse(
+                text=text,
+                num_tokens=len(sample.token_ids),
+                logprob=sum(sample.behaviour_logprobs),
+                is_truncated=sample.finish_reason == "length",
+                verdict=verification.verdict,
+                answer=verification.answer,
+                feedback=verification.feedback,
+            )
+        )
+    return judged
+
+
+def _verify_and_judge(
+    problems: Sequence[Problem],
+    samples: Sequence[SampledResponse],
+    params: IterationParams,
+    journal: Journal,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: ProgressCallback,
+) -> list[JudgedResponse]:
+    jobs = (
+        VerificationJob(problem, decode(tokenizer, sample.token_ids))
+        for problem, sample in zip(problems, samples, strict=True)
+    )
+    num_workers = params.verification.num_workers
+    verify_all(jobs, len(samples), params.consult, num_workers, journal, progress)
+    return judge_samples(problems, samples, KeptVerdicts(journal), tokenizer)
+
+
+def _read_splits(workspace: Workspace, params: IterationParams) -> dict[str, list[Problem]]:
+    splits = {HELD_OUT: read_problems(workspace.problems_dir / "eval.parquet")}
+    if params.problems.generalisation is not None:
+        path = workspace.problems_dir / "generalisation.parquet"
+        splits[GENERALISATION] = read_problems(path)
+    return splits
+
+
+def _sampling(params: IterationParams) -> SamplingSettings:
+    settings = params.evaluate
+    return SamplingSettings(settings.max_new_tokens, settings.temperature, settings.top_p)
 
 
 def _requests(
@@ -142,7 +189,37 @@ def _requests(
     return requests
 
 
-STAGE = StageSpec("evaluate", per_iteration=True, version=1, body=body)
+def _ask_expert(
+    workspace: Workspace,
+    params: IterationParams,
+    attempts: Sequence[JudgedAttempt],
+    expert_dir: Path,
+    renderer: ContextRenderer,
+    journal: Journal,
+    tokenizer: PreTrainedTokenizerBase,
+    progress: ProgressCallback,
+) -> dict[str, dict[str, Any]]:
+    """The expert's columns by problem, of the problems on which it had feedback to read."""
+    expert = build_engine(params.sample.engine, expert_dir, params.compute)
+    samples = sample_expert(attempts, expert, renderer, _sampling(params), params.seed, progress)
+    del expert
+    problems = [attempt.problem for attempt in attempts]
+    judged = _verify_and_judge(problems, samples, params, journal, tokenizer, progress)
+    successes = [index for index, response in enumerate(judged) if response.is_correct]
+    contexts = [
+        renderer.student(attempts[index].problem.prompt, attempts[index].name).token_ids
+        for index in successes
+    ]
+    logprobs = response_logprobs(
+        load_model(workspace.policy_dir(params.iteration), params.compute),
+        contexts,
+        [samples[index].token_ids for index in successes],
+        params.evaluate.temperature,
+    )
+    return expert_columns(attempts, judged, dict(zip(successes, logprobs, strict=True)))
+
+
+STAGE = StageSpec("evaluate", per_iteration=True, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

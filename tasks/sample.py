@@ -12,6 +12,7 @@ from distil_core.engines.base import (
     SampleRequest,
     SamplingSettings,
 )
+from distil_core.evaluation.handover import require_policy
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.policy.tokenizer import decode, load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write rollouts.parquet: num_rollouts of each of num_prompts training problems."""
     iteration = params.iteration
-    policy_dir = workspace.policy_dir(iteration - 1)
+    policy_dir = workspace.parent_dir(iteration)
+    require_policy(policy_dir)
     tokenizer = load_tokenizer(policy_dir)
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
     problems = choose_problems(

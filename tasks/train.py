@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from distil_core.config.chain import first_table
 from distil_core.config.models import ComputeParams, IterationParams
-from distil_core.files import atomic_path
+from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.objectives.base import Objective
 from distil_core.policy.model import load_model, save_policy
@@ -15,6 +15,7 @@ from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import read_feedback_tables
+from distil_core.training.model_card import CARD_FILE, model_card
 from distil_core.training.table_list import (
     read_table_list,
     require_as_listed,
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write policy/ and train_curve.csv."""
+    """Write policy/ with its model card, and train_curve.csv."""
     iteration = params.iteration
-    parent_dir = workspace.policy_dir(iteration - 1)
+    parent_dir = workspace.parent_dir(iteration)
     tokenizer = load_tokenizer(parent_dir)
     tables = _tables(workspace, params)
     folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
@@ -75,6 +76,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         save_policy(average.model, tokenizer, workspace.average_dir(iteration))
     if tables:
         write_table_list(policy_dir, tables)
+    learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
+    write_text(policy_dir / CARD_FILE, model_card(params, rows.context, learned_from))
 
 
 def _tables(workspace: Workspace, params: IterationParams) -> dict[str, str]:
@@ -82,7 +85,7 @@ def _tables(workspace: Workspace, params: IterationParams) -> dict[str, str]:
     only its own is read. `DataError` where an older one is not what the parent policy knows."""
     if params.train.num_tables == 1:
         return {}
-    parent_dir = workspace.policy_dir(params.iteration - 1)
+    parent_dir = workspace.parent_dir(params.iteration)
     listed = read_table_list(parent_dir)
     found = {}
     for iteration in range(first_table(params), params.iteration + 1):
@@ -101,12 +104,12 @@ def _average(
     decay = params.train.average_decay
     if decay is None:
         return None
-    average_dir = workspace.average_dir(params.iteration - 1)
+    average_dir = workspace.parent_average_dir(params.iteration)
     start = load_model(average_dir, compute) if average_dir.is_dir() else model
     return WeightAverage(start, decay)
 
 
-STAGE = StageSpec("train", per_iteration=True, version=1, body=body)
+STAGE = StageSpec("train", per_iteration=True, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -30,7 +30,7 @@ def test_help_comes_at_once() -> None:
         check=True,
     )
     assert time.monotonic() - started < 1
-    for command in ("extend", "restart", "record", "doctor"):
+    for command in ("extend", "restart", "record", "report", "doctor"):
         assert command in done.stdout
 
 

@@ -17,6 +17,7 @@ from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
+from distil_core.evaluation.judging import problem_row
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
@@ -28,7 +29,7 @@ from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.trainer import train
 from tasks.consult import consult
-from tasks.evaluate import judge
+from tasks.evaluate import judge_samples
 from tasks.sample import choose_problems
 
 _ENGINE_ROWS = 1024
@@ -87,12 +88,14 @@ def evaluate(
     num_samples = bench.task.budget.num_samples
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
     responses = _sample(bench, engine, jobs, "evaluate")
+    judged = judge_samples(
+        [problem for problem, _ in jobs], responses, bench.verifier, bench.tokenizer
+    )
     rows = [
-        judge(
-            problem,
-            responses[start * num_samples : (start + 1) * num_samples],
-            bench.verifier,
-            bench.tokenizer,
+        problem_row(
+            problem.problem_id,
+            "eval",
+            judged[start * num_samples : (start + 1) * num_samples],
         )
         for start, problem in enumerate(problems)
     ]

@@ -17,7 +17,6 @@ import yaml
 
 from distil_core.config.chain import (
     expert_dependency,
-    expert_iteration,
     parent_iteration,
     require_history,
 )
@@ -33,14 +32,7 @@ from distil_core.errors import ConfigError
 from distil_core.files import write_bytes, write_text
 from distil_core.workspace import Workspace, iteration_key
 
-__all__ = [
-    "existing_iterations",
-    "expert_iteration",
-    "extend",
-    "parent_iteration",
-    "replaced_params_file",
-    "restart",
-]
+__all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
 
 Listing = dict[str, dict[str, Any]]
 """`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
@@ -48,6 +40,9 @@ Listing = dict[str, dict[str, Any]]
 MAX_ITERATION = 999
 CURVES = ("loss", "cross_entropy")
 """Columns of `train_curve.csv` that `dvc plots show` draws over all iterations."""
+
+SCORE = "pass_at_k"
+"""Column of `pass_at_k.csv` that it draws over k, a line for each iteration."""
 
 _FIXED_SECTIONS = ("campaign", "problems", "base")
 """Made once for the whole campaign, by stages that read the settings of iteration 0."""
@@ -150,9 +145,7 @@ def _write_frozen(workspace: Workspace, params: IterationParams) -> None:
 def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) -> Listing:
     """`listing` with the iterations of `chain` added."""
 
-    def policy(iteration: int) -> str:
-        return workspace.relative(workspace.policy_dir(iteration))
-
+    relative = workspace.relative
     new = {params.iteration: params for params in chain}
 
     def frozen_params(iteration: int) -> IterationParams:
@@ -162,25 +155,33 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
     for params in chain:
         number = params.iteration
         key = iteration_key(number)
-        frozen = workspace.relative(workspace.frozen_params_file(number))
-        listed["evaluations"][key] = {"params": frozen, "policy": policy(number)}
+        frozen = relative(workspace.frozen_params_file(number))
+        policy = relative(workspace.policy_dir(number))
+        expert = expert_dependency(workspace, params)
+        listed["evaluations"][key] = {"params": frozen, "policy": policy, "expert_policy": expert}
+        scores_file = relative(workspace.pass_at_k_file(number))
+        listed["curves"][SCORE] = listed["curves"].get(SCORE, {}) | {scores_file: SCORE}
         if number == 0:
             continue
         require_history(params, frozen_params)
+        parent = parent_iteration(number)
         listed["iterations"][key] = {
             "params": frozen,
-            "parent_policy": policy(parent_iteration(number)),
-            "expert_policy": expert_dependency(workspace, params),
-            "policy": policy(number),
+            "parent_policy": relative(workspace.parent_dir(number)),
+            "parent_evaluation": relative(workspace.handover_evaluation_file(parent)),
+            "champion_evaluation": relative(workspace.champion_evaluation_file(parent)),
+            "expert_policy": expert,
+            "policy": policy,
         }
         for column in CURVES:
-            curve_file = workspace.relative(workspace.train_curve_file(number))
+            curve_file = relative(workspace.train_curve_file(number))
             listed["curves"][column] = listed["curves"].get(column, {}) | {curve_file: column}
     return listed
 
 
 def _empty_listing() -> Listing:
-    return {"iterations": {}, "evaluations": {}, "curves": {column: {} for column in CURVES}}
+    curves: dict[str, Any] = {name: {} for name in (*CURVES, SCORE)}
+    return {"iterations": {}, "evaluations": {}, "curves": curves}
 
 
 def _read_listing(workspace: Workspace) -> Listing:

@@ -20,36 +20,48 @@ def parent_iteration(iteration: int) -> int:
     return iteration - 1
 
 
-def expert_iteration(params: IterationParams) -> int:
-    """The iteration whose policy's weights the expert uses.
-
-    Experts without weights of the campaign's own count as built on the base policy: DVC wants a
-    dependency there, and that one never changes.
-    """
-    weights = _expert_option(params, "weights", "frozen")
-    if weights == "frozen":
-        return 0
-    if weights in ("snapshot", "ema"):
-        return parent_iteration(params.iteration)
-    raise ConfigError(
-        f"tabulate.expert.options.weights of expert {params.tabulate.expert.name!r}: no rule which "
-        f"iteration's policy {weights!r} means; known: frozen, snapshot, ema"
-    )
-
-
 def expert_policy_dir(workspace: Workspace, params: IterationParams) -> Path:
     """The checkpoint with the expert's weights, or just with the student's tokenizer."""
-    iteration = expert_iteration(params)
-    if _expert_option(params, "weights", "frozen") == "ema":
-        return workspace.average_dir(iteration)
-    return workspace.policy_dir(iteration)
+    if _uses_parent(params) and _expert_option(params, "weights", "frozen") == "ema":
+        return workspace.parent_average_dir(params.iteration)
+    return _expert_policy(workspace, params)
 
 
 def expert_dependency(workspace: Workspace, params: IterationParams) -> str:
     """What DVC watches of the expert's: a policy of the campaign, or a checkpoint from outside."""
     if params.tabulate.expert.name == "white_box":
         return str(_expert_option(params, "path", ""))
-    return workspace.relative(workspace.policy_dir(expert_iteration(params)))
+    return workspace.relative(_expert_policy(workspace, params))
+
+
+def sampling_expert_dir(workspace: Workspace, params: IterationParams) -> Path | None:
+    """The checkpoint that writes the expert's own responses; None for an expert that is no policy
+    (a program, an endpoint)."""
+    if params.tabulate.expert.name == "white_box":
+        return workspace.root / expert_dependency(workspace, params)
+    if params.tabulate.expert.name == "self":
+        return expert_policy_dir(workspace, params)
+    return None
+
+
+def _expert_policy(workspace: Workspace, params: IterationParams) -> Path:
+    """Experts without weights of the campaign's own count as built on the base policy: DVC wants a
+    dependency there, and that one never changes."""
+    if _uses_parent(params):
+        return workspace.parent_dir(params.iteration)
+    return workspace.policy_dir(0)
+
+
+def _uses_parent(params: IterationParams) -> bool:
+    """Whether the expert's weights are those the iteration starts from. The base has no iteration
+    before it: what will teach the first one is the base itself."""
+    weights = _expert_option(params, "weights", "frozen")
+    if weights not in ("frozen", "snapshot", "ema"):
+        raise ConfigError(
+            f"tabulate.expert.options.weights of expert {params.tabulate.expert.name!r}: no rule "
+            f"which iteration's policy {weights!r} means; known: frozen, snapshot, ema"
+        )
+    return bool(weights != "frozen" and params.iteration > 0)
 
 
 def require_history(params: IterationParams, frozen: Callable[[int], IterationParams]) -> None:

@@ -92,6 +92,9 @@ def _check_components(params: Params) -> None:
         (OBJECTIVES, params.train.objective),
     ):
         registry.options(component.name, component.options)
+    harder = params.problems.generalisation_source
+    if harder is not None:
+        PROBLEM_SOURCES.options(harder.name, harder.options)
     context = params.context
     check_templates(context.student_template, context.expert_template, context.chat)
     objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)

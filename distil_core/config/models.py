@@ -4,7 +4,7 @@ The defaults live in `params.yaml`, where each has its reason beside it: a setti
 the file is an error, so that what ran is always what can be read.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -22,8 +22,10 @@ from distil_core.config._feedback import (
     SelfEvaluationParams,
     ShorteningRule,
 )
+from distil_core.config._gate import AlarmParams, GateParams
 
 __all__ = [
+    "AlarmParams",
     "ArchitectureParams",
     "BaseParams",
     "Component",
@@ -33,6 +35,8 @@ __all__ = [
     "EvaluateParams",
     "Fraction",
     "FromScratchBase",
+    "GateParams",
+    "GeneralisationParams",
     "IterationParams",
     "NonNegative",
     "Params",
@@ -59,13 +63,31 @@ class ComputeParams(Settings):
     num_threads: PositiveInt
 
 
+class GeneralisationParams(Settings):
+    """Held-out problems longer or harder than those trained on: the `eval` split of the same
+    source with `options` in place of its own of the same names."""
+
+    num_problems: PositiveInt
+    options: dict[str, Any] = Field(min_length=1)
+
+
 class ProblemParams(Settings):
-    """num_warm_start, num_train, num_eval: sizes of the three sets, disjoint by problem."""
+    """num_warm_start, num_train, num_eval: sizes of the three sets, disjoint by problem.
+    generalisation: a fourth one to evaluate on, or null."""
 
     source: Component
     num_warm_start: Annotated[int, Field(ge=0)]
     num_train: PositiveInt
     num_eval: PositiveInt
+    generalisation: GeneralisationParams | None = None
+
+    @property
+    def generalisation_source(self) -> Component | None:
+        """The source of the generalisation problems."""
+        if self.generalisation is None:
+            return None
+        options = self.source.options | self.generalisation.options
+        return Component(name=self.source.name, options=options)
 
 
 class ArchitectureParams(Settings):
@@ -115,7 +137,8 @@ class FromScratchBase(Settings):
 
 
 class PretrainedBase(Settings):
-    """A Hugging Face checkpoint: a local folder, or a hub id pinned to a revision."""
+    """A Hugging Face checkpoint: a local folder, or a hub id pinned to a revision. A LoRA adapter's
+    folder counts as the model it was trained on with the adapter merged into it."""
 
     kind: Literal["pretrained"]
     path_or_id: str
@@ -193,13 +216,27 @@ class TrainParams(Settings):
 
 
 class EvaluateParams(Settings):
-    """num_samples per held-out problem; pass@k is reported for k = 1, 2, 4 .. num_samples."""
+    """num_samples per held-out problem; pass@k is reported for k = 1, 2, 4 .. num_samples.
+
+    num_expert_samples: responses of the expert for each held-out problem, one with the feedback on
+    each of the student's first samples; 0 leaves the expert out.
+    """
 
     num_samples: PositiveInt
+    num_expert_samples: Annotated[int, Field(ge=0)]
     max_new_tokens: PositiveInt
     temperature: Positive
     top_p: PositiveFraction
     num_bootstrap: Annotated[int, Field(ge=100)]
+
+    @model_validator(mode="after")
+    def _enough_attempts(self) -> "EvaluateParams":
+        if self.num_expert_samples > self.num_samples:
+            raise ValueError(
+                f"num_expert_samples {self.num_expert_samples} exceeds num_samples "
+                f"{self.num_samples}: the expert reads the feedback on the student's own samples"
+            )
+        return self
 
 
 class Params(Settings):
@@ -218,9 +255,11 @@ class Params(Settings):
     tabulate: TabulateParams
     train: TrainParams
     evaluate: EvaluateParams
+    gate: GateParams
 
     @model_validator(mode="after")
     def _possible(self) -> "Params":
+        self._require_known_margins()
         if self.sample.num_prompts > self.problems.num_train:
             raise ValueError(
                 f"sample.num_prompts {self.sample.num_prompts} exceeds "
@@ -258,6 +297,18 @@ class Params(Settings):
         if self.compute.device == "cpu" and self.compute.dtype == "bfloat16":
             raise ValueError("compute.dtype bfloat16 needs compute.device cuda: use float32 on cpu")
         return self
+
+    def _require_known_margins(self) -> None:
+        num_samples = self.evaluate.num_samples
+        ks = {2**i for i in range(num_samples.bit_length())} | {num_samples}
+        known = [f"pass_at_{k}" for k in sorted(ks)] + [f"majority_at_{num_samples}"]
+        unknown = sorted(self.gate.margins.keys() - set(known))
+        if unknown:
+            raise ValueError(
+                f"gate.margins names {', '.join(unknown)}, which an evaluation with "
+                f"evaluate.num_samples {num_samples} does not have: expected some of "
+                f"{', '.join(known)}"
+            )
 
     def _require_enough_positions(self, max_positions: int) -> None:
         new_tokens = max(self.sample.max_new_tokens, self.evaluate.max_new_tokens)

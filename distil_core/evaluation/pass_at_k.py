@@ -1,9 +1,7 @@
-"""Unbiased pass@k and bootstrap intervals over problems (METHOD section 7)."""
+"""Unbiased pass@k (METHOD section 7)."""
 
 import numpy as np
 from numpy.typing import NDArray
-
-from distil_core.seeds import generator
 
 
 def powers_of_two_up_to(num_samples: int) -> list[int]:
@@ -20,16 +18,3 @@ def pass_at_k(num_correct_p: NDArray[np.int64], num_samples: int, k: int) -> NDA
     wrong_p1 = (num_samples - num_correct_p).astype(np.float64)[:, None]
     drawn_k = np.arange(k, dtype=np.float64)
     return 1.0 - np.prod(np.maximum(wrong_p1 - drawn_k, 0.0) / (num_samples - drawn_k), axis=1)
-
-
-def bootstrap_interval(
-    values_p: NDArray[np.float64], num_bootstrap: int, seed: int
-) -> tuple[float, float]:
-    """The 95% percentile interval of the mean over problems, resampled with replacement."""
-    random = generator(seed, "bootstrap")
-    num_problems = len(values_p)
-    means = np.empty(num_bootstrap)
-    for index in range(num_bootstrap):
-        means[index] = values_p[random.integers(0, num_problems, num_problems)].mean()
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

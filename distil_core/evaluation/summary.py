@@ -1,11 +1,44 @@
 """One policy's evaluation in figures: what metrics.json holds."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from distil_core.evaluation.pass_at_k import bootstrap_interval, pass_at_k, powers_of_two_up_to
+from distil_core.evaluation.bootstrap import interval, resampled_means
+from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
+
+Columns = Mapping[str, NDArray[Any]]
+"""Columns of an evaluation table as arrays over its problems."""
+
+_Figure = Callable[[Mapping[str, Any]], Any]
+"""A figure from means over problems by name: floats, or arrays over resamples."""
+
+HELD_OUT, GENERALISATION = "eval", "generalisation"
+
+_TEXTS = frozenset({"first_response", "first_verdict", "expert_feedback", "expert_response"})
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]], split: str = HELD_OUT) -> dict[str, NDArray[Any]]:
+    """The numbers in the rows of one split, and their problems' ids."""
+    chosen = [row for row in rows if row["split"] == split]
+    names = [name for name in (chosen[0] if chosen else {}) if name not in _TEXTS]
+    return {name: np.array([row[name] for row in chosen]) for name in names}
+
+
+def per_problem_scores(columns: Columns) -> dict[str, NDArray[np.float64]]:
+    """What policies are compared by, for each problem: pass@k for k = 1, 2, 4 .. n, and
+    majority@n."""
+    num_samples = _num_samples(columns)
+    num_correct_p = columns["num_correct"].astype(np.int64)
+    scores = {
+        f"pass_at_{k}": pass_at_k(num_correct_p, num_samples, k)
+        for k in powers_of_two_up_to(num_samples)
+    }
+    majority_p = columns["majority_correct"].astype(np.float64)
+    return scores | {f"majority_at_{num_samples}": majority_p}
 
 
 def summarise(
@@ -13,24 +46,128 @@ def summarise(
 ) -> dict[str, float | int]:
     """Flat figures from the rows of an evaluation table (tables/schemas.py, EVALUATION).
 
-    pass_at_k for k = 1, 2, 4 .. n with `_low` and `_high`, the ends of its 95% interval over
-    problems; malformed and truncated responses as shares of all; lengths in tokens.
+    pass_at_k for k = 1, 2, 4 .. n, mean_at_n (which is pass_at_1), majority_at_n, lengths in tokens
+    and entropies in nats, each with `_low` and `_high`, the ends of its 95% interval over problems;
+    malformed and truncated responses as shares of all. Where the expert was asked: its accuracy
+    with feedback, expert_gain over the student on the same problems, and the success bound
+    (`success_bound_figures`). Where there is a generalisation split, `generalisation_` and the
+    names of the first kind.
     """
-    num_samples = int(rows[0]["num_samples"])
-    num_correct_p = np.array([row["num_correct"] for row in rows], dtype=np.int64)
-    summary: dict[str, float | int] = {"num_problems": len(rows), "num_samples": num_samples}
-    for k in powers_of_two_up_to(num_samples):
-        values_p = pass_at_k(num_correct_p, num_samples, k)
-        low, high = bootstrap_interval(values_p, num_bootstrap, seed)
-        summary[f"pass_at_{k}"] = float(values_p.mean())
-        summary[f"pass_at_{k}_low"] = low
-        summary[f"pass_at_{k}_high"] = high
-    summary["malformed_rate"] = _mean(rows, "num_malformed") / num_samples
-    summary["truncation_rate"] = _mean(rows, "num_truncated") / num_samples
-    summary["distinct_responses_mean"] = _mean(rows, "num_distinct")
-    summary["response_tokens_mean"] = _mean(rows, "response_tokens_mean")
+    held_out = columns_of(rows)
+    summary: dict[str, float | int] = dict(_policy_figures(held_out, num_bootstrap, seed))
+    if held_out["expert_num_samples"].any():
+        summary |= _expert_figures(held_out, num_bootstrap, seed)
+    harder = columns_of(rows, GENERALISATION)
+    if harder:
+        figures = _policy_figures(harder, num_bootstrap, seed)
+        summary |= {f"{GENERALISATION}_{name}": value for name, value in figures.items()}
     return summary
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], column: str) -> float:
-    return float(np.mean([row[column] for row in rows]))
+def pass_at_k_csv(summary: Mapping[str, float | int]) -> str:
+    """The held-out pass@k over k with its interval, for `dvc plots`."""
+    lines = [
+        f"{k},{summary[f'pass_at_{k}']},{summary[f'pass_at_{k}_low']},{summary[f'pass_at_{k}_high']}"
+        for k in powers_of_two_up_to(int(summary["num_samples"]))
+    ]
+    return "\n".join(["k,pass_at_k,low,high", *lines]) + "\n"
+
+
+def _policy_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:
+    num_samples = _num_samples(columns)
+    values: dict[str, NDArray[np.float64]] = per_problem_scores(columns)
+    for name in ("response_tokens_mean", "entropy_per_token", "entropy_per_response"):
+        values[name] = columns[name].astype(np.float64)
+    figures: dict[str, _Figure] = {name: _mean_of(name) for name in values}
+    counts: dict[str, float | int] = {
+        "num_problems": len(columns["num_correct"]),
+        "num_samples": num_samples,
+    }
+    plain = {
+        f"mean_at_{num_samples}": float(values["pass_at_1"].mean()),
+        "malformed_rate": float(columns["num_malformed"].mean()) / num_samples,
+        "truncation_rate": float(columns["num_truncated"].mean()) / num_samples,
+        "distinct_responses_mean": float(columns["num_distinct"].mean()),
+        "distinct_answers_mean": float(columns["num_distinct_answers"].mean()),
+    }
+    return counts | with_intervals(values, figures, num_bootstrap, seed) | plain
+
+
+def _expert_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:
+    asked_p = columns["expert_num_samples"]
+    is_asked_p = (asked_p > 0).astype(np.float64)
+    expert_p = columns["expert_num_correct"] / np.maximum(asked_p, 1)
+    student_p = columns["num_correct"] / columns["num_samples"] * is_asked_p
+    values = {"asked": is_asked_p, "expert": expert_p, "gain": expert_p - student_p}
+    figures: dict[str, _Figure] = {
+        "expert_accuracy": lambda means: means["expert"] / means["asked"],
+        "expert_gain": lambda means: means["gain"] / means["asked"],
+    }
+    found = with_intervals(values, figures, num_bootstrap, seed)
+    return {
+        "expert_num_problems": int(is_asked_p.sum()),
+        **found,
+        **success_bound_figures(columns, num_bootstrap, seed),
+    }
+
+
+def success_bound_figures(
+    columns: Columns, num_bootstrap: int, seed: int
+) -> dict[str, float | int]:
+    """METHOD section 6, fact 4, from the expert's correct responses y on held-out problems x.
+
+    success_loglikelihood: mean log pi(y | x), the expert-weighted log-likelihood of success, which
+    forward cross-entropy raises. success_bound:
+    E[log pi(y | x) - log T(y | x, f)] + log T(success),
+    a lower bound on log pass@1 for any expert T and any feedback f, by Jensen, with the expert
+    restricted to its successes as the proposal. Both are of the policy at the evaluation's
+    temperature, nothing cut off by top_p. Empty where the expert had no success.
+    """
+    if not columns["expert_num_correct"].any():
+        return {}
+    values = {
+        "asked": columns["expert_num_samples"].astype(np.float64),
+        "correct": columns["expert_num_correct"].astype(np.float64),
+        "student": columns["expert_success_student_logprob"].astype(np.float64),
+        "expert": columns["expert_success_logprob"].astype(np.float64),
+    }
+    figures: dict[str, _Figure] = {
+        "success_loglikelihood": lambda means: means["student"] / means["correct"],
+        "success_bound": lambda means: (
+            (means["student"] - means["expert"]) / means["correct"]
+            + np.log(means["correct"] / means["asked"])
+        ),
+    }
+    return with_intervals(values, figures, num_bootstrap, seed)
+
+
+def with_intervals(
+    values: Mapping[str, NDArray[np.float64]],
+    figures: Mapping[str, _Figure],
+    num_bootstrap: int,
+    seed: int,
+) -> dict[str, float | int]:
+    """Each figure with `_low` and `_high`; without them where a resample has no such figure (an
+    expert with very few successes)."""
+    names = list(values)
+    values_pm = np.stack([values[name] for name in names], axis=1)
+    # A resample without any success has no figure, and is left out below.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resampled_bm = resampled_means(values_pm, num_bootstrap, seed)
+        resampled = {name: resampled_bm[:, m] for m, name in enumerate(names)}
+        means = {name: float(column.mean()) for name, column in values.items()}
+        found: dict[str, float | int] = {}
+        for figure, compute in figures.items():
+            found[figure] = float(compute(means))
+            low, high = interval(compute(resampled))
+            if math.isfinite(low) and math.isfinite(high):
+                found |= {f"{figure}_low": low, f"{figure}_high": high}
+    return found
+
+
+def _mean_of(name: str) -> _Figure:
+    return lambda means: means[name]
+
+
+def _num_samples(columns: Columns) -> int:
+    return int(columns["num_samples"][0])

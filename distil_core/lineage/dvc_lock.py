@@ -39,7 +39,7 @@ def stage_addresses(iteration: int) -> list[str]:
     key = iteration_key(iteration)
     if iteration == 0:
         return ["problems", "base", f"evaluate@{key}"]
-    names = ("sample", "consult", "tabulate", "train", "evaluate")
+    names = ("sample", "consult", "tabulate", "train", "evaluate", "gate")
     return [f"{name}@{key}" for name in names]
 
 

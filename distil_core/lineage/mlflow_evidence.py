@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distil_core.errors import LineageError
+from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.lineage.dvc_lock import (
     Entry,
     artifacts,
@@ -29,14 +30,15 @@ from distil_core.lineage.mlflow_inputs import (
 )
 from distil_core.workspace import Workspace
 
-_POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/policy)")
+_POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/(policy|handover))")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """One finished iteration. artifacts: by role, those it read from the problems and those it
     wrote. settings: dotted key to JSON or text. expert: iteration of the policy that served as
-    expert, None where the expert is none of ours. finished_at_ms: since the epoch."""
+    expert, None where the expert is none of ours. decision: its gate's; the base has none.
+    finished_at_ms: since the epoch."""
 
     campaign: str
     iteration: int
@@ -44,12 +46,28 @@ class Evidence:
     settings: Mapping[str, str]
     expert: int | None
     metrics: Mapping[str, float]
+    decision: GateDecision | None
     finished_at_ms: int
 
     @property
     def policy(self) -> Artifact:
         """The policy this iteration ended with."""
         return self.artifacts["policy"]
+
+    @property
+    def parent(self) -> int | None:
+        """The iteration whose policy this one started from; the base has none."""
+        return self.decision.parent if self.decision else None
+
+    @property
+    def handed_over(self) -> int:
+        """The iteration whose policy the next one starts from."""
+        return self.decision.handed_over if self.decision else self.iteration
+
+    @property
+    def champion(self) -> int:
+        """The iteration whose policy is the best one accepted, after this one's gate."""
+        return self.decision.champion if self.decision else self.iteration
 
 
 class History:
@@ -120,6 +138,7 @@ class History:
             settings=flatten(frozen),
             expert=self._expert(iteration),
             metrics=read_metrics(workspace, metrics_file),
+            decision=self._decision(iteration, by_role),
             finished_at_ms=int(metrics_file.stat().st_mtime * 1000),
         )
 
@@ -138,9 +157,17 @@ class History:
         address = stage_addresses(iteration)[2]
         for path in artifacts(self._entries[address], "deps"):
             match = _POLICY_PATH.fullmatch(path)
+            if match and match[3] == "handover":
+                return self[iteration - 1].handed_over
             if match:
                 return int(match[1] or match[2])
         return None
+
+    def _decision(self, iteration: int, by_role: Mapping[str, Artifact]) -> GateDecision | None:
+        if iteration == 0:
+            return None
+        require_unchanged(self.workspace, by_role["decision"])
+        return read_decision(self.workspace, iteration)
 
     def _require_consistent(self, address: str, frozen_name: str, frozen: Any) -> None:
         """The stage ran with the settings of the frozen file, on what its sources last wrote."""
@@ -179,5 +206,6 @@ def _roles(workspace: Workspace, iteration: int) -> list[tuple[str, Path]]:
             ("feedback", workspace.feedback_dir(iteration)),
             ("train_curve", workspace.train_curve_file(iteration)),
             *written,
+            ("decision", workspace.decision_file(iteration)),
         ]
     return [*read, ("eval_problems", problems / "eval.parquet"), *written]

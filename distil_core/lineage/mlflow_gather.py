@@ -27,6 +27,8 @@ _CONTEXTS = {
 class IterationRecord:
     """All that is written about one iteration, gathered before the first write.
 
+    parent: of the policy it started from; previous: of the iteration before it, which is another
+    one where a gate kept its parent.
     seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the epoch; what
     the stages took, ending when the metrics were written.
     """
@@ -34,6 +36,7 @@ class IterationRecord:
     chain: Chain
     lock_digest: str
     parent: Recorded | None
+    previous: Recorded | None
     datasets: "list[DatasetInput]"
     seconds: Mapping[str, float]
     curve: list[tuple[int, dict[str, float]]]
@@ -83,7 +86,8 @@ def gather(
     return IterationRecord(
         chain=chain,
         lock_digest=lock_digest,
-        parent=chain.recorded.get(this.iteration - 1),
+        parent=chain.recorded.get(this.parent) if this.parent is not None else None,
+        previous=chain.recorded.get(this.iteration - 1),
         datasets=datasets,
         seconds=seconds,
         curve=curve,
@@ -110,6 +114,12 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
     if record.parent:
         tags["distil.parent_run_id"] = record.parent.run_id
         tags["distil.parent_model_version"] = str(record.parent.model_version)
+    if record.previous:
+        tags["distil.previous_run_id"] = record.previous.run_id
+    if this.decision:
+        tags["distil.promoted"] = str(this.decision.promoted).lower()
+    if this.decision and this.decision.reasons:
+        tags["distil.not_promoted_because"] = this.decision.reasons
     if this.expert is not None:
         tags["distil.expert_policy"] = iteration_key(this.expert)
     if record.prefect_run_url:
@@ -136,6 +146,11 @@ def run_metrics(record: IterationRecord, model_id: str) -> "list[Metric]":
         for train_step, values in record.curve
         for name, value in values.items()
     ]
+    if this.decision:
+        metrics += [
+            Metric(f"gate/{name}", value, at_ms, step)
+            for name, value in this.decision.figures().items()
+        ]
     seconds: dict[str, Any] = dict(record.seconds)
     if seconds:
         seconds["total"] = sum(record.seconds.values())

@@ -60,7 +60,8 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
         "would have done in the same places. The curve is `learning_curve.png` under *Artifacts*; "
         "the same numbers over iterations are this run's metrics (step = iteration).\n\n"
         f"Policies are versions of the registered model "
-        f"[{chain.model_name}](#/models/{chain.model_name}); alias `newest` is the last one."
+        f"[{chain.model_name}](#/models/{chain.model_name}); alias `newest` is the last one, "
+        "`champion` the last one that the improvement gate promoted."
     )
     return _fitting(
         chain, max_chars, lambda shown: page.replace("{learning}", learning_table(chain, shown))
@@ -83,7 +84,8 @@ def model_page(model_name: str, experiment_id: str) -> str:
         f"The policies of campaign [{model_name}]({experiment_url(experiment_id)}), one version "
         "per iteration. A version's tags name its iteration and its parent; its description says "
         "what it was trained on. The weights are not in MLflow: DVC keeps them, by the path and "
-        "digest given there. Alias `newest`: the last iteration recorded."
+        "digest given there. Alias `newest`: the last iteration recorded; `champion`: the last "
+        "one that the improvement gate promoted."
     )
 
 
@@ -96,10 +98,11 @@ def version_page(chain: Chain) -> str:
         warm_start = this.artifacts["warm_start"]
         lines += [f"- base policy, from {_cite('warm-start problems', warm_start)}"]
     else:
-        parent = chain.evidence[number - 1].policy
-        version = chain.recorded[number - 1].model_version
+        start = this.parent or 0
+        parent = chain.evidence[start].policy
+        version = chain.recorded[start].model_version
         lines += [
-            f"- parent: version {version}, {_cite(chain.policy(number - 1), parent)}",
+            f"- parent: version {version}, {_cite(chain.policy(start), parent)}",
             f"- trained on {_cite('feedback table', this.artifacts['feedback'])}",
             f"- which the expert gave on {_cite('rollouts', this.artifacts['rollouts'])} "
             "of the parent",
@@ -123,10 +126,24 @@ def _result(chain: Chain) -> str:
     if "num_problems" in metrics:
         text += f" on {metrics['num_problems']:.0f} held-out problems"
     if this.iteration and ks:
-        before = chain.evidence[this.iteration - 1].metrics.get(f"pass_at_{ks[0]}", math.nan)
+        start = this.parent or 0
+        before = chain.evidence[start].metrics.get(f"pass_at_{ks[0]}", math.nan)
         change = metrics[f"pass_at_{ks[0]}"] - before
-        text += f"; {change:+.3f} pass@{ks[0]} against its parent, {chain.run(this.iteration - 1)}"
-    return text + "."
+        text += f"; {change:+.3f} pass@{ks[0]} against its parent, {chain.run(start)}"
+    return text + "." + _gate_result(this)
+
+
+def _gate_result(this: Evidence) -> str:
+    """What the improvement gate made of the policy."""
+    if not this.decision:
+        return ""
+    if this.decision.promoted:
+        return " The gate promoted it to champion."
+    return (
+        f" **Not promoted**: {this.decision.reasons}. Champion stays policy "
+        f"{iteration_key(this.champion)}; the next iteration starts from policy "
+        f"{iteration_key(this.handed_over)}."
+    )
 
 
 def _descent(chain: Chain) -> str:
@@ -134,7 +151,7 @@ def _descent(chain: Chain) -> str:
     this = chain.last
     steps = [_digest(f"policy {iteration_key(this.iteration)}", this.policy)]
     if this.iteration:
-        parent = this.iteration - 1
+        parent = this.parent or 0
         steps += [
             _digest("feedback", this.artifacts["feedback"]),
             _digest("rollouts", this.artifacts["rollouts"]),

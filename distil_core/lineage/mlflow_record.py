@@ -8,6 +8,7 @@ only when all of it is there; what a crash left unfinished is deleted and made a
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
@@ -24,14 +25,21 @@ from distil_core.lineage.mlflow_gather import gather
 from distil_core.lineage.mlflow_page import experiment_page
 from distil_core.lineage.mlflow_store import artifact_root, open_store
 from distil_core.lineage.mlflow_tables import first_and_last_k
-from distil_core.lineage.mlflow_write import NEWEST, write_iteration
+from distil_core.lineage.mlflow_write import CHAMPION, NEWEST, write_iteration
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["NEWEST", "RecordedIteration", "record_all", "record_iteration"]
+__all__ = [
+    "CHAMPION",
+    "NEWEST",
+    "RecordedIteration",
+    "record_all",
+    "record_iteration",
+    "record_report",
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,19 @@ def record_all(workspace: Workspace) -> list[RecordedIteration]:
         return [recorder.record(iteration, None) for iteration in range(last + 1)]
 
 
+def record_report(workspace: Workspace, report: Path) -> None:
+    """Log the campaign's report to its run, in place of an earlier one; what is finished and not
+    recorded yet is recorded first. Raises `LineageError` as `record_iteration` does."""
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        return
+    with open_store(workspace) as client:
+        recorder = _Recorder(workspace, client, history)
+        recorder.record(last, None)
+        client.log_artifact(recorder.campaign_run_id(), str(report))
+
+
 class _Recorder:
     """One sitting with an open store."""
 
@@ -107,21 +128,25 @@ class _Recorder:
             self._create(ancestor, None)
         return self._result(self._create(iteration, prefect_run_url), created=True)
 
+    def campaign_run_id(self) -> str:
+        """The run under which the iterations lie."""
+        return str(self._with_digest("campaign", 0)[0].info.run_id)
+
     def _create(self, iteration: int, prefect_run_url: str | None) -> "Run":
         for run in self._with_digest("iteration", iteration):
             self._delete(run)
-        parent = self._finished(iteration - 1) if iteration else None
+        previous = self._finished(iteration - 1) if iteration else None
         chain = Chain(
             self._campaign,
             self._experiment_id,
             {i: self._history[i] for i in range(iteration + 1)},
-            dict(self._ancestors(parent)),
+            dict(self._before(previous)),
         )
         record = gather(
             self._workspace,
             chain,
             self._history.digest(iteration),
-            parent.info.start_time + 1 if parent else 0,
+            previous.info.start_time + 1 if previous else 0,
             prefect_run_url,
         )
         campaign_run_id = self._find_or_create_campaign_run(record.start_ms)
@@ -142,15 +167,15 @@ class _Recorder:
         }
         return [run for run in self._runs.values() if wanted.items() <= run.data.tags.items()]
 
-    def _ancestors(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
-        """The run itself and those it descends from, as far as they are still there."""
+    def _before(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
+        """The run itself and those of the iterations before it, as far as they are still there."""
         while run:
             tags = run.data.tags
             recorded = Recorded(
                 run.info.run_id, tags["distil.model_id"], int(tags["distil.model_version"])
             )
             yield int(tags["distil.iteration"]), recorded
-            run = self._runs.get(tags.get("distil.parent_run_id", ""))
+            run = self._runs.get(tags.get("distil.previous_run_id", ""))
 
     def _result(self, run: "Run", created: bool) -> RecordedIteration:
         version = int(run.data.tags["distil.model_version"])

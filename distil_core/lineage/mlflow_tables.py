@@ -62,7 +62,7 @@ def _lineage_rows(chain: Chain, iteration: int) -> list[list[str]]:
     policy = chain.policy(iteration)
     if iteration == 0:
         return [_row(f"**{policy}** (base)", "warm-start problems", this.policy)]
-    parent = f"policy {iteration_key(iteration - 1)}"
+    parent = f"policy {iteration_key(this.parent or 0)}"
     expert = "" if this.expert is None else f", expert: policy {iteration_key(this.expert)}"
     parts = this.artifacts
     return [

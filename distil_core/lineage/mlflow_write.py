@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
+from distil_core.lineage.mlflow_card import model_card
 from distil_core.lineage.mlflow_chain import Chain, Recorded
 from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 NEWEST = "newest"
 """Alias of the version recorded last. MLflow reserves the name `latest` for itself."""
+
+CHAMPION = "champion"
+"""Alias of the version that the improvement gate promoted last."""
 
 
 def write_iteration(
@@ -131,6 +135,9 @@ def _write_pages(
     )
     client.update_model_version(name, version, description)
     client.set_registered_model_alias(name, NEWEST, version)
+    champion = chain.recorded.get(this.champion)
+    if champion is not None:
+        client.set_registered_model_alias(name, CHAMPION, str(champion.model_version))
     with tempfile.TemporaryDirectory() as folder:
         Model(
             run_id=recorded.run_id,
@@ -142,7 +149,7 @@ def _write_pages(
                 "dvc_md5": this.policy.md5,
             },
         ).save(str(Path(folder, "MLmodel")))
-        Path(folder, "README.md").write_text(description, encoding="utf-8")
+        Path(folder, "README.md").write_text(model_card(chain), encoding="utf-8")
         client.log_model_artifacts(recorded.model_id, folder)
     client.finalize_logged_model(recorded.model_id, "READY")
     # What `mlflow.register_model` does for the link from the logged model to its version.

@@ -15,3 +15,12 @@ def build_source(params: ProblemParams) -> ProblemSource:
     """The problem source that `problems` names."""
     source: ProblemSource = PROBLEM_SOURCES.build(params.source.name, params.source.options)
     return source
+
+
+def build_generalisation_source(params: ProblemParams) -> ProblemSource | None:
+    """The harder source that `problems.generalisation` names; None where there is none."""
+    component = params.generalisation_source
+    if component is None:
+        return None
+    source: ProblemSource = PROBLEM_SOURCES.build(component.name, component.options)
+    return source

@@ -25,11 +25,13 @@ class Options(ComponentOptions):
     the modulus), the share that lands one too high. What a policy learns from such
     demonstrations is a misconception: it is sure of it, so that neither more demonstrations nor
     a lower temperature helps, and only feedback tells.
+    every_step_passes_zero: chains that tempt to that slip on every line, for a harder test.
     """
 
     num_operations: int = Field(ge=1, le=64)
     modulus: int = Field(ge=2, le=10)
     demonstrator_slip_probability: float = Field(ge=0, le=1)
+    every_step_passes_zero: bool = False
 
 
 def running_values(prompt: str, modulus: int) -> list[int]:
@@ -79,6 +81,9 @@ class ChainArithmetic:
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         modulus, num_operations = self._options.modulus, self._options.num_operations
         random = generator(seed, "problems", split)
+        while self._options.every_step_passes_zero:
+            prompt = _hard_chain(random, num_operations, modulus)
+            yield Problem(prompt, "".join(map(str, running_values(prompt, modulus))))
         while True:
             operands = random.integers(0, modulus, num_operations + 1)
             signs = random.integers(0, 2, num_operations)
@@ -120,6 +125,20 @@ class ChainArithmetic:
 
     def oracle_characters(self, problem: Problem, attempt: str) -> str:
         return re_executed(problem.prompt, attempt, self._options.modulus)
+
+
+def _hard_chain(random: np.random.Generator, num_operations: int, modulus: int) -> str:
+    """A chain each of whose steps falls below zero or reaches the modulus."""
+    value = int(random.integers(0, modulus))
+    prompt = str(value)
+    for _ in range(num_operations):
+        # From 0 no sum reaches the modulus, from modulus - 1 no difference falls below 0.
+        upward = value == modulus - 1 or (value > 0 and bool(random.integers(0, 2)))
+        smallest = modulus - value if upward else value + 1
+        sign, operand = "+" if upward else "-", int(random.integers(smallest, modulus))
+        prompt += f"{sign}{operand}"
+        value = apply_step(value, sign, operand, modulus)
+    return f"{prompt}="
 
 
 def build(options: Options) -> ChainArithmetic:

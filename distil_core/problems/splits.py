@@ -20,18 +20,29 @@ def make_splits(
     Raises `DataError` when the source ends, or repeats itself, before a split is full.
     """
     seen: set[str] = set()
-    splits: dict[str, list[Problem]] = {}
-    for split in SPLITS:
-        wanted = sizes[split]
-        fresh = _unseen(source.problems(split, seed), seen, _MAX_DRAWS_PER_PROBLEM * (wanted + 1))
-        splits[split] = list(islice(fresh, wanted))
-        if len(splits[split]) < wanted:
-            raise DataError(
-                f"problem source gave {len(splits[split])} problems for split {split!r} that are "
-                f"in no other split, expected {wanted}: lower the split's size in "
-                "params.yaml (problems), or widen the source's options"
-            )
-    return splits
+    return {split: _fill(source, split, split, sizes[split], seen, seed) for split in SPLITS}
+
+
+def generalisation_split(
+    source: ProblemSource, wanted: int, splits: dict[str, list[Problem]], seed: int
+) -> list[Problem]:
+    """`wanted` held-out problems of a harder source, none of which is in `splits`; errors alike."""
+    seen = {problem.prompt for problems in splits.values() for problem in problems}
+    return _fill(source, "eval", "generalisation", wanted, seen, seed)
+
+
+def _fill(
+    source: ProblemSource, split: str, name: str, wanted: int, seen: set[str], seed: int
+) -> list[Problem]:
+    fresh = _unseen(source.problems(split, seed), seen, _MAX_DRAWS_PER_PROBLEM * (wanted + 1))
+    problems = list(islice(fresh, wanted))
+    if len(problems) < wanted:
+        raise DataError(
+            f"problem source gave {len(problems)} problems for split {name!r} that are "
+            f"in no other split, expected {wanted}: lower the split's size in "
+            "params.yaml (problems), or widen the source's options"
+        )
+    return problems
 
 
 def _unseen(problems: Iterator[Problem], seen: set[str], max_draws: int) -> Iterator[Problem]:

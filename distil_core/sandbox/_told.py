@@ -9,6 +9,8 @@ _MAX_TRACE_MESSAGES = 2
 _MAX_TRACE_LINES = 1000
 _LINE_CHARACTERS = 300
 _MESSAGE_CHARACTERS = 500
+_NAME_CHARACTERS = 100
+_MAX_LINE = 10_000_000
 _NUM_FRAMES = 8
 
 
@@ -29,7 +31,7 @@ class Told:
             lines = message["trace"]
             if self._num_trace_messages > _MAX_TRACE_MESSAGES or not _texts(lines):
                 raise Ended("violation")
-            self.trace += [line[:_LINE_CHARACTERS] for line in lines[:_MAX_TRACE_LINES]]
+            self.trace += [_readable(line, _LINE_CHARACTERS) for line in lines[:_MAX_TRACE_LINES]]
             return True
         if "exception" in message:
             self.exception = read_exception(message["exception"])
@@ -45,13 +47,22 @@ def read_exception(told: Any) -> CandidateException:
     except (TypeError, KeyError, ValueError) as error:
         raise Ended("violation") from error
     texts = [kind, message, *(part for _, *two in lines for part in two)]
-    if not _texts(texts) or not all(type(line) is int for line, _, _ in lines):
+    numbers = [line for line, _, _ in lines]
+    if not _texts(texts) or not all(type(n) is int and 0 <= n < _MAX_LINE for n in numbers):
         raise Ended("violation")
     return CandidateException(
-        kind[:100],
-        message[:_MESSAGE_CHARACTERS],
-        tuple((line, f[:100], text[:_LINE_CHARACTERS]) for line, f, text in lines),
+        _readable(kind, _NAME_CHARACTERS),
+        _readable(message, _MESSAGE_CHARACTERS),
+        tuple(
+            (line, _readable(function, _NAME_CHARACTERS), _readable(text, _LINE_CHARACTERS))
+            for line, function, text in lines
+        ),
     )
+
+
+def _readable(text: str, max_characters: int) -> str:
+    """Feedback goes into a table as UTF-8, which has no place for lone surrogates."""
+    return text[:max_characters].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _texts(values: Any) -> bool:

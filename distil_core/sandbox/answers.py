@@ -17,7 +17,7 @@ def matches(expected: Any, encoded: Any, tuples_are_lists: bool = False) -> bool
     try:
         wanted = _canonical(encode(expected), tuples_are_lists)
         return json.dumps(wanted) == json.dumps(_canonical(encoded, tuples_are_lists))
-    except (RecursionError, TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError, LookupError):
         # Deeper than Python goes, or no encoding at all.
         return False
 
@@ -42,8 +42,8 @@ def show(encoded: Any, max_characters: int = 200) -> str:
     """The answer as Python would write it, shortened in the middle."""
     try:
         text = _text(encoded, max_characters)
-    except (RecursionError, TypeError, ValueError):
-        return "<deeply nested data>"
+    except (RecursionError, TypeError, ValueError, LookupError):
+        return "<deeply nested or malformed data>"
     return shorten(text, max_characters)
 
 

@@ -150,17 +150,59 @@ credit is theirs, since the student never sampled them."""
 
 EVALUATION = TableSchema(
     "evaluation",
-    1,
+    2,
     pa.schema(
         [
-            _field("problem_id", pa.string(), "of the eval problems"),
+            _field("problem_id", pa.string(), "of the problems table"),
+            _field("split", pa.string(), "'eval' or 'generalisation'"),
             _field("num_samples", pa.int32(), "n"),
             _field("num_correct", pa.int32(), "c"),
             _field("num_malformed", pa.int32(), "responses that break the task's format"),
             _field("num_truncated", pa.int32(), "responses cut at max_new_tokens"),
             _field("num_distinct", pa.int32(), "distinct response texts"),
-            _field("response_tokens_mean", pa.float32(), "mean length in tokens"),
+            _field("num_distinct_answers", pa.int32(), "distinct answers among finished responses"),
+            _field(
+                "majority_correct",
+                pa.float64(),
+                "whether the most frequent answer is right; of tied ones, the share that is",
+            ),
+            _field("response_tokens_mean", pa.float64(), "mean length in tokens"),
+            _field(
+                "entropy_per_response",
+                pa.float64(),
+                "mean over samples of -log of the sampler's probability of the response, in nats",
+            ),
+            _field("entropy_per_token", pa.float64(), "the same, all samples' nats by all tokens"),
             _field("first_response", pa.string(), "sample 0, to read"),
+            _field("first_verdict", pa.string(), "of sample 0, as in consultations"),
+            _field(
+                "expert_num_samples",
+                pa.int32(),
+                "responses of the expert, each with the feedback on one of the first samples",
+            ),
+            _field("expert_num_correct", pa.int32(), "of these"),
+            _field(
+                "expert_success_student_logprob",
+                pa.float64(),
+                "sum over the expert's correct responses of the policy's log-probability",
+            ),
+            _field(
+                "expert_success_logprob",
+                pa.float64(),
+                "sum over the expert's correct responses of the expert's log-probability",
+            ),
+            _field(
+                "expert_feedback",
+                pa.string(),
+                "what the tools said of sample 0, to read; null where the expert was not asked",
+                nullable=True,
+            ),
+            _field(
+                "expert_response",
+                pa.string(),
+                "the expert's response to it, to read",
+                nullable=True,
+            ),
         ]
     ),
 )

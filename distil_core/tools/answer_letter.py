@@ -58,6 +58,7 @@ class AnswerLetterVerifier(Verifier):
                 f"{self._options.letters}, found {problem.reference[:80]!r}"
             )
         verdict: Verdict
+        letter: str | None = None
         try:
             letter = self._letter(response)
         except _FormatError as error:
@@ -71,6 +72,7 @@ class AnswerLetterVerifier(Verifier):
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=() if verdict == "correct" else (FeedbackItem("tool_output", line),),
+            answer=letter,
         )
 
     def _letter(self, response: str) -> str:

@@ -26,12 +26,15 @@ class Verification:
     """reward: in [0, 1]. verdict: 'malformed' is an answer that breaks the task's format, which
     is not the same as a wrong one. feedback: never holds the reference solution unless the
     verifier was built with reveal 'expected_outputs'. isolation: under which the response's own
-    code ran; None where nothing of it runs."""
+    code ran; None where nothing of it runs. answer: in one form for all responses that give the
+    same one, whose verdicts are then the same too; majority votes and counts of distinct answers
+    go by it. None where the text itself stands for the answer, or it gives none."""
 
     reward: float
     verdict: Verdict
     feedback: tuple[FeedbackItem, ...]
     isolation: str | None = None
+    answer: str | None = None
 
 
 class Verifier(ABC):

@@ -57,6 +57,7 @@ class FinalNumberVerifier(Verifier):
             reward=float(found == expected),
             verdict="malformed" if found is None else "correct" if found == expected else "wrong",
             feedback=tuple(feedback),
+            answer=None if found is None else str(found),
         )
 
 

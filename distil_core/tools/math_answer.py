@@ -66,6 +66,7 @@ class MathAnswerVerifier(Verifier):
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=tuple(FeedbackItem("tool_output", text) for text in feedback),
+            answer=_normal_form(found.text) if found and verdict != "malformed" else None,
         )
 
     def close(self) -> None:
@@ -124,11 +125,20 @@ def _expected(problem: Problem) -> str:
 def _equal_numbers(expected: str, answer: str) -> bool | None:
     """Whether two plain decimal numbers are equal, as math-verify says too; None for anything
     else. It saves the process nearly all of its work on data such as GSM8K."""
-    one, other = _PLAIN_NUMBER.fullmatch(expected), _PLAIN_NUMBER.fullmatch(answer)
-    if one is None or other is None:
-        return None
-    numbers = [Fraction((match[1] + match[2]).replace(",", "")) for match in (one, other)]
-    return numbers[0] == numbers[1]
+    one, other = _plain_number(expected), _plain_number(answer)
+    return None if one is None or other is None else one == other
+
+
+def _plain_number(text: str) -> Fraction | None:
+    match = _PLAIN_NUMBER.fullmatch(text)
+    return Fraction((match[1] + match[2]).replace(",", "")) if match else None
+
+
+def _normal_form(answer: str) -> str:
+    """Equal plain numbers in one form. Other expressions stay as they are but for blanks: to find
+    all that are equal would take a comparison by math-verify of each with each."""
+    number = _plain_number(answer)
+    return " ".join(answer.split()) if number is None else str(number)
 
 
 def _as_latex(text: str) -> str:

@@ -84,6 +84,7 @@ class QuantityVerifier(Verifier):
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=(FeedbackItem("tool_output", line),) if line else (),
+            answer=None if verdict == "malformed" else self._normal_form(response),
         )
 
     def _judge(
@@ -104,6 +105,20 @@ class QuantityVerifier(Verifier):
         if found.dimensionality != expected.dimensionality:
             return "wrong", f"{name} is in {found.units:~P}, a unit of another kind of quantity."
         return self._judge_value(name, found, expected)
+
+    def _normal_form(self, response: str) -> str | None:
+        """The value in base units, to the twelve digits that conversions keep."""
+        import pint
+
+        answer = find_final_answer(response, self._options.forms)
+        if answer is None:
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                found = self._found(answer)[1].to_base_units()
+                return f"{float(found.magnitude):.12g} {found.units:~P}".strip()
+        except (pint.PintError, ArithmeticError, ValueError):
+            return None
 
     def _found(self, answer: FinalAnswer) -> tuple[QuantityText, "pint.Quantity[float]"]:
         if answer.form != "plain":

@@ -58,11 +58,11 @@ class ReasoningGymVerifier(Verifier):
             return _malformed(f"The answer {answer!r:.200} is not in the form that is asked for.")
         reward = min(max(score, 0.0), 1.0)
         if reward == 1:
-            return Verification(1.0, "correct", ())
+            return Verification(1.0, "correct", (), answer=answer)
         said = f"The answer {answer!r:.200} scores {reward:.2f} of 1."
         if self._reveals:
             said += f" An answer that scores 1 is {problem.reference!r:.500}."
-        return Verification(reward, "wrong", (FeedbackItem("tool_output", said),))
+        return Verification(reward, "wrong", (FeedbackItem("tool_output", said),), answer=answer)
 
     def _answer(self, response: str) -> str | None:
         if self._options.answer == "response":

@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from distil_core.errors import VerifierError
@@ -57,16 +58,32 @@ class ToolCallsVerifier(Verifier):
         except CallError as error:
             return self._verification("malformed", [str(error)])
         lines = list(self._differences(expected, found, schemas))
-        return self._verification("wrong" if lines else "correct", lines)
+        answer = self._normal_form(found, schemas)
+        return self._verification("wrong" if lines else "correct", lines, answer)
 
-    def _verification(self, verdict: Verdict, lines: list[str]) -> Verification:
+    def _verification(
+        self, verdict: Verdict, lines: list[str], answer: str | None = None
+    ) -> Verification:
         if len(lines) > _MAX_LINES:
             lines = [*lines[:_MAX_LINES], f"{len(lines) - _MAX_LINES} more differences."]
         return Verification(
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=tuple(FeedbackItem("tool_output", line) for line in lines),
+            answer=answer,
         )
+
+    def _normal_form(self, calls: list[Call], schemas: Mapping[str, Mapping[str, Any]]) -> str:
+        """The same JSON for calls that are equal as `_differences` has it."""
+        written = [
+            json.dumps(
+                [call.name, _with_defaults(call.arguments, schemas.get(call.name, {}))],
+                default=lambda number: {"number": str(Fraction(number))},
+                sort_keys=True,
+            )
+            for call in calls
+        ]
+        return f"[{', '.join(written if self._options.ordered else sorted(written))}]"
 
     def _schemas(self, problem: Problem) -> dict[str, Mapping[str, Any]]:
         """Each tool's parameters, by name."""

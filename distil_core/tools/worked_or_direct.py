@@ -25,12 +25,7 @@ class WorkedOrDirectVerifier(Verifier):
         self._reveals = reveal == "expected_outputs"
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        digits = "0123456789"[: self._modulus]
-        formed = (
-            len(response) == len(problem.reference)
-            and response[0] in (WORKED, DIRECT)
-            and all(line in digits for line in response[1:])
-        )
+        formed = self._is_formed(problem, response)
         right = formed and response[-1] == total(problem.prompt, self._modulus)
         verdict: Verdict = "correct" if right else "wrong" if formed else "malformed"
         trace = labels(problem.prompt, response, self._modulus)
@@ -41,6 +36,16 @@ class WorkedOrDirectVerifier(Verifier):
             reward=float(right),
             verdict=verdict,
             feedback=(FeedbackItem("execution_trace", trace),),
+            # The total, whichever way led to it.
+            answer=response[-1] if formed else None,
+        )
+
+    def _is_formed(self, problem: Problem, response: str) -> bool:
+        digits = "0123456789"[: self._modulus]
+        return (
+            len(response) == len(problem.reference)
+            and response[0] in (WORKED, DIRECT)
+            and all(line in digits for line in response[1:])
         )
 
 

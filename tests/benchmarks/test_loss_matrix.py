@@ -27,15 +27,22 @@ PROJECT = Path(__file__).parents[2]
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Two iterations, trained."""
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    values["problems"] |= {"num_warm_start": 60, "num_train": 40, "num_eval": 4}
+    values["problems"] |= {
+        "num_warm_start": 60,
+        "num_train": 40,
+        "num_eval": 4,
+        "generalisation": None,
+    }
     values["problems"]["source"]["options"] |= {"num_operations": 2, "modulus": 3}
     values["consult"]["verifier"]["options"]["modulus"] = 3
     values["base"] |= {"phases": [{"num_steps": 60, "correction_fraction": 0.2}], "batch_size": 64}
     values["sample"] |= {"num_prompts": 12, "max_new_tokens": 4}
     values["train"] |= {"num_steps": 3, "batch_rollouts": 24}
     made = Workspace(tmp_path_factory.mktemp("campaign"))
+    values["gate"]["on_regression"] = "continue"  # iteration 2 starts from policy 1
     stages = "sample consult tabulate train"
-    for iteration, names in ((0, "problems base"), (1, stages), (2, stages)):
+    first = f"{stages} evaluate gate"
+    for iteration, names in ((0, "problems base evaluate"), (1, first), (2, stages)):
         frozen = {**values, "iteration": iteration, "stage_versions": {}}
         file = made.frozen_params_file(iteration)
         file.parent.mkdir(exist_ok=True)

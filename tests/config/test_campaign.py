@@ -9,11 +9,10 @@ import yaml
 from distil_core.config import campaign
 from distil_core.config.campaign import (
     existing_iterations,
-    expert_iteration,
     extend,
-    parent_iteration,
     restart,
 )
+from distil_core.config.chain import expert_dependency, parent_iteration, sampling_expert_dir
 from distil_core.config.load import load_iteration_params, load_params
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
@@ -28,7 +27,7 @@ def workspace(tmp_path: Path) -> Workspace:
     settings = yaml.safe_load((PROJECT / "params.yaml").read_text())
     workspace.params_file.write_text(yaml.safe_dump(settings | {"num_iterations": 2}))
     workspace.iterations_file.write_text(
-        "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}}\n"
+        "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}, pass_at_k: {}}\n"
     )
     return workspace
 
@@ -66,15 +65,29 @@ def test_restart_freezes_the_base_and_all_iterations(workspace: Workspace) -> No
     shared = frozen.model_dump(exclude={"iteration", "stage_versions"})
     assert shared == load_params(workspace).model_dump()
     assert listing(workspace)["evaluations"] == {
-        "000": {"params": "iterations/000.yaml", "policy": "data/policy-000"},
-        "001": {"params": "iterations/001.yaml", "policy": "data/iterations/001/policy"},
-        "002": {"params": "iterations/002.yaml", "policy": "data/iterations/002/policy"},
+        f"00{number}": {
+            "params": f"iterations/00{number}.yaml",
+            "policy": policy,
+            "expert_policy": "data/policy-000",
+        }
+        for number, policy in enumerate(
+            ("data/policy-000", "data/iterations/001/policy", "data/iterations/002/policy")
+        )
     }
     assert listing(workspace)["iterations"]["002"] == {
         "params": "iterations/002.yaml",
-        "parent_policy": "data/iterations/001/policy",
+        "parent_policy": "data/iterations/001/handover",
+        "parent_evaluation": "data/iterations/001/handover_evaluation.parquet",
+        "champion_evaluation": "data/iterations/001/champion_evaluation.parquet",
         "expert_policy": "data/policy-000",
         "policy": "data/iterations/002/policy",
+    }
+    first = listing(workspace)["iterations"]["001"]
+    assert first["parent_policy"] == "data/policy-000"
+    assert first["parent_evaluation"] == "data/iterations/000/evaluation.parquet"
+    assert first["champion_evaluation"] == "data/iterations/000/evaluation.parquet"
+    assert listing(workspace)["curves"]["pass_at_k"] == {
+        f"data/iterations/00{number}/pass_at_k.csv": "pass_at_k" for number in (0, 1, 2)
     }
 
 
@@ -108,7 +121,7 @@ def test_extend_adds_iterations_with_the_present_settings(workspace: Workspace) 
     assert list(listing(workspace)["iterations"]) == [f"{i:03d}" for i in range(1, 12)]
     policies = listing(workspace)["iterations"]
     assert policies["002"]["expert_policy"] == "data/policy-000"
-    assert policies["009"]["expert_policy"] == "data/iterations/008/policy"
+    assert policies["009"]["expert_policy"] == "data/iterations/008/handover"
 
 
 def test_extending_one_by_one_writes_the_same_as_at_once(workspace: Workspace) -> None:
@@ -216,7 +229,9 @@ def test_parents_and_experts(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match="iteration 0 has no parent"):
         parent_iteration(0)
     restart(workspace, VERSIONS)
-    assert expert_iteration(load_iteration_params(workspace, 2)) == 0
+    assert expert_dependency(workspace, load_iteration_params(workspace, 2)) == "data/policy-000"
     change(workspace, "tabulate.expert.options.weights", "snapshot")
     extend(workspace, VERSIONS)
-    assert expert_iteration(load_iteration_params(workspace, 3)) == 2
+    third = load_iteration_params(workspace, 3)
+    assert expert_dependency(workspace, third) == "data/iterations/002/handover"
+    assert sampling_expert_dir(workspace, third) == workspace.handover_dir(2)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_core.evaluation.pass_at_k import bootstrap_interval, pass_at_k, powers_of_two_up_to
+from distil_core.evaluation.bootstrap import bootstrap_interval
+from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 
 
 @pytest.mark.parametrize("num_samples", range(1, 8))
@@ -20,6 +21,17 @@ def test_against_every_subset(num_samples: int) -> None:
             expected = sum(map(any, subsets)) / len(subsets)
             (found,) = pass_at_k(np.array([num_correct]), num_samples, k)
             assert found == pytest.approx(expected, abs=1e-15)
+
+
+def test_published_values() -> None:
+    """The worked example of Hugging Face's code_eval metric (two candidates, one passes), and the
+    estimate from 200 samples of which 1 passes that the formula's paper is about: 1 - 199/200 ..
+    (arXiv 2107.03374, figure 3's code): pass@100 of one success in 200 is a half."""
+    assert pass_at_k(np.array([1]), 2, 1) == [0.5]
+    assert pass_at_k(np.array([1]), 2, 2) == [1.0]
+    np.testing.assert_allclose(pass_at_k(np.array([1]), 200, 100), [0.5], rtol=1e-12)
+    # 1 - (198 choose 10) / (200 choose 10) = 1 - (190 * 189) / (200 * 199)
+    np.testing.assert_allclose(pass_at_k(np.array([2]), 200, 10), [389 / 3980], rtol=1e-12)
 
 
 @given(st.data())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import front_door_scratch as scratch
 import pytest
+import yaml
 
 from distil_core.config.campaign import extend
 from distil_core.config.models import IterationParams
@@ -69,9 +70,16 @@ def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace,
     _, output = first_run
     for address in ("problems", "base", "evaluate@000", "sample@001", "evaluate@001"):
         assert re.search(rf"^{address} +ran +[\d.]+ s$", output, re.MULTILINE), output
-    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] +[\d.]+ +"
+    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] "
+    row += r"+promoted +[\d.]+ +"
     assert re.search(row, output, re.MULTILINE), output
-    for command in ("make ui", "dvc repro", "distil extend", "prefect deployment run"):
+    for command in (
+        "report.html",
+        "make ui",
+        "dvc repro",
+        "distil extend",
+        "prefect deployment run",
+    ):
         assert command in output
 
 
@@ -100,6 +108,17 @@ def test_after_a_run_mlflow_has_it(first_run: tuple[Workspace, str]) -> None:
     assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
 
 
+def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, str]) -> None:
+    workspace, _ = first_run
+    report = workspace.report_file.read_bytes()
+    assert b"Average regret" in report
+    assert b"<!DOCTYPE html>" in report
+    logged = list((workspace.root / "mlruns").rglob("report.html"))
+    assert [path.read_bytes() for path in logged] == [report]
+    status, output = scratch.run(workspace.root, "flows.cli", "report")
+    assert (status, output.strip()) == (0, f"The campaign's report: {workspace.report_file}")
+
+
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:
     serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
     try:
@@ -115,6 +134,28 @@ def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) ->
     assert "train@002 ran in" in output
     assert "chain-arithmetic-iteration-002" in output
     assert (finished.policy_dir(2) / "model.safetensors").exists()
+
+
+def test_a_gate_that_stops_the_campaign_says_the_same_at_both_doors(finished: Workspace) -> None:
+    params = yaml.safe_load(finished.params_file.read_text())
+    # Training changes lengths by more than this, so that policy 2 raises an alarm.
+    params["gate"]["alarms"]["max_length_ratio"] = 1.0 + 1e-9
+    params["gate"]["on_regression"] = "stop"
+    finished.params_file.write_text(yaml.safe_dump(params))
+    extend(finished, stage_versions(), count=2)
+    status, output = scratch.run(finished.root, "flows.run")
+    assert status == 1, output
+    assert "gate@002" in output
+    reason = "the gate of iteration 2 ended the campaign: alarm: responses have"
+    assert reason in " ".join(output.split())
+    assert "the gate of iteration 2" not in finished.report_file.read_text()
+    assert "alarm: responses have" in finished.report_file.read_text()
+    status, output = scratch.run(finished.root, "dvc", "repro")
+    assert status != 0
+    assert f"sample: {reason}" in output
+    # What was finished stays, and is recorded with the reason.
+    status, output = scratch.run(finished.root, "flows.cli", "record")
+    assert output.strip() == "MLflow: 3 finished iterations, 0 of them recorded now"
 
 
 def test_ui_shows_the_campaign_and_refuses_a_port_in_use(
@@ -149,7 +190,7 @@ def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
     from flows.iteration import distil_iteration
 
     summary = distil_iteration(1)
-    assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 5
+    assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 6
     assert summary.metrics["iteration"] == 1
     assert not list((here.scratch_dir / "flow-runs").iterdir())
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distil_core.evaluation.comparison import Difference
+from distil_core.evaluation.decision import GateDecision, write_decision
 from distil_core.lineage.dvc_stage import StageOutcome
 from distil_core.workspace import Workspace
 from flows.report import campaign_table, iteration_page
@@ -22,6 +24,22 @@ def _metrics(pass_at_1: float) -> dict[str, float]:
     return metrics
 
 
+def _decision(promoted: bool) -> GateDecision:
+    differences = {"pass_at_1": Difference(0.15, 0.1, 0.2)}
+    return GateDecision(
+        iteration=1,
+        promoted=promoted,
+        stopped=False,
+        champion=int(promoted),
+        handed_over=int(promoted),
+        parent=0,
+        compared_with=0,
+        reasons="" if promoted else "responses grew",
+        from_champion=differences,
+        from_parent=differences,
+    )
+
+
 def _printed(workspace: Workspace, iterations: list[int], width: int = 80) -> list[str]:
     screen = io.StringIO()
     Console(file=screen, width=width).print(campaign_table(workspace, iterations))
@@ -34,18 +52,19 @@ def test_table_shows_least_and_most_k_and_fits_a_terminal(tmp_path: Path) -> Non
         path = workspace.metrics_file(iteration)
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(_metrics(value)))
+    write_decision(workspace, _decision(promoted=True))
     timings = workspace.timings_file(1)
     timings.parent.mkdir(parents=True)
     timings.write_text(json.dumps({"sample": 1.5, "train": 3.0}))
     lines = _printed(workspace, [0, 1, 2])
-    assert "iteration pass@1 pass@8 tokens seconds" in lines
-    assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] 6.0 -" in lines
-    assert "1 0.400 [0.380, 0.420] 0.900 [0.880, 0.920] 6.0 4.5" in lines
+    assert "iteration pass@1 pass@8 gate seconds" in lines
+    assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] -" in lines
+    assert "1 0.400 [0.380, 0.420] 0.900 [0.880, 0.920] promoted 4.5" in lines
     assert not [line for line in lines if line.startswith("2 ")]
 
 
 def test_table_of_a_campaign_that_has_nothing_yet(tmp_path: Path) -> None:
-    assert "iteration tokens seconds" in _printed(Workspace(tmp_path), [0, 1])
+    assert "iteration gate seconds" in _printed(Workspace(tmp_path), [0, 1])
 
 
 def test_page_compares_with_the_parent_and_names_the_outputs() -> None:
@@ -56,3 +75,11 @@ def test_page_compares_with_the_parent_and_names_the_outputs() -> None:
     assert "| pass_at_1 | 0.400 | [0.380, 0.420] | - | - |" in iteration_page(
         0, [outcome], _metrics(0.4), {}
     )
+
+
+def test_page_tells_what_the_gate_decided() -> None:
+    page = iteration_page(1, [], _metrics(0.4), _metrics(0.25), _decision(promoted=True))
+    assert "Promoted to champion. pass@1 on the same problems, against policy 0: +0.150" in page
+    page = iteration_page(1, [], _metrics(0.4), _metrics(0.25), _decision(promoted=False))
+    assert "Not promoted: responses grew." in page
+    assert "starts from policy 0." in page

@@ -15,16 +15,41 @@ INPUTS = {
     "consult": ["data/problems/train.parquet", "{folder}/rollouts.parquet"],
     "tabulate": ["{folder}/rollouts.parquet", "{folder}/consultations.parquet"],
     "train": ["{folder}/feedback", "{parent}"],
-    "evaluate": ["data/problems/eval.parquet", "{policy}"],
+    "evaluate": [
+        "data/problems/eval.parquet",
+        "data/problems/generalisation.parquet",
+        "{policy}",
+        "data/policy-000",
+    ],
+    "gate": [
+        "{folder}/evaluation.parquet",
+        "{policy}",
+        "{parent}",
+        "{parent_evaluation}",
+        "{champion_evaluation}",
+    ],
 }
 OUTPUTS = {
-    "problems": [f"data/problems/{name}.parquet" for name in ("warm_start", "train", "eval")],
+    "problems": [
+        f"data/problems/{name}.parquet"
+        for name in ("warm_start", "train", "eval", "generalisation")
+    ],
     "base": ["data/policy-000/"],
     "sample": ["{folder}/rollouts.parquet"],
     "consult": ["{folder}/consultations.parquet"],
     "tabulate": ["{folder}/feedback/"],
     "train": ["{folder}/policy/", "{folder}/train_curve.csv"],
-    "evaluate": ["{folder}/metrics.json", "{folder}/evaluation.parquet"],
+    "evaluate": [
+        "{folder}/metrics.json",
+        "{folder}/pass_at_k.csv",
+        "{folder}/evaluation.parquet",
+    ],
+    "gate": [
+        "{folder}/decision.json",
+        "{folder}/handover/",
+        "{folder}/handover_evaluation.parquet",
+        "{folder}/champion_evaluation.parquet",
+    ],
 }
 
 
@@ -47,13 +72,20 @@ def write_outputs(root: Path, address: str) -> None:
 
 
 def _places(key: str) -> dict[str, str]:
-    def policy(iteration: int) -> str:
-        return f"data/iterations/{iteration:03d}/policy" if iteration else "data/policy-000"
-
+    number = int(key)
+    before = f"data/iterations/{number - 1:03d}"
+    references = {
+        role: f"{before}/{name}evaluation.parquet"
+        for role, name in (
+            ("parent_evaluation", "handover_" if number > 1 else ""),
+            ("champion_evaluation", "champion_" if number > 1 else ""),
+        )
+    }
     return {
         "folder": f"data/iterations/{key}",
-        "policy": policy(int(key)),
-        "parent": policy(int(key) - 1),
+        "policy": f"data/iterations/{key}/policy" if number else "data/policy-000",
+        "parent": f"{before}/handover" if number > 1 else "data/policy-000",
+        **references,
     }
 
 
@@ -65,8 +97,8 @@ def _content(suffix: str, number: int) -> str:
     if suffix == ".json":
         return f'{{"iteration": 0, "pass_at_1": {number / 65536}}}\n'
     if suffix == ".csv":
-        rows = "".join(f"{step},{number / step},{number / step}\n" for step in (1, 2, 3))
-        return f"step,loss,cross_entropy\n{rows}"
+        rows = "".join(f"{step},{step},{number / step},{number / step},0.5\n" for step in (1, 2))
+        return f"step,k,loss,cross_entropy,pass_at_k\n{rows}"
     return f"{number}\n"
 
 

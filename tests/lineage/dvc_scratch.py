@@ -38,11 +38,13 @@ def make_workspace(root: Path, num_iterations: int = 1) -> Workspace:
 
 def freeze(workspace: Workspace, iteration: int, seed: int) -> None:
     """Write frozen settings with all the keys that dvc.yaml names."""
-    sections = ("compute", "context", "base", "tabulate", "train", "evaluate")
+    sections = ("compute", "context", "base", "train", "gate")
     settings = {
         "seed": seed,
         **{section: {"some": 1e-05} for section in sections},
-        "problems": {"source": {"name": "fake"}},
+        "problems": {"source": {"name": "fake"}, "generalisation": None},
+        "tabulate": {"expert": {"name": "fake"}},
+        "evaluate": {"num_bootstrap": 100},
         "consult": {"verifier": "fake"},
         "sample": {"engine": {"name": "fake"}, "num_prompts": 4},
         "iteration": iteration,
@@ -62,11 +64,20 @@ def list_iterations(
     ]
     lines = ["evaluations:"]
     for i, policy in enumerate(policies):
-        lines.append(f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, policy: {policy}}}')
+        lines.append(
+            f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, policy: {policy}, '
+            f"expert_policy: {policies[0]}}}"
+        )
     lines.append("iterations:" if num_iterations else "iterations: {}")
     for i, policy in enumerate(policies[1:], start=1):
+        before = f"data/iterations/{i - 1:03d}"
+        parent = f"{before}/handover" if i > 1 else policies[0]
+        tables = [f"{before}/{r}evaluation.parquet" for r in ("handover_", "champion_")]
+        if i == 1:
+            tables = [f"{before}/evaluation.parquet"] * 2
         lines.append(
-            f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, parent_policy: {policies[i - 1]}, '
+            f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, parent_policy: {parent}, '
+            f"parent_evaluation: {tables[0]}, champion_evaluation: {tables[1]}, "
             f"expert_policy: {policies[0]}, policy: {policy}}}"
         )
     lines.append("curves:")
@@ -77,6 +88,12 @@ def list_iterations(
             if column in curves
         ]
         lines.append(f"  {column}: {{{', '.join(files)}}}")
+    files = [
+        f"data/iterations/{i:03d}/pass_at_k.csv: pass_at_k"
+        for i in range(num_iterations + 1)
+        if curves
+    ]
+    lines.append(f"  pass_at_k: {{{', '.join(files)}}}")
     workspace.iterations_file.write_text("\n".join(lines) + "\n")
 
 

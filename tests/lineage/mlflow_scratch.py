@@ -6,6 +6,7 @@ The stages never ran. Digests are those DVC would give the files, so that all ch
 import json
 import math
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def rerun(workspace: Workspace, address: str, path: Path, text: str) -> None:
 def _freeze(workspace: Workspace, iteration: int) -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
     settings["iteration"] = iteration
-    names = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate")
+    names = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")
     settings["stage_versions"] = dict.fromkeys(names, 1)
     if iteration >= 2:
         settings["train"]["learning_rate"] = 0.0005
@@ -96,10 +97,35 @@ def _write_files(workspace: Workspace, iteration: int) -> None:
     (policy / "model.safetensors").write_bytes(bytes([iteration]) * 4096)
     evaluation = {"problem_id": list(range(200, 264)), "num_correct": [iteration] * 64}
     _write_table(workspace.evaluation_file(iteration), evaluation)
+    if iteration:
+        _write_gate(workspace, iteration)
     metrics = workspace.metrics_file(iteration)
     metrics.write_text(json.dumps(_metrics(iteration), sort_keys=True))
     finished_s = START_S + 60 * iteration
     os.utime(metrics, (finished_s, finished_s))
+
+
+def _write_gate(workspace: Workspace, iteration: int) -> None:
+    difference = {"value": 0.1, "low": 0.08, "high": 0.12}
+    decision = {
+        "iteration": iteration,
+        "promoted": 1,
+        "stopped": 0,
+        "champion": iteration,
+        "handed_over": iteration,
+        "parent": iteration - 1,
+        "compared_with": iteration - 1,
+        "reasons": "",
+        "from_champion": {"pass_at_1": difference},
+        "from_parent": {"pass_at_1": difference},
+    }
+    workspace.decision_file(iteration).write_text(json.dumps(decision))
+    shutil.copytree(workspace.policy_dir(iteration), workspace.handover_dir(iteration))
+    for path in (
+        workspace.champion_evaluation_file(iteration),
+        workspace.handover_evaluation_file(iteration),
+    ):
+        shutil.copy(workspace.evaluation_file(iteration), path)
 
 
 def _write_iteration(workspace: Workspace, iteration: int) -> None:
@@ -177,7 +203,12 @@ def _stage(
     if name == "evaluate":
         reads = [problems["eval"], ws.policy_dir(i)]
         return reads, [ws.evaluation_file(i), ws.metrics_file(i)], ["seed", "evaluate"]
-    parent = ws.policy_dir(i - 1)
+    parent = ws.parent_dir(i)
+    if name == "gate":
+        tables = [ws.handover_evaluation_file(i - 1), ws.champion_evaluation_file(i - 1)]
+        made = [ws.handover_evaluation_file(i), ws.champion_evaluation_file(i)]
+        reads = [ws.evaluation_file(i), *tables, ws.policy_dir(i), parent]
+        return reads, [ws.decision_file(i), ws.handover_dir(i), *made], ["seed", "gate"]
     rollouts, consultations = ws.rollouts_file(i), ws.consultations_file(i)
     return {
         "sample": ([problems["train"], parent], [rollouts], ["seed", "sample"]),

@@ -79,7 +79,7 @@ def test_an_unchanged_entry_leaves_the_file_alone(tmp_path: Path) -> None:
 def test_stage_addresses_are_in_order_of_execution() -> None:
     assert stage_addresses(0) == ["problems", "base", "evaluate@000"]
     assert stage_addresses(12) == [
-        *("sample@012", "consult@012", "tabulate@012", "train@012", "evaluate@012"),
+        *("sample@012", "consult@012", "tabulate@012", "train@012", "evaluate@012", "gate@012"),
     ]
     with pytest.raises(ConfigError):
         stage_addresses(1000)
@@ -95,8 +95,8 @@ def test_a_recorded_campaign_can_be_read(tmp_path: Path) -> None:
         assert {path: artifact.md5 for path, artifact in locked.items()} == outputs[address]
         assert all(artifact.size_bytes > 0 for artifact in locked.values())
     read = locked_dependencies(workspace, "train@002")
-    assert set(read) == {"data/iterations/002/feedback", "data/iterations/001/policy"}
-    assert read["data/iterations/001/policy"].md5.endswith(".dir")
+    assert set(read) == {"data/iterations/002/feedback", "data/iterations/001/handover"}
+    assert read["data/iterations/001/handover"].md5.endswith(".dir")
 
     digests = [lock_digest(workspace, iteration) for iteration in (0, 1, 2)]
     assert len(set(digests)) == 3

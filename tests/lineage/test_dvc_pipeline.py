@@ -19,7 +19,10 @@ CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
     "problems": (
         ["seed", "problems"],
         [],
-        [f"data/problems/{name}.parquet" for name in ("warm_start", "train", "eval")],
+        [
+            f"data/problems/{name}.parquet"
+            for name in ("warm_start", "train", "eval", "generalisation")
+        ],
     ),
     "base": (
         ["seed", "compute", "problems.source", "context", "consult", "base"],
@@ -28,12 +31,12 @@ CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
     ),
     "sample@002": (
         ["seed", "compute", "context", "sample"],
-        [TRAIN, "data/iterations/001/policy"],
+        [TRAIN, "data/iterations/001/handover"],
         [ROLLOUTS],
     ),
     "consult@002": (
         ["seed", "compute", "context", "sample.engine", "consult"],
-        [TRAIN, ROLLOUTS, "data/iterations/001/policy"],
+        [TRAIN, ROLLOUTS, "data/iterations/001/handover"],
         [f"{FOLDER}/consultations.parquet"],
     ),
     "tabulate@002": (
@@ -43,13 +46,38 @@ CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
     ),
     "train@002": (
         ["seed", "compute", "train"],
-        [f"{FOLDER}/feedback", "data/iterations/001/policy"],
+        [f"{FOLDER}/feedback", "data/iterations/001/handover"],
         [f"{FOLDER}/policy", f"{FOLDER}/train_curve.csv"],
     ),
     "evaluate@002": (
-        ["seed", "compute", "context", "sample.engine", "consult", "evaluate"],
-        ["data/problems/eval.parquet", f"{FOLDER}/policy"],
-        [f"{FOLDER}/metrics.json", f"{FOLDER}/evaluation.parquet"],
+        [
+            *("seed", "compute", "problems.generalisation", "context", "sample.engine", "consult"),
+            *("tabulate.expert", "evaluate"),
+        ],
+        [
+            "data/problems/eval.parquet",
+            "data/problems/generalisation.parquet",
+            f"{FOLDER}/policy",
+            "data/policy-000",
+        ],
+        [f"{FOLDER}/{name}" for name in ("metrics.json", "pass_at_k.csv", "evaluation.parquet")],
+    ),
+    "gate@002": (
+        ["seed", "evaluate.num_bootstrap", "gate"],
+        [
+            f"{FOLDER}/evaluation.parquet",
+            f"{FOLDER}/policy",
+            "data/iterations/001/handover",
+            "data/iterations/001/handover_evaluation.parquet",
+            "data/iterations/001/champion_evaluation.parquet",
+        ],
+        [
+            f"{FOLDER}/{name}"
+            for name in (
+                *("decision.json", "handover", "handover_evaluation.parquet"),
+                "champion_evaluation.parquet",
+            )
+        ],
     ),
 }
 
@@ -101,7 +129,8 @@ def test_metrics_and_plots_can_be_shown(tmp_path: Path) -> None:
         run_fake(workspace, address)
     metrics = json.loads(dvc(workspace.root, "metrics", "show", "--json"))
     assert set(metrics[""]["data"]) == {
-        f"data/iterations/00{iteration}/metrics.json" for iteration in (0, 1, 2)
+        *(f"data/iterations/00{iteration}/metrics.json" for iteration in (0, 1, 2)),
+        *(f"data/iterations/00{iteration}/decision.json" for iteration in (1, 2)),
     }
     shown = json.loads(dvc(workspace.root, "plots", "show", "--json"))
     assert "errors" not in shown
@@ -113,6 +142,11 @@ def test_metrics_and_plots_can_be_shown(tmp_path: Path) -> None:
     single = shown["data"]["data/iterations/001/train_curve.csv"][0]["content"]
     assert _titles(single) == ("Training loss of iteration 001", "optimizer step")
     assert "Cross-entropy to the expert by iteration" in shown["data"]
+    scores = shown["data"]["Held-out pass@k by iteration"][0]["content"]
+    assert _titles(scores) == ("Held-out pass@k by iteration", "k")
+    assert {row["filename"] for row in scores["data"]["values"]} == {
+        f"00{iteration}/pass_at_k.csv" for iteration in (0, 1, 2)
+    }
 
 
 def test_telemetry_is_off_and_artifacts_are_ignored() -> None:

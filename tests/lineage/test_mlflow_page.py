@@ -29,7 +29,8 @@ def test_run_page_in_short(chain: Chain) -> None:
     assert lines[0] == (
         "pass@1 0.762 (0.749 to 0.775), pass@8 0.998 (0.992 to 1.000): policy 003 on 512 held-out "
         "problems; +0.128 pass@1 against its parent, "
-        "[iteration 2](#/experiments/1/runs/run2?workflowType=machine_learning)."
+        "[iteration 2](#/experiments/1/runs/run2?workflowType=machine_learning). "
+        "The gate promoted it to champion."
     )
     digests = [chain.evidence[i].policy.short_md5 for i in (3, 2, 0)]
     assert all(digest in lines[2] for digest in digests)

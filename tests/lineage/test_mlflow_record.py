@@ -349,7 +349,7 @@ def test_tracking_uri_of_the_user(
 def test_base_not_finished(bare: Workspace) -> None:
     edit_lock(bare, "evaluate@000")
     assert record_all(bare) == []
-    with pytest.raises(LineageError, match=r"no evaluate@000.*dvc repro evaluate@002"):
+    with pytest.raises(LineageError, match=r"no evaluate@000.*dvc repro gate@002"):
         record_iteration(bare, 2)
     assert not bare.mlflow_database.exists()
 

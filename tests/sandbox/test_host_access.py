@@ -73,9 +73,18 @@ OTHER_PROCESSES = {
     "dump": "made(libc.prctl(4, 1, 0, 0, 0))",
 }
 KERNEL = {
-    **{f"unshare {flag:#x}": f"made(libc.unshare({flag}))" for flag in (
-        0x10000000, 0x20000000, 0x00020000, 0x40000000, 0x08000000, 0x04000000, 0x02000000,
-    )},
+    **{
+        f"unshare {flag:#x}": f"made(libc.unshare({flag}))"
+        for flag in (
+            0x10000000,
+            0x20000000,
+            0x00020000,
+            0x40000000,
+            0x08000000,
+            0x04000000,
+            0x02000000,
+        )
+    },
     "setns": "made(libc.setns(0, 0))",
     "mount tmpfs": "made(libc.mount(b'tmpfs', b'/box', b'tmpfs', 0, None))",
     "mount proc": "made(libc.mount(b'proc', b'/box', b'proc', 0, None))",

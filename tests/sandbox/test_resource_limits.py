@@ -67,13 +67,11 @@ def test_cpu_time_of_each_call(sandbox: Sandbox) -> None:
         "import threading; threading.Event().wait()",
         "import os; r, w = os.pipe(); os.read(r, 1)",
         "import os; os.read(3, 1000)",
-        "import socket; socket.socketpair()[0].recv(1)",
+        "import socket; a, b = socket.socketpair(); a.recv(1)",
         "import select; select.select([], [], [])",
     ],
 )
 def test_wall_time_ends_a_program_that_waits(source: str, sandbox: Sandbox) -> None:
-    ended = sandbox.run_program("print(1)").ending
-    assert ended == "exited"
     with Sandbox(Limits(cpu_time_s=0.5, wall_time_s=0.5)) as short:
         result = short.run_program(source)
     assert (result.ending, result.exit_code) == ("wall_timeout", None)
@@ -112,7 +110,7 @@ def test_threads_are_bounded(sandbox: Sandbox) -> None:
     assert 0 < int(result.stdout) < 200
 
 
-@pytest.mark.parametrize("size", [300 << 20, 3 << 20])
+@pytest.mark.parametrize("size", [300 << 20, 16 << 20])
 @pytest.mark.parametrize("kind", ["'x' * {}", "b'x' * {}", "[0] * ({} // 8)", "10 ** ({} // 8)"])
 def test_a_huge_answer_is_no_answer(size: int, kind: str) -> None:
     limits = Limits(memory_mb=1024, cpu_time_s=3)
@@ -202,9 +200,9 @@ def test_recursion_raises(sandbox: Sandbox) -> None:
     ],
 )
 def test_a_crash_is_the_programs_own(source: str, sandbox: Sandbox) -> None:
-    result = sandbox.run_program(source)
-    assert _failed(result)
-    assert sandbox.num_zygotes_started == 1
+    before = sandbox.num_zygotes_started
+    assert _failed(sandbox.run_program(source))
+    assert sandbox.num_zygotes_started == before
 
 
 def _failed(result: ProgramResult) -> Any:

@@ -27,7 +27,7 @@ def run(workspace: Workspace, name: str, iteration: int) -> StageOutcome:
 
 def freeze(workspace: Workspace, values: dict[str, Any]) -> None:
     workspace.params_file.write_text(yaml.safe_dump(values, sort_keys=False))
-    names = ("problems", "base", *STAGES, "evaluate")
+    names = ("problems", "base", *STAGES, "evaluate", "gate")
     restart(workspace, dict.fromkeys(names, 1))
 
 
@@ -49,6 +49,11 @@ def values() -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
     settings["num_iterations"] = 2
     settings["problems"] |= {"num_warm_start": 60, "num_train": 40, "num_eval": 4}
+    settings["problems"]["generalisation"] = None
+    settings["gate"] |= {
+        "margins": {"pass_at_1": 1.0},
+        "alarms": dict.fromkeys(settings["gate"]["alarms"]) | {"pass_at_n_fell": False},
+    }
     settings["base"]["phases"] = [{"num_steps": 2, "correction_fraction": 0.2}]
     settings["base"]["batch_size"] = 8
     settings["sample"] |= {"num_prompts": 6, "num_rollouts": 2, "max_new_tokens": 4}
@@ -63,12 +68,14 @@ def test_older_tables_and_the_average_are_part_of_what_dvc_watches(
     values["tabulate"]["expert"]["options"]["weights"] = "ema"
     freeze(workspace, values)
     listed = yaml.safe_load(workspace.iterations_file.read_text())["iterations"]
-    assert listed["002"]["expert_policy"] == "data/iterations/001/policy"
+    assert listed["002"]["expert_policy"] == "data/iterations/001/handover"
     run(workspace, "problems", 0)
     run(workspace, "base", 0)
-    for iteration in (1, 2):
-        for name in STAGES:
-            assert run(workspace, name, iteration).status == "ran"
+    run(workspace, "evaluate", 0)
+    for name in (*STAGES, "evaluate", "gate"):
+        assert run(workspace, name, 1).status == "ran"
+    for name in STAGES:
+        assert run(workspace, name, 2).status == "ran"
     status = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "train@001", "train@002"],
         cwd=workspace.root,
@@ -84,7 +91,8 @@ def test_older_tables_and_the_average_are_part_of_what_dvc_watches(
     freeze(workspace, values)
     assert not is_up_to_date(workspace, "train@002")
     run(workspace, "tabulate", 1)
-    assert run(workspace, "train", 1).status == "ran"
+    for name in ("train", "evaluate", "gate"):
+        assert run(workspace, name, 1).status == "ran"
     for name in STAGES:
         after = run(workspace, name, 2)
     assert after.status == "ran"

@@ -59,6 +59,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
     values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
     values["train"] |= {"num_steps": 2, "batch_rollouts": 4}
     values["evaluate"] |= {"num_samples": 2, "max_new_tokens": 12, "num_bootstrap": 100}
+    values["gate"]["margins"] = {"pass_at_1": 0.02}
     return values
 
 
@@ -79,7 +80,7 @@ def test_every_stage_runs_on_a_checkpoint_and_files_of_ones_own(
     workspace, values = Workspace(tmp_path), settings(tmp_path, checkpoint)
     for name in ("problems", "base", "evaluate"):
         run_stage(name, workspace, values, 0)
-    for name in ("sample", "consult", "tabulate", "train", "evaluate"):
+    for name in ("sample", "consult", "tabulate", "train", "evaluate", "gate"):
         run_stage(name, workspace, values, 1)
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
     assert {row["verdict"] for row in consultations} <= {"truncated", "malformed", "wrong"}

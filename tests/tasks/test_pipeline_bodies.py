@@ -17,6 +17,7 @@ from distil_core.config.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.engines.base import SampledResponse
 from distil_core.errors import ConfigError, DataError, VerifierError
+from distil_core.evaluation.judging import problem_row
 from distil_core.evaluation.summary import summarise
 from distil_core.feedback.compose import render_student
 from distil_core.policy.model import load_model, save_policy
@@ -36,7 +37,7 @@ from distil_core.tables.store import read_rows, read_table, shard_files, write_t
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verification
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, problems, sample, tabulate, train
+from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
 
 PROJECT = Path(__file__).parents[2]
 CHANGES: dict[str, Any] = {
@@ -48,12 +49,14 @@ CHANGES: dict[str, Any] = {
         "num_warm_start": 40,
         "num_train": 24,
         "num_eval": 10,
+        "generalisation": {"num_problems": 6, "options": {"num_operations": 3}},
     },
     "sample": {"num_prompts": 8, "num_rollouts": 3, "max_new_tokens": 3},
     "consult": {"verifier": {"name": "chain_arithmetic", "options": {"modulus": 3}}},
     "tabulate": {"rows_per_shard": 10, "top_k": 6},
     "train": {"num_steps": 5, "batch_rollouts": 12},
     "evaluate": {"num_samples": 4, "max_new_tokens": 4, "num_bootstrap": 200},
+    "gate": {"margins": {"pass_at_1": 1.0}},
     "base": {
         "architecture": {
             "hidden_size": 16,
@@ -86,7 +89,7 @@ def run_campaign(workspace: Workspace) -> None:
     for stage in (problems, base, evaluate):
         stage.body(workspace, params(0), no_progress)
     for iteration in (1, 2):
-        for stage in (sample, consult, tabulate, train, evaluate):
+        for stage in (sample, consult, tabulate, train, evaluate, gate):
             stage.body(workspace, params(iteration), no_progress)
 
 
@@ -123,8 +126,11 @@ def test_twice_the_same_bytes(campaign: Workspace, tmp_path: Path) -> None:
     assert [name for name in expected if found[name] != expected[name]] == []
     assert {name for name in expected if name.endswith("model.safetensors")} == {
         "data/policy-000/model.safetensors",
-        "data/iterations/001/policy/model.safetensors",
-        "data/iterations/002/policy/model.safetensors",
+        *(
+            f"data/iterations/00{iteration}/{folder}/model.safetensors"
+            for iteration in (1, 2)
+            for folder in ("policy", "handover")
+        ),
     }
 
 
@@ -136,15 +142,20 @@ def test_files_lie_where_the_workspace_says(campaign: Workspace) -> None:
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    expected = {f"data/problems/{split}.parquet" for split in ("eval", "train", "warm_start")}
+    splits = ("eval", "train", "warm_start", "generalisation")
+    expected = {f"data/problems/{split}.parquet" for split in splits}
     expected |= {f"data/policy-000/{name}" for name in policy}
     for key in ("000", "001", "002"):
         folder = f"data/iterations/{key}"
         expected |= {f"{folder}/metrics.json", f"{folder}/evaluation.parquet"}
+        expected |= {f"{folder}/pass_at_k.csv"}
         if key != "000":
             expected |= {f"{folder}/rollouts.parquet", f"{folder}/consultations.parquet"}
             expected |= {f"{folder}/train_curve.csv"}
-            expected |= {f"{folder}/policy/{name}" for name in policy}
+            for copy in ("policy", "handover"):
+                expected |= {f"{folder}/{copy}/{name}" for name in (*policy, "README.md")}
+            expected |= {f"{folder}/decision.json"}
+            expected |= {f"{folder}/{role}_evaluation.parquet" for role in ("champion", "handover")}
             expected |= {f"{folder}/feedback/part-{i:05d}.parquet" for i in range(3)}
     assert set(all_files(campaign)) == expected
 
@@ -152,14 +163,17 @@ def test_files_lie_where_the_workspace_says(campaign: Workspace) -> None:
 def test_problems_are_disjoint_and_of_the_sizes_asked_for(campaign: Workspace) -> None:
     splits = {
         split: read_problems(campaign.problems_dir / f"{split}.parquet")
-        for split in ("eval", "train", "warm_start")
+        for split in ("eval", "train", "warm_start", "generalisation")
     }
     assert {split: len(found) for split, found in splits.items()} == {
         "eval": 10,
         "train": 24,
         "warm_start": 40,
+        "generalisation": 6,
     }
-    assert len({problem.prompt for found in splits.values() for problem in found}) == 74
+    assert len({problem.prompt for found in splits.values() for problem in found}) == 80
+    longest = {split: max(len(p.prompt) for p in found) for split, found in splits.items()}
+    assert longest == {"eval": 6, "train": 6, "warm_start": 6, "generalisation": 8}
 
 
 def train_problems(workspace: Workspace) -> dict[str, Problem]:
@@ -306,8 +320,13 @@ def test_metrics_are_those_of_the_evaluation_table(campaign: Workspace) -> None:
     for iteration in (0, 1, 2):
         metrics = json.loads(campaign.metrics_file(iteration).read_text())
         rows = read_rows(campaign.evaluation_file(iteration), EVALUATION)
-        held_out = read_problems(campaign.problems_dir / "eval.parquet")
-        assert [row["problem_id"] for row in rows] == [p.problem_id for p in held_out]
+        splits = {
+            split: read_problems(campaign.problems_dir / f"{split}.parquet")
+            for split in ("eval", "generalisation")
+        }
+        assert [(row["split"], row["problem_id"]) for row in rows] == [
+            (split, problem.problem_id) for split, found in splits.items() for problem in found
+        ]
         assert metrics["iteration"] == iteration
         assert (metrics["num_problems"], metrics["num_samples"]) == (10, 4)
         for name, value in summarise(rows, 100, 0).items():
@@ -501,7 +520,9 @@ def test_a_problems_row_counts_each_kind_of_response(
         else:
             samples.append(SampledResponse(ids, [0.0], "length"))
     verifier = build_verifier(params(1).consult)
-    row = evaluate.judge(Problem("2+2-2=", "12"), samples, verifier, tokenizer)
+    problem = Problem("2+2-2=", "12")
+    judged = evaluate.judge_samples([problem] * len(samples), samples, verifier, tokenizer)
+    row = problem_row(problem.problem_id, "eval", judged)
     zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
     assert {name: row[name] for name in zero} == zero | expected
     assert row["num_samples"] == 4

@@ -22,14 +22,14 @@ from distil_core.workspace import Workspace
 from tasks.stage import TORCH_STAGES, StageSpec, main, prepare_torch, run, run_body
 
 PROJECT = Path(__file__).parents[2]
-STAGES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate")
+STAGES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")
 PROBLEMS = """
 from tasks.stage import StageSpec, main
 
 
 def body(workspace, params, progress):
     workspace.problems_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("warm_start", "train", "eval"):
+    for name in ("warm_start", "train", "eval", "generalisation"):
         (workspace.problems_dir / f"{name}.parquet").write_text(f"{name} {params.seed}")
     progress(1, 1)
 
@@ -86,7 +86,7 @@ def problems_spec(calls: list[int] | None = None) -> StageSpec:
         if calls is not None:
             calls.append(params.iteration)
         workspace.problems_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("warm_start", "train", "eval"):
+        for name in ("warm_start", "train", "eval", "generalisation"):
             (workspace.problems_dir / f"{name}.parquet").write_text(name)
         progress(1, 1)
 

@@ -1,0 +1,51 @@
+"""Two policies on the same problems: the difference of their scores, paired by problem."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from distil_core.errors import DataError
+from distil_core.evaluation.bootstrap import interval, resampled_means
+from distil_core.evaluation.summary import Columns, per_problem_scores
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean over problems of new minus old, with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def paired_differences(
+    new: Columns, old: Columns, num_bootstrap: int, seed: int
+) -> dict[str, Difference]:
+    """For each score that both have (pass@k, majority@n): new minus old, problem by problem.
+
+    Pairing takes out how hard the problems are, which is most of what each score's own interval is
+    about. Raises `DataError` where the two are not of the same problems.
+    """
+    new_scores, old_scores = per_problem_scores(new), per_problem_scores(old)
+    order_p = matching_order(new, old)
+    names = [name for name in new_scores if name in old_scores]
+    values_pm = np.stack([new_scores[n] - old_scores[n][order_p] for n in names], axis=1)
+    resampled_bm = resampled_means(values_pm, num_bootstrap, seed)
+    return {
+        name: Difference(float(values_pm[:, m].mean()), *interval(resampled_bm[:, m]))
+        for m, name in enumerate(names)
+    }
+
+
+def matching_order(new: Columns, old: Columns) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Where in `old` each of `new`'s problems is; `DataError` where the sets differ."""
+    places: Mapping[str, int] = {name: index for index, name in enumerate(old["problem_id"])}
+    missing = [name for name in new["problem_id"] if name not in places]
+    if missing or len(places) != len(new["problem_id"]):
+        raise DataError(
+            f"the two evaluations are not of the same problems ({len(new['problem_id'])} and "
+            f"{len(places)}, {len(missing)} of the first not among the second): evaluate both "
+            "policies on the same data/problems"
+        )
+    return np.array([places[name] for name in new["problem_id"]], dtype=np.int64)

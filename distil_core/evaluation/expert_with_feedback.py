@@ -1,0 +1,163 @@
+"""The expert's own accuracy: what it writes when it has read the feedback on the student's attempt.
+
+An expert that is not better than the student has nothing to teach; and its successes, weighed by
+the student's probability of them, bound the student's own success (METHOD section 6, fact 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distil_core.config.models import IterationParams
+from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
+from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse
+from distil_core.feedback.compose import has_feedback
+from distil_core.feedback.contexts import ContextRenderer
+from distil_core.feedback.peers import Attempt, peer_solutions
+from distil_core.feedback.self_evaluation import as_feedback, evaluate_own
+from distil_core.policy.batching import collate, response_logits
+from distil_core.problems.base import Problem
+from distil_core.progress import ProgressCallback, no_progress
+from distil_core.seeds import derive_seed
+from distil_core.tools.base import FeedbackItem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class JudgedAttempt:
+    """A student's sample that the expert is to improve on, with all that is said of it."""
+
+    problem: Problem
+    sample_index: int
+    text: str
+    stated_verdict: str
+    feedback: list[FeedbackItem]
+
+    @property
+    def name(self) -> str:
+        """Of this attempt alone, within an evaluation."""
+        return f"{self.problem.problem_id}/{self.sample_index}"
+
+
+def judged_attempts(
+    problems: Sequence[Problem],
+    judged: Mapping[str, Sequence[JudgedResponse]],
+    params: IterationParams,
+    engine: Engine,
+    renderer: ContextRenderer,
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[JudgedAttempt]:
+    """The first evaluate.num_expert_samples samples of each problem, with the feedback that
+    `consult` would gather on them; without those that leave the expert nothing to read.
+
+    judged: each problem's samples. engine: with the weights that sampled them.
+    """
+    found = []
+    for problem in problems:
+        samples = judged[problem.problem_id]
+        names = [f"{problem.problem_id}/{index}" for index in range(len(samples))]
+        peers = peer_solutions(
+            [
+                Attempt(name, problem.problem_id, sample.text, sample.is_correct)
+                for name, sample in zip(names, samples, strict=True)
+            ],
+            params.seed,
+        )
+        for index in range(params.evaluate.num_expert_samples):
+            feedback = list(samples[index].feedback)
+            if params.consult.reference_correction:
+                feedback.append(FeedbackItem("expert_correction", problem.reference))
+            if params.consult.peer_solution and names[index] in peers:
+                feedback.append(peers[names[index]])
+            verdict = samples[index].stated_verdict
+            found.append(JudgedAttempt(problem, index, samples[index].text, verdict, feedback))
+    if params.consult.self_evaluation:
+        own = evaluate_own(
+            [(attempt.name, attempt.problem.prompt, attempt.text) for attempt in found],
+            params.consult.self_evaluation,
+            engine,
+            tokenizer,
+            renderer,
+            params.seed,
+            no_progress,
+        )
+        settings = params.consult.self_evaluation
+        for attempt, own_verdict in zip(found, own, strict=True):
+            if item := as_feedback(own_verdict, attempt.stated_verdict, settings):
+                attempt.feedback.append(item)
+    template = params.context.expert_template
+    return [attempt for attempt in found if has_feedback(template, attempt.feedback)]
+
+
+def sample_expert(
+    attempts: Sequence[JudgedAttempt],
+    engine: Engine,
+    renderer: ContextRenderer,
+    settings: SamplingSettings,
+    seed: int,
+    progress: ProgressCallback,
+) -> list[SampledResponse]:
+    """One response of the expert for each attempt, in order. `DataError` where a context is too
+    long. engine: with the expert's weights."""
+    requests = []
+    for attempt in attempts:
+        context = renderer.expert(
+            attempt.problem.prompt,
+            attempt.text,
+            attempt.stated_verdict,
+            attempt.feedback,
+            attempt.name,
+        )
+        own_seed = derive_seed(seed, "evaluate", "expert", attempt.name)
+        requests.append(SampleRequest(context.token_ids, own_seed))
+    return engine.sample(requests, settings, progress)
+
+
+def expert_columns(
+    attempts: Sequence[JudgedAttempt],
+    responses: Sequence[JudgedResponse],
+    student_logprobs: Mapping[int, float],
+) -> dict[str, dict[str, Any]]:
+    """The expert's columns of the evaluation table by problem id (tables/schemas.py, EVALUATION).
+
+    responses: the expert's, one for each attempt. student_logprobs: log pi(y | x) of its correct
+    ones, by their position.
+    """
+    columns: dict[str, dict[str, Any]] = {}
+    for index, (attempt, response) in enumerate(zip(attempts, responses, strict=True)):
+        row = columns.setdefault(attempt.problem.problem_id, dict(EXPERT_NOT_ASKED))
+        row["expert_num_samples"] += 1
+        if attempt.sample_index == 0:
+            row["expert_feedback"] = "\n".join(item.text for item in attempt.feedback)
+            row["expert_response"] = response.text
+        if response.is_correct:
+            row["expert_num_correct"] += 1
+            row["expert_success_student_logprob"] += student_logprobs[index]
+            row["expert_success_logprob"] += response.logprob
+    return columns
+
+
+@torch.inference_mode()
+def response_logprobs(
+    model: PreTrainedModel,
+    contexts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    temperature: float,
+    batch_size: int = 64,
+) -> list[float]:
+    """log pi(y | x) of whole responses, in nats, summed in float64; in order."""
+    found = []
+    for start in range(0, len(contexts), batch_size):
+        rows = slice(start, start + batch_size)
+        batch = collate(contexts[rows], responses[rows], str(model.device))
+        logits_btv = response_logits(model, batch).double() / temperature
+        logprobs_bt = torch.log_softmax(logits_btv, dim=-1)
+        chosen_bt = logprobs_bt.gather(-1, batch.response_ids_bt[..., None]).squeeze(-1)
+        found += chosen_bt.masked_fill(~batch.response_mask_bt, 0.0).sum(1).tolist()
+    return found

@@ -1,0 +1,81 @@
+"""The improvement gate: whether a new policy takes over from the champion so far, and why not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from distil_core.config.models import AlarmParams, GateParams
+from distil_core.evaluation.comparison import Difference
+from distil_core.evaluation.summary import Columns
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """reasons: why the policy is not promoted, the first one first; none where it is."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def is_promoted(self) -> bool:
+        return not self.reasons
+
+
+def judge_policy(
+    new: Columns,
+    champion: Columns,
+    differences: Mapping[str, Difference],
+    params: GateParams,
+) -> Verdict:
+    """Promoted only if every interval stays above minus its margin and no alarm is raised.
+
+    new, champion: their evaluations of the same problems; differences: new minus champion. An
+    interval that reaches below is no proof of a regression, but the data do not rule one out.
+    """
+    reasons = [
+        reason
+        for score, margin in params.margins.items()
+        if (reason := _regression(score, differences[score], margin))
+    ]
+    return Verdict((*reasons, *_alarms(new, champion, differences, params.alarms)))
+
+
+def _regression(score: str, difference: Difference, margin: float) -> str | None:
+    if difference.low >= -margin:
+        return None
+    if difference.high < -margin:
+        finding = "is worse by more than the margin"
+    elif difference.high < 0:
+        finding = "is worse, perhaps by more than the margin"
+    else:
+        finding = "may be worse by more than the margin, these problems do not tell"
+    return (
+        f"{score} {finding}: {difference.value:+.3f} on the same problems, 95% interval "
+        f"{difference.low:+.3f} to {difference.high:+.3f}, margin {margin:g}"
+    )
+
+
+def _alarms(
+    new: Columns, champion: Columns, differences: Mapping[str, Difference], params: AlarmParams
+) -> list[str]:
+    found = []
+    entropy, before = (float(each["entropy_per_response"].mean()) for each in (new, champion))
+    ratio = params.min_entropy_ratio
+    if ratio is not None and entropy < ratio * before:
+        found.append(
+            f"alarm: entropy fell to {entropy:.3g} nats a response from {before:.3g}, below "
+            f"{ratio:g} of it"
+        )
+    length, before = (float(each["response_tokens_mean"].mean()) for each in (new, champion))
+    ratio = params.max_length_ratio
+    if ratio is not None and not before / ratio <= length <= before * ratio:
+        found.append(
+            f"alarm: responses have {length:.1f} tokens instead of {before:.1f}, more than "
+            f"{ratio:g} times {'longer' if length > before else 'shorter'}"
+        )
+    score = f"pass_at_{int(new['num_samples'][0])}"
+    if params.pass_at_n_fell and score in differences and differences[score].high < 0:
+        difference = differences[score]
+        found.append(
+            f"alarm: fewer problems are solved by any sample, {score} {difference.value:+.3f} "
+            f"({difference.low:+.3f} to {difference.high:+.3f})"
+        )
+    return found

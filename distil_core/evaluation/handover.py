@@ -1,0 +1,51 @@
+"""What a gate hands to the next iteration: a policy's folder, or the reason why there is none.
+
+The folder is an artifact like any other, so that DVC sees which weights the next iteration really
+starts from, and makes it anew when and only when these change. Its files are hard links where the
+file system has them: a large policy that is handed over takes no room of its own.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from distil_core.errors import GateError
+from distil_core.files import atomic_path, link_or_copy, write_text
+from distil_core.training.table_list import TABLE_LIST_FILE
+
+STOP_FILE = "stopped.json"
+
+
+def hand_over(policy_dir: Path, newest_dir: Path, handover_dir: Path) -> None:
+    """`policy_dir` as the start of the next iteration.
+
+    newest_dir: the policy trained last. Where it keeps a list of the tables learned from so far,
+    that list goes along: the tables stay good data when the policy trained on them is dropped.
+    """
+    with atomic_path(handover_dir) as temporary:
+        shutil.copytree(policy_dir, temporary, copy_function=link_or_copy)
+        listed = newest_dir / TABLE_LIST_FILE
+        if listed.exists() and newest_dir != policy_dir:
+            (temporary / TABLE_LIST_FILE).unlink(missing_ok=True)
+            link_or_copy(str(listed), str(temporary / TABLE_LIST_FILE))
+
+
+def forbid_next(iteration: int, reasons: str, handover_dir: Path) -> None:
+    """No policy: an iteration that wants to start from here is told why."""
+    shutil.rmtree(handover_dir, ignore_errors=True)
+    values = {"iteration": iteration, "reasons": reasons}
+    write_text(handover_dir / STOP_FILE, json.dumps(values, indent=1) + "\n")
+
+
+def require_policy(handover_dir: Path) -> None:
+    """Raise `GateError` where the gate before this iteration ended the campaign."""
+    path = handover_dir / STOP_FILE
+    if not path.exists():
+        return
+    stopped = json.loads(path.read_text(encoding="utf-8"))
+    raise GateError(
+        f"the gate of iteration {stopped['iteration']} ended the campaign: {stopped['reasons']}. "
+        "To go on all the same, set gate.on_regression to keep (from the policy before) or "
+        "continue (from this one), or widen gate.margins, in that iteration's frozen settings "
+        f"iterations/{stopped['iteration']:03d}.yaml, or in params.yaml and `distil restart`"
+    )

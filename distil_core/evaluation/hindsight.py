@@ -1,0 +1,110 @@
+"""How checkpoints do on feedback tables: the loss of any policy on any iteration's table.
+
+METHOD section 6, fact 5: learning from tables as they come has no regret where the losses of the
+policies that made the tables come near those of the best single policy in hindsight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distil_core.evaluation.bootstrap import interval, resampled_means
+from distil_core.objectives._credit import discounted_future_sum_bt
+from distil_core.objectives._divergences import entropy, forward_cross_entropy
+from distil_core.objectives._matched import matched_distributions
+from distil_core.policy.batching import collate, response_logits
+from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
+from distil_core.training.objective_batch import make_objective_batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class TokenCosts:
+    """Of one rollout, at each of its T positions: the divergence KL(T || pi) of the student from
+    the expert there, and the sum of those still to come (future credit, discount 1), in nats."""
+
+    disagreement_t: NDArray[np.float64]
+    future_credit_t: NDArray[np.float64]
+
+
+@torch.inference_mode()
+def token_costs(
+    model: PreTrainedModel, rows: Sequence[FeedbackRow], batch_size: int = 128
+) -> list[TokenCosts]:
+    """The costs of each row's tokens under `model`; rows without an expert cost nothing."""
+    found: list[TokenCosts] = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        tokens = collate(
+            [row.context_ids.tolist() for row in part],
+            [row.response_ids_t.tolist() for row in part],
+            str(model.device),
+        )
+        batch = make_objective_batch(
+            part,
+            list(range(len(part))),
+            response_logits(model, tokens),
+            tokens.response_mask_bt,
+            tokens.response_ids_bt,
+        )
+        matched = matched_distributions(batch)
+        experts_btk = matched.expert_logprobs_btk
+        costs_bt = forward_cross_entropy(experts_btk, matched.student_logprobs_btk)
+        costs_bt = (costs_bt - entropy(experts_btk)).masked_fill(~matched.local_mask_bt, 0.0)
+        credits_bt = discounted_future_sum_bt(costs_bt, 1.0, None)
+        for row, costs_t, credits_t in zip(part, costs_bt, credits_bt, strict=True):
+            length = len(row.response_ids_t)
+            found.append(
+                TokenCosts(
+                    costs_t[:length].double().cpu().numpy(),
+                    credits_t[:length].double().cpu().numpy(),
+                )
+            )
+    return found
+
+
+def table_loss(model: PreTrainedModel, table: FeedbackRows, max_rows: int) -> float:
+    """Mean KL(T || pi) per token over the first `max_rows` rollouts of a table, in nats: the loss
+    that training lowers, less the expert's own entropy, which no policy changes."""
+    rows = [table.row(index) for index in range(min(max_rows, len(table)))]
+    rows = [row for row in rows if row.has_expert and not row.by_expert]
+    costs = token_costs(model, rows)
+    num_tokens = sum(len(row.response_ids_t) for row in rows)
+    return float(sum(cost.disagreement_t.sum() for cost in costs)) / max(1, num_tokens)
+
+
+def average_regrets(losses_ji: NDArray[np.float64]) -> list[float]:
+    """After each iteration n: the mean loss of the policies that made tables 1 .. n on them, less
+    that of the best single checkpoint in hindsight.
+
+    losses_ji: of checkpoint j = 0 .. N on table i = 1 .. N; table i was made by checkpoint i - 1.
+    The best in hindsight is sought among all checkpoints 0 .. N, also later ones. Negative where no
+    single checkpoint is as good as each was on its own table.
+    """
+    num_tables = losses_ji.shape[1]
+    played_i = losses_ji[np.arange(num_tables), np.arange(num_tables)]
+    return [
+        float(played_i[:n].mean() - losses_ji[:, :n].mean(axis=1).min())
+        for n in range(1, num_tables + 1)
+    ]
+
+
+def monotonicity(
+    scores_ip: NDArray[np.float64], num_bootstrap: int, seed: int
+) -> list[tuple[float, float, float]]:
+    """The paired change of a score at each step from one iteration to the next, with its 95%
+    interval. scores_ip: of each iteration and problem, problems in one order."""
+    changes_pm = np.diff(scores_ip, axis=0).T
+    resampled_bm = resampled_means(changes_pm, num_bootstrap, seed)
+    return [
+        (float(changes_pm[:, m].mean()), *interval(resampled_bm[:, m]))
+        for m in range(changes_pm.shape[1])
+    ]

@@ -1,0 +1,213 @@
+"""All that a report tells of, read from the workspace and checked against what DVC recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distil_core.config.load import load_iteration_params
+from distil_core.config.models import IterationParams
+from distil_core.errors import DataError
+from distil_core.evaluation.decision import GateDecision
+from distil_core.evaluation.hindsight import TokenCosts, table_loss, token_costs
+from distil_core.files import write_text
+from distil_core.lineage.mlflow_evidence import Evidence, History
+from distil_core.lineage.mlflow_inputs import read_stage_seconds, require_unchanged
+from distil_core.policy.model import load_model
+from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
+from distil_core.problems.store import read_problems
+from distil_core.progress import ProgressCallback
+from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, ROLLOUTS
+from distil_core.tables.store import read_rows
+from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows, read_feedback
+from distil_core.workspace import Workspace
+
+MAX_TABLE_ROWS = 512
+"""Rollouts of each table that the matrix of losses is computed on."""
+
+ROLLOUTS_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class CreditMap:
+    """One rollout, token by token, with what the tools and the expert made of it."""
+
+    iteration: int
+    rollout_id: str
+    prompt: str
+    verdict: str
+    feedback: Sequence[tuple[str, str]]
+    tokens: Sequence[str]
+    wanted: Sequence[str]
+    costs: TokenCosts
+
+
+@dataclass(frozen=True)
+class IterationFacts:
+    """One iteration. rollout_tokens: sampled for its training; the base has none. evaluation: the
+    rows of its table. seconds: by stage, none where it was not made here."""
+
+    evidence: Evidence
+    params: IterationParams
+    evaluation: Sequence[Mapping[str, Any]]
+    rollout_tokens: int
+    seconds: Mapping[str, float]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.evidence.metrics
+
+    @property
+    def decision(self) -> GateDecision | None:
+        return self.evidence.decision
+
+
+@dataclass(frozen=True)
+class CampaignFacts:
+    """A campaign. losses_ji: of checkpoint j on table i + 1, mean KL to the expert per token.
+    prompts: by problem id, of the held-out problems."""
+
+    name: str
+    iterations: Sequence[IterationFacts]
+    losses_ji: NDArray[np.float64]
+    credit_maps: Sequence[CreditMap]
+    prompts: Mapping[str, str]
+
+
+def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> CampaignFacts:
+    """Read the finished iterations. The losses and credit maps are computed here, seconds for a
+    small policy; losses are kept below .distil/ by the digests of policy and table.
+
+    Raises `DataError` when nothing is finished, `LineageError` when a file is not the recorded one.
+    """
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        raise DataError(
+            "there is nothing to report yet: no iteration is finished. `make run` runs the campaign"
+        )
+    iterations = [_iteration(workspace, history[number]) for number in range(last + 1)]
+    problems = read_problems(workspace.problems_dir / "eval.parquet")
+    return CampaignFacts(
+        name=iterations[0].evidence.campaign,
+        iterations=iterations,
+        losses_ji=_losses(workspace, iterations, progress),
+        credit_maps=[
+            credit_map
+            for number in sorted({1, last} - {0})
+            for credit_map in _credit_maps(workspace, iterations[number])
+        ],
+        prompts={problem.problem_id: problem.prompt for problem in problems},
+    )
+
+
+def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
+    number = evidence.iteration
+    require_unchanged(workspace, evidence.artifacts["evaluation"])
+    rollout_tokens = 0
+    if number:
+        require_unchanged(workspace, evidence.artifacts["rollouts"])
+        rollouts = read_rows(workspace.rollouts_file(number), ROLLOUTS)
+        rollout_tokens = sum(len(rollout["response_ids"]) for rollout in rollouts)
+    return IterationFacts(
+        evidence=evidence,
+        params=load_iteration_params(workspace, number),
+        evaluation=read_rows(workspace.evaluation_file(number), EVALUATION),
+        rollout_tokens=rollout_tokens,
+        seconds=read_stage_seconds(workspace, number),
+    )
+
+
+def _losses(
+    workspace: Workspace, iterations: Sequence[IterationFacts], progress: ProgressCallback
+) -> NDArray[np.float64]:
+    """The matrix [N + 1, N], computing only what is not known yet."""
+    path = workspace.scratch_dir / "table_losses.json"
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    tables = [facts.evidence.artifacts["feedback"] for facts in iterations[1:]]
+    policies = [facts.evidence.policy for facts in iterations]
+    names_ji = [
+        [f"{policy.md5}/{table.md5}/{MAX_TABLE_ROWS}" for table in tables] for policy in policies
+    ]
+    read: dict[int, FeedbackRows] = {}
+    for j, facts in enumerate(iterations):
+        missing = [i for i, name in enumerate(names_ji[j]) if name not in known]
+        if missing:
+            policy_dir = workspace.policy_dir(j)
+            model = load_model(policy_dir, facts.params.compute)
+            digest = tokenizer_digest(load_tokenizer(policy_dir))
+            for i in missing:
+                if i not in read:
+                    read[i] = read_feedback(workspace.feedback_dir(i + 1), digest)
+                known[names_ji[j][i]] = table_loss(model, read[i], MAX_TABLE_ROWS)
+        progress(j + 1, len(iterations))
+    wanted = {name: known[name] for names in names_ji for name in names}
+    write_text(path, json.dumps(wanted, indent=1) + "\n")
+    return np.array([[known[name] for name in names] for names in names_ji]).reshape(
+        len(policies), len(tables)
+    )
+
+
+def _credit_maps(workspace: Workspace, facts: IterationFacts) -> list[CreditMap]:
+    """The rollouts of an iteration on which its student and expert disagree most, one of a prompt,
+    scored by the policy that sampled them."""
+    number = facts.evidence.iteration
+    parent_dir = workspace.parent_dir(number)
+    tokenizer = load_tokenizer(parent_dir)
+    table = read_feedback(workspace.feedback_dir(number), tokenizer_digest(tokenizer))
+    rows = [table.row(index) for index in range(min(MAX_TABLE_ROWS, len(table)))]
+    rows = [row for row in rows if row.has_expert and not row.by_expert]
+    costs = token_costs(load_model(parent_dir, facts.params.compute), rows)
+    order = sorted(range(len(rows)), key=lambda index: -float(costs[index].disagreement_t.sum()))
+    prompts = {
+        problem.problem_id: problem.prompt
+        for problem in read_problems(workspace.problems_dir / "train.parquet")
+    }
+    consultations = {
+        row["rollout_id"]: row
+        for row in read_rows(workspace.consultations_file(number), CONSULTATIONS)
+    }
+    found: list[CreditMap] = []
+    for index in order:
+        row = rows[index]
+        problem_id = row.rollout_id.split("/")[1]
+        if any(prompts[problem_id] == shown.prompt for shown in found):
+            continue
+        consultation = consultations[row.rollout_id]
+        found.append(
+            CreditMap(
+                iteration=number,
+                rollout_id=row.rollout_id,
+                prompt=prompts[problem_id],
+                verdict=consultation["verdict"],
+                feedback=[(item["kind"], item["text"]) for item in consultation["feedback"]],
+                tokens=[_token_text(tokenizer, token) for token in row.response_ids_t.tolist()],
+                wanted=[_token_text(tokenizer, token) for token in _most_likely(row)],
+                costs=costs[index],
+            )
+        )
+        if len(found) == ROLLOUTS_SHOWN:
+            break
+    return found
+
+
+def _most_likely(row: FeedbackRow) -> list[int | None]:
+    """The expert's most likely token at each position; None where none is stored."""
+    starts = np.concatenate([[0], np.cumsum(row.expert_counts_t)[:-1]])
+    return [
+        int(row.expert_ids[start]) if count else None
+        for start, count in zip(starts, row.expert_counts_t, strict=True)
+    ]
+
+
+def _token_text(tokenizer: Any, token: int | None) -> str:
+    if token is None:
+        return ""
+    if token == tokenizer.eos_token_id:
+        return "⏎"
+    return str(tokenizer.decode([token]))

@@ -1,0 +1,23 @@
+"""Write the campaign's report, and keep it with the campaign's record."""
+
+from pathlib import Path
+
+from distil_core.files import write_text
+from distil_core.lineage.mlflow_record import record_report
+from distil_core.progress import ProgressCallback, no_progress
+from distil_core.report.gather import gather_campaign
+from distil_core.report.page import render_report
+from distil_core.workspace import Workspace
+
+
+def write_report(workspace: Workspace, progress: ProgressCallback = no_progress) -> Path:
+    """Write report.html from the finished iterations and log it to the campaign's run in MLflow.
+
+    It is a view, no artifact of the pipeline: it tells of seconds too, which differ from run to
+    run, and can be made anew from the artifacts at any time. Raises `DataError` when there is
+    nothing to report, `LineageError` when a file is not the one that DVC recorded.
+    """
+    page = render_report(gather_campaign(workspace, progress))
+    write_text(workspace.report_file, page)
+    record_report(workspace, workspace.report_file)
+    return workspace.report_file

@@ -1,0 +1,96 @@
+"""The model card in a policy's folder: what training knows of it, and where the rest is kept.
+
+The card is part of the checkpoint that DVC digests, so it holds only what is settled when training
+ends and the same on every run: scores come later, and stand beside the folder.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from distil_core.config.models import IterationParams
+from distil_core.workspace import iteration_key
+
+CARD_FILE = "README.md"
+
+
+def model_card(
+    params: IterationParams, table_context: Mapping[str, Any], table_digests: Mapping[str, str]
+) -> str:
+    """Markdown with the header that model hubs read.
+
+    table_context: what the feedback table says of how it was made. table_digests: SHA-256 of each
+    table learned from, by path.
+    """
+    key = iteration_key(params.iteration)
+    folder = f"data/iterations/{key}"
+    train, objective = params.train, params.train.objective
+    expert = params.tabulate.expert
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [distil, dagger, self-distillation]",
+        "---",
+        "",
+        f"# {params.campaign}, policy {key}",
+        "",
+        f"A causal language model after {params.iteration} iteration"
+        f"{'s' if params.iteration > 1 else ''} of distributional DAgger from rich feedback "
+        "(arXiv 2606.05152).",
+        "",
+        "## Training",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| starts from | {_parent(params.iteration)} |",
+        f"| objective | `{objective.name}` {_options(objective.options)} |",
+        f"| optimizer | AdamW, {train.num_steps} steps of {train.batch_rollouts} rollouts, "
+        f"learning rate {train.learning_rate:g} |",
+        f"| rollouts | {table_context['num_rollouts']} of its parent's own, "
+        f"{params.sample.num_rollouts} each of {params.sample.num_prompts} problems from "
+        f"`{params.problems.source.name}` |",
+        f"| left out | {table_context['num_without_verdict']} without a verdict, "
+        f"{table_context['num_without_feedback']} without feedback for the expert |",
+        f"| expert | `{expert.name}` {_options(expert.options)} |",
+        f"| verifier | `{params.consult.verifier.name}`, reveals {params.consult.reveal} |",
+        f"| seed | {params.seed} |",
+        "",
+        "Feedback tables learned from, SHA-256:",
+        "",
+        *(f"- `{path}` `{digest}`" for path, digest in sorted(table_digests.items())),
+        "",
+        "## Evaluation",
+        "",
+        "It was evaluated after this folder was closed. Held-out scores with their intervals are "
+        f"in `{folder}/metrics.json`, scores by problem in `{folder}/evaluation.parquet`, whether "
+        f"the improvement gate promoted it in `{folder}/decision.json`; all iterations together in "
+        "`report.html` (`distil report`).",
+        "",
+        "## Use",
+        "",
+        "The student's context is "
+        f"`{json.dumps(params.context.student_template)}`"
+        f"{', inside the chat template' if params.context.chat else ''}; it was trained and "
+        "evaluated without feedback in it. Nothing outside the problems named above was measured.",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f'AutoModelForCausalLM.from_pretrained("{folder}/policy")',
+        "```",
+        "",
+        f"`iterations/{key}.yaml` holds all settings; `dvc repro train@{key}` makes it again.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parent(iteration: int) -> str:
+    if iteration == 1:
+        return "the base policy, `data/policy-000`"
+    before = iteration_key(iteration - 1)
+    return f"what the gate of iteration {before} handed over, `data/iterations/{before}/handover`"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())

@@ -1,0 +1,79 @@
+"""Stage `gate`: is the new policy promoted, and which one does the next iteration start from."""
+
+from pathlib import Path
+
+from distil_core.config.models import IterationParams
+from distil_core.evaluation.comparison import paired_differences
+from distil_core.evaluation.decision import GateDecision, write_decision
+from distil_core.evaluation.gate import judge_policy
+from distil_core.evaluation.handover import forbid_next, hand_over
+from distil_core.evaluation.summary import Columns, columns_of
+from distil_core.files import atomic_path, link_or_copy
+from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed
+from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.store import read_table
+from distil_core.workspace import Workspace
+from tasks.stage import StageSpec, main
+
+
+def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+    """Write decision.json, handover/ (the policy to go on from), and the evaluations of the
+    champion and of the policy handed over, with which the next iterations are compared."""
+    iteration = params.iteration
+    new_file = workspace.evaluation_file(iteration)
+    champion_file = workspace.champion_evaluation_file(iteration - 1)
+    parent_file = workspace.handover_evaluation_file(iteration - 1)
+    new, _ = _read(new_file)
+    champion, champion_iteration = _read(champion_file)
+    parent, parent_iteration = _read(parent_file)
+    # The resamples of `evaluate`, so that a difference fits the scores it is between.
+    seed = derive_seed(params.seed, "evaluate")
+    num_bootstrap = params.evaluate.num_bootstrap
+    from_champion = paired_differences(new, champion, num_bootstrap, seed)
+    from_parent = paired_differences(new, parent, num_bootstrap, seed)
+    verdict = judge_policy(new, champion, from_champion, params.gate)
+    goes_on = verdict.is_promoted or params.gate.on_regression == "continue"
+    stops = not verdict.is_promoted and params.gate.on_regression == "stop"
+    reasons = "; ".join(verdict.reasons)
+    decision = GateDecision(
+        iteration=iteration,
+        promoted=verdict.is_promoted,
+        stopped=stops,
+        champion=iteration if verdict.is_promoted else champion_iteration,
+        handed_over=iteration if goes_on else parent_iteration,
+        parent=parent_iteration,
+        compared_with=champion_iteration,
+        reasons=reasons,
+        from_champion=from_champion,
+        from_parent=from_parent,
+    )
+    policy_dir, parent_dir = workspace.policy_dir(iteration), workspace.parent_dir(iteration)
+    handover_dir = workspace.handover_dir(iteration)
+    if stops:
+        forbid_next(iteration, reasons, handover_dir)
+    else:
+        hand_over(policy_dir if goes_on else parent_dir, policy_dir, handover_dir)
+    _pass_on(
+        new_file if verdict.is_promoted else champion_file,
+        workspace.champion_evaluation_file(iteration),
+    )
+    _pass_on(new_file if goes_on else parent_file, workspace.handover_evaluation_file(iteration))
+    write_decision(workspace, decision)
+
+
+def _read(path: Path) -> tuple[Columns, int]:
+    """The held-out problems of an evaluation, and the iteration whose policy it is of."""
+    table, context = read_table(path, EVALUATION)
+    return columns_of(table.to_pylist()), int(context["iteration"])
+
+
+def _pass_on(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        link_or_copy(str(source), str(temporary))
+
+
+STAGE = StageSpec("gate", per_iteration=True, version=1, body=body)
+
+if __name__ == "__main__":
+    main(STAGE)

@@ -1,0 +1,139 @@
+"""The gate's stage on evaluations made up for it: what it writes under each policy (1 s)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distil_core.config.load import parse_iteration_params
+from distil_core.config.models import IterationParams
+from distil_core.errors import GateError
+from distil_core.evaluation.decision import read_decision
+from distil_core.evaluation.judging import EXPERT_NOT_ASKED
+from distil_core.progress import no_progress
+from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.store import read_table, write_table
+from distil_core.workspace import Workspace
+from tasks import gate, sample
+
+PROJECT = Path(__file__).parents[2]
+
+
+def params(iteration: int, on_regression: str) -> IterationParams:
+    values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    values["evaluate"] |= {"num_samples": 4, "num_bootstrap": 200}
+    values["gate"] |= {"margins": {"pass_at_1": 0.02}, "on_regression": on_regression}
+    return parse_iteration_params(
+        {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
+    )
+
+
+def evaluated(workspace: Workspace, iteration: int, num_correct: int) -> None:
+    """A policy that is right on `num_correct` of four samples of each of 40 problems."""
+    rows = [
+        {
+            "problem_id": f"{index:03d}",
+            "split": "eval",
+            "num_samples": 4,
+            "num_correct": min(4, num_correct + index % 2),
+            "num_malformed": 0,
+            "num_truncated": 0,
+            "num_distinct": 1,
+            "num_distinct_answers": 1,
+            "majority_correct": float(num_correct > 2),
+            "response_tokens_mean": 6.0,
+            "entropy_per_response": 1.0,
+            "entropy_per_token": 0.2,
+            "first_response": "1",
+            "first_verdict": "wrong",
+            **EXPERT_NOT_ASKED,
+        }
+        for index in range(40)
+    ]
+    path = workspace.evaluation_file(iteration)
+    write_table(path, EVALUATION, rows, {"iteration": iteration})
+    policy_dir = workspace.policy_dir(iteration)
+    policy_dir.mkdir(parents=True)
+    (policy_dir / "weights").write_text(f"policy {iteration}")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Policy 1 gains, policy 2 loses, policy 3 gains on policy 2 but not on policy 1."""
+    workspace = Workspace(tmp_path)
+    for iteration, num_correct in enumerate((1, 3, 0, 2)):
+        evaluated(workspace, iteration, num_correct)
+    return workspace
+
+
+def run(workspace: Workspace, on_regression: str, iterations: int = 3) -> list[dict[str, Any]]:
+    found = []
+    for iteration in range(1, iterations + 1):
+        gate.body(workspace, params(iteration, on_regression), no_progress)
+        decision = read_decision(workspace, iteration)
+        weights = workspace.handover_dir(iteration) / "weights"
+        found.append(
+            {
+                "promoted": decision.promoted,
+                "champion": decision.champion,
+                "parent": decision.parent,
+                "handed_over": decision.handed_over,
+                "weights": weights.read_text() if weights.exists() else None,
+                "references": tuple(
+                    read_table(file, EVALUATION)[1]["iteration"]
+                    for file in (
+                        workspace.champion_evaluation_file(iteration),
+                        workspace.handover_evaluation_file(iteration),
+                    )
+                ),
+            }
+        )
+    return found
+
+
+def test_keep_goes_on_from_where_the_iteration_started(workspace: Workspace) -> None:
+    first, second, third = run(workspace, "keep")
+    assert first == {
+        "promoted": True,
+        "champion": 1,
+        "parent": 0,
+        "handed_over": 1,
+        "weights": "policy 1",
+        "references": (1, 1),
+    }
+    kept = {"promoted": False, "champion": 1, "parent": 1, "handed_over": 1}
+    assert second == third == {**kept, "weights": "policy 1", "references": (1, 1)}
+    reasons = read_decision(workspace, 2).reasons
+    assert reasons.startswith("pass_at_1 is worse by more than the margin: -0.750")
+    assert "alarm: fewer problems" in reasons
+
+
+def test_continue_goes_on_and_still_compares_with_the_champion(workspace: Workspace) -> None:
+    _, second, third = run(workspace, "continue")
+    assert (second["champion"], second["handed_over"], second["weights"]) == (1, 2, "policy 2")
+    assert second["references"] == (1, 2)
+    # Better than its parent, which is not enough: the champion was better still.
+    assert (third["promoted"], third["parent"], third["champion"]) == (False, 2, 1)
+    decision = read_decision(workspace, 3)
+    assert decision.from_parent["pass_at_1"].low > 0 > decision.from_champion["pass_at_1"].high
+    assert decision.compared_with == 1
+
+
+def test_stop_lets_nothing_start_from_there(workspace: Workspace) -> None:
+    _, second = run(workspace, "stop", iterations=2)
+    assert second["weights"] is None
+    assert json.loads(workspace.decision_file(2).read_text())["stopped"] == 1
+    with pytest.raises(GateError, match=r"gate of iteration 2 ended the campaign: pass_at_1 is"):
+        sample.body(workspace, params(3, "stop"), no_progress)
+
+
+def test_twice_the_same_bytes(workspace: Workspace) -> None:
+    def files() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in workspace.root.rglob("*") if p.is_file()}
+
+    run(workspace, "keep")
+    first = files()
+    run(workspace, "keep")
+    assert files() == first

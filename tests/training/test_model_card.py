@@ -1,0 +1,37 @@
+"""The card in a policy's folder: the same on every run, and no promise of scores (1 s)."""
+
+from pathlib import Path
+
+import yaml
+
+from distil_core.config.load import parse_iteration_params
+from distil_core.training.model_card import model_card
+
+PROJECT = Path(__file__).parents[2]
+CONTEXT = {"num_rollouts": 1536, "num_without_verdict": 2, "num_without_feedback": 3}
+
+
+def card(iteration: int) -> str:
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    values |= {"iteration": iteration, "stage_versions": {}}
+    params = parse_iteration_params(values, "x")
+    return model_card(params, CONTEXT, {"data/iterations/002/feedback": "abc"})
+
+
+def test_it_says_what_training_knows() -> None:
+    text = card(2)
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["library_name"] == "transformers"
+    assert "# chain-arithmetic, policy 002" in text
+    assert "what the gate of iteration 001 handed over, `data/iterations/001/handover`" in text
+    assert "`forward_cross_entropy` weight 1.0" in text
+    assert "1536 of its parent's own" in text
+    assert "2 without a verdict, 3 without feedback" in text
+    assert "- `data/iterations/002/feedback` `abc`" in text
+    assert "`data/iterations/002/metrics.json`" in text
+    assert "pass@1 " not in text
+    assert "the base policy, `data/policy-000`" in card(1)
+
+
+def test_it_is_the_same_each_time() -> None:
+    assert card(2) == card(2)

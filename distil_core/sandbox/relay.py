@@ -96,16 +96,18 @@ class _Relay:
         self._calls: list[tuple[Call, CallResult]] = []
         self._num_calls = 0
         self._cpu_s = 0.0
+        self._unanswered = False
 
     def converse(self, child: Child, job: dict[str, Any]) -> CandidateException | None:
         """Until the last test has reported; returns what the tests' setup raised, if anything."""
-        running = False
+        is_set_up = running = False
         try:
             child.ask(job)
             while True:
                 message = child.receive()
                 if message.get("setup"):
                     return read_exception(message["setup"])
+                is_set_up = True
                 if "begin" in message:
                     self._forget()
                     running = True
@@ -119,6 +121,8 @@ class _Relay:
         except Ended as end:
             if running:
                 self.reports.append(self._as_report("test_ended", detail=end.ending))
+            elif not is_set_up:
+                return CandidateException("SystemExit", f"its process ended: {end.ending}")
         return None
 
     def _alive(self) -> bool:
@@ -145,10 +149,12 @@ class _Relay:
             return {"value": result.encoded}
         if result.exception is not None:
             return {"raised": {"type": result.exception.type, "message": result.exception.message}}
+        self._unanswered = True
         return {"stopped": True}
 
     def _report(self, message: dict[str, Any]) -> TestReport:
-        if message.get("stopped"):
+        if self._unanswered:
+            # Even where the test caught that and went on: it says nothing about the program.
             return self._as_report("program_ended")
         if message.get("unsupported"):
             return self._as_report("unsupported", detail=str(message["unsupported"]))

@@ -145,7 +145,11 @@ class Sandbox:
         with self._lock:
             self.ensure_ready()
             zygote = self._living_zygote()
-            child = Child(zygote, self.limits, stdin)
+            try:
+                child = Child(zygote, self.limits, stdin)
+            except BaseException:
+                self._drop_zygote()
+                raise
             try:
                 yield child
             except BaseException:

@@ -25,12 +25,7 @@ from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.inside.values import encode
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
-_FENCE = re.compile(
-    r"^[ \t]*(?P<fence>```+|~~~+)[ \t]*(?P<label>[\w+-]*)[^\n]*\n"
-    r"(?P<code>.*?)^[ \t]*(?P=fence)[ \t]*$",
-    re.DOTALL | re.MULTILINE,
-)
-_OPENING_FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
+_FENCE = re.compile(r"[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[\w+-]*)(?P<rest>.*)", re.DOTALL)
 _PYTHON_LABELS = ("", "python", "py", "python3")
 
 
@@ -76,16 +71,36 @@ class Judgement:
 def extract_code(response: str, extraction: str) -> str | None:
     """The program in a response; None where the response is malformed: no Python block where one
     is required, or a fence that is never closed."""
-    blocks = [
-        match["code"]
-        for match in _FENCE.finditer(response)
-        if match["label"].lower() in _PYTHON_LABELS
-    ]
-    if extraction != "plain" and blocks:
-        return blocks[-1]
-    if extraction == "fenced" or (extraction == "either" and _OPENING_FENCE.search(response)):
+    blocks, closed = _fenced_blocks(response)
+    python = [code for label, code in blocks if label.lower() in _PYTHON_LABELS]
+    if extraction != "plain" and python:
+        return python[-1]
+    if extraction == "fenced" or (extraction == "either" and (blocks or not closed)):
         return None
     return response if response.strip() else None
+
+
+def _fenced_blocks(text: str) -> tuple[list[tuple[str, str]], bool]:
+    """Label and content of each closed block, and whether all blocks are closed. By CommonMark,
+    a block ends at a line of nothing but a fence at least as long as the one that opened it."""
+    blocks: list[tuple[str, str]] = []
+    opening: re.Match[str] | None = None
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        fence = _FENCE.match(line)
+        if opening is None:
+            if fence is not None and "`" not in fence["rest"]:
+                opening, lines = fence, []
+        elif (
+            fence is not None
+            and fence["fence"].startswith(opening["fence"])
+            and not (fence["label"] or fence["rest"].strip())
+        ):
+            blocks.append((opening["label"], "".join(lines)))
+            opening = None
+        else:
+            lines.append(line)
+    return blocks, opening is None
 
 
 class CodeVerifier(Verifier):
@@ -95,6 +110,7 @@ class CodeVerifier(Verifier):
     def __init__(self, options: CodeOptions, reveal: str):
         self.options = options
         self.reveals = reveal == "expected_outputs"
+        self.isolation = options.isolation
         self.sandbox = Sandbox(options.limits, options.isolation)
 
     @abstractmethod
@@ -151,7 +167,7 @@ def _verification(judgement: Judgement, verifier: CodeVerifier, ran: bool = Fals
         reward=share if options.reward == "fraction" else float(all_passed),
         verdict=verdict,
         feedback=tuple(feedback),
-        isolation=verifier.sandbox.isolation if ran else None,
+        isolation=verifier.isolation if ran else None,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distil_core.problems.base import Problem
+from distil_core.sandbox.limits import Isolation
 
 Verdict = Literal["correct", "wrong", "malformed"]
 FeedbackKind = Literal[
@@ -38,7 +39,11 @@ class Verification:
 
 class Verifier(ABC):
     """Judges responses. What it keeps between them (a process, a compiled pattern) never changes
-    a verdict, so that order, batch and number of workers do not either."""
+    a verdict, so that order, batch and number of workers do not either.
+
+    isolation: under which it runs what a response holds; None where it runs nothing of it."""
+
+    isolation: Isolation | None = None
 
     @abstractmethod
     def verify(self, problem: Problem, response: str) -> Verification:

@@ -50,6 +50,7 @@ class LinearExpressionVerifier(Verifier):
 
     def __init__(self) -> None:
         self._sandbox = Sandbox(_LIMITS)
+        self.isolation = self._sandbox.isolation
 
     def verify(self, problem: Problem, response: str) -> Verification:
         """Raises `SandboxError` where there is no sandbox, `VerifierError` for a problem of another

@@ -1,41 +1,63 @@
-"""Problems of the verifiers that run code, and one verifier of each kind."""
+"""Problems whose solution is 3 * x + 1, one test public and one hidden."""
 
 import json
 from typing import Any
 
 from distil_core.problems.base import Problem
 from distil_core.tools import VERIFIERS
-from distil_core.tools.base import Verification
+from distil_core.tools.base import Verification, Verifier
 
-LIMITS = {"cpu_time_s": 0.5, "wall_time_s": 30.0, "memory_mb": 300, "output_kb": 64}
+CALLS = {
+    "entry_point": "f",
+    "tests": [
+        {"arguments": "(1,)", "expected": "4", "public": True},
+        {"arguments": "(7770,)", "expected": "23311"},
+    ],
+}
+ASSERTS = {
+    "entry_point": "f",
+    "tests": [
+        {"code": "assert f(1) == 4", "public": True},
+        {"code": "assert f(7770) == 23311, 'hidden message'"},
+    ],
+}
+PROGRAMS = {
+    "tests": [
+        {"stdin": "1\n", "stdout": "4\n", "public": True},
+        {"stdin": "7770\n", "stdout": "23311\n"},
+    ],
+}
+METADATA: dict[str, dict[str, Any]] = {
+    "function_calls": CALLS,
+    "assert_tests": ASSERTS,
+    "stdin_programs": PROGRAMS,
+}
+LIMITS = {"cpu_time_s": 0.5, "wall_time_s": 20, "memory_mb": 300, "output_kb": 64}
+
+
+def problem(metadata: dict[str, Any]) -> Problem:
+    return Problem("Write it.", "hidden reference", json.dumps(metadata))
+
+
+def build(name: str, reveal: str = "nothing", **options: Any) -> Verifier:
+    verifier: Verifier = VERIFIERS.build(name, {"limits": LIMITS, **options}, reveal=reveal)
+    return verifier
 
 
 def verify(
-    name: str, metadata: Any, response: str, reveal: str = "nothing", **options: Any
+    name: str,
+    response: str,
+    metadata: dict[str, Any] | None = None,
+    reveal: str = "nothing",
+    **options: Any,
 ) -> Verification:
-    verifier = VERIFIERS.build(name, {"limits": LIMITS, **options}, reveal=reveal)
+    """The verification by a verifier of its own."""
+    verifier = build(name, reveal, **options)
     try:
-        result: Verification = verifier.verify(Problem("?", "", json.dumps(metadata)), response)
+        return verifier.verify(problem(metadata or METADATA[name]), response)
     finally:
         verifier.close()
-    return result
 
 
-def text(result: Verification) -> str:
-    return "\n".join(item.text for item in result.feedback)
-
-
-def calls(*tests: tuple[str, str, bool], **more: Any) -> dict[str, Any]:
-    return {
-        "entry_point": "f",
-        "tests": [{"arguments": a, "expected": e, "public": p} for a, e, p in tests],
-        **more,
-    }
-
-
-def asserts(*tests: tuple[str, bool], **more: Any) -> dict[str, Any]:
-    return {"entry_point": "f", "tests": [{"code": c, "public": p} for c, p in tests], **more}
-
-
-def programs(*tests: tuple[str, str, bool]) -> dict[str, Any]:
-    return {"tests": [{"stdin": i, "stdout": o, "public": p} for i, o, p in tests]}
+def told(verification: Verification, kind: str = "tool_output") -> str:
+    return "\n".join(item.text for item in verification.feedback if item.kind == kind)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from . import tests
 from .failures import describe_exception
 from .frames import read_frame, write_frame
+from .fresh_module import new_module
 from .trace import Tracer
 from .values import HEAD_ROOM, decode, dump, encode
 
@@ -63,17 +64,16 @@ def _not_python(error: NotPythonError) -> dict[str, Any]:
     return {"exception": describe_exception(cause, PROGRAM_FILE), "compiled": False}
 
 
-def new_module(name: str, source: str, file: str) -> types.ModuleType:
-    """An empty module that classes of `source` can name as theirs, its lines known to traces."""
-    module = types.ModuleType(name)
-    sys.modules[name] = module
-    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    return module
+def _program_module(name: str, source: str) -> types.ModuleType:
+    """A module for the program to run in, its lines known to traces."""
+    lines = source.splitlines(keepends=True)
+    linecache.cache[PROGRAM_FILE] = (len(source), None, lines, PROGRAM_FILE)
+    return new_module(name)
 
 
 def _run_program(source: str, trace_lines: int) -> None:
     sys.argv = ["program.py"]
-    module = new_module("__main__", source, PROGRAM_FILE)
+    module = _program_module("__main__", source)
     tracer = Tracer(PROGRAM_FILE, trace_lines, lambda lines: _send({"trace": lines}))
     code = 0
     try:
@@ -119,7 +119,7 @@ def _send(tree: Any) -> None:
 
 
 def _answer_calls(source: str, answer_bytes: int) -> None:
-    module = new_module("solution", source, PROGRAM_FILE)
+    module = _program_module("solution", source)
     loaded: dict[str, Any] = {"loaded": True}
     try:
         exec(_compiled(source), module.__dict__)

@@ -8,8 +8,8 @@ None, bool, str, int, float and list are JSON's own; the rest are objects of one
 `{"o": class}` for what is no plain data.
 """
 
-import json
 from collections.abc import Callable
+from json import dumps, loads
 from typing import Any
 
 HEAD_ROOM = 256
@@ -78,11 +78,11 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
 def parse(text: bytes | bytearray) -> Any:
     """JSON that may come from an attacker. Raises `NotPlainDataError`."""
     try:
-        return json.loads(text)
+        return loads(text)
     except (ValueError, RecursionError) as error:
         raise NotPlainDataError(f"not JSON: {error}") from error
 
 
 def dump(tree: Any) -> bytes:
     """ASCII, so that any string, lone surrogates included, survives."""
-    return json.dumps(tree, separators=(",", ":")).encode("ascii")
+    return dumps(tree, separators=(",", ":")).encode("ascii")

@@ -71,21 +71,15 @@ def ask(sandbox: Sandbox, source: str) -> list[CallResult]:
 @pytest.mark.parametrize("name", UNASKED)
 def test_unasked_answers_do_not_count(name: str, either_sandbox: Sandbox) -> None:
     source = f"{WRITE}\n{UNASKED[name]}\ndef f(x):\n    return 0\n"
-    # A frame written in the instant of the question is the program's own answer, as if it had
-    # returned it. It can forge no more than that: the next one is always a violation.
-    _, second = ask(either_sandbox, source)
-    assert not matches(41, second.encoded)
+    answers = ask(either_sandbox, source)
+    assert not any(matches(41, answer.encoded) for answer in answers)
 
 
 @pytest.mark.parametrize("name", WITHIN)
 def test_answers_besides_the_own_do_not_count(name: str, sandbox: Sandbox) -> None:
     attack = WITHIN[name].replace("; ", "\n    ")
     first, second = ask(sandbox, f"{WRITE}\ndef f(x):\n    {attack}\n    return 0\n")
-    if name == "an answer and another":
-        # It says itself what it returns: that answer is its own, and one more is a violation.
-        assert first.value == 41
-    else:
-        assert not matches(41, first.encoded)
+    assert not matches(41, first.encoded)
     assert not matches(41, second.encoded)
 
 

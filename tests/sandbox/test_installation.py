@@ -92,6 +92,9 @@ def test_the_weak_mode_needs_no_bubblewrap_and_says_its_name(
         assert result.calls[0].value == 2
         assert result.isolation == "rlimits_only"
         assert "NOT isolated" in sandbox.self_test()
+        folder = sandbox.run_program("import os; print(os.getcwd())").stdout.decode().strip()
+        assert Path(folder).is_dir()
+    assert not Path(folder).exists()
 
 
 def test_a_bubblewrap_that_fails_is_named_with_its_message(

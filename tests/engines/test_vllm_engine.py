@@ -35,7 +35,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table, shard_files
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, problems, sample, tabulate, train
+from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
 from tests.engines.conftest import END
 
 PROJECT = Path(__file__).parents[2]
@@ -369,6 +369,7 @@ def test_a_campaign_samples_scores_and_evaluates_with_it(
         },
         "train": {"num_steps": 3, "batch_rollouts": 8},
         "evaluate": {"num_samples": 4},
+        "gate": {"margins": {"pass_at_1": 1.0}, "on_regression": "continue"},
         "base": {
             # The engine's own architecture, so that it need not start anew.
             "architecture": {
@@ -390,10 +391,10 @@ def test_a_campaign_samples_scores_and_evaluates_with_it(
             {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
         )
 
-    for stage in (problems, base):
+    for stage in (problems, base, evaluate):
         stage.body(workspace, params(0), no_progress)
     for iteration in (1, 2):
-        for stage in (sample, consult, tabulate, train, evaluate):
+        for stage in (sample, consult, tabulate, train, evaluate, gate):
             stage.body(workspace, params(iteration), no_progress)
     assert len(POOL._entries) == 1
     _, context = read_table(workspace.rollouts_file(2), ROLLOUTS)

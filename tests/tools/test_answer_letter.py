@@ -32,7 +32,7 @@ def in_blocks(answer: str) -> str:
 
 
 def test_the_right_letter_in_the_prescribed_format() -> None:
-    assert verify(in_blocks("B")) == Verification(1.0, "correct", ())
+    assert verify(in_blocks("B")) == Verification(1.0, "correct", (), answer="B")
 
 
 def test_a_wrong_letter_is_named_with_its_option() -> None:

@@ -147,7 +147,9 @@ def test_the_short_way_for_numbers_agrees_with_math_verify(
             assert compared == ("equal" if shortcut else "different")
 
 
-def test_a_process_killed_from_outside_is_replaced(verifier: MathAnswerVerifier) -> None:
+def test_a_process_killed_from_outside_is_replaced() -> None:
+    # Its own: one that has compared for other tests may be due to retire.
+    verifier = build()
     problem = Problem("?", "x+1")
     verifier.verify(problem, "#### 1+x")
     pid = verifier._process.pid
@@ -155,6 +157,21 @@ def test_a_process_killed_from_outside_is_replaced(verifier: MathAnswerVerifier)
     os.kill(pid, signal.SIGKILL)
     assert verifier.verify(problem, "#### 1+x").verdict == "correct"
     assert verifier._process.pid != pid
+    verifier.close()
+
+
+def test_a_large_host_does_not_wear_its_process_out() -> None:
+    """The kernel's peak of a new process begins with that of the one that started it."""
+    verifier = build(memory_limit_mib=512)
+    ballast = bytearray(b"x" * (400 << 20))
+    problem = Problem("?", "x+1")
+    verifier.verify(problem, "#### 1+x")
+    pid = verifier._process.pid
+    assert pid is not None
+    assert verifier.verify(problem, "#### 1+x").verdict == "correct"
+    assert verifier._process.pid == pid
+    assert len(ballast) > 256 << 20
+    verifier.close()
 
 
 def test_close_ends_the_process_and_may_be_repeated() -> None:

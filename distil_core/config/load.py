@@ -92,6 +92,7 @@ def _check_components(params: Params) -> None:
         (OBJECTIVES, params.train.objective),
     ):
         registry.options(component.name, component.options)
+    _check_expert_engine(params)
     harder = params.problems.generalisation_source
     if harder is not None:
         PROBLEM_SOURCES.options(harder.name, harder.options)
@@ -104,6 +105,24 @@ def _check_components(params: Params) -> None:
             f"train.objective {params.train.objective.name!r}"
             f"{f' with baseline {baseline!r}' if baseline else ''} compares rollouts of one "
             "prompt: sample.num_rollouts must be at least 2, found 1"
+        )
+
+
+def _check_expert_engine(params: Params) -> None:
+    """An engine that scores for the expert must give as many ids as the tables are to hold."""
+    from distil_core.engines import ENGINES
+    from distil_core.experts import EXPERTS
+
+    expert = params.tabulate.expert
+    engine = getattr(EXPERTS.options(expert.name, expert.options), "engine", None)
+    if engine is None:
+        return
+    max_logprobs = getattr(ENGINES.options(engine.name, engine.options), "max_logprobs", None)
+    if max_logprobs is not None and params.tabulate.top_k > max_logprobs:
+        raise ConfigError(
+            f"tabulate.top_k {params.tabulate.top_k} exceeds max_logprobs {max_logprobs} of the "
+            f"expert's engine {engine.name!r}: raise it in tabulate.expert.options.engine.options, "
+            "or lower top_k"
         )
 
 

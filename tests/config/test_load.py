@@ -172,3 +172,19 @@ def test_what_is_written_is_read_again(changes: dict[str, Any]) -> None:
     assert isinstance(again, IterationParams)
     assert again == params
     assert dump_yaml(again.model_dump(mode="json")) == written
+
+
+@pytest.mark.parametrize(("max_logprobs", "fits"), [(16, True), (15, False)])
+def test_an_engine_that_gives_the_expert_too_few_ids_is_refused(
+    settings: dict[str, Any], max_logprobs: int, fits: bool
+) -> None:
+    options = {"mode": "in_process", "max_logprobs": max_logprobs}
+    settings["tabulate"]["expert"]["options"] = {
+        "weights": "frozen",
+        "engine": {"name": "vllm", "options": options},
+    }
+    if fits:
+        assert parse_params(settings, "test").tabulate.top_k == 16
+    else:
+        with pytest.raises(ConfigError, match=r"tabulate\.top_k 16 exceeds max_logprobs 15"):
+            parse_params(settings, "test")

@@ -109,7 +109,11 @@ OPTIONS = {
 
 def load(endpoint: str, home: Path, **options: object) -> dict[str, object]:
     """In a process of its own: the hub's library reads its environment once."""
-    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if "proxy" not in name.lower() and not name.startswith("HF_")
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps(OPTIONS | options)],
         env=kept | {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"},

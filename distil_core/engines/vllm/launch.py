@@ -22,8 +22,6 @@ def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
         "VLLM_CONFIGURE_LOGGING": "1",
         # The older runner: the newer one has no place for exact tails.
         "VLLM_USE_V2_MODEL_RUNNER": "0",
-        # No calls home: checkpoints are local folders.
-        "HF_HUB_OFFLINE": "1",
     }
     if compute.device == "cpu":
         variables |= {
@@ -107,6 +105,9 @@ def server_environment(options: Options, compute: ComputeParams) -> dict[str, st
     """All variables of a server. Loading other weights is among the calls that vLLM keeps for
     development."""
     variables = _with_shell(environment(options, compute))
+    # No calls home: checkpoints are local folders. Not so in this process, whose problem sources
+    # may be asked to download.
+    variables |= _with_shell({"HF_HUB_OFFLINE": "1"})
     return {**os.environ, **variables, "VLLM_SERVER_DEV_MODE": "1"}
 
 

@@ -124,14 +124,13 @@ def _write(
 def judge_samples(
     problems: Sequence[Problem],
     samples: Sequence[SampledResponse],
+    texts: Sequence[str],
     verifier: Verifier,
-    tokenizer: PreTrainedTokenizerBase,
 ) -> list[JudgedResponse]:
-    """Each sample, of the problem in the same place, with its verdict. A `VerifierError` ends the
-    evaluation: a missing verdict must not look like a wrong answer."""
+    """Each sample with its verdict; problems, samples and their texts in one order. A
+    `VerifierError` ends the evaluation: a missing verdict must not look like a wrong answer."""
     judged = []
-    for problem, sample in zip(problems, samples, strict=True):
-        text = decode(tokenizer, sample.token_ids)
+    for problem, sample, text in zip(problems, samples, texts, strict=True):
         verification = verifier.verify(problem, text)
         judged.append(
             JudgedResponse(
@@ -155,13 +154,11 @@ def _verify_and_judge(
     tokenizer: PreTrainedTokenizerBase,
     progress: ProgressCallback,
 ) -> list[JudgedResponse]:
-    jobs = (
-        VerificationJob(problem, decode(tokenizer, sample.token_ids))
-        for problem, sample in zip(problems, samples, strict=True)
-    )
+    texts = [decode(tokenizer, sample.token_ids) for sample in samples]
+    jobs = map(VerificationJob, problems, texts)
     num_workers = params.verification.num_workers
     verify_all(jobs, len(samples), params.consult, num_workers, journal, progress)
-    return judge_samples(problems, samples, KeptVerdicts(journal), tokenizer)
+    return judge_samples(problems, samples, texts, KeptVerdicts(journal))
 
 
 def _read_splits(workspace: Workspace, params: IterationParams) -> dict[str, list[Problem]]:

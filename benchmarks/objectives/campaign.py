@@ -88,9 +88,8 @@ def evaluate(
     num_samples = bench.task.budget.num_samples
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
     responses = _sample(bench, engine, jobs, "evaluate")
-    judged = judge_samples(
-        [problem for problem, _ in jobs], responses, bench.verifier, bench.tokenizer
-    )
+    texts = [decode(bench.tokenizer, response.token_ids) for response in responses]
+    judged = judge_samples([problem for problem, _ in jobs], responses, texts, bench.verifier)
     rows = [
         problem_row(
             problem.problem_id,

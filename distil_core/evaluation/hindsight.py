@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TokenCosts:
     """Of one rollout, at each of its T positions: the divergence KL(T || pi) of the student from
-    the expert there, and the sum of those still to come (future credit, discount 1), in nats."""
+    the expert there, and the sum of those still to come (future credit, discount 1), in nats.
+    labelled_t: where the expert has a distribution; elsewhere the divergence counts as 0."""
 
     disagreement_t: NDArray[np.float64]
     future_credit_t: NDArray[np.float64]
+    labelled_t: NDArray[np.bool_]
 
 
 @torch.inference_mode()
@@ -60,40 +62,45 @@ def token_costs(
         costs_bt = forward_cross_entropy(experts_btk, matched.student_logprobs_btk)
         costs_bt = (costs_bt - entropy(experts_btk)).masked_fill(~matched.local_mask_bt, 0.0)
         credits_bt = discounted_future_sum_bt(costs_bt, 1.0, None)
-        for row, costs_t, credits_t in zip(part, costs_bt, credits_bt, strict=True):
+        for b, row in enumerate(part):
             length = len(row.response_ids_t)
             found.append(
                 TokenCosts(
-                    costs_t[:length].double().cpu().numpy(),
-                    credits_t[:length].double().cpu().numpy(),
+                    costs_bt[b, :length].double().cpu().numpy(),
+                    credits_bt[b, :length].double().cpu().numpy(),
+                    matched.local_mask_bt[b, :length].cpu().numpy(),
                 )
             )
     return found
 
 
-def table_loss(model: PreTrainedModel, table: FeedbackRows, max_rows: int) -> float:
-    """Mean KL(T || pi) per token over the first `max_rows` rollouts of a table, in nats: the loss
-    that training lowers, less the expert's own entropy, which no policy changes."""
-    rows = [table.row(index) for index in range(min(max_rows, len(table)))]
-    rows = [row for row in rows if row.has_expert and not row.by_expert]
+def table_loss(model: PreTrainedModel, table: FeedbackRows, max_rows: int | None = None) -> float:
+    """Mean KL(T || pi) in nats over the positions that the expert labelled, in the student's own
+    rollouts: the loss that training lowers, less the expert's own entropy, which no policy changes.
+
+    max_rows: how many rollouts of the table, from its first on; None for all. 0 where the expert
+    labelled nothing.
+    """
+    num_rows = len(table) if max_rows is None else min(max_rows, len(table))
+    rows = [row for row in map(table.row, range(num_rows)) if row.has_expert and not row.by_expert]
     costs = token_costs(model, rows)
-    num_tokens = sum(len(row.response_ids_t) for row in rows)
-    return float(sum(cost.disagreement_t.sum() for cost in costs)) / max(1, num_tokens)
+    num_labelled = sum(int(cost.labelled_t.sum()) for cost in costs)
+    return float(sum(cost.disagreement_t.sum() for cost in costs)) / max(1, num_labelled)
 
 
-def average_regrets(losses_ji: NDArray[np.float64]) -> list[float]:
+def average_regrets(losses_ji: NDArray[np.float64], parents: Sequence[int]) -> list[float]:
     """After each iteration n: the mean loss of the policies that made tables 1 .. n on them, less
     that of the best single checkpoint in hindsight.
 
-    losses_ji: of checkpoint j = 0 .. N on table i = 1 .. N; table i was made by checkpoint i - 1.
-    The best in hindsight is sought among all checkpoints 0 .. N, also later ones. Negative where no
-    single checkpoint is as good as each was on its own table.
+    losses_ji: of checkpoint j = 0 .. N on table i = 1 .. N. parents: the checkpoint that made each
+    table; not the one before it where a gate handed on an older one. The best in hindsight is
+    sought among all checkpoints 0 .. N, also later ones. Negative where no single checkpoint is as
+    good as each was on its own table.
     """
-    num_tables = losses_ji.shape[1]
-    played_i = losses_ji[np.arange(num_tables), np.arange(num_tables)]
+    met_i = losses_ji[list(parents), np.arange(losses_ji.shape[1])]
     return [
-        float(played_i[:n].mean() - losses_ji[:, :n].mean(axis=1).min())
-        for n in range(1, num_tables + 1)
+        float(met_i[:n].mean() - losses_ji[:, :n].mean(axis=1).min())
+        for n in range(1, len(met_i) + 1)
     ]
 
 

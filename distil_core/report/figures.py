@@ -149,9 +149,9 @@ def regret(campaign: CampaignFacts) -> Markup | None:
     """Average regret after each iteration; None before the first."""
     if not campaign.losses_ji.shape[1]:
         return None
-    regrets = average_regrets(campaign.losses_ji)
+    regrets = average_regrets(campaign.losses_ji, campaign.parents)
     numbers = [float(number) for number in range(1, len(regrets) + 1)]
-    played = [float(campaign.losses_ji[i, i]) for i in range(len(regrets))]
+    played = [float(campaign.losses_ji[j, i]) for i, j in enumerate(campaign.parents)]
     return Chart(
         [
             Series("regret", numbers, regrets, colour=0),

@@ -78,6 +78,11 @@ class CampaignFacts:
     credit_maps: Sequence[CreditMap]
     prompts: Mapping[str, str]
 
+    @property
+    def parents(self) -> list[int]:
+        """The policy that made each table."""
+        return [facts.decision.parent for facts in self.iterations if facts.decision]
+
 
 def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> CampaignFacts:
     """Read the finished iterations. The losses and credit maps are computed here, seconds for a
@@ -127,7 +132,7 @@ def _losses(
     workspace: Workspace, iterations: Sequence[IterationFacts], progress: ProgressCallback
 ) -> NDArray[np.float64]:
     """The matrix [N + 1, N], computing only what is not known yet."""
-    path = workspace.scratch_dir / "table_losses.json"
+    path = workspace.scratch_dir / "hindsight_losses.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     tables = [facts.evidence.artifacts["feedback"] for facts in iterations[1:]]
     policies = [facts.evidence.policy for facts in iterations]

@@ -52,7 +52,7 @@ def render_report(campaign: CampaignFacts) -> str:
             not_better=_not_better(campaign),
             steps=_steps(campaign),
             matrix=_matrix(campaign),
-            regrets=average_regrets(campaign.losses_ji) if campaign.losses_ji.size else [],
+            regrets=average_regrets(campaign.losses_ji, campaign.parents),
             max_table_rows=MAX_TABLE_ROWS,
             credit_maps=[_credit_view(credit_map) for credit_map in campaign.credit_maps],
             changes=_changed_problems(campaign, champion),
@@ -241,7 +241,7 @@ def _matrix(campaign: CampaignFacts) -> list[list[dict[str, Any]]]:
             {
                 "value": float(losses[j, i]),
                 "shade": float((logs[j, i] - logs.min()) / span),
-                "made_it": j == i,
+                "made_it": j == campaign.parents[i],
                 "best": int(best_i[i]) == j,
             }
             for i in range(losses.shape[1])

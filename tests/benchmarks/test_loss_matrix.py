@@ -77,7 +77,6 @@ def test_each_cell_is_the_divergence_of_a_checkpoint_on_a_table(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(workspace.root)
-    monkeypatch.setattr(loss_matrix, "_ROWS_AT_ONCE", 7)
     found = loss_matrix.loss_matrix(workspace)
     assert found.shape == (3, 2)
     compute = parse_iteration_params(
@@ -94,11 +93,12 @@ def test_each_cell_is_the_divergence_of_a_checkpoint_on_a_table(
     assert f"{found[0, 0]:.4f}*" in capsys.readouterr().out
 
 
-def test_regret_by_hand() -> None:
-    # Met: .5 on table 1 and .2 on table 2. Best in hindsight: checkpoint 2 with (.1, .3).
+def test_each_table_is_marked_where_the_policy_that_made_it_stands() -> None:
+    # The gate rejected policy 1, so the base made table 2 as well.
     losses = np.array([[0.5, 0.6], [0.4, 0.2], [0.1, 0.3]])
-    assert loss_matrix.average_regret(losses) == pytest.approx(0.35 - 0.2)
-    assert loss_matrix.render(losses).splitlines()[-1].split() == ["regret", "0.1000", "0.1500"]
+    lines = loss_matrix.render(losses, [0, 0]).splitlines()
+    assert lines[3].split() == ["0", "0.5000*", "0.6000*"]
+    assert lines[-1].split() == ["regret", "0.4000", "0.3500"]
 
 
 def test_nothing_trained(tmp_path: Path) -> None:

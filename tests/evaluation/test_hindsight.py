@@ -75,12 +75,18 @@ def test_a_row_without_expert_costs_nothing() -> None:
 def test_regret_by_hand() -> None:
     losses_ji = np.array([[5.0, 9.0], [1.0, 4.0], [2.0, 1.0]])
     # After table 1: 5 - best of (5, 1, 2). After both: (5 + 4) / 2 - best mean, policy 2's 1.5.
-    assert average_regrets(losses_ji) == pytest.approx([4.0, 3.0])
-    assert average_regrets(np.zeros((1, 0))) == []
+    assert average_regrets(losses_ji, [0, 1]) == pytest.approx([4.0, 3.0])
+    assert average_regrets(np.zeros((1, 0)), []) == []
+
+
+def test_regret_counts_the_policy_that_really_made_a_table() -> None:
+    losses_ji = np.array([[5.0, 9.0], [1.0, 4.0], [2.0, 1.0]])
+    # The base made both tables: (5 + 9) / 2 - 1.5.
+    assert average_regrets(losses_ji, [0, 0]) == pytest.approx([4.0, 5.5])
 
 
 def test_regret_vanishes_for_one_policy_that_is_best_everywhere() -> None:
-    assert average_regrets(np.ones((4, 3))) == [0.0, 0.0, 0.0]
+    assert average_regrets(np.ones((4, 3)), [0, 1, 2]) == [0.0, 0.0, 0.0]
 
 
 def test_steps_have_paired_intervals() -> None:

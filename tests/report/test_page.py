@@ -134,7 +134,9 @@ def campaign(*iterations: IterationFacts) -> CampaignFacts:
         feedback=[("execution_trace", HOSTILE)],
         tokens=["0", " ", "\n", "⏎"],
         wanted=["1", " ", "\n", ""],
-        costs=TokenCosts(np.array([0.5, 0.1, 0.0, 2.0]), np.array([2.1, 2.0, 2.0, 0.0])),
+        costs=TokenCosts(
+            np.array([0.5, 0.1, 0.0, 2.0]), np.array([2.1, 2.0, 2.0, 0.0]), np.ones(4, dtype=bool)
+        ),
     )
     return CampaignFacts(
         name="chains",

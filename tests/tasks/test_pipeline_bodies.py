@@ -521,7 +521,7 @@ def test_a_problems_row_counts_each_kind_of_response(
             samples.append(SampledResponse(ids, [0.0], "length"))
     verifier = build_verifier(params(1).consult)
     problem = Problem("2+2-2=", "12")
-    judged = evaluate.judge_samples([problem] * len(samples), samples, verifier, tokenizer)
+    judged = evaluate.judge_samples([problem] * len(samples), samples, texts, verifier)
     row = problem_row(problem.problem_id, "eval", judged)
     zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
     assert {name: row[name] for name in zero} == zero | expected

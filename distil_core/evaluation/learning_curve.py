@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distil_core.config.campaign import existing_iterations
 from distil_core.errors import DataError, DistilError
+from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,11 +107,15 @@ def main() -> None:
     """Draw the curve of the workspace in the working directory."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m distil_core.evaluation.learning_curve FILE.png")
-    files = sorted(Path("data/iterations").glob("[0-9][0-9][0-9]/metrics.json"))
-    metrics = {
-        int(file.parent.name): json.loads(file.read_text(encoding="utf-8")) for file in files
-    }
+    workspace = Workspace(Path.cwd())
     try:
+        # Not what lies in data/: a longer campaign before `distil restart` may have left some.
+        files = map(workspace.metrics_file, existing_iterations(workspace))
+        metrics = {
+            int(file.parent.name): json.loads(file.read_text(encoding="utf-8"))
+            for file in files
+            if file.exists()
+        }
         learning_curve_figure(metrics).savefig(sys.argv[1])
     except DistilError as error:
         sys.exit(f"{error}: `make run` makes them in data/iterations/")

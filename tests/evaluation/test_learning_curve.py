@@ -1,11 +1,20 @@
 """The learning curve's figure. Two seconds, most of it importing matplotlib."""
 
 import io
+import json
+import shutil
+from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
+from distil_core.config.campaign import restart
 from distil_core.errors import DataError
+from distil_core.evaluation import learning_curve
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
+from distil_core.workspace import Workspace
+
+PROJECT = Path(__file__).parents[2]
 
 
 def metrics(first: float) -> dict[str, float]:
@@ -47,3 +56,23 @@ def test_refuses_what_it_cannot_draw() -> None:
     with pytest.raises(DataError, match="iteration 1 have no pass_at_8"):
         learning_curve_figure({0: metrics(0.5), 1: other_k})
     assert pass_at_ks({"pass_at_8": 1, "pass_at_1": 1, "pass_at_1_low": 0}) == [1, 8]
+
+
+def test_what_a_longer_campaign_left_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    params = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+    assert "num_iterations: 6" in params
+    workspace.params_file.write_text(params.replace("num_iterations: 6", "num_iterations: 1"))
+    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
+    restart(workspace, {})
+    for iteration in (0, 1, 2):
+        workspace.metrics_file(iteration).parent.mkdir(parents=True, exist_ok=True)
+        workspace.metrics_file(iteration).write_text(json.dumps(metrics(0.2)))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr("sys.argv", ["learning_curve", "curve.png"])
+    monkeypatch.chdir(tmp_path)
+    learning_curve.main()
+    assert list(drawn[0].axes[0].lines[0].get_xdata()) == [0, 1]

@@ -29,7 +29,11 @@ class Run:
 
 def run_once(command: Sequence[str], num_threads: int = 1) -> Run:
     """Run a command to its end; exits with the end of its standard error where it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "TRL_EXPERIMENTAL_SILENCE": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(num_threads),
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
     with (
         tempfile.TemporaryFile("w+") as output,
         tempfile.TemporaryFile("w+") as errors,

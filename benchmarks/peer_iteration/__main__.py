@@ -135,7 +135,9 @@ def _peer_name(mode: str) -> str:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peer_iteration", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peer_iteration", description=__doc__
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     return parser.parse_args()

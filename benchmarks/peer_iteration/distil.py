@@ -13,8 +13,8 @@ STARTED = time.time()
 
 def main() -> None:
     """Run the four stages of iteration 1, and count what their tables hold."""
-    import torch  # noqa: F401
-    import transformers  # noqa: F401
+    # transformers imports these when they are first named; the peer's process does it up front.
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     from distil_core.config.load import load_iteration_params
     from distil_core.tables.schemas import FEEDBACK

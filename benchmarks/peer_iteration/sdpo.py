@@ -26,7 +26,7 @@ def main() -> None:
     counts = {"rollouts": 0, "response_tokens": 0, "expert_tokens": 0, "expert_rows": 0}
     counts["generations"] = 0
 
-    class Count(TrainerCallback):  # type: ignore[misc]
+    class Count(TrainerCallback):
         """Of what the trainer has made when it goes on to train."""
 
         def on_teacher_context_built(self, **made: Any) -> None:
@@ -123,7 +123,9 @@ def _rewards(work: dict[str, Any]) -> Any:
 
     def verdict(completions: list[str], problem: list[str], **_: Any) -> list[float]:
         judged = zip(problem, completions, strict=True)
-        return [verifier.verify(Problem(**json.loads(one)), text).reward or 0.0 for one, text in judged]
+        return [
+            verifier.verify(Problem(**json.loads(one)), text).reward or 0.0 for one, text in judged
+        ]
 
     return verdict
 

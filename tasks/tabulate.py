@@ -4,11 +4,13 @@ The feedback table is all that training reads.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from distil_core.config.chain import expert_policy_dir
-from distil_core.config.models import IterationParams
+from distil_core.config.models import IterationParams, TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
 from distil_core.experts import build_expert
@@ -19,6 +21,7 @@ from distil_core.policy.tokenizer import check_same_tokenizer, load_tokenizer, t
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback, no_progress
+from distil_core.tables.rounding import round_distributions
 from distil_core.tables.schemas import CONSULTATIONS, CONTINUATIONS, FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table, write_shards
 from distil_core.tools.base import FeedbackItem
@@ -67,7 +70,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         "num_without_verdict": rollouts.num_rows - len(judged),
         "num_without_feedback": num_without_feedback,
         "expert_template": params.context.expert_template,
-        "tabulate": params.tabulate.model_dump(),
+        "tabulate": _as_set(params.tabulate),
         "tokenizer_digest": digest,
     }
     if params.context.shorten:
@@ -77,11 +80,19 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     folder = workspace.feedback_dir(iteration)
     continuations: list[dict[str, Any]] = []
     shards = _shards(expert, judged, renderer, params, continuations, progress)
-    write_shards(folder, FEEDBACK, shards, context)
+    compact = params.tabulate.storage == "compact"
+    write_shards(folder, FEEDBACK, shards, context, compact)
     if continuations:
-        write_shards(folder / CONTINUATIONS_FOLDER, CONTINUATIONS, [continuations], context)
+        path = folder / CONTINUATIONS_FOLDER
+        write_shards(path, CONTINUATIONS, [continuations], context, compact)
     if isinstance(expert, RecordingExpert):
         expert.save_record(folder)
+
+
+def _as_set(params: TabulateParams) -> dict[str, Any]:
+    """The settings without `storage` where it is the default: such tables keep their bytes."""
+    exclude = {"storage"} if params.storage == "exact" else None
+    return params.model_dump(exclude=exclude)
 
 
 def _judged(
@@ -164,11 +175,33 @@ def _shards(
             # Asked, but without a usable word at any state: no expert for this row.
             if answer and answer.distribution.is_silent:
                 answer = None
+            if answer and params.tabulate.storage == "compact":
+                answer = _rounded(answer)
             rows.append(_row(item, answer, renderer))
             if answer:
                 continuations += _continuation_rows(item, answer)
         yield rows
         progress(min(start + size, len(judged)), len(judged))
+
+
+def _rounded(answer: ExpertAnswer) -> ExpertAnswer:
+    return replace(
+        answer,
+        distribution=_round(answer.distribution),
+        continuations=[
+            replace(continuation, distribution=_round(continuation.distribution))
+            for continuation in answer.continuations
+        ],
+    )
+
+
+def _round(scored: ScoredResponse) -> ScoredResponse:
+    logprobs, tail_logprobs_t = round_distributions(
+        np.asarray(scored.counts_t),
+        np.asarray(scored.logprobs, np.float32),
+        np.asarray(scored.tail_logprobs_t, np.float32),
+    )
+    return replace(scored, logprobs=logprobs, tail_logprobs_t=tail_logprobs_t)
 
 
 def _query(item: _Judged) -> ExpertQuery:

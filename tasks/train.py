@@ -38,7 +38,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     tokenizer = load_tokenizer(parent_dir)
     tables = _tables(workspace, params)
     folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
-    rows = read_feedback_tables(folders, tokenizer_digest(tokenizer))
+    rows = read_feedback_tables(folders, tokenizer_digest(tokenizer), workspace.scratch_dir)
     # Weights stay in float32: most updates are too small to change a bfloat16 weight at all.
     compute = params.compute.model_copy(update={"dtype": "float32"})
     model = load_model(parent_dir, compute)

@@ -181,12 +181,17 @@ class VerificationParams(Settings):
 
 class TabulateParams(Settings):
     """expert: gives distributions at the student's states, stored as the fewest ids that hold
-    `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4)."""
+    `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4).
+
+    storage: 'exact' keeps the expert's log-probabilities as they are, 'compact' rounds them by at
+    most 0.001 of a position's mass and packs them closer (docs/feedback-tables.md measures both).
+    """
 
     expert: Component
     top_k: PositiveInt
     top_p: PositiveFraction
     rows_per_shard: PositiveInt
+    storage: Literal["exact", "compact"] = "exact"
 
 
 class TrainParams(Settings):

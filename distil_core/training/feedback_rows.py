@@ -1,20 +1,33 @@
 """Feedback tables as rows that a training batch is cut from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from distil_core.errors import DataError
 from distil_core.tables.schemas import CONTINUATIONS, FEEDBACK
-from distil_core.tables.store import read_rows, read_table
+from distil_core.tables.store import read_rows, read_shards
+from distil_core.training.row_file import RowFile
 
 CONTINUATIONS_FOLDER = "continuations"
 """Beside the shards of a feedback table."""
+
+_COLUMNS = (
+    "rollout_id",
+    "context_ids",
+    "response_ids",
+    "behaviour_logprobs",
+    "expert_counts",
+    "expert_ids",
+    "expert_logprobs",
+    "expert_tail_logprobs",
+)
 
 
 @dataclass(frozen=True)
@@ -43,94 +56,97 @@ class FeedbackRow:
 class FeedbackRows:
     """All rows to train on, and which of them belong to one problem of one table.
 
+    Rows lie in a scratch file, and memory holds less than 200 bytes for each, whatever its length.
     context: of the newest table. by_expert, table_numbers: of each row; by default all rows are
-    the student's, of one table.
+    the student's, of one table. scratch_dir: where the file is made; the system's by default.
     """
 
     def __init__(
         self,
-        table: pa.Table,
+        table: pa.Table | Iterable[pa.Table],
         context: dict[str, Any],
         by_expert: Sequence[bool] | None = None,
         table_numbers: Sequence[int] | None = None,
+        scratch_dir: Path | None = None,
     ):
         self.context = context
-        self._by_expert = by_expert or [False] * table.num_rows
-        self._scalars = table.select(["rollout_id", "reward", "has_expert"]).to_pylist()
-        self._lists = {
-            field.name: _ListColumn(table[field.name])
-            for field in FEEDBACK.arrow
-            if pa.types.is_list(field.type)
-        }
+        self._rows = RowFile(_COLUMNS, scratch_dir)
+        rewards: list[NDArray[np.float32]] = []
+        has_expert: list[NDArray[np.bool_]] = []
+        problems: list[pa.ChunkedArray] = []
+        for part in [table] if isinstance(table, pa.Table) else table:
+            self._rows.append(part)
+            rewards.append(part["reward"].to_numpy())
+            has_expert.append(part["has_expert"].to_numpy())
+            problems.append(part["problem_id"])
+        self._rewards = np.concatenate(rewards)
+        self._has_expert = np.concatenate(has_expert)
+        self._by_expert = by_expert or [False] * len(self._rewards)
         # A problem met again in a later table is another group: another policy sampled it.
         groups: dict[tuple[int, str], list[int]] = {}
-        numbers = table_numbers or [0] * table.num_rows
-        for index, key in enumerate(zip(numbers, table["problem_id"].to_pylist(), strict=True)):
+        numbers = table_numbers or [0] * len(self._rewards)
+        names = (name for part in problems for name in part.to_pylist())
+        for index, key in enumerate(zip(numbers, names, strict=True)):
             groups.setdefault(key, []).append(index)
         self.groups: list[list[int]] = list(groups.values())
 
     def __len__(self) -> int:
-        return len(self._scalars)
+        return len(self._rewards)
 
     def row(self, index: int) -> FeedbackRow:
-        """One row; arrays are views into the table."""
-        scalars = self._scalars[index]
-        lists = {name: column.row(index) for name, column in self._lists.items()}
+        """One row; its arrays cannot be written to."""
+        read = self._rows.read
         return FeedbackRow(
-            rollout_id=scalars["rollout_id"],
-            reward=scalars["reward"],
-            has_expert=scalars["has_expert"],
-            context_ids=lists["context_ids"],
-            response_ids_t=lists["response_ids"],
-            behaviour_logprobs_t=lists["behaviour_logprobs"],
-            expert_counts_t=lists["expert_counts"],
-            expert_ids=lists["expert_ids"],
-            expert_logprobs=lists["expert_logprobs"],
-            expert_tail_logprobs_t=lists["expert_tail_logprobs"],
+            rollout_id=read("rollout_id", index).tobytes().decode(),
+            reward=float(self._rewards[index]),
+            has_expert=bool(self._has_expert[index]),
+            context_ids=read("context_ids", index),
+            response_ids_t=read("response_ids", index),
+            behaviour_logprobs_t=read("behaviour_logprobs", index),
+            expert_counts_t=read("expert_counts", index),
+            expert_ids=read("expert_ids", index),
+            expert_logprobs=read("expert_logprobs", index),
+            expert_tail_logprobs_t=read("expert_tail_logprobs", index),
             by_expert=self._by_expert[index],
         )
 
 
-class _ListColumn:
-    """A list column as one flat array and the place where each row begins."""
-
-    def __init__(self, column: pa.ChunkedArray):
-        combined = column.combine_chunks()
-        if isinstance(combined, pa.ChunkedArray):
-            combined = pa.concat_arrays(combined.chunks)
-        self._offsets = combined.offsets.to_numpy()
-        self._values = combined.values.to_numpy(zero_copy_only=False)
-
-    def row(self, index: int) -> NDArray[Any]:
-        return self._values[self._offsets[index] : self._offsets[index + 1]]
-
-
-def read_feedback(folder: Path, expected_tokenizer_digest: str) -> FeedbackRows:
+def read_feedback(
+    folder: Path, expected_tokenizer_digest: str, scratch_dir: Path | None = None
+) -> FeedbackRows:
     """The feedback table in `folder`, checked against the policy's tokenizer and in itself.
 
     Raises `DataError` for what `read_table` refuses, another tokenizer, and lengths that disagree.
     """
-    return read_feedback_tables([folder], expected_tokenizer_digest)
+    return read_feedback_tables([folder], expected_tokenizer_digest, scratch_dir)
 
 
-def read_feedback_tables(folders: Sequence[Path], expected_tokenizer_digest: str) -> FeedbackRows:
-    """Like `read_feedback`, for several tables, oldest first (DAgger's aggregation)."""
-    tables: list[pa.Table] = []
+def read_feedback_tables(
+    folders: Sequence[Path], expected_tokenizer_digest: str, scratch_dir: Path | None = None
+) -> FeedbackRows:
+    """Like `read_feedback`, for several tables, oldest first (DAgger's aggregation). Memory holds
+    one shard at a time."""
     by_expert: list[bool] = []
     table_numbers: list[int] = []
     context: dict[str, Any] = {}
-    for number, folder in enumerate(folders):
-        table, context = read_table(folder, FEEDBACK)
-        _check_tokenizer(folder, context, expected_tokenizer_digest)
-        parts = [table, *_continuations(folder)]
-        tables += parts
-        by_expert += [index > 0 for index, part in enumerate(parts) for _ in range(part.num_rows)]
-        table_numbers += [number] * sum(part.num_rows for part in parts)
-    merged = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-    rows = FeedbackRows(merged, context, by_expert, table_numbers)
-    for index in range(len(rows)):
-        _check_lengths(folders[table_numbers[index]], rows.row(index))
-    return rows
+
+    def parts() -> Iterator[pa.Table]:
+        for number, folder in enumerate(folders):
+            for table, found in read_shards(folder, FEEDBACK):
+                _check_tokenizer(folder, found, expected_tokenizer_digest)
+                context.clear()
+                context.update(found)
+                yield from checked(number, table, False)
+            for table in _continuations(folder):
+                yield from checked(number, table, True)
+
+    def checked(number: int, table: pa.Table, is_by_expert: bool) -> Iterator[pa.Table]:
+        _check_lengths(folders[number], table)
+        by_expert.extend([is_by_expert] * table.num_rows)
+        table_numbers.extend([number] * table.num_rows)
+        yield table
+
+    return FeedbackRows(parts(), context, by_expert, table_numbers, scratch_dir)
 
 
 def _continuations(folder: Path) -> list[pa.Table]:
@@ -161,21 +177,38 @@ def _check_tokenizer(folder: Path, context: dict[str, Any], expected_digest: str
         )
 
 
-def _check_lengths(folder: Path, row: FeedbackRow) -> None:
-    length = len(row.response_ids_t)
-    per_position: Sequence[NDArray[Any]] = [row.behaviour_logprobs_t]
-    if row.has_expert:
-        per_position = [*per_position, row.expert_counts_t, row.expert_tail_logprobs_t]
-    num_stored = int(row.expert_counts_t.sum())
-    if (
-        not length
-        or any(len(values) != length for values in per_position)
-        or len(row.expert_ids) != num_stored
-        or len(row.expert_logprobs) != num_stored
-    ):
-        raise DataError(
-            f"{folder}: rollout {row.rollout_id} has {length} response tokens, but "
-            f"{len(row.behaviour_logprobs_t)} behaviour log-probabilities, "
-            f"{len(row.expert_counts_t)} expert counts that sum to {num_stored}, and "
-            f"{len(row.expert_ids)} expert ids: run tabulate again"
-        )
+def _check_lengths(folder: Path, table: pa.Table) -> None:
+    """Raise `DataError` for the first row whose lengths disagree."""
+    lengths = {name: _lengths(table, name) for name in _COLUMNS if name != "rollout_id"}
+    length = lengths["response_ids"]
+    has_expert = table["has_expert"].to_numpy()
+    num_stored = _sums(table["expert_counts"])
+    wrong = length == 0
+    wrong |= lengths["behaviour_logprobs"] != length
+    for name in ("expert_counts", "expert_tail_logprobs"):
+        wrong |= has_expert & (lengths[name] != length)
+    for name in ("expert_ids", "expert_logprobs"):
+        wrong |= lengths[name] != num_stored
+    if not wrong.any():
+        return
+    row = int(wrong.argmax())
+    raise DataError(
+        f"{folder}: rollout {table['rollout_id'][row]} has {length[row]} response tokens, but "
+        f"{lengths['behaviour_logprobs'][row]} behaviour log-probabilities, "
+        f"{lengths['expert_counts'][row]} expert counts that sum to {num_stored[row]}, and "
+        f"{lengths['expert_ids'][row]} expert ids: run tabulate again"
+    )
+
+
+def _lengths(table: pa.Table, name: str) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = pc.list_value_length(table[name]).to_numpy().astype(np.int64)
+    return found
+
+
+def _sums(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Sum of each row of a list column."""
+    sums = []
+    for chunk in column.chunks:
+        before = np.concatenate([[0], np.cumsum(chunk.values.to_numpy(), dtype=np.int64)])
+        sums.append(np.diff(before[chunk.offsets.to_numpy()]))
+    return np.concatenate(sums)

@@ -30,7 +30,7 @@ END = 1
 
 
 @pytest.fixture(scope="module")
-def rows(new_model: Any) -> FeedbackRows:
+def table(new_model: Any) -> list[dict[str, Any]]:
     """Real rollouts of one model, scored by another in a longer context: 12 problems, 2 each."""
     random = np.random.default_rng(0)
     contexts = [random.integers(3, 90, 5).tolist() for _ in range(12) for _ in range(2)]
@@ -45,7 +45,7 @@ def rows(new_model: Any) -> FeedbackRows:
         0.99,
         no_progress,
     )
-    table = [
+    return [
         {
             "rollout_id": f"001/{index // 2}/{index % 2}",
             "problem_id": str(index // 2),
@@ -62,7 +62,15 @@ def rows(new_model: Any) -> FeedbackRows:
         }
         for index, (response, distribution) in enumerate(zip(responses, scored, strict=True))
     ]
+
+
+def as_rows(table: list[dict[str, Any]]) -> FeedbackRows:
     return FeedbackRows(pa.Table.from_pylist(table, schema=FEEDBACK.arrow), {})
+
+
+@pytest.fixture(scope="module")
+def rows(table: list[dict[str, Any]]) -> FeedbackRows:
+    return as_rows(table)
 
 
 def params(settings: dict[str, Any], **changes: Any) -> TrainParams:
@@ -220,12 +228,10 @@ def test_masking_truncated_responses_says_what_it_lacks(
 
 
 def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(
-    settings: dict[str, Any], new_model: Any, rows: FeedbackRows
+    settings: dict[str, Any], new_model: Any, table: list[dict[str, Any]]
 ) -> None:
-    damaged = copy.deepcopy(rows)
-    bad = damaged._lists["behaviour_logprobs"]
-    bad._values = bad._values.copy()
-    bad._values[bad._offsets[5]] = np.nan
+    bad = {**table[5], "behaviour_logprobs": [math.nan, *table[5]["behaviour_logprobs"][1:]]}
+    damaged = as_rows([*table[:5], bad, *table[6:]])
     model = new_model(0)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingError, match=r"non-finite loss .*rows 001/2/1 of the batch"):

@@ -1,0 +1,63 @@
+"""One iteration by DistIL's stages, as `make run` calls them, without the record by DVC.
+
+`python -m benchmarks.peer_iteration.distil WORKSPACE` prints its figures as one line of JSON.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+STARTED = time.time()
+
+
+def main() -> None:
+    """Run the four stages of iteration 1, and count what their tables hold."""
+    # transformers imports these when they are first named; the peer's process does it up front.
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    from distil_core.config.load import load_iteration_params
+    from distil_core.tables.schemas import FEEDBACK
+    from distil_core.tables.store import read_table
+    from distil_core.workspace import Workspace
+    from tasks import consult, sample, tabulate, train
+    from tasks.stage import run_body
+
+    imported = time.time()
+    workspace = Workspace(Path(sys.argv[1]))
+    load_iteration_params(workspace, 1)
+    ready = time.time()
+    seconds = {}
+    for stage in (sample, consult, tabulate, train):
+        started = time.time()
+        run_body(stage.STAGE, workspace, 1)
+        seconds[f"{stage.STAGE.name}_s"] = time.time() - started
+    done = time.time()
+    table, _ = read_table(workspace.feedback_dir(1), FEEDBACK)
+    curve = workspace.train_curve_file(1).read_text(encoding="utf-8").splitlines()
+    loss = curve[0].split(",").index("loss")
+    response_tokens = sum(map(len, table["response_ids"].to_pylist()))
+    print(
+        json.dumps(
+            {
+                "import_s": imported - STARTED,
+                "set_up_s": ready - imported,
+                "work_s": done - ready,
+                **seconds,
+                "generations": 1,
+                "rollouts": table.num_rows,
+                "response_tokens": response_tokens,
+                # With the response's own, as the peer counts them.
+                "expert_tokens": sum(map(len, table["expert_context_ids"].to_pylist()))
+                + response_tokens,
+                "expert_rows": sum(table["has_expert"].to_pylist()),
+                "steps": len(curve) - 1,
+                "first_loss": float(curve[1].split(",")[loss]),
+                "last_loss": float(curve[-1].split(",")[loss]),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

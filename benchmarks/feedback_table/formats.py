@@ -20,7 +20,7 @@ ROWS_PER_SHARD = 64
 
 @dataclass(frozen=True)
 class Format:
-    """write: all positions to a path. read: all of them back, shard by shard where there are any."""
+    """write: all positions to a path. read: all of them back, shard by shard if there are any."""
 
     write: Callable[[Distributions, Path], None]
     read: Callable[[Path], None]

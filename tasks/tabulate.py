@@ -188,10 +188,10 @@ def _rounded(answer: ExpertAnswer) -> ExpertAnswer:
     return replace(
         answer,
         distribution=_round(answer.distribution),
-        continuations=[
+        continuations=tuple(
             replace(continuation, distribution=_round(continuation.distribution))
             for continuation in answer.continuations
-        ],
+        ),
     )
 
 

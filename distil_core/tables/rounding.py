@@ -21,12 +21,12 @@ def round_distributions(
     log-probability by more than a sixteenth. What is left of a position's mass differs from 1 by
     at most twice that bound. `-inf` stays.
     """
-    counts_t = counts_t.astype(np.int64)
-    num_buckets = np.repeat(counts_t + 1, counts_t)
-    return _rounded(logprobs, num_buckets), _rounded(tail_logprobs_t, counts_t + 1)
+    buckets_t = counts_t + 1
+    buckets = np.repeat(buckets_t, counts_t)
+    return _rounded(logprobs, buckets), _rounded(tail_logprobs_t, buckets_t)
 
 
-def _rounded(logprobs: NDArray[np.float32], num_buckets: NDArray[np.int64]) -> NDArray[np.float32]:
+def _rounded(logprobs: NDArray[np.float32], num_buckets: NDArray[np.int32]) -> NDArray[np.float32]:
     # Half a step is the largest change: total variation is half the sum of all, over n buckets
     # p * step / 2 each. exp(step / 2) - 1 exceeds step / 2 by less than the margin of 2 kept here.
     exact = logprobs.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Rows in a scratch file: the values of the tables they came from, and nothing left behind (2 s)."""
+"""Rows in a scratch file: what the tables held, and nothing left behind (2 s)."""
 
 import os
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Feedback tables beside other ways to keep an expert's distributions."""

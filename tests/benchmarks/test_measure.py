@@ -9,7 +9,8 @@ from benchmarks.measure import Run, least, markdown_table, middle, run_in_turn, 
 from benchmarks.peer_iteration.__main__ import OURS, differences, report
 
 PROGRAM = (
-    "import json, os, sys; from benchmarks.measure import own_peak_mb; kept = bytearray(int(sys.argv[1]) * 2**20); print('noise'); "
+    "import json, os, sys; from benchmarks.measure import own_peak_mb; "
+    "kept = bytearray(int(sys.argv[1]) * 2**20); print('noise'); "
     "print(json.dumps({'size': len(kept), 'threads': os.environ['OMP_NUM_THREADS'], "
     "'peak_mb': own_peak_mb()}))"
 )

@@ -17,9 +17,8 @@ PEERS_PYTHON = Path(".venv-peers/bin/python")
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took, by the operating system's account of it once it had ended.
-
-    figures: the last line that it printed, read as JSON.
+    """What one process took. cpu_s: by the operating system once it had ended. peak_mb: as the
+    process itself found with `own_peak_mb`. figures: the last line that it printed, read as JSON.
     """
 
     cpu_s: float
@@ -46,7 +45,15 @@ def run_once(command: Sequence[str], num_threads: int = 1) -> Run:
         if process.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{errors.read()[-3000:]}")
         figures = json.loads(output.read().splitlines()[-1])
-    return Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**10, figures)
+    return Run(usage.ru_utime + usage.ru_stime, figures.pop("peak_mb"), figures)
+
+
+def own_peak_mb() -> float:
+    """The most memory that this process held at once. Not `ru_maxrss`, which on Linux counts what
+    the process that started this one held then."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) / 2**10
 
 
 def run_in_turn(

@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from distil_core.files import write_text
@@ -30,8 +30,10 @@ def main() -> None:
         sys.exit(f"no command of {PAGE} holds {' or '.join(words)}; it has {', '.join(commands)}")
     for command in chosen:
         print(command, flush=True)
+        printed = _output(command)
+        # Read only now: somebody may have written on it meanwhile.
         page = PAGE.read_text(encoding="utf-8")
-        write_text(PAGE, replaced(page, [command], _output))
+        write_text(PAGE, replaced(page, {command: printed}))
 
 
 def commands_of(page: str) -> list[str]:
@@ -39,13 +41,13 @@ def commands_of(page: str) -> list[str]:
     return [match[1] for match in _SECTION.finditer(page)]
 
 
-def replaced(page: str, commands: Sequence[str], output: Callable[[str], str]) -> str:
-    """The page with what `output` gives for these commands in their sections."""
+def replaced(page: str, printed: Mapping[str, str]) -> str:
+    """The page with what these commands printed in their sections."""
 
     def section(match: re.Match[str]) -> str:
-        if match[1] not in commands:
+        if match[1] not in printed:
             return match[0]
-        return f"<!-- {match[1]} -->\n{output(match[1]).strip()}\n<!-- end -->"
+        return f"<!-- {match[1]} -->\n{printed[match[1]].strip()}\n<!-- end -->"
 
     return _SECTION.sub(section, page)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measure import Run, least, machine, markdown_table, run_in_turn
+from benchmarks.measure import Run, least, machine, markdown_table, own_peak_mb, run_in_turn
 from benchmarks.peer_iteration.work import make_workspace
 from distil_core.workspace import Workspace
 
@@ -89,7 +89,7 @@ def _child(axis: str, factor: int) -> None:
             seconds[stage.STAGE.name] = time.perf_counter() - started
         if axis == "history":
             seconds = {"reading": _read_history(workspace, factor)}
-    print(json.dumps(seconds))
+    print(json.dumps({**seconds, "peak_mb": own_peak_mb()}))
 
 
 def _change_settings(workspace: Workspace, axis: str, factor: int) -> None:
@@ -100,7 +100,9 @@ def _change_settings(workspace: Workspace, axis: str, factor: int) -> None:
     # One pass over the rollouts in batches of one size, so that training is as much work as there
     # is to train on.
     values["train"] |= {"batch_rollouts": 64, "num_steps": max(1, rollouts // 64)}
-    values["context"]["max_context_tokens"] = 1024
+    if axis == "response length":
+        values["context"]["max_context_tokens"] = 1024
+        values["base"]["architecture"]["max_positions"] = 2048
     file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     if axis == "response length":
         _untrain(workspace, values["base"]["architecture"])
@@ -113,8 +115,8 @@ def _untrain(workspace: Workspace, architecture: Mapping[str, Any]) -> None:
     from distil_core.policy.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(workspace.policy_dir(0))
-    longer = ArchitectureParams(**{**architecture, "max_positions": 1024})
-    save_policy(new_model(longer, tokenizer, seed=1), tokenizer, workspace.policy_dir(0))
+    model = new_model(ArchitectureParams(**architecture), tokenizer, seed=1)
+    save_policy(model, tokenizer, workspace.policy_dir(0))
 
 
 def _read_history(workspace: Workspace, num_tables: int) -> float:

@@ -20,7 +20,14 @@ from benchmarks.feedback_table.distributions import Distributions, make_distribu
 from benchmarks.feedback_table.errors import errors
 from benchmarks.feedback_table.formats import FORMATS, NAIVE, TOP_P, feedback_rows
 from benchmarks.feedback_table.reading import print_reading, read_child
-from benchmarks.measure import Run, least, machine, markdown_table, run_in_turn
+from benchmarks.measure import (
+    Run,
+    least,
+    machine,
+    markdown_table,
+    own_peak_mb,
+    run_in_turn,
+)
 
 NUM_POSITIONS = 50_000
 TOP_KS = (20, 100)
@@ -105,7 +112,8 @@ def _format_child(name: str, data: str, path: str) -> None:
     done = time.perf_counter()
     files = [file] if file.is_file() else list(file.iterdir())
     size = sum(one.stat().st_size for one in files)
-    print(json.dumps({"bytes": size, "write_s": written - started, "read_s": done - written}))
+    seconds = {"write_s": written - started, "read_s": done - written}
+    print(json.dumps({"bytes": size, **seconds, "peak_mb": own_peak_mb()}))
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from benchmarks.feedback_table.distributions import RESPONSE_TOKENS, make_distributions
 from benchmarks.feedback_table.formats import ROWS_PER_SHARD, feedback_rows
-from benchmarks.measure import least, machine, markdown_table, run_in_turn
+from benchmarks.measure import least, machine, markdown_table, own_peak_mb, run_in_turn
 from distil_core.tables.schemas import FEEDBACK
 from distil_core.tables.store import read_table, write_shards
 
@@ -66,7 +65,7 @@ def read_child(table: Path, way: str, num_batches: int) -> None:
     from distil_core.training.feedback_rows import read_feedback
     from distil_core.training.trainer import group_batches
 
-    start_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    start_mb = own_peak_mb()
     started = time.perf_counter()
     rows = read_feedback(table, _DIGEST, table.parent) if way == WAYS[0] else _InMemory(table)
     opened = time.perf_counter()
@@ -84,6 +83,7 @@ def read_child(table: Path, way: str, num_batches: int) -> None:
                 "read_s": time.perf_counter() - opened,
                 "start_mb": start_mb,
                 "digest": digest.hexdigest(),
+                "peak_mb": own_peak_mb(),
             }
         )
     )

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.measure import own_peak_mb
+
 STARTED = time.time()
 
 
@@ -33,6 +35,7 @@ def main() -> None:
         run_body(stage.STAGE, workspace, 1)
         seconds[f"{stage.STAGE.name}_s"] = time.time() - started
     done = time.time()
+    peak_mb = own_peak_mb()
     table, _ = read_table(workspace.feedback_dir(1), FEEDBACK)
     curve = workspace.train_curve_file(1).read_text(encoding="utf-8").splitlines()
     loss = curve[0].split(",").index("loss")
@@ -40,6 +43,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "peak_mb": peak_mb,
                 "import_s": imported - STARTED,
                 "set_up_s": ready - imported,
                 "work_s": done - ready,

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import own_peak_mb
+
 STARTED = time.time()
 
 
@@ -63,6 +65,7 @@ def main() -> None:
                 "first_loss": logged[0]["self_distillation/distillation_loss"],
                 "last_loss": logged[-1]["self_distillation/distillation_loss"],
                 **counts,
+                "peak_mb": own_peak_mb(),
             }
         )
     )

@@ -13,12 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distil_core.errors import CheckpointError, DataError
+from distil_core.feedback.compose import Segment
 from distil_core.policy.tokenizer import (
     END_TOKEN,
     PAD_TOKEN,
     character_tokenizer,
     check_same_tokenizer,
     decode,
+    encode_context,
     encode_text,
     load_tokenizer,
     require_context_fits,
@@ -46,6 +48,19 @@ def test_content_never_becomes_a_special_token(tokenizer: Any, text: str) -> Non
         assert tokenizer.eos_token_id not in ids
         assert tokenizer.pad_token_id not in ids
         assert len(ids) == len(hostile)
+
+
+@given(text=st.text(max_size=20), marker=st.sampled_from([END_TOKEN, "<|pad|>", "<|unk"]))
+@hypothesis_settings(deadline=None)
+def test_encoding_is_what_transformers_does(tokenizer: Any, text: str, marker: str) -> None:
+    """Also after a caller had it cut or pad, which the tokenizer remembers."""
+    hostile = f"{text}{marker}{text}"
+    expected = tokenizer.encode(hostile, add_special_tokens=False, split_special_tokens=True)
+    tokenizer([hostile, "1"], padding=True, truncation=True, max_length=3)
+    assert encode_text(tokenizer, hostile) == expected
+    whole = tokenizer.encode(hostile, add_special_tokens=False)
+    for _ in range(2):
+        assert encode_context(tokenizer, [Segment(hostile, is_template=True)]) == whole
 
 
 def test_the_template_may_hold_special_tokens(tokenizer: Any) -> None:

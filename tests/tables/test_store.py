@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars
 import pyarrow as pa
@@ -119,11 +120,37 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
     assert named == {"name": "feedback", "version": FEEDBACK.version}
 
 
-def test_duckdb_reads_it(tmp_path: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
-    write_table(tmp_path / "table.parquet", FEEDBACK, [feedback(0)], CONTEXT)
-    found = duckdb.sql(f"select expert_ids, reward from '{tmp_path}/table.parquet'").fetchall()
-    assert found == [([7, 8, 9], 0.5)]
+@pytest.mark.parametrize("compact", [False, True])
+def test_other_programs_read_shards(tmp_path: Path, compact: bool) -> None:
+    """The query that docs/benchmarks.md shows, and the same in polars."""
+    folder = tmp_path / "feedback"
+    shards = [[feedback(0), feedback(1)], [feedback(2)]]
+    write_shards(folder, FEEDBACK, shards, CONTEXT, compact)
+    files = f"{folder}/part-*.parquet"
+    query = f"""
+        select problem_id, avg(reward) as reward, avg(len(response_ids)) as tokens
+        from '{files}' group by problem_id order by problem_id
+    """
+    assert duckdb.sql(query).fetchall() == [("0", 0.5, 2.0), ("1", 0.5, 2.0)]
+    lists = f"select expert_ids, expert_tail_logprobs from '{files}'"
+    assert duckdb.sql(lists).fetchall() == [([7, 8, 9], [-4.0, -math.inf])] * 3
+    assert polars.read_parquet(files)["expert_ids"].to_list() == [[7, 8, 9]] * 3
+
+
+def test_compact_holds_the_same_values_in_fewer_bytes(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [feedback(index) for index in range(40)]
+    for row in rows:
+        row["expert_counts"] = [200, 100]
+        row["expert_ids"] = random.zipf(1.3, 300).clip(max=100_000).tolist()
+        row["expert_logprobs"] = (-random.integers(1, 99, 300) / 8).tolist()
+    write_shards(tmp_path / "exact", FEEDBACK, [rows], CONTEXT)
+    write_shards(tmp_path / "compact", FEEDBACK, [rows], CONTEXT, compact=True)
+    assert read_rows(tmp_path / "compact", FEEDBACK) == read_rows(tmp_path / "exact", FEEDBACK)
+    sizes = [
+        (tmp_path / name / "part-00000.parquet").stat().st_size for name in ("exact", "compact")
+    ]
+    assert sizes[1] < sizes[0]
 
 
 @pytest.fixture

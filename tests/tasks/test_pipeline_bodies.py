@@ -299,6 +299,24 @@ def test_the_feedback_table_says_how_it_was_made(campaign: Workspace) -> None:
     assert len(shard_files(campaign.feedback_dir(1))) == 3
 
 
+def test_a_compact_table_is_the_exact_one_rounded(campaign: Workspace, copy: Workspace) -> None:
+    compact = params(1, tabulate={"storage": "compact"})
+    tabulate.body(copy, compact, no_progress)
+    exact, exact_context = read_table(campaign.feedback_dir(1), FEEDBACK)
+    rounded, context = read_table(copy.feedback_dir(1), FEEDBACK)
+    assert "storage" not in exact_context["tabulate"], "tables made before it keep their bytes"
+    assert context["tabulate"]["storage"] == "compact"
+    changed = {"expert_logprobs", "expert_tail_logprobs"}
+    for name in FEEDBACK.arrow.names:
+        assert rounded[name].equals(exact[name]) == (name not in changed), name
+    before, after = (
+        np.concatenate(table["expert_logprobs"].to_pylist()) for table in (exact, rounded)
+    )
+    np.testing.assert_allclose(after, before, atol=1 / 16)
+    np.testing.assert_allclose(np.exp(after), np.exp(before), atol=0.001)
+    train.body(copy, compact, no_progress)
+
+
 def test_training_moves_every_weight_and_leaves_a_curve(campaign: Workspace) -> None:
     for iteration in (1, 2):
         parent, policy = (

@@ -1,4 +1,4 @@
-"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone (60 s)."""
+"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone (1 to 2 min)."""
 
 import os
 import random

@@ -119,6 +119,10 @@ class Workspace:
         name = f"{stage}-{iteration_key(iteration)}.sqlite"
         return self.scratch_dir / "verification" / name
 
+    def resume_file(self, stage: str, iteration: int) -> Path:
+        """State of a stage that trains, until it has written its outputs."""
+        return self.scratch_dir / "resume" / f"{stage}-{iteration_key(iteration)}.safetensors"
+
     def timings_file(self, iteration: int) -> Path:
         """Seconds each stage took when it last ran. No artifact: it differs from run to run."""
         return self.scratch_dir / "timings" / f"{iteration_key(iteration)}.json"

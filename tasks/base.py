@@ -15,6 +15,7 @@ from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.tools import build_verifier
+from distil_core.training.resume import ResumePoint, file_digest, fingerprint
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
@@ -54,8 +55,22 @@ def _from_scratch(
     demonstrations = demonstration_examples(
         problems, source, tokenizer, params.context, params.seed
     )
-    warm_start(model, demonstrations, corrections, base, params.seed, progress)
+    resume = ResumePoint(
+        workspace.resume_file("base", 0),
+        fingerprint(
+            stage_version=STAGE.version,
+            settings=params.model_dump(
+                mode="json", include={"seed", "compute", "context", "consult"}
+            ),
+            base=base.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            source=params.problems.source.model_dump(mode="json"),
+            problems=file_digest(workspace.problems_dir / "warm_start.parquet"),
+        ),
+        base.checkpoint_every_s,
+    )
+    warm_start(model, demonstrations, corrections, base, params.seed, progress, resume)
     save_policy(model, tokenizer, workspace.policy_dir(0))
+    resume.remove()
 
 
 STAGE = StageSpec("base", per_iteration=False, version=1, body=body)

@@ -16,6 +16,7 @@ from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import read_feedback_tables
 from distil_core.training.model_card import CARD_FILE, model_card
+from distil_core.training.resume import ResumePoint, fingerprint, folder_digest
 from distil_core.training.table_list import (
     read_table_list,
     require_as_listed,
@@ -46,6 +47,19 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     component = params.train.objective
     objective = cast(Objective, OBJECTIVES.build(component.name, component.options))
     seed = derive_seed(params.seed, iteration, "train")
+    learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
+    resume = ResumePoint(
+        workspace.resume_file("train", iteration),
+        fingerprint(
+            stage_version=STAGE.version,
+            train=params.train.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            compute=params.compute.model_dump(mode="json"),
+            seed=seed,
+            parent=folder_digest(parent_dir),
+            tables=learned_from,
+        ),
+        params.train.checkpoint_every_s,
+    )
     curve = train(
         model,
         rows,
@@ -56,6 +70,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         params.compute.dtype,
         average,
         int(tokenizer.eos_token_id),
+        resume,
     )
     if "num_shortened" in rows.context:
         shortened = rows.context["num_shortened"]["contexts"]
@@ -76,8 +91,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         save_policy(average.model, tokenizer, workspace.average_dir(iteration))
     if tables:
         write_table_list(policy_dir, tables)
-    learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
     write_text(policy_dir / CARD_FILE, model_card(params, rows.context, learned_from))
+    resume.remove()
 
 
 def _tables(workspace: Workspace, params: IterationParams) -> dict[str, str]:

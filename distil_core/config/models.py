@@ -122,6 +122,8 @@ class FromScratchBase(Settings):
 
     num_corrections: of the warm start's problems, how many also become corrections; null for all.
     A correction costs a verification, which counts where that runs a program.
+    checkpoint_every_s: seconds between two states that an interrupted warm start goes on from; 0
+    keeps one after each step. It changes no result.
     """
 
     kind: Literal["from_scratch"]
@@ -134,6 +136,7 @@ class FromScratchBase(Settings):
     weight_decay: NonNegative
     max_grad_norm: PositiveFloat
     num_corrections: PositiveInt | None = None
+    checkpoint_every_s: NonNegative = 60.0
 
 
 class PretrainedBase(Settings):
@@ -205,6 +208,11 @@ class TrainParams(Settings):
     them; the disagreement after the cut is missing from their credit, so that rambling on looks
     cheap where many are cut. 'mask' trains none of their tokens; their rewards still count in
     their group's mean.
+    micro_batch_rollouts: rollouts whose activations are held at once; null for the whole batch.
+    The gradient is the whole batch's in either case, for a second forward pass.
+    activation_checkpointing: activations are computed again in the backward pass, not held.
+    checkpoint_every_s: seconds between two states that interrupted training goes on from; 0 keeps
+    one after each step. It changes no result.
     """
 
     objective: Component
@@ -218,6 +226,9 @@ class TrainParams(Settings):
     num_tables: PositiveInt | Literal["all"] = 1
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     truncated_responses: Literal["train", "mask"] = "train"
+    micro_batch_rollouts: PositiveInt | None = None
+    activation_checkpointing: bool = False
+    checkpoint_every_s: NonNegative = 60.0
 
 
 class EvaluateParams(Settings):

@@ -18,9 +18,10 @@ from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.objectives._credit import discounted_future_sum_bt
 from distil_core.objectives._divergences import entropy, forward_cross_entropy
 from distil_core.objectives._matched import matched_distributions
-from distil_core.policy.batching import collate, response_logits
+from distil_core.policy.batching import collate, vocabulary_size
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
-from distil_core.training.objective_batch import make_objective_batch
+from distil_core.training.objective_batch import expert_buckets, make_objective_batch
+from distil_core.training.student_logprobs import student_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,10 +51,12 @@ def token_costs(
             [row.response_ids_t.tolist() for row in part],
             str(model.device),
         )
+        buckets = expert_buckets(part, tokens.response_ids_bt.shape[1], vocabulary_size(model))
         batch = make_objective_batch(
             part,
             list(range(len(part))),
-            response_logits(model, tokens),
+            buckets,
+            student_logprobs(model, tokens, buckets[0]),
             tokens.response_mask_bt,
             tokens.response_ids_bt,
         )

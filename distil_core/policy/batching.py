@@ -63,3 +63,8 @@ def response_logits(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
         use_cache=False,
     )
     return output.logits[:, :-1]
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """How many logits the model has at each position."""
+    return int(model.get_output_embeddings().weight.shape[0])

@@ -20,6 +20,7 @@ from distil_core.policy.batching import collate, response_logits
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import generator
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.resume import ResumePoint
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,17 @@ def warm_start(
     params: FromScratchBase,
     seed: int,
     progress: ProgressCallback,
+    resume: ResumePoint | None = None,
 ) -> None:
     """Train in place on mixed batches, phase after phase. Raises `TrainingError` when a gradient
-    is not finite."""
+    is not finite.
+
+    resume: where an interrupted warm start is taken up from, and this one keeps its state.
+    """
     total_steps = sum(phase.num_steps for phase in params.phases)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     random = generator(seed, "base", "order")
+    num_done = resume.take_up(model, optimizer)[0] if resume is not None else 0
     model.train()
     step = 0
     for phase in params.phases:
@@ -84,6 +90,9 @@ def warm_start(
                     )
                 ),
             ]
+            if step < num_done:  # drawn all the same, so that the generator stands where it stood
+                step += 1
+                continue
             set_learning_rate(
                 optimizer,
                 step,
@@ -104,6 +113,8 @@ def warm_start(
                 )
             optimizer.step()
             step += 1
+            if resume is not None:
+                resume.keep(step, [], model, optimizer)
             progress(step, total_steps)
     model.eval()
 

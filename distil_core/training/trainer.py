@@ -1,21 +1,26 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
+import dataclasses
 from collections.abc import Iterator, Set
+from itertools import islice
 from typing import Literal
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives._finite_loss import require_finite_loss
 from distil_core.objectives.base import Objective
-from distil_core.policy.batching import collate, response_logits
+from distil_core.policy.batching import ResponseBatch, collate, vocabulary_size
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRows
-from distil_core.training.objective_batch import make_objective_batch
+from distil_core.training.objective_batch import expert_buckets, make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.resume import ResumePoint
+from distil_core.training.student_logprobs import student_logprobs
 from distil_core.training.weight_average import WeightAverage
 
 
@@ -29,12 +34,14 @@ def train(
     forward_dtype: Literal["float32", "bfloat16"] = "float32",
     average: WeightAverage | None = None,
     end_token_id: int | None = None,
+    resume: ResumePoint | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place for `params.num_steps`; one curve row a step.
 
     forward_dtype: in which the model computes; its weights should be float32 in either case.
     average: takes in the weights after each step.
     end_token_id: a response without it at its end is truncated; needed to mask those.
+    resume: where an interrupted run is taken up from, and this one keeps its state.
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite.
@@ -42,10 +49,13 @@ def train(
     masked = masked_rows(rows, params, end_token_id)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
-    curve = []
+    average_model = average.model if average is not None else None
+    num_done, curve = 0, list[dict[str, float]]()
+    if resume is not None:
+        num_done, curve = resume.take_up(model, optimizer, average_model)
+    _set_activation_checkpointing(model, params.activation_checkpointing)
     model.train()
-    for step, groups in enumerate(batches):
-        torch.manual_seed(derive_seed(seed, "dropout", step))
+    for step, groups in islice(enumerate(batches), num_done, None):
         learning_rate = set_learning_rate(
             optimizer,
             step,
@@ -55,7 +65,16 @@ def train(
             params.warmup_steps,
         )
         optimizer.zero_grad(set_to_none=True)
-        diagnostics = _backward(model, rows, groups, masked, objective, forward_dtype)
+        diagnostics = _backward(
+            model,
+            rows,
+            groups,
+            masked,
+            objective,
+            forward_dtype,
+            params.micro_batch_rollouts,
+            derive_seed(seed, "dropout", step),
+        )
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
             raise TrainingError(
@@ -74,7 +93,10 @@ def train(
                 **diagnostics,
             }
         )
+        if resume is not None:
+            resume.keep(step + 1, curve, model, optimizer, average_model)
         progress(step + 1, params.num_steps)
+    _set_activation_checkpointing(model, False)
     model.eval()
     return curve
 
@@ -127,8 +149,15 @@ def _backward(
     masked: Set[int],
     objective: Objective,
     forward_dtype: str,
+    micro_batch_rollouts: int | None,
+    dropout_seed: int,
 ) -> dict[str, float]:
-    """Gradients of one batch into the model; returns the loss and the objective's diagnostics."""
+    """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
+
+    In micro-batches the gradient is still the whole batch's, whatever the objective compares or
+    divides by: all log-probabilities are computed first, without gradient, the objective is
+    differentiated with respect to them, and each part is computed again to carry its share on.
+    """
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
@@ -137,20 +166,63 @@ def _backward(
         [row.response_ids_t.tolist() for row in batch_rows],
         str(model.device),
     )
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
-        logits_btv = response_logits(model, tokens)
     trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
+    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
+    size = micro_batch_rollouts or len(indices)
+    parts = [slice(start, start + size) for start in range(0, len(indices), size)]
+
+    def forward(number: int) -> tuple[Tensor, Tensor]:
+        # Alike in both passes, so that dropout leaves out the same.
+        torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
+        part = parts[number]
+        return student_logprobs(model, _rows_of(tokens, part), buckets[0][part], forward_dtype)
+
+    if len(parts) == 1:
+        student = forward(0)
+    else:
+        with torch.no_grad():
+            pieces = [forward(number) for number in range(len(parts))]
+        bucket_pieces, sampled_pieces = zip(*pieces, strict=True)
+        student = torch.cat(bucket_pieces), torch.cat(sampled_pieces)
+        for values in student:
+            values.requires_grad_()
     batch = make_objective_batch(
         batch_rows,
         group_ids,
-        logits_btv,
+        buckets,
+        student,
         tokens.response_mask_bt & trained_b[:, None],
         tokens.response_ids_bt,
     )
     output = objective(batch)
     require_finite_loss(output, [row.rollout_id for row in batch_rows])
     output.loss.backward()
+    if len(parts) > 1:
+        # An objective need not read both.
+        gradients = [torch.zeros_like(v) if v.grad is None else v.grad for v in student]
+        for number, part in enumerate(parts):
+            torch.autograd.backward(forward(number), [gradient[part] for gradient in gradients])
     diagnostics = {"loss": output.loss.item(), **output.diagnostics}
     if masked:
         diagnostics["masked_rollouts"] = float(sum(index in masked for index in indices))
     return diagnostics
+
+
+def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:
+    """Some rows of a batch, as wide as before."""
+    return ResponseBatch(
+        **{field.name: getattr(tokens, field.name)[part] for field in dataclasses.fields(tokens)}
+    )
+
+
+def _set_activation_checkpointing(model: PreTrainedModel, on: bool) -> None:
+    if not on:
+        if model.is_gradient_checkpointing:
+            model.gradient_checkpointing_disable()
+        return
+    if not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"train.activation_checkpointing: {type(model).__name__} does not support it; leave "
+            "it out, or lower train.micro_batch_rollouts"
+        )
+    model.gradient_checkpointing_enable({"use_reentrant": False})

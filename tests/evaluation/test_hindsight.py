@@ -27,6 +27,9 @@ class Bigram:
     def __call__(self, input_ids: Any, logits_to_keep: int, **_: Any) -> Any:
         return SimpleNamespace(logits=self.logits[input_ids[:, -logits_to_keep:]])
 
+    def get_output_embeddings(self) -> Any:
+        return SimpleNamespace(weight=self.logits)
+
 
 def make_row(length: int, has_expert: bool = True) -> tuple[FeedbackRow, np.ndarray[Any, Any]]:
     """A row whose expert has all of its mass on stored ids, and that mass in full."""

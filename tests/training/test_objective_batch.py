@@ -13,7 +13,8 @@ from torch import Tensor
 
 from distil_core.objectives import OBJECTIVES
 from distil_core.training.feedback_rows import FeedbackRow
-from distil_core.training.objective_batch import bucket_logprobs, make_objective_batch
+from distil_core.training.objective_batch import expert_buckets, make_objective_batch
+from distil_core.training.student_logprobs import bucket_logprobs, logprobs_of_logits
 
 VOCABULARY = 6
 
@@ -140,7 +141,15 @@ def batch_of(rows: list[FeedbackRow], **options: Any) -> Any:
     logits = torch.randn(
         len(rows), length, VOCABULARY, generator=torch.Generator().manual_seed(0), **options
     )
-    return make_objective_batch(rows, range(len(rows)), logits, mask, response_ids), logits
+    return from_logits(rows, list(range(len(rows))), logits, mask, response_ids), logits
+
+
+def from_logits(
+    rows: list[FeedbackRow], group_ids: list[int], logits: Tensor, mask: Tensor, ids: Tensor
+) -> Any:
+    buckets = expert_buckets(rows, ids.shape[1], logits.shape[-1])
+    student = logprobs_of_logits(logits, ids, buckets[0])
+    return make_objective_batch(rows, group_ids, buckets, student, mask, ids)
 
 
 def test_ragged_rows_are_padded_so_that_nothing_of_the_padding_counts() -> None:
@@ -177,7 +186,7 @@ def test_each_row_gives_what_it_gives_alone(name: str) -> None:
     losses = objective(together).per_token_loss_bt
     for b, row in enumerate(RAGGED):
         length = len(row.response_ids_t)
-        alone = make_objective_batch(
+        alone = from_logits(
             [row],
             [b],
             logits[b : b + 1, :length],

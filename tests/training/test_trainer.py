@@ -8,64 +8,25 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from training_rows import END, as_rows, make_table
 
 from distil_core.config.models import TrainParams
-from distil_core.engines.base import SampleRequest, SamplingSettings, ScoreRequest
-from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import FEEDBACK
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.trainer import group_batches, train
 
-END = 1
-
 
 @pytest.fixture(scope="module")
 def table(new_model: Any) -> list[dict[str, Any]]:
-    """Real rollouts of one model, scored by another in a longer context: 12 problems, 2 each."""
-    random = np.random.default_rng(0)
-    contexts = [random.integers(3, 90, 5).tolist() for _ in range(12) for _ in range(2)]
-    student = TransformersEngine(new_model(0), END, 8)
-    expert = TransformersEngine(new_model(5), END, 8)
-    settings = SamplingSettings(max_new_tokens=6, temperature=1.0, top_p=1.0)
-    requests = [SampleRequest(context, seed) for seed, context in enumerate(contexts)]
-    responses = student.sample(requests, settings, no_progress)
-    scored = expert.score(
-        [ScoreRequest([9, 9, *c], r.token_ids) for c, r in zip(contexts, responses, strict=True)],
-        8,
-        0.99,
-        no_progress,
-    )
-    return [
-        {
-            "rollout_id": f"001/{index // 2}/{index % 2}",
-            "problem_id": str(index // 2),
-            "reward": float(index % 3 == 0),
-            "context_ids": contexts[index],
-            "expert_context_ids": [9, 9, *contexts[index]],
-            "response_ids": response.token_ids,
-            "behaviour_logprobs": response.behaviour_logprobs,
-            "has_expert": index != 3,
-            "expert_counts": distribution.counts_t if index != 3 else [],
-            "expert_ids": distribution.token_ids if index != 3 else [],
-            "expert_logprobs": distribution.logprobs if index != 3 else [],
-            "expert_tail_logprobs": distribution.tail_logprobs_t if index != 3 else [],
-        }
-        for index, (response, distribution) in enumerate(zip(responses, scored, strict=True))
-    ]
-
-
-def as_rows(table: list[dict[str, Any]]) -> FeedbackRows:
-    return FeedbackRows(pa.Table.from_pylist(table, schema=FEEDBACK.arrow), {})
+    return make_table(new_model)
 
 
 @pytest.fixture(scope="module")

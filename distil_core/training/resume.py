@@ -1,0 +1,200 @@
+"""Interrupted training goes on where it stopped, to the same bits.
+
+One file holds everything that a step reads and the step before it wrote. It is written whole or
+not at all, carries a digest of its content, and is taken up only by a run that would have written
+the same: whatever decides the result is part of the run's fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from distil_core.files import atomic_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_LOGGER = logging.getLogger(__name__)
+_FORMAT = 1
+
+
+def fingerprint(**parts: Any) -> str:
+    """SHA-256 of what decides a run's result: `parts` (values that JSON can write), the libraries,
+    and what torch's sums on this machine depend on."""
+    everything = {
+        "format": _FORMAT,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        **parts,
+    }
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of all files below `folder`, by name and content."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(file_digest(path).encode())
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of one file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class ResumePoint:
+    """Where one run of training keeps its state.
+
+    path: of the file, outside the outputs that DVC deletes. run: the run's `fingerprint`.
+    every_s: seconds between two states; 0 keeps one after each step.
+    """
+
+    path: Path
+    run: str
+    every_s: float
+    _last_s: float = field(default_factory=time.monotonic)
+
+    def take_up(
+        self,
+        model: PreTrainedModel,
+        optimizer: torch.optim.Optimizer,
+        average: PreTrainedModel | None = None,
+    ) -> tuple[int, list[dict[str, float]]]:
+        """Put the kept state into the three; returns the number of steps done and their curve.
+
+        (0, []) with nothing touched where there is no state, or where it is another run's or
+        damaged, which is logged.
+        """
+        if not self.path.exists():
+            return 0, []
+        try:
+            tensors, state = _read(self.path)
+            if state["run"] != self.run:
+                _LOGGER.warning(
+                    "%s is of a run with other settings, inputs or libraries: "
+                    "training starts afresh",
+                    self.path,
+                )
+                return 0, []
+            _require_fits(tensors, _live_tensors(model, average))
+        except Exception as error:  # safetensors and json raise many unrelated types
+            _LOGGER.warning(
+                "%s cannot be read (%s: %s): training starts afresh",
+                self.path,
+                type(error).__name__,
+                error,
+            )
+            return 0, []
+        _restore(tensors, model, optimizer, average)
+        _LOGGER.warning("training goes on after step %d, from %s", state["step"], self.path)
+        return int(state["step"]), state["curve"]
+
+    def keep(
+        self,
+        num_done: int,
+        curve: list[dict[str, float]],
+        model: PreTrainedModel,
+        optimizer: torch.optim.Optimizer,
+        average: PreTrainedModel | None = None,
+    ) -> None:
+        """Write the state after `num_done` steps, if it is time to."""
+        if time.monotonic() - self._last_s < self.every_s:
+            return
+        tensors = _live_tensors(model, average) | _optimizer_tensors(optimizer)
+        _write(self.path, tensors, {"run": self.run, "step": num_done, "curve": curve})
+        self._last_s = time.monotonic()
+
+    def remove(self) -> None:
+        """To be called when the stage's outputs are written."""
+        self.path.unlink(missing_ok=True)
+
+
+def _live_tensors(model: PreTrainedModel, average: PreTrainedModel | None) -> dict[str, Tensor]:
+    """Parameters and buffers, which are written to in place; tied ones once."""
+    found = {}
+    for prefix, part in (("model", model), ("average", average)):
+        if part is not None:
+            for name, tensor in (*part.named_parameters(), *part.named_buffers()):
+                found[f"{prefix}/{name}"] = tensor.detach()
+    return found
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
+    return {
+        f"optimizer/{index}/{name}": tensor
+        for index, moments in state.items()
+        for name, tensor in moments.items()
+    }
+
+
+@torch.no_grad()
+def _restore(
+    tensors: Mapping[str, Tensor],
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    average: PreTrainedModel | None,
+) -> None:
+    for name, tensor in _live_tensors(model, average).items():
+        tensor.copy_(tensors[name])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            index, _, key = rest.partition("/")
+            moments.setdefault(int(index), {})[key] = tensor
+    # The groups hold settings, and the learning rate, which is set anew at each step.
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _require_fits(tensors: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
+    kept = {n: (t.shape, t.dtype) for n, t in tensors.items() if not n.startswith("optimizer/")}
+    if kept != {name: (tensor.shape, tensor.dtype) for name, tensor in live.items()}:
+        raise ValueError("its tensors are not those of this model")
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
+    from safetensors.torch import save_file
+
+    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(state)
+    metadata = {"state": text, "digest": _digest(whole, text)}
+    with atomic_path(path) as temporary:
+        save_file(whole, temporary, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata.get("digest") != _digest(tensors, metadata.get("state", "")):
+        raise ValueError("its content does not have the digest written into it")
+    return tensors, json.loads(metadata["state"])
+
+
+def _digest(tensors: Mapping[str, Tensor], state: str) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -102,7 +102,7 @@ def test_a_damaged_input_is_not_taken_for_the_recorded_one(workspace: Workspace)
         if path.is_file() and not path.name.endswith(".dir"):
             os.chmod(path, 0o644)
             path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(LineageError, match="damaged|no DVC remote"):
+    with pytest.raises(LineageError, match=r"damaged|no DVC remote"):
         again(workspace)
 
 

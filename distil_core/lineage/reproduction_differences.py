@@ -134,20 +134,20 @@ def _values(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
         a, b = one.get(key), other.get(key)
         if a == b:
             continue
-        numbers = isinstance(a, int | float) and isinstance(b, int | float)
-        apart = f" (difference {abs(float(a) - float(b)):.3g})" if numbers else ""
+        apart = ""
+        if isinstance(a, int | float) and isinstance(b, int | float):
+            apart = f" (difference {abs(a - b):.3g})"
         lines.append(f"{key}: {a} recorded, {b} now{apart}")
     return lines
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    items = value.items() if isinstance(value, dict) else None
-    if items is None and isinstance(value, list):
-        items = ((str(index), item) for index, item in enumerate(value))
-    if items is None:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
         return {name: value}
     flat: dict[str, Any] = {}
-    for key, item in items:
+    for key, item in value.items():
         flat |= _flat(item, f"{name}.{key}" if name else str(key))
     return flat
 

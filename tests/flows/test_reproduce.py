@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from front_door_scratch import environment, make_workspace, run
 
 from distil_core.workspace import Workspace
@@ -70,6 +71,20 @@ def test_other_kernels_are_seen_and_measured(campaign: Workspace) -> None:
     assert status == DIFFERS, output
     assert "NO" in output
     assert "model.safetensors: largest difference" in output
+
+
+def test_with_the_vllm_engine(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "campaign")
+    params = yaml.safe_load(workspace.params_file.read_text())
+    # vLLM's CPU kernels need heads of 32 numbers or more.
+    params["base"]["architecture"]["num_heads"] = 2
+    params["sample"]["engine"] = {"name": "vllm", "options": {"mode": "in_process"}}
+    workspace.params_file.write_text(yaml.safe_dump(params, sort_keys=False))
+    status, output = run(workspace.root, "flows.run")
+    assert status == 0, output
+    status, output = run(workspace.root, "flows.cli", "reproduce", f"{NAME}/1")
+    assert status == 0, output
+    assert "All 12 artifacts are equal" in output
 
 
 def test_what_cannot_be_reproduced_says_why(campaign: Workspace) -> None:

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command needs it, so that `distil --help` ans
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from distil_core.errors import DistilError
 from distil_core.workspace import Workspace
@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.set_defaults(run=_record)
 
+    _add_reproduce(commands)
+
     report = commands.add_parser(
         "report", help="write report.html, all of the campaign in one file, and log it to MLflow"
     )
@@ -83,6 +85,32 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check the installation and say what to mend")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    command = commands.add_parser(
+        "reproduce", help="run an iteration again from its snapshot and compare every artifact"
+    )
+    command.add_argument(
+        "target", type=_target, metavar="CAMPAIGN/ITERATION", help="such as chain-arithmetic/3"
+    )
+    command.add_argument(
+        "--from-scratch", action="store_true", help="run all it came from again as well"
+    )
+    command.add_argument("--keep", action="store_true", help="leave the worktree to look at")
+    command.set_defaults(run=_reproduce)
+
+
+def _target(text: str) -> tuple[str, int]:
+    from flows.reproduce import target
+
+    return target(text)
+
+
+def _reproduce(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    from flows.reproduce import run
+
+    return run(workspace, arguments)
 
 
 def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
@@ -120,7 +148,9 @@ def _say_frozen(iterations: list[int]) -> None:
 
 def _record(workspace: Workspace, _: argparse.Namespace) -> int:
     from distil_core.lineage.mlflow_record import record_all
+    from distil_core.lineage.snapshot import ensure_snapshots
 
+    ensure_snapshots(workspace)
     recorded = record_all(workspace)
     created = sum(iteration.created for iteration in recorded)
     print(f"MLflow: {len(recorded)} finished iterations, {created} of them recorded now")

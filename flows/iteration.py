@@ -25,8 +25,10 @@ from distil_core.config.campaign import existing_iterations, extend
 from distil_core.config.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
+from distil_core.lineage.dvc_remote import has_remote, push_iteration
 from distil_core.lineage.dvc_stage import StageOutcome, stage_addresses
 from distil_core.lineage.mlflow_record import RecordedIteration, record_iteration
+from distil_core.lineage.snapshot import Snapshot, ensure_snapshot
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic
@@ -100,9 +102,12 @@ def _run_iteration(
         for number in iterations
         for address in stage_addresses(number)
     ]
+    value_of(_snapshot_task(workspace, iteration, return_state=True))
     recorded: RecordedIteration = value_of(_record_task(workspace, iteration, return_state=True))
     metrics = read_metrics(workspace, iteration)
     _publish(workspace, iteration, outcomes, metrics)
+    if has_remote(workspace):
+        _push(workspace, iteration, stage_timeout_s)
     return IterationSummary(iteration, tuple(outcomes), metrics, recorded.run_id)
 
 
@@ -167,6 +172,43 @@ def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | St
     try:
         with shown(f"record@{iteration_key(iteration)}"):
             return record_iteration(workspace, iteration, page)
+    except DistilError as error:
+        return failed(error)
+
+
+@task(
+    name="snapshot",
+    task_run_name="snapshot@{iteration:03d}",
+    cache_policy=NO_CACHE,
+    retries=0,
+    persist_result=False,
+)
+def _snapshot_task(workspace: Workspace, iteration: int) -> Snapshot | State[Any]:
+    try:
+        return ensure_snapshot(workspace, iteration)
+    except DistilError as error:
+        return failed(error)
+
+
+def _push(workspace: Workspace, iteration: int, timeout_s: float) -> None:
+    """A remote that is down must not end a campaign: its task fails for all to see, and the next
+    iteration's push makes up for it."""
+    address = f"push@{iteration_key(iteration)}"
+    run = _push_task.with_options(task_run_name=address, timeout_seconds=timeout_s)
+    state = run(workspace, iteration, return_state=True)
+    if state.is_completed():
+        return
+    text = f"{address} FAILED: {state.message}"
+    get_run_logger().warning(text)
+    display = current_display()
+    if display:
+        display.line(text)
+
+
+@task(name="push", cache_policy=NO_CACHE, retries=0, persist_result=False)
+def _push_task(workspace: Workspace, iteration: int) -> int | State[Any]:
+    try:
+        return push_iteration(workspace, iteration)
     except DistilError as error:
         return failed(error)
 

@@ -41,7 +41,7 @@ def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
     from dvc.repo import Repo
 
     _require_initialised(workspace)
-    _quiet_dvc()
+    quiet_dvc()
     # A stage runs in the workspace's root, as it does under `dvc repro`; DVC's run cache needs it
     # too. The front doors are there already, so that no other thread sees a change.
     root = workspace.root.resolve()
@@ -132,7 +132,7 @@ def _lock(repo: "Repo", address: str, timeout_s: float | None = None) -> None:
             return
 
 
-def _quiet_dvc() -> None:
+def quiet_dvc() -> None:
     """Warnings only: DVC's notes and progress bars would tear the caller's own apart."""
     logging.getLogger("dvc").setLevel(logging.WARNING)
     logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)

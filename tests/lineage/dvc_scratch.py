@@ -40,6 +40,7 @@ def freeze(workspace: Workspace, iteration: int, seed: int) -> None:
     """Write frozen settings with all the keys that dvc.yaml names."""
     sections = ("compute", "context", "base", "train", "gate")
     settings = {
+        "campaign": "scratch",
         "seed": seed,
         **{section: {"some": 1e-05} for section in sections},
         "problems": {"source": {"name": "fake"}, "generalisation": None},

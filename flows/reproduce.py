@@ -1,0 +1,89 @@
+"""`distil reproduce CAMPAIGN/ITERATION`: run it again from its snapshot, say what is equal."""
+
+import argparse
+import re
+import signal
+import sys
+from typing import NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from distil_core.lineage.mlflow_environment import recorder_tags
+from distil_core.lineage.reproduction import Comparison, reproduce, require_snapshot
+from distil_core.lineage.snapshot import snapshot_notes
+from distil_core.workspace import Workspace
+
+DIFFERS = 3
+"""Exit status when all ran and an artifact is another; 1 means that it could not be done."""
+
+_TARGET = re.compile(r"([a-z0-9][a-z0-9-]{0,62})/(\d{1,3})")
+_WIDTH = 100
+
+
+def target(text: str) -> tuple[str, int]:
+    """Campaign and iteration of an argument, for argparse."""
+    match = _TARGET.fullmatch(text)
+    if not match:
+        raise argparse.ArgumentTypeError(
+            f"expected CAMPAIGN/ITERATION such as chain-arithmetic/3, found {text!r}"
+        )
+    return match[1], int(match[2])
+
+
+def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    """0 when every artifact is equal, else `DIFFERS`; raises `LineageError`."""
+    # Ended from outside, the worktree is removed all the same.
+    signal.signal(signal.SIGTERM, _end)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    campaign, iteration = arguments.target
+    snapshot = require_snapshot(workspace, campaign, iteration)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"{campaign}/{iteration}: {snapshot.ref}, commit {snapshot.commit}")
+    for line in _environment_lines(snapshot_notes(workspace, snapshot)):
+        say(line)
+    compared = reproduce(
+        workspace, snapshot, iteration, say, arguments.from_scratch, arguments.keep
+    )
+    console.print(_table(compared))
+    different = [comparison for comparison in compared if not comparison.equal]
+    for comparison in different:
+        say(f"{comparison.path}, largest differences:")
+        for line in comparison.differences or ("it was not made",):
+            say(f"  {line}")
+    if different:
+        say(f"{len(different)} of {len(compared)} artifacts differ from the recorded ones.")
+        return DIFFERS
+    say(f"All {len(compared)} artifacts are equal to the recorded ones, to the bit.")
+    return 0
+
+
+def _environment_lines(notes: dict[str, str]) -> list[str]:
+    here = recorder_tags()
+    lines = []
+    for name in ("cpu", "libraries"):
+        recorded, present = notes.get(name), here[f"distil.recorder.{name}"]
+        lines.append(f"snapshot taken with {name}: {recorded or 'not known'}")
+        if recorded and recorded != present:
+            lines.append(f"  Warning: other {name} here, so digests may differ: {present}")
+    return lines
+
+
+def _table(compared: list[Comparison]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("artifact", "expected", "got", "equal"):
+        table.add_column(heading, no_wrap=True)
+    for comparison in compared:
+        equal = "yes" if comparison.equal else "NO"
+        table.add_row(comparison.path, comparison.expected[:12], comparison.got[:12], equal)
+    return table
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)

@@ -1,5 +1,6 @@
 """What MLflow holds of a campaign, read at once: a few queries however long its history."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -91,8 +92,8 @@ def disagreements(graph: Graph, chain: Mapping[int, RecordedRun], last: int) -> 
         run = chain.get(iteration)
         if run is None:
             found.append(
-                f"iteration {iteration}: dvc.lock has it, but MLflow has no finished run of it with "
-                "what dvc.lock says. Run `distil record`."
+                f"iteration {iteration}: dvc.lock has it, but MLflow has no finished run of it "
+                "with what dvc.lock says. Run `distil record`."
             )
             continue
         found += _differing_digests(graph, run)
@@ -120,9 +121,11 @@ def _differing_parent(
     graph: Graph, run: RecordedRun, chain: Mapping[int, RecordedRun]
 ) -> Iterator[str]:
     parent = graph.parent(run.iteration)
-    expected = str(chain[parent].model_version) if parent in chain else None
+    if parent is None or parent not in chain:
+        return
+    expected = str(chain[parent].model_version)
     recorded = run.tags.get("distil.parent_model_version")
-    if parent is not None and expected is not None and recorded != expected:
+    if recorded != expected:
         yield (
             f"iteration {run.iteration}: by dvc.lock its policy was trained from policy "
             f"{parent:03d} (version {expected}), but MLflow's version {run.model_version} names "
@@ -132,10 +135,8 @@ def _differing_parent(
 
 
 def _recorded(run: "Run") -> RecordedRun:
-    import json
-
     datasets = {}
-    for item in run.inputs.dataset_inputs:
+    for item in run.inputs.dataset_inputs if run.inputs else ():
         path = json.loads(item.dataset.source).get("path")
         if path:
             datasets[path] = item.dataset.digest

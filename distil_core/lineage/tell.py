@@ -5,12 +5,11 @@ disagree, that is told, and never smoothed over.
 """
 
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import Entry, lock_digest, parse_entries, read_entries
+from distil_core.lineage.dvc_lock import Entry, read_entries
 from distil_core.lineage.graph import Graph, Node, build_graph, find, is_digest
 from distil_core.lineage.mlflow_history import (
     RecordedCampaign,
@@ -20,6 +19,7 @@ from distil_core.lineage.mlflow_history import (
 )
 from distil_core.lineage.mlflow_inputs import read_frozen
 from distil_core.lineage.mlflow_store import open_store
+from distil_core.lineage.recorded_snapshot import digest_in, locked_in
 from distil_core.workspace import Workspace
 
 _VERSION = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -80,9 +80,7 @@ class _Reading:
         asked = self._asked(wanted)
         forward = not asked.is_policy if forward is None else forward
         graph = self._graph
-        nodes = (
-            [asked, *graph.descendants(asked.path)] if forward else graph.ancestors(asked.path)
-        )
+        nodes = [asked, *graph.descendants(asked.path)] if forward else graph.ancestors(asked.path)
         last = max(node.iteration for node in nodes)
         runs = self._runs(last)
         shown = {node.path for node in nodes}
@@ -191,22 +189,7 @@ class _Reading:
         return {}
 
     def _digest(self, iteration: int) -> str | None:
-        try:
-            return lock_digest(self._workspace, iteration, self._entries)
-        except LineageError:
-            # An iteration of which stages never ran has no digest.
-            return None
-
-
-def locked_in(workspace: Workspace, commit: str) -> dict[str, Entry] | None:
-    """The stages of a snapshot's dvc.lock; None where git does not have the commit here."""
-    shown = subprocess.run(
-        ["git", "-C", str(workspace.root), "show", f"{commit}:./dvc.lock"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return None if shown.returncode else parse_entries(shown.stdout, f"dvc.lock of {commit}")
+        return digest_in(self._workspace, self._entries, iteration)
 
 
 def as_text(lineage: Lineage) -> str:
@@ -261,8 +244,9 @@ def _node_lines(lineage: Lineage, node: Node) -> list[str]:
     if run:
         made_by.append(f"snapshot {run.snapshot or 'none'}")
         made_by.append(f"Prefect {run.tags.get('distil.prefect_run_url', 'none (dvc repro)')}")
-    if node.is_policy or not any(n.is_policy and n.iteration == node.iteration for n in
-                                 lineage.nodes):
+    if node.is_policy or not any(
+        n.is_policy and n.iteration == node.iteration for n in lineage.nodes
+    ):
         lines.append("    " + ", ".join(made_by))
     return lines
 
@@ -280,8 +264,7 @@ def as_dot(lineage: Lineage) -> str:
         style = ", penwidth=2" if node == lineage.asked else ""
         lines.append(f'  "{_escaped(node.path)}" [shape={shape}, label="{text}"{style}];')
     lines += [
-        f'  "{_escaped(source.path)}" -> "{_escaped(made.path)}";'
-        for made, source in lineage.edges
+        f'  "{_escaped(source.path)}" -> "{_escaped(made.path)}";' for made, source in lineage.edges
     ]
     lines += [f"  // disagreement: {problem}" for problem in lineage.disagreements]
     return "\n".join([*lines, "}"])

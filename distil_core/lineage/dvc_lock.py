@@ -85,23 +85,31 @@ def lock_digest(
 
 def read_entries(workspace: Workspace) -> dict[str, Entry]:
     """All stages of `dvc.lock` by address; none when nothing was recorded yet."""
+    path = lock_file(workspace)
+    try:
+        return parse_entries(path.read_bytes().decode(), str(path)) if path.exists() else {}
+    except UnicodeDecodeError as error:
+        raise LineageError(
+            f"{path} is no valid YAML: {error}. Restore it with `git checkout dvc.lock`"
+        ) from error
+
+
+def parse_entries(text: str, name: str) -> dict[str, Entry]:
+    """The stages of a `dvc.lock`'s text. name: of the file, for errors."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    path = lock_file(workspace)
-    if not path.exists():
-        return {}
     try:
-        contents = YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
-    except (YAMLError, UnicodeDecodeError) as error:
+        contents = YAML(typ="safe").load(text) or {}
+    except YAMLError as error:
         raise LineageError(
-            f"{path} is no valid YAML (a merge conflict?): {error}. Repair it, or restore the "
+            f"{name} is no valid YAML (a merge conflict?): {error}. Repair it, or restore the "
             "last committed one with `git checkout dvc.lock`; unrecorded stages then run again."
         ) from error
     stages = contents.get("stages", {}) if isinstance(contents, dict) else None
     if not isinstance(stages, dict):
         raise LineageError(
-            f"{path}: expected a mapping with `schema` and `stages`, found something else; "
+            f"{name}: expected a mapping with `schema` and `stages`, found something else; "
             "restore it with `git checkout dvc.lock`"
         )
     return stages

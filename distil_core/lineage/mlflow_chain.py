@@ -15,11 +15,20 @@ _TRAINING_UI = "workflowType=machine_learning"
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an iteration is in MLflow."""
+    """What an iteration is in MLflow. snapshot_ref, snapshot_commit, prefect_run_url: empty where
+    there is none."""
 
     run_id: str
     model_id: str
     model_version: int
+    snapshot_ref: str = ""
+    snapshot_commit: str = ""
+    prefect_run_url: str = ""
+
+    @property
+    def snapshot(self) -> str:
+        """The snapshot as a page names it, '' where there is none."""
+        return f"`{self.snapshot_ref}` `{self.snapshot_commit[:10]}`" if self.snapshot_ref else ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from distil_core.lineage.mlflow_chain import Chain, Recorded
 from distil_core.lineage.mlflow_environment import git_tags, recorder_tags, user_tags
 from distil_core.lineage.mlflow_evidence import Evidence
 from distil_core.lineage.mlflow_inputs import read_stage_seconds, read_train_curve
+from distil_core.lineage.recorded_snapshot import snapshot_of
+from distil_core.lineage.snapshot import Snapshot
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class IterationRecord:
     start_ms: int
     end_ms: int
     prefect_run_url: str | None
+    snapshot: Snapshot | None
 
     @property
     def this(self) -> Evidence:
@@ -95,7 +98,18 @@ def gather(
         start_ms=max(end_ms - int(1000 * sum(seconds.values())), not_before_ms),
         end_ms=end_ms,
         prefect_run_url=prefect_run_url,
+        snapshot=snapshot_of(workspace, this.campaign, this.iteration, lock_digest),
     )
+
+
+def snapshot_tags(record: IterationRecord) -> dict[str, str]:
+    """Ref and commit of the iteration's snapshot; none where it has none."""
+    if record.snapshot is None:
+        return {}
+    return {
+        "distil.snapshot_ref": record.snapshot.ref,
+        "distil.snapshot_commit": record.snapshot.commit,
+    }
 
 
 def run_tags(record: IterationRecord) -> dict[str, str]:
@@ -110,6 +124,7 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
         "distil.threads": this.settings.get("compute.num_threads", "?"),
         "mlflow.source.name": f"dvc repro evaluate@{iteration_key(this.iteration)}",
         **record.tags,
+        **snapshot_tags(record),
     }
     if record.parent:
         tags["distil.parent_run_id"] = record.parent.run_id

@@ -12,6 +12,7 @@ from distil_core.lineage.mlflow_inputs import Artifact
 from distil_core.lineage.mlflow_tables import (
     ROLE_NAMES,
     first_and_last_k,
+    forward_table,
     interval,
     learning_table,
     lineage_table,
@@ -38,6 +39,7 @@ def run_page(
         "### Learning so far",
         "{learning}",
         settings_table(chain),
+        _snapshot(chain),
         _how_it_ran(seconds, prefect_run_url),
         _fetch(this),
     ]
@@ -55,6 +57,7 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
     """The page of the campaign's run: the learning table, with links to the iterations."""
     page = (
         f"Campaign **{chain.model_name}**, {_result(chain)}\n\n{{learning}}\n\n"
+        "### Which policies each dataset led to\n\n{{forward}}\n\n"
         "Each iteration samples rollouts from the newest policy, "
         "has an expert look at them with feedback, and trains the next policy on what the expert "
         "would have done in the same places. The curve is `learning_curve.png` under *Artifacts*; "
@@ -64,7 +67,11 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
         "`champion` the last one that the improvement gate promoted."
     )
     return _fitting(
-        chain, max_chars, lambda shown: page.replace("{learning}", learning_table(chain, shown))
+        chain,
+        max_chars,
+        lambda shown: page.replace("{learning}", learning_table(chain, shown)).replace(
+            "{forward}", forward_table(chain, shown)
+        ),
     )
 
 
@@ -111,6 +118,14 @@ def version_page(chain: Chain) -> str:
         f"- recorded by the run of {chain.run(number)}",
         f"- this policy: {_cite('weights, config and tokenizer', this.policy)}",
     ]
+    recorded = chain.recorded.get(number)
+    if recorded and recorded.snapshot:
+        lines.append(f"- snapshot (code, settings, dvc.lock): {recorded.snapshot}")
+    if recorded and recorded.prefect_run_url:
+        lines.append(f"- Prefect: [{recorded.prefect_run_url}]({recorded.prefect_run_url})")
+    problems = this.artifacts.get("train_problems", this.artifacts["eval_problems"])
+    role = "train_problems" if "train_problems" in this.artifacts else "eval_problems"
+    lines.append(f"- {_cite(ROLE_NAMES[role], problems)}")
     return "\n\n".join([lines[0], "\n".join(lines[1:]), _fetch(this)])
 
 
@@ -163,6 +178,13 @@ def _descent(chain: Chain) -> str:
         steps.append(_digest(chain.policy(0), chain.evidence[0].policy))
     steps.append(_digest(ROLE_NAMES["warm_start"], chain.evidence[0].artifacts["warm_start"]))
     return " ← ".join(steps)
+
+
+def _snapshot(chain: Chain) -> str:
+    recorded = chain.recorded.get(chain.last.iteration)
+    if recorded is None or not recorded.snapshot:
+        return ""
+    return f"Snapshot of code, settings and dvc.lock: {recorded.snapshot}"
 
 
 def _how_it_ran(seconds: Mapping[str, float], url: str | None) -> str:

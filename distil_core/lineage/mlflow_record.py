@@ -172,7 +172,12 @@ class _Recorder:
         while run:
             tags = run.data.tags
             recorded = Recorded(
-                run.info.run_id, tags["distil.model_id"], int(tags["distil.model_version"])
+                run.info.run_id,
+                tags["distil.model_id"],
+                int(tags["distil.model_version"]),
+                tags.get("distil.snapshot_ref", ""),
+                tags.get("distil.snapshot_commit", ""),
+                tags.get("distil.prefect_run_url", ""),
             )
             yield int(tags["distil.iteration"]), recorded
             run = self._runs.get(tags.get("distil.previous_run_id", ""))

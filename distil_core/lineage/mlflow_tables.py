@@ -39,7 +39,7 @@ def learning_table(chain: Chain, shown: Callable[[int], bool] = lambda _: True) 
 
 def lineage_table(chain: Chain, shown: Callable[[int], bool]) -> str:
     """From the policy down to the problems: each row's artifact came from those named in it."""
-    rows = [["artifact", "from", "made by", "DVC path", "md5"]]
+    rows = [["artifact", "from", "made by", "DVC path", "md5", "snapshot"]]
     for iteration in sorted(chain.evidence, reverse=True):
         if shown(iteration):
             rows += _lineage_rows(chain, iteration)
@@ -61,12 +61,15 @@ def _lineage_rows(chain: Chain, iteration: int) -> list[list[str]]:
     key = iteration_key(iteration)
     policy = chain.policy(iteration)
     if iteration == 0:
-        return [_row(f"**{policy}** (base)", "warm-start problems", this.policy)]
+        row = _row(f"**{policy}** (base)", "warm-start problems", this.policy)
+        return [_where_it_ran(chain, iteration, row)]
     parent = f"policy {iteration_key(this.parent or 0)}"
     expert = "" if this.expert is None else f", expert: policy {iteration_key(this.expert)}"
     parts = this.artifacts
     return [
-        _row(f"**{policy}**", f"feedback {key}, {parent}", this.policy),
+        _where_it_ran(
+            chain, iteration, _row(f"**{policy}**", f"feedback {key}, {parent}", this.policy)
+        ),
         _row(f"feedback {key}", f"consultations {key}, rollouts {key}{expert}", parts["feedback"]),
         _row(f"consultations {key}", f"rollouts {key}", parts["consultations"]),
         _row(f"rollouts {key}", f"{parent}, training problems", parts["rollouts"]),
@@ -74,7 +77,65 @@ def _lineage_rows(chain: Chain, iteration: int) -> list[list[str]]:
 
 
 def _row(name: str, source: str, artifact: Artifact) -> list[str]:
-    return [name, source, artifact.stage, f"`{artifact.path}`", f"`{artifact.short_md5}`"]
+    return [name, source, artifact.stage, f"`{artifact.path}`", f"`{artifact.short_md5}`", ""]
+
+
+def _where_it_ran(chain: Chain, iteration: int, row: list[str]) -> list[str]:
+    """The policy's row with its snapshot and, behind its stage, its Prefect run."""
+    recorded = chain.recorded.get(iteration)
+    if recorded is None:
+        return row
+    url = recorded.prefect_run_url
+    commit = f"`{recorded.snapshot_commit[:10]}`" if recorded.snapshot_commit else ""
+    return [*row[:2], f"[{row[2]}]({url})" if url else row[2], *row[3:-1], commit]
+
+
+def forward_table(chain: Chain, shown: Callable[[int], bool]) -> str:
+    """From each dataset to the policies trained on it, directly and through those policies."""
+    later: dict[int, list[int]] = {iteration: [] for iteration in chain.evidence}
+    for iteration in sorted(chain.evidence):
+        ancestor = chain.evidence[iteration].parent
+        while ancestor is not None:
+            later[ancestor].append(iteration)
+            ancestor = chain.evidence[ancestor].parent
+    rows = [["dataset", "md5", "trained on it", "through those"]]
+    base = chain.evidence[0].artifacts["warm_start"]
+    rows.append(
+        [ROLE_NAMES["warm_start"], f"`{base.short_md5}`", chain.policy(0), _numbers(later[0])]
+    )
+    for iteration in sorted(chain.evidence):
+        if iteration == 0:
+            continue
+        if not shown(iteration):
+            rows.append(_gap(rows))
+            continue
+        key = iteration_key(iteration)
+        for role in ("rollouts", "feedback"):
+            artifact = chain.evidence[iteration].artifacts[role]
+            rows.append(
+                [
+                    f"{role} {key}",
+                    f"`{artifact.short_md5}`",
+                    chain.policy(iteration),
+                    _numbers(later[iteration]),
+                ]
+            )
+    return _table(rows)
+
+
+def _numbers(iterations: list[int]) -> str:
+    """'policies 002 to 006', with gaps as a list of such ranges."""
+    ranges: list[list[int]] = []
+    for number in iterations:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    texts = [
+        iteration_key(first) + (f" to {iteration_key(last)}" if last > first else "")
+        for first, last in ranges
+    ]
+    return f"policies {', '.join(texts)}" if texts else "-"
 
 
 def settings_table(chain: Chain) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.mlflow_card import model_card
 from distil_core.lineage.mlflow_chain import Chain, Recorded
-from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags
+from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags, snapshot_tags
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
 from distil_core.workspace import Workspace, iteration_key
 
@@ -65,7 +65,14 @@ def _write(
     client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
     client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
     version = _register(client, record, run_id, model_id)
-    recorded = Recorded(run_id, model_id, version)
+    recorded = Recorded(
+        run_id,
+        model_id,
+        version,
+        record.snapshot.ref if record.snapshot else "",
+        record.snapshot.commit if record.snapshot else "",
+        record.prefect_run_url or "",
+    )
     for key, value in (("distil.model_id", model_id), ("distil.model_version", version)):
         client.set_tag(run_id, key, value)
     return recorded
@@ -107,7 +114,10 @@ def _register(client: "MlflowClient", record: IterationRecord, run_id: str, mode
         "distil.dvc_path": this.policy.path,
         "distil.dvc_md5": this.policy.md5,
         "distil.lock_digest": record.lock_digest,
+        **snapshot_tags(record),
     }
+    if record.prefect_run_url:
+        tags["distil.prefect_run_url"] = record.prefect_run_url
     version = client.create_model_version(
         name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
     )

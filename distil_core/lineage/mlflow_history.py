@@ -1,0 +1,164 @@
+"""What MLflow holds of a campaign, read at once: a few queries however long its history."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from distil_core.errors import LineageError
+from distil_core.lineage.graph import Graph
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+    from mlflow.entities import Run
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished run of an iteration. datasets: digest by DVC path. tags: all of the run's."""
+
+    run_id: str
+    iteration: int
+    model_version: int
+    datasets: Mapping[str, str]
+    tags: Mapping[str, str]
+
+    @property
+    def lock_digest(self) -> str:
+        """What the iteration was made from when it was recorded."""
+        return self.tags["distil.lock_digest"]
+
+    @property
+    def previous_run_id(self) -> str | None:
+        """The run of the iteration before."""
+        return self.tags.get("distil.previous_run_id")
+
+    @property
+    def snapshot(self) -> str:
+        """The snapshot's ref and commit, empty where the iteration has none."""
+        ref, commit = (self.tags.get(f"distil.snapshot_{part}", "") for part in ("ref", "commit"))
+        return f"{ref} ({commit[:10]})" if ref else ""
+
+
+@dataclass(frozen=True)
+class RecordedCampaign:
+    """All finished runs by id, and the registered versions with their aliases by number."""
+
+    runs: Mapping[str, RecordedRun]
+    versions: Mapping[int, str]
+    aliases: Mapping[str, int]
+
+    def run_of_version(self, version: int) -> RecordedRun | None:
+        """The run that registered the version."""
+        return self.runs.get(self.versions.get(version, ""))
+
+    def chain(self, last: RecordedRun) -> dict[int, RecordedRun]:
+        """The run and those of the iterations before it, as far as they are still there."""
+        found = {}
+        run: RecordedRun | None = last
+        while run:
+            found[run.iteration] = run
+            run = self.runs.get(run.previous_run_id or "")
+        return found
+
+
+def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:
+    """Everything recorded of the campaign. Raises `LineageError` when nothing was."""
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
+        raise LineageError(
+            f"MLflow has no experiment {campaign!r}: nothing of this campaign was recorded. Run "
+            "`distil record`"
+        )
+    runs = {
+        run.info.run_id: _recorded(run) for run in _finished(client, str(experiment.experiment_id))
+    }
+    versions: dict[int, str] = {}
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{campaign}'", page_token=token)
+        versions |= {int(version.version): str(version.run_id) for version in page}
+        token = page.token
+        if not token:
+            break
+    aliases = client.get_registered_model(campaign).aliases if versions else {}
+    return RecordedCampaign(runs, versions, {a: int(v) for a, v in aliases.items()})
+
+
+def disagreements(graph: Graph, chain: Mapping[int, RecordedRun], last: int) -> list[str]:
+    """Where the runs of the iterations up to `last` say otherwise than `dvc.lock`."""
+    found = []
+    for iteration in range(last + 1):
+        run = chain.get(iteration)
+        if run is None:
+            found.append(
+                f"iteration {iteration}: dvc.lock has it, but MLflow has no finished run of it "
+                "with what dvc.lock says. Run `distil record`."
+            )
+            continue
+        found += _differing_digests(graph, run)
+        found += _differing_parent(graph, run, chain)
+    return found
+
+
+def _differing_digests(graph: Graph, run: RecordedRun) -> Iterator[str]:
+    policy = graph.policy(run.iteration)
+    recorded = dict(run.datasets)
+    if policy:
+        recorded[policy.path] = run.tags["distil.policy_md5"]
+    for path, md5 in recorded.items():
+        node = graph.nodes.get(path)
+        locked = f"md5 {node.md5}" if node else "no such artifact"
+        if node is None or node.md5 != md5:
+            yield (
+                f"iteration {run.iteration}: MLflow's run {run.run_id} has {path} with md5 {md5}, "
+                f"dvc.lock has {locked}. If dvc.lock is right, `distil record` records it; if the "
+                "record is, restore dvc.lock from the iteration's snapshot or with `git checkout`."
+            )
+
+
+def _differing_parent(
+    graph: Graph, run: RecordedRun, chain: Mapping[int, RecordedRun]
+) -> Iterator[str]:
+    parent = graph.parent(run.iteration)
+    if parent is None or parent not in chain:
+        return
+    expected = str(chain[parent].model_version)
+    recorded = run.tags.get("distil.parent_model_version")
+    if recorded != expected:
+        yield (
+            f"iteration {run.iteration}: by dvc.lock its policy was trained from policy "
+            f"{parent:03d} (version {expected}), but MLflow's version {run.model_version} names "
+            f"version {recorded or 'none'} as its parent. Delete MLflow's run {run.run_id}, then "
+            "`distil record` makes it anew."
+        )
+
+
+def _recorded(run: "Run") -> RecordedRun:
+    datasets = {}
+    for item in run.inputs.dataset_inputs if run.inputs else ():
+        path = json.loads(item.dataset.source).get("path")
+        if path:
+            datasets[path] = item.dataset.digest
+    tags = run.data.tags
+    return RecordedRun(
+        run.info.run_id,
+        int(tags["distil.iteration"]),
+        int(tags["distil.model_version"]),
+        datasets,
+        tags,
+    )
+
+
+def _finished(client: "MlflowClient", experiment_id: str) -> Iterator["Run"]:
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            "tags.`distil.role` = 'iteration' AND attributes.status = 'FINISHED'",
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return

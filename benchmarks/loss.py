@@ -156,7 +156,7 @@ def measure(contender: str, sizes: Sizes, device: str, steps: int) -> dict[str, 
     """Seconds of the fastest step, the most memory beyond the inputs, and the loss."""
     torch.use_deterministic_algorithms(device == "cpu")
     # Setting fresh memory to NaN is for finding bugs, and costs each contender passes.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     work = Work.of(sizes, device)
     seconds, peaks = [], []
     for _ in range(steps):

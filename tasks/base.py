@@ -62,11 +62,11 @@ def _from_scratch(
             settings=params.model_dump(
                 mode="json", include={"seed", "compute", "context", "consult"}
             ),
-            base=base.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            base=base.model_dump(mode="json"),
             source=params.problems.source.model_dump(mode="json"),
             problems=file_digest(workspace.problems_dir / "warm_start.parquet"),
         ),
-        base.checkpoint_every_s,
+        params.resume.checkpoint_every_s,
     )
     warm_start(model, demonstrations, corrections, base, params.seed, progress, resume)
     save_policy(model, tokenizer, workspace.policy_dir(0))

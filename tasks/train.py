@@ -52,13 +52,13 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         workspace.resume_file("train", iteration),
         fingerprint(
             stage_version=STAGE.version,
-            train=params.train.model_dump(mode="json", exclude={"checkpoint_every_s"}),
+            train=params.train.model_dump(mode="json"),
             compute=params.compute.model_dump(mode="json"),
             seed=seed,
             parent=folder_digest(parent_dir),
             tables=learned_from,
         ),
-        params.train.checkpoint_every_s,
+        params.resume.checkpoint_every_s,
     )
     curve = train(
         model,

@@ -44,6 +44,7 @@ __all__ = [
     "PositiveFraction",
     "PretrainedBase",
     "ProblemParams",
+    "ResumeParams",
     "SampleParams",
     "SelfEvaluationParams",
     "Settings",
@@ -122,8 +123,6 @@ class FromScratchBase(Settings):
 
     num_corrections: of the warm start's problems, how many also become corrections; null for all.
     A correction costs a verification, which counts where that runs a program.
-    checkpoint_every_s: seconds between two states that an interrupted warm start goes on from; 0
-    keeps one after each step. It changes no result.
     """
 
     kind: Literal["from_scratch"]
@@ -136,7 +135,6 @@ class FromScratchBase(Settings):
     weight_decay: NonNegative
     max_grad_norm: PositiveFloat
     num_corrections: PositiveInt | None = None
-    checkpoint_every_s: NonNegative = 60.0
 
 
 class PretrainedBase(Settings):
@@ -182,6 +180,17 @@ class VerificationParams(Settings):
     num_workers: PositiveInt = 1
 
 
+class ResumeParams(Settings):
+    """How much work an interruption may cost, never what comes of it: no stage in dvc.yaml depends
+    on it.
+
+    checkpoint_every_s: seconds between two states that interrupted training goes on from; 0 keeps
+    one after each step.
+    """
+
+    checkpoint_every_s: NonNegative = 60.0
+
+
 class TabulateParams(Settings):
     """expert: gives distributions at the student's states, stored as the fewest ids that hold
     `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4).
@@ -211,8 +220,6 @@ class TrainParams(Settings):
     micro_batch_rollouts: rollouts whose activations are held at once; null for the whole batch.
     The gradient is the whole batch's in either case, for a second forward pass.
     activation_checkpointing: activations are computed again in the backward pass, not held.
-    checkpoint_every_s: seconds between two states that interrupted training goes on from; 0 keeps
-    one after each step. It changes no result.
     """
 
     objective: Component
@@ -228,7 +235,6 @@ class TrainParams(Settings):
     truncated_responses: Literal["train", "mask"] = "train"
     micro_batch_rollouts: PositiveInt | None = None
     activation_checkpointing: bool = False
-    checkpoint_every_s: NonNegative = 60.0
 
 
 class EvaluateParams(Settings):
@@ -268,6 +274,7 @@ class Params(Settings):
     sample: SampleParams
     consult: ConsultParams
     verification: VerificationParams = VerificationParams()
+    resume: ResumeParams = ResumeParams()
     tabulate: TabulateParams
     train: TrainParams
     evaluate: EvaluateParams

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 # Matrix products of fewer rows may sum in another order, and one token's result then depends on
@@ -49,7 +49,7 @@ def head_logprobs(
     _require_ids(expert_ids_nk, sampled_ids_n, len(weight_vd))
     num_tokens = len(hidden_nd)
     missing = -num_tokens % ROW_MULTIPLE
-    buckets_nk, sampled_n = _HeadLogprobs.apply(
+    buckets_nk, sampled_n = _HeadLogprobs.apply(  # type: ignore[no-untyped-call]
         pad(hidden_nd, (0, 0, 0, missing)),
         weight_vd,
         bias_v,

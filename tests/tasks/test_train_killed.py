@@ -1,4 +1,4 @@
-"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone (1 to 2 min)."""
+"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone (2 min)."""
 
 import os
 import random
@@ -27,7 +27,8 @@ def make_workspace(root: Path) -> Workspace:
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     for section, changes in CHANGES.items():
         values[section] |= changes
-    values["train"] |= {"num_steps": 150, "average_decay": 0.9, "checkpoint_every_s": 0.0}
+    values["train"] |= {"num_steps": 150, "average_decay": 0.9}
+    values["resume"] = {"checkpoint_every_s": 0.0}
     for iteration in (0, 1):
         path = workspace.frozen_params_file(iteration)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone (2 min)."""
+"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone."""
 
 import os
 import random

@@ -145,9 +145,17 @@ def _text_with(browser: Any, wanted: str) -> str:
 
 
 def _click(browser: Any, link_text: str) -> None:
+    """Follow a link; MLflow opens those of a note in a tab of their own."""
+    before = set(browser.window_handles)
     element = browser.find_element("link text", link_text)
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    opens_tab = element.get_attribute("target") == "_blank"
     element.click()
+    if opens_tab:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(browser, WAIT_S).until(lambda _: set(browser.window_handles) - before)
+        browser.switch_to.window((set(browser.window_handles) - before).pop())
 
 
 def _show_all(browser: Any) -> None:

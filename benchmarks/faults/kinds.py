@@ -2,9 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from benchmarks.faults import kills
+from benchmarks.faults import damage, disks, kills, locks, servers
 from benchmarks.faults.scene import Scene
 
 Kind = tuple[Callable[[Scene], str], Sequence[str], Sequence[str]]
 
-KINDS: dict[str, Kind] = {**kills.KINDS}
+KINDS: dict[str, Kind] = {
+    **kills.KINDS,
+    **damage.KINDS,
+    **disks.KINDS,
+    **locks.KINDS,
+    **servers.KINDS,
+}

@@ -10,7 +10,7 @@ from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.objectives.base import Objective
-from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.model import load_model, write_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
@@ -86,12 +86,14 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         writer.writeheader()
         writer.writerows(curve)
     policy_dir = workspace.policy_dir(iteration)
-    save_policy(model, tokenizer, policy_dir)
-    if average is not None:
-        save_policy(average.model, tokenizer, workspace.average_dir(iteration))
-    if tables:
-        write_table_list(policy_dir, tables)
-    write_text(policy_dir / CARD_FILE, model_card(params, rows.context, learned_from))
+    average_name = workspace.average_dir(iteration).relative_to(policy_dir)
+    with atomic_path(policy_dir) as temporary:
+        write_policy(model, tokenizer, temporary)
+        if average is not None:
+            write_policy(average.model, tokenizer, temporary / average_name)
+        if tables:
+            write_table_list(temporary, tables)
+        write_text(temporary / CARD_FILE, model_card(params, rows.context, learned_from))
     resume.remove()
 
 

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
+from distil_core.files import write_text
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
             with Repo(str(root)) as repo:
                 _lock(repo, address)
                 try:
+                    _mend_rwlock(repo)
                     with repo.scm_context(quiet=True):
                         yield repo
                 finally:
@@ -132,6 +135,26 @@ def _lock(repo: "Repo", address: str, timeout_s: float | None = None) -> None:
             return
 
 
+def _mend_rwlock(repo: "Repo") -> None:
+    """Start DVC's list of busy paths anew where a process was killed while it wrote it in place.
+
+    DVC writes it under the repository lock only, which we hold: no one is at it now.
+    """
+    from dvc.rwlock import (
+        RWLOCK_FILE,
+        RWLockFileCorruptedError,
+        RWLockFileFormatError,
+        _edit_rwlock,
+    )
+
+    try:
+        with _edit_rwlock(repo.tmp_dir, repo.fs, repo.config["core"].get("hardlink_lock", False)):
+            pass
+    except (RWLockFileCorruptedError, RWLockFileFormatError):
+        write_text(Path(repo.tmp_dir, RWLOCK_FILE), "{}")
+        logger.warning("DVC's list of busy paths, left damaged by a killed process, starts anew")
+
+
 def quiet_dvc() -> None:
     """Warnings only: DVC's notes and progress bars would tear the caller's own apart."""
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -158,7 +181,6 @@ def _explain(error: Exception, workspace: Workspace, address: str) -> str:
 def _explanations() -> list[tuple[tuple[type[Exception], ...], str]]:
     from dvc.dvcfile import FileIsGitIgnored
     from dvc.lock import LockError
-    from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
     from dvc.scm import SCMError
     from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 
@@ -167,11 +189,6 @@ def _explanations() -> list[tuple[tuple[type[Exception], ...], str]]:
             (LockError,),
             "{address} is busy: {error}\n"
             "Wait until the other command has ended (or stop it), then run again.",
-        ),
-        (
-            (RWLockFileCorruptedError, RWLockFileFormatError),
-            "{address}: DVC's list of busy paths is damaged ({error}), as a power cut leaves it. "
-            "While no DVC command runs, remove {root}/.dvc/tmp/rwlock and run again.",
         ),
         (
             (StageNotFound,),

@@ -57,7 +57,7 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
     """The page of the campaign's run: the learning table, with links to the iterations."""
     page = (
         f"Campaign **{chain.model_name}**, {_result(chain)}\n\n{{learning}}\n\n"
-        "### Which policies each dataset led to\n\n{{forward}}\n\n"
+        "### Which policies each dataset led to\n\n{forward}\n\n"
         "Each iteration samples rollouts from the newest policy, "
         "has an expert look at them with feedback, and trains the next policy on what the expert "
         "would have done in the same places. The curve is `learning_curve.png` under *Artifacts*; "

@@ -64,10 +64,15 @@ def save_policy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, policy_dir: Path
 ) -> None:
     """Write the folder atomically: config.json, model.safetensors, tokenizer files."""
-    _hide_progress_bars()
     with atomic_path(policy_dir) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        write_policy(model, tokenizer, temporary)
+
+
+def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """The same, file by file, for a folder that is not seen under its own name before it is whole."""
+    _hide_progress_bars()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _hide_progress_bars() -> None:

@@ -349,12 +349,18 @@ def test_an_ignored_lock_file_is_told(workspace: Workspace) -> None:
         run_fake(workspace, "sample@001")
 
 
-def test_damaged_files_of_dvc_are_told(workspace: Workspace) -> None:
+@pytest.mark.parametrize("left", ["", '{"write": {"/a', '{"write": 1}'])
+def test_a_list_of_busy_paths_cut_by_a_kill_starts_anew(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture, left: str
+) -> None:
     rwlock = workspace.root / ".dvc/tmp/rwlock"
-    rwlock.write_text("")
-    with pytest.raises(LineageError, match=r"remove .*/\.dvc/tmp/rwlock"):
-        run_fake(workspace, "sample@001")
-    rwlock.unlink()
+    rwlock.write_text(left)
+    run_fake(workspace, "sample@001", force=True)
+    assert json.loads(rwlock.read_text()) == {}
+    assert "busy paths" in caplog.text
+
+
+def test_a_damaged_lock_file_is_told(workspace: Workspace) -> None:
     lock = workspace.root / "dvc.lock"
     lock.write_text("<<<<<<< ours\n" + lock.read_text())
     with pytest.raises(LineageError, match=r"dvc.lock"):

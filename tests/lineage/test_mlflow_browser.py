@@ -122,6 +122,7 @@ def test_from_a_dataset_forward_to_the_policies(pages: str, browser: Any) -> Non
     _text_with(browser, "pass@1 0.")
     _show_all(browser)
     text = _text_with(browser, "Which policies each dataset led to")
+    assert "dataset md5 trained on it through those" in " ".join(text.split())
     assert "policies 001 to 002" in text
     _picture(browser, "lineage-forward.png")
     _click(browser, "policy 002")

@@ -1,0 +1,97 @@
+"""`python -m benchmarks.faults [--seed 1] [--faults 60] [--kind NAME ..] [--only INDEX]`.
+
+Makes a small campaign from scratch without disturbance, then breaks copies of it, one fault each,
+drawn with the seed: every kind in turn, at a random front door, stage and moment. After each, the
+command must have said what is wrong; nothing half-written may be visible; and a rerun must end with
+the digests of the undisturbed campaign, no run alive in Prefect or MLflow, and a clean `dvc
+status`. Prints a table; exits 1 if a fault was not survived, after saying how to replay it.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from benchmarks.faults.kinds import KINDS
+from benchmarks.faults.scene import NotInjectedError, NotSurvivedError, Reference, Scene
+
+
+def main() -> None:
+    """Inject, print, judge."""
+    arguments = _parse()
+    # Ignored in a shell's background jobs, it would be ignored by their children, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    kinds = arguments.kind or list(KINDS)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    failures = []
+    with tempfile.TemporaryDirectory(prefix="distil-faults-") as folder:
+        started = time.monotonic()
+        reference = Reference(Path(folder) / "undisturbed")
+        print(f"undisturbed campaign: {time.monotonic() - started:.0f} s", flush=True)
+        indices = [arguments.only] if arguments.only is not None else range(arguments.faults)
+        for index in indices:
+            random = Random(f"{arguments.seed}/{index}")
+            kind = kinds[index % len(kinds)]
+            inject, doors, stages = KINDS[kind]
+            door, stage = random.choice(doors), random.choice(stages)
+            scene = Scene(reference, Path(folder) / f"fault-{index}", stage, door, random)
+            started = time.monotonic()
+            try:
+                verdict, detail = "survived", inject(scene)
+            except NotInjectedError as error:
+                verdict, detail = "skipped", str(error)
+            except NotSurvivedError as error:
+                verdict, detail = "NOT SURVIVED", str(error)
+                failures.append((index, kind, door, stage))
+            counts[kind, stage, verdict] += 1
+            seconds = time.monotonic() - started
+            print(
+                f"{index:3d} {kind} at {stage} through {door}: {verdict} ({seconds:.0f} s): {detail}",
+                flush=True,
+            )
+            if verdict != "NOT SURVIVED" or not arguments.keep:
+                scene.remove()
+            else:
+                kept = Path(tempfile.mkdtemp(prefix=f"distil-fault-{index}-")) / "workspace"
+                scene.root.rename(kept)
+                print(f"    kept as {kept}")
+    _print_table(counts)
+    for index, kind, door, stage in failures:
+        print(f"NOT SURVIVED: {kind} at {stage} through {door}. Replay it:")
+        chosen = "".join(f" --kind '{name}'" for name in arguments.kind or ())
+        print(
+            f"  python -m benchmarks.faults --seed {arguments.seed} --only {index}{chosen} --keep"
+        )
+    sys.exit(1 if failures else 0)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=60, help="how many (default 60)")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these kinds")
+    parser.add_argument("--only", type=int, metavar="INDEX", help="only the fault of this index")
+    parser.add_argument("--keep", action="store_true", help="keep workspaces that did not survive")
+    return parser.parse_args()
+
+
+def _print_table(counts: "Counter[tuple[str, str, str]]") -> None:
+    rows = sorted({(kind, stage) for kind, stage, _ in counts})
+    print(f"\n{'fault':28} {'stage':14} {'injected':>8} {'survived':>8} {'skipped':>8}")
+    for kind, stage in rows:
+        survived = counts[kind, stage, "survived"]
+        injected = survived + counts[kind, stage, "NOT SURVIVED"]
+        skipped = counts[kind, stage, "skipped"]
+        print(f"{kind:28} {stage:14} {injected:8} {survived:8} {skipped:8}")
+    survived = sum(count for (_, _, verdict), count in counts.items() if verdict == "survived")
+    skipped = sum(count for (_, _, verdict), count in counts.items() if verdict == "skipped")
+    injected = counts.total() - skipped
+    print(f"{'all':28} {'':14} {injected:8} {survived:8} {skipped:8}")
+
+
+if __name__ == "__main__":
+    main()

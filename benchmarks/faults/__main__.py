@@ -49,10 +49,8 @@ def main() -> None:
                 failures.append((index, kind, door, stage))
             counts[kind, stage, verdict] += 1
             seconds = time.monotonic() - started
-            print(
-                f"{index:3d} {kind} at {stage} through {door}: {verdict} ({seconds:.0f} s): {detail}",
-                flush=True,
-            )
+            what = f"{index:3d} {kind} at {stage} through {door}"
+            print(f"{what}: {verdict} ({seconds:.0f} s): {detail}", flush=True)
             if verdict != "NOT SURVIVED" or not arguments.keep:
                 scene.remove()
             else:
@@ -63,7 +61,9 @@ def main() -> None:
     for index, kind, door, stage in failures:
         print(f"NOT SURVIVED: {kind} at {stage} through {door}. Replay it:")
         chosen = "".join(f" --kind '{name}'" for name in arguments.kind or ())
-        print(f"  python -m benchmarks.faults --seed {arguments.seed} --only {index}{chosen} --keep")
+        print(
+            f"  python -m benchmarks.faults --seed {arguments.seed} --only {index}{chosen} --keep"
+        )
     sys.exit(1 if failures else 0)
 
 

@@ -140,7 +140,12 @@ def _mend_rwlock(repo: "Repo") -> None:
 
     DVC writes it under the repository lock only, which we hold: no one is at it now.
     """
-    from dvc.rwlock import RWLOCK_FILE, RWLockFileCorruptedError, RWLockFileFormatError, _edit_rwlock
+    from dvc.rwlock import (
+        RWLOCK_FILE,
+        RWLockFileCorruptedError,
+        RWLockFileFormatError,
+        _edit_rwlock,
+    )
 
     try:
         with _edit_rwlock(repo.tmp_dir, repo.fs, repo.config["core"].get("hardlink_lock", False)):

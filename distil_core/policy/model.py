@@ -68,10 +68,8 @@ def save_policy(
         write_policy(model, tokenizer, temporary)
 
 
-def write_policy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path
-) -> None:
-    """The same, file by file, for a folder that is not seen under its own name before it is whole."""
+def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """The same, file by file: for a folder that gets its own name when it is whole."""
     _hide_progress_bars()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -49,10 +49,8 @@ def main() -> None:
                 failures.append((index, kind, door, stage))
             counts[kind, stage, verdict] += 1
             seconds = time.monotonic() - started
-            print(
-                f"{index:3d} {kind} at {stage} through {door}: {verdict} ({seconds:.0f} s): {detail}",
-                flush=True,
-            )
+            what = f"{index:3d} {kind} at {stage} through {door}"
+            print(f"{what}: {verdict} ({seconds:.0f} s): {detail}", flush=True)
             if verdict != "NOT SURVIVED" or not arguments.keep:
                 scene.remove()
             else:

@@ -12,17 +12,18 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 _EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "sqlite3.connect"}
 _WATCHED = ("data", "dvc.lock", ".dvc", ".distil", "mlflow.db", "mlruns", "report.html")
 _busy = threading.local()
 
 
-def _arm(trap):
+def _arm(trap: dict[str, Any]) -> None:
     root = trap["root"]
     prefixes = tuple(os.path.join(root, name) for name in _WATCHED)
 
-    def watch(event, arguments):
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in _EVENTS or getattr(_busy, "on", False):
             return
         path = arguments[0] if arguments else None
@@ -42,7 +43,7 @@ def _arm(trap):
     sys.addaudithook(watch)
 
 
-def _count(trap, event, path):
+def _count(trap: dict[str, Any], event: str, path: str) -> None:
     counter = os.open(trap["counter"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(counter, b".")
     count = os.fstat(counter).st_size
@@ -59,7 +60,7 @@ def _count(trap, event, path):
         _strike(trap["signal"], 0)
 
 
-def _strike(number, delay_s):
+def _strike(number: int, delay_s: float) -> None:
     time.sleep(delay_s)
     if number == signal.SIGINT:
         # What Ctrl-C does: every process of the terminal's group hears of it.

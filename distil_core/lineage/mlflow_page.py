@@ -58,7 +58,7 @@ def campaign_page(chain: Chain, max_chars: int | None = None) -> str:
     page = (
         f"Campaign **{chain.model_name}**, {_result(chain)}\n\n{{learning}}\n\n"
         "### Which policies each dataset led to\n\n{forward}\n\n"
-        "Each iteration samples rollouts from the newest policy, "
+        "Each iteration samples rollouts from the policy that the gate before handed over, "
         "has an expert look at them with feedback, and trains the next policy on what the expert "
         "would have done in the same places. The curve is `learning_curve.png` under *Artifacts*; "
         "the same numbers over iterations are this run's metrics (step = iteration).\n\n"

@@ -85,8 +85,11 @@ def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:
     return RecordedCampaign(runs, versions, {a: int(v) for a, v in aliases.items()})
 
 
-def disagreements(graph: Graph, chain: Mapping[int, RecordedRun], last: int) -> list[str]:
-    """Where the runs of the iterations up to `last` say otherwise than `dvc.lock`."""
+def disagreements(
+    graph: Graph, chain: Mapping[int, RecordedRun], versions: Mapping[int, str], last: int
+) -> list[str]:
+    """Where the runs of the iterations up to `last` say otherwise than `dvc.lock`, or name a
+    registered version that is not there. versions: run by number."""
     found = []
     for iteration in range(last + 1):
         run = chain.get(iteration)
@@ -96,6 +99,12 @@ def disagreements(graph: Graph, chain: Mapping[int, RecordedRun], last: int) -> 
                 "with what dvc.lock says. Run `distil record`."
             )
             continue
+        if versions.get(run.model_version) != run.run_id:
+            found.append(
+                f"iteration {iteration}: MLflow's run {run.run_id} registered its policy as version "
+                f"{run.model_version}, which is no longer there. Delete the run, then `distil "
+                "record` makes both anew."
+            )
         found += _differing_digests(graph, run)
         found += _differing_parent(graph, run, chain)
     return found

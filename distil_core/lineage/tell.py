@@ -90,7 +90,11 @@ class _Reading:
         aliases: dict[int, tuple[str, ...]] = {}
         for alias, version in sorted(self._recorded.aliases.items()):
             aliases[version] = (*aliases.get(version, ()), alias)
-        problems = [*self._problems, *graph.problems, *disagreements(graph, runs, last)]
+        problems = [
+            *self._problems,
+            *graph.problems,
+            *disagreements(graph, runs, self._recorded.versions, last),
+        ]
         return Lineage(
             asked, tuple(nodes), edges, forward, self._campaign, aliases, runs, self._source,
             tuple(dict.fromkeys(problems)),

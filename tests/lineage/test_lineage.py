@@ -149,3 +149,11 @@ def test_a_parent_and_a_digest_that_differ(campaign: Workspace) -> None:
     assert build_graph(read_entries(campaign)).nodes["data/iterations/002/policy"].md5 in digest
     assert "version 2" in parent
     assert "names version 1" in parent
+
+
+def test_a_missing_version(campaign: Workspace) -> None:
+    with open_store(campaign) as client:
+        client.delete_model_version("chain-arithmetic", "2")
+    (problem,) = read_lineage(campaign, "policy-002").disagreements
+    assert "iteration 1: MLflow's run" in problem
+    assert "as version 2, which is no longer there" in problem

@@ -101,8 +101,8 @@ def disagreements(
             continue
         if versions.get(run.model_version) != run.run_id:
             found.append(
-                f"iteration {iteration}: MLflow's run {run.run_id} registered its policy as version "
-                f"{run.model_version}, which is no longer there. Delete the run, then `distil "
+                f"iteration {iteration}: MLflow's run {run.run_id} registered its policy as "
+                f"version {run.model_version}, which is no longer there. Delete the run, then `distil "
                 "record` makes both anew."
             )
         found += _differing_digests(graph, run)

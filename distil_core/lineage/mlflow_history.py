@@ -102,8 +102,8 @@ def disagreements(
         if versions.get(run.model_version) != run.run_id:
             found.append(
                 f"iteration {iteration}: MLflow's run {run.run_id} registered its policy as "
-                f"version {run.model_version}, which is no longer there. Delete the run, then `distil "
-                "record` makes both anew."
+                f"version {run.model_version}, which is no longer there. Delete the run, then "
+                "`distil record` makes both anew."
             )
         found += _differing_digests(graph, run)
         found += _differing_parent(graph, run, chain)

@@ -69,11 +69,7 @@ def save_policy(
 
 
 def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-<<<<<<< HEAD
-    """The same, file by file, for a folder that is not seen under its own name before it is whole."""
-=======
     """The same, file by file: for a folder that gets its own name when it is whole."""
->>>>>>> faults
     _hide_progress_bars()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -5,7 +5,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -18,7 +17,7 @@ from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc_stage import stage_addresses
 from distil_core.workspace import Workspace
-from flows.api_server import PrefectApi, PrefectApiError, prefect_api
+from flows.api_server import PrefectApi, prefect_api
 from flows.display import Display
 from flows.report import campaign_table
 from flows.stages import stage_versions
@@ -49,8 +48,6 @@ def main() -> NoReturn:
     except DistilError as error:
         console.print(f"\nStopped: {error}", style="red", markup=False, highlight=False)
         console.print("What was finished is kept; run again to go on from there.")
-        if isinstance(error, PrefectApiError):
-            _exit_without_prefect()
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("\nInterrupted. What was finished is kept; run again to go on from there.")
@@ -92,16 +89,7 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         )
 
 
-def _exit_without_prefect() -> NoReturn:
-    """Exit 1 at once: Prefect would try for minutes to send what is queued to a lost server."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
-
-
 def _run_flow(display: Display, last: int) -> None:
-    """Raises `PrefectApiError` when the server is lost on the way, else what ended the flow."""
-    import httpx
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.campaign import distil_campaign
@@ -113,26 +101,12 @@ def _run_flow(display: Display, last: int) -> None:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
         display.campaign(num_stages),
     ):
-        try:
-            distil_campaign(return_state=True).result(raise_on_failure=True)
-        except httpx.TransportError as error:
-            raise PrefectApiError(
-                "the connection to the Prefect server was lost amid the run "
-                f"({type(error).__name__}: {error}). Start the server again (`prefect server "
-                "start`), or unset PREFECT_API_URL to have one started for the run."
-            ) from error
+        state = distil_campaign(return_state=True)
+    state.result(raise_on_failure=True)
 
 
 def _keep_prefect_off_the_screen() -> None:
     """Its log still goes to its pages. On screen, stages have lines of their own."""
-
-    def shortened(record: logging.LogRecord) -> bool:
-        # It holds whole events, and says no more.
-        record.msg, record.args, record.exc_info = "The Prefect server misses a message", (), None
-        return True
-
-    for handler in logging.getLogger("prefect._internal").handlers:
-        handler.addFilter(shortened)
 
     def is_not_prefects(record: logging.LogRecord) -> bool:
         return not record.name.startswith("prefect")

@@ -220,6 +220,8 @@ class TrainParams(Settings):
     micro_batch_rollouts: rollouts whose activations are held at once; null for the whole batch.
     The gradient is the whole batch's in either case, for a second forward pass.
     activation_checkpointing: activations are computed again in the backward pass, not held.
+    tiled_head_above_vocabulary: for a larger vocabulary the head's log-probabilities are computed
+    in tiles, so that [tokens, vocabulary] never exists; null never does.
     """
 
     objective: Component
@@ -235,6 +237,7 @@ class TrainParams(Settings):
     truncated_responses: Literal["train", "mask"] = "train"
     micro_batch_rollouts: PositiveInt | None = None
     activation_checkpointing: bool = False
+    tiled_head_above_vocabulary: PositiveInt | None = 16384
 
 
 class EvaluateParams(Settings):

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distil_core.policy.batching import ResponseBatch, response_logits
+from distil_core.policy.batching import (
+    ResponseBatch,
+    response_hidden,
+    response_logits,
+    vocabulary_size,
+)
+from distil_core.training.head_logprobs import head_logprobs
+from distil_core.training.plain_head import softcap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,16 +25,51 @@ def student_logprobs(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str = "float32",
+    tiled_above: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; in float32 at least, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
-    computes.
+    computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
+    exist whole; the same but for rounding, and 0 where there is no response token.
     """
+    if is_tiled(model, tiled_above):
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
+
+
+def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
+    """Whether the model's vocabulary is larger than that; never where it is None."""
+    return tiled_above is not None and vocabulary_size(model) > tiled_above
+
+
+def _tiled_logprobs(
+    model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
+) -> tuple[Tensor, Tensor]:
+    half = forward_dtype == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        hidden_btd = response_hidden(model, tokens)
+    shape = tokens.response_ids_bt.shape
+    places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
+    hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
+    head = model.get_output_embeddings()
+    buckets_nk, sampled_n = head_logprobs(
+        hidden_nd.bfloat16() if half else hidden_nd,
+        head.weight,
+        expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],
+        tokens.response_ids_bt.flatten()[places_n],
+        bias_v=head.bias,
+        softcap=softcap(model),
+    )
+
+    def in_place(values: Tensor) -> Tensor:
+        empty = values.new_zeros(shape.numel(), *values.shape[1:])
+        return empty.index_copy(0, places_n, values).unflatten(0, shape)
+
+    return in_place(buckets_nk), in_place(sampled_n)
 
 
 def logprobs_of_logits(

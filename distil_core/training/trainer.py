@@ -1,7 +1,7 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
 import dataclasses
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from itertools import islice
 from typing import Literal
 
@@ -16,11 +16,12 @@ from distil_core.objectives.base import Objective
 from distil_core.policy.batching import ResponseBatch, collate, vocabulary_size
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
-from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import expert_buckets, make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.plain_head import require_plain_head
 from distil_core.training.resume import ResumePoint
-from distil_core.training.student_logprobs import student_logprobs
+from distil_core.training.student_logprobs import is_tiled, student_logprobs
 from distil_core.training.weight_average import WeightAverage
 
 
@@ -54,6 +55,8 @@ def train(
     if resume is not None:
         num_done, curve = resume.take_up(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
+    if is_tiled(model, params.tiled_head_above_vocabulary):
+        require_plain_head(model, _tokens(model, [rows.row(0)]))
     model.train()
     for step, groups in islice(enumerate(batches), num_done, None):
         learning_rate = set_learning_rate(
@@ -74,6 +77,7 @@ def train(
             forward_dtype,
             params.micro_batch_rollouts,
             derive_seed(seed, "dropout", step),
+            params.tiled_head_above_vocabulary,
         )
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
@@ -151,6 +155,7 @@ def _backward(
     forward_dtype: str,
     micro_batch_rollouts: int | None,
     dropout_seed: int,
+    tiled_above: int | None = None,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
 
@@ -161,11 +166,7 @@ def _backward(
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
-    tokens = collate(
-        [row.context_ids.tolist() for row in batch_rows],
-        [row.response_ids_t.tolist() for row in batch_rows],
-        str(model.device),
-    )
+    tokens = _tokens(model, batch_rows)
     trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
     buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
     size = micro_batch_rollouts or len(indices)
@@ -175,7 +176,9 @@ def _backward(
         # Alike in both passes, so that dropout leaves out the same.
         torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number]
-        return student_logprobs(model, _rows_of(tokens, part), buckets[0][part], forward_dtype)
+        return student_logprobs(
+            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above
+        )
 
     if len(parts) == 1:
         student = forward(0)
@@ -206,6 +209,14 @@ def _backward(
     if masked:
         diagnostics["masked_rollouts"] = float(sum(index in masked for index in indices))
     return diagnostics
+
+
+def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
+    return collate(
+        [row.context_ids.tolist() for row in rows],
+        [row.response_ids_t.tolist() for row in rows],
+        str(model.device),
+    )
 
 
 def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from distil_core.policy.batching import ResponseBatch, response_logits
+from distil_core.policy.packing import pack, packed_response_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,16 +19,46 @@ def student_logprobs(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str = "float32",
+    packing: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; in float32 at least, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
-    computes.
+    computes. packing: rows are computed one after another in few sequences, without padding; the
+    values are the same but for rounding, and 0 where there is no response token.
     """
+    if packing:
+        return _packed_student_logprobs(model, tokens, expert_ids_btk, forward_dtype)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
+
+
+def _packed_student_logprobs(
+    model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
+) -> tuple[Tensor, Tensor]:
+    shape = tokens.response_ids_bt.shape
+    response_ids_n = tokens.response_ids_bt.flatten()
+    expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
+    places, buckets, sampled = [], [], []
+    for packed in pack(tokens):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
+            logits_mv = packed_response_logits(model, packed)
+        buckets_mk, sampled_m = logprobs_of_logits(
+            logits_mv, response_ids_n[packed.places_m], expert_ids_nk[packed.places_m]
+        )
+        places.append(packed.places_m)
+        buckets.append(buckets_mk)
+        sampled.append(sampled_m)
+    places_m = torch.cat(places)
+
+    def unpacked(values: list[Tensor]) -> Tensor:
+        values_m = torch.cat(values)
+        empty_n = values_m.new_zeros(len(response_ids_n), *values_m.shape[1:])
+        return empty_n.index_copy(0, places_m, values_m).unflatten(0, shape)
+
+    return unpacked(buckets), unpacked(sampled)
 
 
 def logprobs_of_logits(

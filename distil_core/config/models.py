@@ -38,6 +38,7 @@ __all__ = [
     "GateParams",
     "GeneralisationParams",
     "IterationParams",
+    "LoraParams",
     "NonNegative",
     "Params",
     "Positive",
@@ -206,6 +207,20 @@ class TabulateParams(Settings):
     storage: Literal["exact", "compact"] = "exact"
 
 
+class LoraParams(Settings):
+    """Low-rank adapters: a target's weight W becomes W + alpha / rank * B A, and only A and B are
+    trained; weight decay pulls them to zero, so the policy to its parent.
+
+    target_modules: names of linear layers, or the ends of names, as q_proj. dropout: of what A
+    reads.
+    """
+
+    rank: PositiveInt
+    alpha: PositiveFloat
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class TrainParams(Settings):
     """num_steps optimizer steps of batch_rollouts rollouts; whole groups stay together.
 
@@ -222,6 +237,9 @@ class TrainParams(Settings):
     activation_checkpointing: activations are computed again in the backward pass, not held.
     tiled_head_above_vocabulary: for a larger vocabulary the head's log-probabilities are computed
     in tiles, so that [tokens, vocabulary] never exists; null never does.
+    lora: adapters that are trained in place of the weights; null trains the weights. The policy
+    is saved with them merged, and the next iteration starts fresh ones.
+    packing: rows are computed one after another in few sequences, without padding.
     """
 
     objective: Component
@@ -238,6 +256,17 @@ class TrainParams(Settings):
     micro_batch_rollouts: PositiveInt | None = None
     activation_checkpointing: bool = False
     tiled_head_above_vocabulary: PositiveInt | None = 16384
+    lora: LoraParams | None = None
+    packing: bool = False
+
+    @model_validator(mode="after")
+    def _exact_average(self) -> "TrainParams":
+        if self.lora is not None and self.average_decay is not None:
+            raise ValueError(
+                "average_decay averages weights, and with lora they are made only at the end (the "
+                "average of products B A is not the product of averages): leave one of them out"
+            )
+        return self
 
 
 class EvaluateParams(Settings):
@@ -262,6 +291,18 @@ class EvaluateParams(Settings):
                 f"{self.num_samples}: the expert reads the feedback on the student's own samples"
             )
         return self
+
+
+_LLAMA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def _require_llama_layers(targets: tuple[str, ...]) -> None:
+    for target in targets:
+        if target.rpartition(".")[2] not in _LLAMA_LAYERS:
+            raise ValueError(
+                f"train.lora.target_modules: {target!r} is no linear layer that a policy made here "
+                f"can adapt: choose among {', '.join(_LLAMA_LAYERS)}"
+            )
 
 
 class Params(Settings):
@@ -313,6 +354,8 @@ class Params(Settings):
                 f"base.num_corrections {num_corrections} exceeds problems.num_warm_start "
                 f"{self.problems.num_warm_start}, which they are made of: lower it, or leave it out"
             )
+        if self.base.kind == "from_scratch" and self.train.lora is not None:
+            _require_llama_layers(self.train.lora.target_modules)
         if self.base.kind == "from_scratch" and self.context.chat:
             raise ValueError(
                 "context.chat needs a base with a chat template: a policy made here has none, "

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from distil_core.config.models import IterationParams
+from distil_core.config.models import IterationParams, LoraParams
 from distil_core.workspace import iteration_key
 
 CARD_FILE = "README.md"
@@ -47,6 +47,7 @@ def model_card(
         f"| objective | `{objective.name}` {_options(objective.options)} |",
         f"| optimizer | AdamW, {train.num_steps} steps of {train.batch_rollouts} rollouts, "
         f"learning rate {train.learning_rate:g} |",
+        *_adapters(train.lora),
         f"| rollouts | {table_context['num_rollouts']} of its parent's own, "
         f"{params.sample.num_rollouts} each of {params.sample.num_prompts} problems from "
         f"`{params.problems.source.name}` |",
@@ -83,6 +84,15 @@ def model_card(
         f"`iterations/{key}.yaml` holds all settings; `dvc repro train@{key}` makes it again.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _adapters(lora: LoraParams | None) -> list[str]:
+    if lora is None:
+        return []
+    return [
+        f"| trained | LoRA of rank {lora.rank}, alpha {lora.alpha:g}, on "
+        f"{', '.join(lora.target_modules)}; merged into these weights |"
+    ]
 
 
 def _parent(iteration: int) -> str:

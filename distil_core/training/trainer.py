@@ -17,8 +17,10 @@ from distil_core.policy.batching import ResponseBatch, collate, vocabulary_size
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
+from distil_core.training.lora import Adapters
 from distil_core.training.objective_batch import expert_buckets, make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
+from distil_core.training.packing_check import require_packable
 from distil_core.training.plain_head import require_plain_head
 from distil_core.training.resume import ResumePoint
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
@@ -45,9 +47,11 @@ def train(
     resume: where an interrupted run is taken up from, and this one keeps its state.
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
-    weights change when a loss or gradient is not finite.
+    weights change when a loss or gradient is not finite, and before the first step for adapters,
+    packing or activation checkpointing that the model cannot have.
     """
     masked = masked_rows(rows, params, end_token_id)
+    adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
     average_model = average.model if average is not None else None
@@ -56,7 +60,9 @@ def train(
         num_done, curve = resume.take_up(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
     if is_tiled(model, params.tiled_head_above_vocabulary):
-        require_plain_head(model, _tokens(model, [rows.row(0)]))
+        require_plain_head(model, _tokens_and_buckets(model, [rows.row(0)])[0])
+    if params.packing:
+        _require_packable(model.eval(), rows, params, seed, forward_dtype)
     model.train()
     for step, groups in islice(enumerate(batches), num_done, None):
         learning_rate = set_learning_rate(
@@ -78,6 +84,7 @@ def train(
             params.micro_batch_rollouts,
             derive_seed(seed, "dropout", step),
             params.tiled_head_above_vocabulary,
+            params.packing,
         )
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
@@ -101,6 +108,8 @@ def train(
             resume.keep(step + 1, curve, model, optimizer, average_model)
         progress(step + 1, params.num_steps)
     _set_activation_checkpointing(model, False)
+    if adapters is not None:
+        adapters.merge()
     model.eval()
     return curve
 
@@ -156,6 +165,7 @@ def _backward(
     micro_batch_rollouts: int | None,
     dropout_seed: int,
     tiled_above: int | None = None,
+    packing: bool = False,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
 
@@ -166,9 +176,8 @@ def _backward(
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
-    tokens = _tokens(model, batch_rows)
+    tokens, buckets = _tokens_and_buckets(model, batch_rows)
     trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
-    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
     size = micro_batch_rollouts or len(indices)
     parts = [slice(start, start + size) for start in range(0, len(indices), size)]
 
@@ -177,7 +186,7 @@ def _backward(
         torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number]
         return student_logprobs(
-            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above
+            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above, packing
         )
 
     if len(parts) == 1:
@@ -211,12 +220,32 @@ def _backward(
     return diagnostics
 
 
-def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
-    return collate(
-        [row.context_ids.tolist() for row in rows],
-        [row.response_ids_t.tolist() for row in rows],
+def _tokens_and_buckets(
+    model: PreTrainedModel, batch_rows: Sequence[FeedbackRow]
+) -> tuple[ResponseBatch, tuple[Tensor, Tensor]]:
+    tokens = collate(
+        [row.context_ids.tolist() for row in batch_rows],
+        [row.response_ids_t.tolist() for row in batch_rows],
         str(model.device),
     )
+    length = tokens.response_ids_bt.shape[1]
+    return tokens, expert_buckets(batch_rows, length, vocabulary_size(model))
+
+
+def _require_packable(
+    model: PreTrainedModel,
+    rows: FeedbackRows,
+    params: TrainParams,
+    seed: int,
+    forward_dtype: str,
+) -> None:
+    """On the rows of the first step, no more of them at once than training holds."""
+    groups = next(group_batches(rows.groups, params.batch_rollouts, 1, seed))
+    batch_rows = [rows.row(index) for group in groups for index in group]
+    size = params.micro_batch_rollouts or len(batch_rows)
+    for start in range(0, len(batch_rows), size):
+        tokens, (ids_btk, _) = _tokens_and_buckets(model, batch_rows[start : start + size])
+        require_packable(model, tokens, ids_btk, forward_dtype, params.tiled_head_above_vocabulary)
 
 
 def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:

@@ -11,8 +11,9 @@ PROJECT = Path(__file__).parents[2]
 CONTEXT = {"num_rollouts": 1536, "num_without_verdict": 2, "num_without_feedback": 3}
 
 
-def card(iteration: int) -> str:
+def card(iteration: int, **train: object) -> str:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    values["train"] |= train
     values |= {"iteration": iteration, "stage_versions": {}}
     params = parse_iteration_params(values, "x")
     return model_card(params, CONTEXT, {"data/iterations/002/feedback": "abc"})
@@ -35,3 +36,10 @@ def test_it_says_what_training_knows() -> None:
 
 def test_it_is_the_same_each_time() -> None:
     assert card(2) == card(2)
+
+
+def test_it_says_that_adapters_were_trained() -> None:
+    lora = {"rank": 8, "alpha": 16, "target_modules": ["q_proj", "v_proj"]}
+    row = "| trained | LoRA of rank 8, alpha 16, on q_proj, v_proj; merged into these weights |\n"
+    assert row in card(2, lora=lora)
+    assert card(2, lora=lora).replace(row, "") == card(2)

@@ -1,0 +1,42 @@
+"""Whether a model keeps packed rows apart: found by computing some both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from distil_core.errors import TrainingError
+from distil_core.policy.batching import ResponseBatch
+from distil_core.training.student_logprobs import student_logprobs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+# Beyond rounding, far below what another row's tokens do to a log-probability.
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5}
+
+
+@torch.no_grad()
+def require_packable(
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    forward_dtype: str,
+    tiled_above: int | None = None,
+) -> None:
+    """Raise `TrainingError` where a response token's log-probability is another when its row is
+    packed. The model should be in evaluation mode; takes two forward passes of the batch."""
+    padded_bt, packed_bt = (
+        student_logprobs(model, tokens, expert_ids_btk, forward_dtype, tiled_above, packing)[1]
+        for packing in (False, True)
+    )
+    difference = float((padded_bt - packed_bt)[tokens.response_mask_bt].abs().max())
+    # Written so that NaN is refused too.
+    if not difference <= _TOLERANCES[forward_dtype]:
+        raise TrainingError(
+            f"train.packing: {type(model).__name__} does not keep packed rows apart, a response "
+            f"token's log-probability differs by {difference:.3g} from that of its row alone "
+            f"(rounding is below {_TOLERANCES[forward_dtype]}): leave train.packing out"
+        )

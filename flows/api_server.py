@@ -6,6 +6,7 @@ so that `prefect server start` shows the same runs later.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ from distil_core.workspace import Workspace
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
 _HOST = "127.0.0.1"
+# The line of a traceback that names the exception; frames are indented.
+_ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt)\b.*:")
 
 
 class PrefectApiError(DistilError):
@@ -158,14 +161,27 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path
     while answering(url) != "prefect":
         ended = process.poll() is not None
         if ended or time.monotonic() > deadline:
-            lines = log_file.read_text(encoding="utf-8", errors="replace").split("\n")
-            last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
             how = "ended at once" if ended else f"was not ready after {START_TIMEOUT_S:.0f} s"
+            log = log_file.read_text(encoding="utf-8", errors="replace")
             raise PrefectApiError(
-                f"the Prefect server for this run {how}: {last.strip()}\n"
-                f"All it said is in {log_file}; `distil doctor` checks the installation."
+                f"the Prefect server for this run {how}: {_explain(log)}\n"
+                f"All it said is in {log_file}."
             )
         time.sleep(0.1)
+
+
+def _explain(log: str) -> str:
+    """The error that a server's log ends with, not the frames around it, and what to do."""
+    errors = [line.strip() for line in log.splitlines() if _ERROR_LINE.match(line)]
+    said = [line.strip() for line in log.splitlines() if line.strip()]
+    last = (errors or said or ["it said nothing"])[-1]
+    if "database is locked" in log:
+        database = Path(os.environ.get("PREFECT_HOME", ".prefect"), "prefect.db")
+        return (
+            f"its database is locked by another process ({last}). `fuser -v {database}` names who "
+            "holds it: end that process, or wait for it, and run again"
+        )
+    return f"{last}. `distil doctor` checks the installation"
 
 
 def _send_what_is_queued() -> None:

@@ -235,6 +235,8 @@ class TrainParams(Settings):
     micro_batch_rollouts: rollouts whose activations are held at once; null for the whole batch.
     The gradient is the whole batch's in either case, for a second forward pass.
     activation_checkpointing: activations are computed again in the backward pass, not held.
+    tiled_head_above_vocabulary: for a larger vocabulary the head's log-probabilities are computed
+    in tiles, so that [tokens, vocabulary] never exists; null never does.
     lora: adapters that are trained in place of the weights; null trains the weights. The policy
     is saved with them merged, and the next iteration starts fresh ones.
     packing: rows are computed one after another in few sequences, without padding.
@@ -253,6 +255,7 @@ class TrainParams(Settings):
     truncated_responses: Literal["train", "mask"] = "train"
     micro_batch_rollouts: PositiveInt | None = None
     activation_checkpointing: bool = False
+    tiled_head_above_vocabulary: PositiveInt | None = 16384
     lora: LoraParams | None = None
     packing: bool = False
 

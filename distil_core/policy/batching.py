@@ -65,6 +65,19 @@ def response_logits(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
     return output.logits[:, :-1]
 
 
+def response_hidden(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
+    """What the head reads where each response token is predicted, [B, T, d]."""
+    output = model.get_decoder()(
+        input_ids=batch.input_ids_bs,
+        attention_mask=batch.attention_mask_bs,
+        position_ids=batch.position_ids_bs,
+        use_cache=False,
+    )
+    num_response = batch.response_ids_bt.shape[1]
+    hidden_btd: Tensor = output.last_hidden_state[:, -num_response - 1 : -1]
+    return hidden_btd
+
+
 def vocabulary_size(model: PreTrainedModel) -> int:
     """How many logits the model has at each position."""
     return int(model.get_output_embeddings().weight.shape[0])

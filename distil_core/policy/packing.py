@@ -70,6 +70,15 @@ def packed_response_logits(model: PreTrainedModel, packed: PackedSequence) -> Te
     return logits_mv
 
 
+def packed_response_hidden(model: PreTrainedModel, packed: PackedSequence) -> Tensor:
+    """What the head reads where each response token is predicted, [M, d]."""
+    output = model.get_decoder()(
+        input_ids=packed.input_ids_1s, position_ids=packed.position_ids_1s, use_cache=False
+    )
+    hidden_md: Tensor = output.last_hidden_state[0, packed.predicting_m]
+    return hidden_md
+
+
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Indices of `lengths` in bins that hold at most `capacity` together: the longest first, each
     into the first bin with room. None may exceed the capacity."""

@@ -157,7 +157,8 @@ def product_into(out: Tensor, left: Tensor, right: Tensor, *, add: bool) -> None
 class _HeadLogprobs(torch.autograd.Function):
     """With S the stored ids, q the tail's mass and g the gradients that come in, G their sum:
     d/dz_a = g_a - G p_a on stored ids and (g_tail - G q) p_a / q elsewhere, g_y on y_t in addition.
-    p_a / q is taken from the logits directly, so nothing is lost where q is tiny."""
+    p_a / q is taken from the logits directly, so a tiny q costs no more than the rounding of its
+    logarithm."""
 
     @staticmethod
     def forward(

@@ -20,12 +20,16 @@ _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5}
 
 @torch.no_grad()
 def require_packable(
-    model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    forward_dtype: str,
+    tiled_above: int | None = None,
 ) -> None:
     """Raise `TrainingError` where a response token's log-probability is another when its row is
     packed. The model should be in evaluation mode; takes two forward passes of the batch."""
     padded_bt, packed_bt = (
-        student_logprobs(model, tokens, expert_ids_btk, forward_dtype, packing=packing)[1]
+        student_logprobs(model, tokens, expert_ids_btk, forward_dtype, tiled_above, packing)[1]
         for packing in (False, True)
     )
     difference = float((padded_bt - packed_bt)[tokens.response_mask_bt].abs().max())

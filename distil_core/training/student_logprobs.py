@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from distil_core.policy.batching import ResponseBatch, response_logits
-from distil_core.policy.packing import pack, packed_response_logits
+from distil_core.policy.batching import (
+    ResponseBatch,
+    response_hidden,
+    response_logits,
+    vocabulary_size,
+)
+from distil_core.policy.packing import (
+    pack,
+    packed_response_hidden,
+    packed_response_logits,
+)
+from distil_core.training.head_logprobs import head_logprobs
+from distil_core.training.plain_head import softcap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -19,46 +30,90 @@ def student_logprobs(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str = "float32",
+    tiled_above: int | None = None,
     packing: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; in float32 at least, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
-    computes. packing: rows are computed one after another in few sequences, without padding; the
-    values are the same but for rounding, and 0 where there is no response token.
+    computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
+    exist whole. packing: rows are computed one after another in few sequences, without padding.
+    Both are the same but for rounding, and 0 where there is no response token.
     """
+    if is_tiled(model, tiled_above):
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, packing)
     if packing:
-        return _packed_student_logprobs(model, tokens, expert_ids_btk, forward_dtype)
+        return _packed_logprobs(model, tokens, expert_ids_btk, forward_dtype)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
 
 
-def _packed_student_logprobs(
+def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
+    """Whether the model's vocabulary is larger than that; never where it is None."""
+    return tiled_above is not None and vocabulary_size(model) > tiled_above
+
+
+def _tiled_logprobs(
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    forward_dtype: str,
+    packing: bool,
+) -> tuple[Tensor, Tensor]:
+    half = forward_dtype == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        if packing:
+            sequences = list(pack(tokens))
+            places_n = torch.cat([packed.places_m for packed in sequences])
+            hidden_nd = torch.cat([packed_response_hidden(model, packed) for packed in sequences])
+        else:
+            places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
+            hidden_btd = response_hidden(model, tokens)
+            hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
+    head = model.get_output_embeddings()
+    values = head_logprobs(
+        hidden_nd.bfloat16() if half else hidden_nd,
+        head.weight,
+        expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],
+        tokens.response_ids_bt.flatten()[places_n],
+        bias_v=head.bias,
+        softcap=softcap(model),
+    )
+    return _in_place(values, places_n, tokens)
+
+
+def _packed_logprobs(
     model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
 ) -> tuple[Tensor, Tensor]:
-    shape = tokens.response_ids_bt.shape
     response_ids_n = tokens.response_ids_bt.flatten()
     expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
-    places, buckets, sampled = [], [], []
+    places, values = [], []
     for packed in pack(tokens):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
             logits_mv = packed_response_logits(model, packed)
-        buckets_mk, sampled_m = logprobs_of_logits(
-            logits_mv, response_ids_n[packed.places_m], expert_ids_nk[packed.places_m]
-        )
         places.append(packed.places_m)
-        buckets.append(buckets_mk)
-        sampled.append(sampled_m)
-    places_m = torch.cat(places)
+        values.append(
+            logprobs_of_logits(
+                logits_mv, response_ids_n[packed.places_m], expert_ids_nk[packed.places_m]
+            )
+        )
+    buckets, sampled = zip(*values, strict=True)
+    return _in_place((torch.cat(buckets), torch.cat(sampled)), torch.cat(places), tokens)
 
-    def unpacked(values: list[Tensor]) -> Tensor:
-        values_m = torch.cat(values)
-        empty_n = values_m.new_zeros(len(response_ids_n), *values_m.shape[1:])
-        return empty_n.index_copy(0, places_m, values_m).unflatten(0, shape)
 
-    return unpacked(buckets), unpacked(sampled)
+def _in_place(
+    values: tuple[Tensor, Tensor], places_n: Tensor, tokens: ResponseBatch
+) -> tuple[Tensor, Tensor]:
+    """Values of N response tokens to where they stand in [B, T]."""
+    shape = tokens.response_ids_bt.shape
+
+    def placed(values_n: Tensor) -> Tensor:
+        empty = values_n.new_zeros(shape.numel(), *values_n.shape[1:])
+        return empty.index_copy(0, places_n, values_n).unflatten(0, shape)
+
+    return placed(values[0]), placed(values[1])
 
 
 def logprobs_of_logits(

@@ -21,8 +21,9 @@ from distil_core.training.lora import Adapters
 from distil_core.training.objective_batch import expert_buckets, make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.packing_check import require_packable
+from distil_core.training.plain_head import require_plain_head
 from distil_core.training.resume import ResumePoint
-from distil_core.training.student_logprobs import student_logprobs
+from distil_core.training.student_logprobs import is_tiled, student_logprobs
 from distil_core.training.weight_average import WeightAverage
 
 
@@ -47,7 +48,7 @@ def train(
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite, and before the first step for adapters,
-    packing or activation checkpointing that the model cannot have.
+    packing, a tiled head or activation checkpointing that the model cannot have.
     """
     masked = masked_rows(rows, params, end_token_id)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
@@ -58,6 +59,8 @@ def train(
     if resume is not None:
         num_done, curve = resume.take_up(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
+    if is_tiled(model, params.tiled_head_above_vocabulary):
+        require_plain_head(model, _tokens(model, [rows.row(0)]))
     if params.packing:
         _require_packable(model.eval(), rows, params, seed, forward_dtype)
     model.train()
@@ -80,6 +83,7 @@ def train(
             forward_dtype,
             params.micro_batch_rollouts,
             derive_seed(seed, "dropout", step),
+            params.tiled_head_above_vocabulary,
             params.packing,
         )
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
@@ -160,6 +164,7 @@ def _backward(
     forward_dtype: str,
     micro_batch_rollouts: int | None,
     dropout_seed: int,
+    tiled_above: int | None = None,
     packing: bool = False,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
@@ -171,8 +176,9 @@ def _backward(
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
-    tokens, buckets = _tokens_and_buckets(model, batch_rows)
+    tokens = _tokens(model, batch_rows)
     trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
+    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
     size = micro_batch_rollouts or len(indices)
     parts = [slice(start, start + size) for start in range(0, len(indices), size)]
 
@@ -181,7 +187,7 @@ def _backward(
         torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number]
         return student_logprobs(
-            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, packing
+            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above, packing
         )
 
     if len(parts) == 1:
@@ -215,16 +221,12 @@ def _backward(
     return diagnostics
 
 
-def _tokens_and_buckets(
-    model: PreTrainedModel, batch_rows: Sequence[FeedbackRow]
-) -> tuple[ResponseBatch, tuple[Tensor, Tensor]]:
-    tokens = collate(
-        [row.context_ids.tolist() for row in batch_rows],
-        [row.response_ids_t.tolist() for row in batch_rows],
+def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
+    return collate(
+        [row.context_ids.tolist() for row in rows],
+        [row.response_ids_t.tolist() for row in rows],
         str(model.device),
     )
-    length = tokens.response_ids_bt.shape[1]
-    return tokens, expert_buckets(batch_rows, length, vocabulary_size(model))
 
 
 def _require_packable(
@@ -239,8 +241,12 @@ def _require_packable(
     batch_rows = [rows.row(index) for group in groups for index in group]
     size = params.micro_batch_rollouts or len(batch_rows)
     for start in range(0, len(batch_rows), size):
-        tokens, (ids_btk, _) = _tokens_and_buckets(model, batch_rows[start : start + size])
-        require_packable(model, tokens, ids_btk, forward_dtype)
+        part = batch_rows[start : start + size]
+        tokens = _tokens(model, part)
+        length = tokens.response_ids_bt.shape[1]
+        ids_btk, _ = expert_buckets(part, length, vocabulary_size(model))
+        tiled_above = params.tiled_head_above_vocabulary
+        require_packable(model, tokens, ids_btk, forward_dtype, tiled_above)
 
 
 def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:

@@ -6,8 +6,11 @@ outside DVC's outputs, and removed once the stage's own output is written.
 """
 
 import json
+import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -26,18 +29,21 @@ class Journal:
     """Outcomes by job key, of one stage with one digest of settings.
 
     What was kept under other settings is dropped, and so are failures, which a new attempt may
-    mend. num_resumed: verdicts found from before. Raises `DataError` where the file is damaged
-    or another process is at it.
+    mend. num_resumed: verdicts found from before. Raises `DataError` where the file is damaged,
+    another process is at it, or it cannot be written (the disk is full).
     """
 
     def __init__(self, path: Path, settings: str):
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+        with self._explained():
+            self._connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
         try:
             self.num_resumed = self._open(settings)
         except sqlite3.DatabaseError as error:
             self._connection.close()
+            if _is_unwritable(error):
+                raise self._unwritable(error) from error
             raise DataError(
                 f"the verdicts of an interrupted run in {path} cannot be used ({error}): wait for "
                 "the process that is at it, or delete the file to verify all rows again"
@@ -82,16 +88,19 @@ class Journal:
         """Note an outcome; committed where 0.2 s have passed since the last commit."""
         failed = isinstance(outcome, VerifierError)
         content = str(outcome) if isinstance(outcome, VerifierError) else asdict(outcome)
-        self._connection.execute(
-            "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)", (key, failed, json.dumps(content))
-        )
+        with self._explained():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?)",
+                (key, failed, json.dumps(content)),
+            )
         if time.monotonic() - self._committed >= _COMMIT_EVERY_S:
             self.commit()
 
     def commit(self) -> None:
         """Have all that was noted survive a kill of this process."""
-        self._connection.execute("COMMIT")
-        self._connection.execute("BEGIN IMMEDIATE")
+        with self._explained():
+            self._connection.execute("COMMIT")
+            self._connection.execute("BEGIN IMMEDIATE")
         self._committed = time.monotonic()
 
     def remove(self) -> None:
@@ -105,8 +114,29 @@ class Journal:
         if not self._is_open:
             return
         self._is_open = False
-        self._connection.execute("COMMIT")
-        self._connection.close()
+        try:
+            # A full disk may have ended the transaction already.
+            if self._connection.in_transaction:
+                with self._explained():
+                    self._connection.execute("COMMIT")
+        finally:
+            self._connection.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What SQLite cannot write in the block is a `DataError`."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: sqlite3.Error) -> DataError:
+        free_mb = shutil.disk_usage(self._path.parent).free / 1e6
+        return DataError(
+            f"verdicts cannot be kept in the scratch file {self._path} ({error}; {free_mb:.1f} MB "
+            "free): free some space, or make the folder writable, and run again; verdicts kept "
+            "before are not lost"
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +166,12 @@ class KeptVerdicts(Verifier):
                 f"a response to problem {problem.problem_id} was not verified: {response[:80]!r}"
             )
         return outcome
+
+
+def _is_unwritable(error: sqlite3.Error) -> bool:
+    codes = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
+    # The lower byte is the primary code, the others say more.
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in codes
 
 
 def _verification(content: dict[str, Any]) -> Verification:

@@ -3,10 +3,12 @@
 import http.server
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import front_door_scratch as scratch
@@ -91,3 +93,35 @@ def test_a_server_that_cannot_start_is_explained(tmp_path: Path) -> None:
     )
     assert "the Prefect server for this run ended at once" in done.stdout
     assert "prefect-server.log" in done.stdout
+
+
+def test_a_locked_database_is_named(tmp_path: Path) -> None:
+    """The log is of a real server that met a lock."""
+    database = tmp_path / ".prefect" / "prefect.db"
+    database.parent.mkdir()
+    (tmp_path / "pyproject.toml").write_text('[tool.prefect]\nhome = ".prefect"\n')
+    holder = sqlite3.connect(database, isolation_level=None)
+    holder.execute("CREATE TABLE something (number INTEGER)")
+    holder.execute("BEGIN EXCLUSIVE")
+    program = (
+        "from pathlib import Path\n"
+        "from distil_core.workspace import Workspace\n"
+        "from flows.api_server import PrefectApiError, prefect_api\n"
+        "try:\n"
+        "    with prefect_api(Workspace(Path.cwd())) as api:\n"
+        "        api.wait_until_ready()\n"
+        "except PrefectApiError as error:\n"
+        "    print(error)\n"
+    )
+    with closing(holder):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=scratch.environment(PYTHONPATH=str(scratch.PROJECT)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "its database is locked by another process" in done.stdout
+    assert "database is locked)" in done.stdout
+    assert "end that process, or wait for it, and run again" in done.stdout

@@ -1,6 +1,9 @@
 """Snapshots in real git repositories, in the states users leave them in."""
 
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,3 +186,42 @@ def test_an_ignored_lock_and_a_folder_inside_a_repository_are_refused(
     subprocess.run(["rm", "-rf", str(workspace.root / ".git")], check=True)
     with pytest.raises(LineageError, match="lies inside the git repository"):
         take_snapshot(workspace, 1)
+
+
+def test_killed_before_the_ref_moves_it_is_taken_again(workspace: Workspace) -> None:
+    """SIGKILL after write-tree, and a lock of the index that a killed git left."""
+    program = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from distil_core.lineage import snapshot\n"
+        "from distil_core.workspace import Workspace\n"
+        "real = snapshot.git\n"
+        "def git(root, *arguments, **options):\n"
+        "    if arguments[0] == 'update-ref':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(root, *arguments, **options)\n"
+        "snapshot.git = git\n"
+        "snapshot.take_snapshot(Workspace(Path.cwd()), 1)\n"
+    )
+    project = str(Path(__file__).parents[2])
+    before = state(workspace.root)
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=workspace.root,
+        env=os.environ | {"PYTHONPATH": project},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert read_snapshot(workspace, 1) is None
+    (workspace.root / ".git" / "index.lock").touch()
+    assert state(workspace.root) == before
+
+    snapshot = ensure_snapshot(workspace, 1)
+
+    assert read_snapshot(workspace, 1) == snapshot
+    assert "dvc.lock" in files(workspace, snapshot.commit)
+    (workspace.root / ".git" / "index.lock").unlink()
+    assert state(workspace.root) == before
+    git(workspace.root, "fsck", "--strict")

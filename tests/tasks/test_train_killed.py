@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -90,3 +91,46 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path) -> Non
     assert len(outputs(killed)) > 5
     assert not state.exists()
     assert not list(state.parent.iterdir()), "nothing half-written is left"
+
+
+_KILLED_AT_A_WRITE = """\
+import os, signal, sys
+from pathlib import Path
+from distil_core.config.load import load_iteration_params
+from distil_core.progress import no_progress
+from distil_core.workspace import Workspace
+from tasks import train
+
+name = sys.argv[1]
+write = getattr(train, name)
+
+def write_and_die(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(train, name, write_and_die)
+workspace = Workspace(Path.cwd())
+train.body(workspace, load_iteration_params(workspace, 1), no_progress)
+"""
+
+
+def test_a_policy_killed_between_its_files_is_not_visible(tmp_path: Path) -> None:
+    """Weights are written first, the model card last; the folder has its name only after both."""
+    workspace = make_workspace(tmp_path / "killed")
+    for name in ("write_policy", "write_text"):
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED_AT_A_WRITE, name],
+            cwd=workspace.root,
+            env=os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert not workspace.policy_dir(1).exists()
+        (half,) = workspace.policy_dir(1).parent.glob(".policy.*.partial")
+        assert any(half.iterdir())
+    output, _ = (process := start(workspace)).communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert (workspace.policy_dir(1) / "README.md").is_file()
+    assert not list(workspace.policy_dir(1).parent.glob(".policy.*"))

@@ -80,9 +80,10 @@ def point(path: Path, run_name: str = "this", every_s: float = 0.0) -> ResumePoi
 @pytest.fixture(scope="module")
 def undisturbed(new_model: Any, rows: FeedbackRows) -> tuple[Any, ...]:
     import yaml
-    from conftest import PROJECT
 
-    settings = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    settings = yaml.safe_load(
+        (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+    )
     return run(settings, new_model, rows, None)
 
 

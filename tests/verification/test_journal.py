@@ -176,3 +176,42 @@ def test_no_stage_is_made_anew_for_another_number_of_workers() -> None:
     for name in ("consult", "evaluate"):
         (keys,) = stages[name]["do"]["params"][0].values()
         assert "consult" in keys
+
+
+_FULL_DISK = """\
+import sys
+from pathlib import Path
+from distil_core.errors import DataError
+from distil_core.tools.base import FeedbackItem, Verification
+from distil_core.verification import Journal
+
+verdict = Verification(1.0, "correct", (FeedbackItem("tool_output", "x" * 5000),))
+try:
+    with Journal(Path(sys.argv[1]) / "j.sqlite", "one") as journal:
+        for number in range(1000):
+            journal.keep(number.to_bytes(2, "big"), verdict)
+            if sys.argv[2] == "each":
+                journal.commit()
+except DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size_kb", [4, 32, 256])
+@pytest.mark.parametrize("commits", ["each", "at the end"])
+def test_a_full_disk_is_said(tmp_path: Path, size_kb: int, commits: str) -> None:
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    mount = f'mount -t tmpfs -o size={size_kb}k none "$1" && shift && exec "$@"'
+    probe = [*unshare, "sh", "-c", mount, "sh", str(tmp_path), "true"]
+    if subprocess.run(probe, check=False, capture_output=True).returncode:
+        pytest.skip("no small disk can be mounted here")
+    program = [sys.executable, "-c", _FULL_DISK, str(tmp_path), commits]
+    done = subprocess.run(
+        [*unshare, "sh", "-c", mount, "sh", str(tmp_path), *program],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be kept in the scratch file" in done.stdout
+    assert "MB free): free some space" in done.stdout

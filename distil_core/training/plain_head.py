@@ -1,0 +1,69 @@
+"""Whether a model's logits are what the tiled head takes them to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from distil_core.errors import TrainingError
+from distil_core.policy.batching import ResponseBatch, response_hidden, response_logits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Of the largest logit: sums in another order, or logits that a half-precision head rounded.
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+_HALF_TOLERANCE = 2e-2
+
+
+def softcap(model: PreTrainedModel) -> float | None:
+    """z becomes softcap * tanh(z / softcap), as Gemma's logits; None where they stay."""
+    found = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return None if found is None else float(found)
+
+
+@torch.no_grad()
+def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
+    """Raise `TrainingError` unless the logits are softcap(hidden @ weight + bias): compared with
+    what the model itself computes for `tokens`, two forward passes of them."""
+    name, head = type(model).__name__, model.get_output_embeddings()
+    advice = "set train.tiled_head_above_vocabulary: null, which has the model make its logits"
+    # Exactly: a subclass or an adapter's layer computes something else with the same weight.
+    if type(head) is not torch.nn.Linear:
+        raise TrainingError(
+            f"the head of {name} is {type(head).__name__}, expected torch.nn.Linear: {advice}"
+        )
+    was_training = model.training
+    model.eval()
+    expected_btv = response_logits(model, tokens).double()
+    hidden_btd = response_hidden(model, tokens)
+    model.train(was_training)
+    if hidden_btd.shape[-1] != head.in_features:
+        raise TrainingError(
+            f"the decoder of {name} gives {hidden_btd.shape[-1]} features, its head reads "
+            f"{head.in_features}: {advice}"
+        )
+    found_btv = _capped(
+        torch.nn.functional.linear(
+            hidden_btd.double(),
+            head.weight.double(),
+            None if head.bias is None else head.bias.double(),
+        ),
+        softcap(model),
+    )
+    read_bt = tokens.response_mask_bt
+    difference = (found_btv - expected_btv)[read_bt].abs().max().item()
+    relative = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
+    allowed = relative * (1 + expected_btv[read_bt].abs().max().item())
+    # Written so that NaN is refused too.
+    if not difference <= allowed:
+        raise TrainingError(
+            f"the logits of {name} are not the product of its head and the decoder's output: they "
+            f"differ by {difference:.3g}, rounding is below {allowed:.3g}: {advice}"
+        )
+
+
+def _capped(logits: Tensor, cap: float | None) -> Tensor:
+    return logits if cap is None else cap * torch.tanh(logits / cap)

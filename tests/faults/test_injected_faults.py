@@ -1,0 +1,36 @@
+"""A seeded part of `python -m benchmarks.faults`: one small campaign, some faults (about 80 s)."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from benchmarks.faults.kinds import KINDS
+from benchmarks.faults.scene import FLOW, REPRO, TASK, NotInjectedError, Reference, Scene
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The undisturbed campaign."""
+    return Reference(tmp_path_factory.mktemp("faults") / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "door"),
+    [
+        ("SIGKILL", "train@001", TASK),
+        ("flipped byte", "evaluate@001", TASK),
+        ("full disk", "evaluate@001", TASK),
+        ("stale rwlock", "tabulate@001", REPRO),
+        ("Prefect server down", "gate@001", FLOW),
+    ],
+)
+def test_survives(reference: Reference, tmp_path: Path, kind: str, stage: str, door: str) -> None:
+    random = Random(f"{kind}/{stage}/{door}")
+    scene = Scene(reference, tmp_path / "workspace", stage, door, random)
+    try:
+        KINDS[kind][0](scene)
+    except NotInjectedError as error:
+        pytest.skip(str(error))
+    finally:
+        scene.remove()

@@ -75,7 +75,7 @@ def packed_response_hidden(model: PreTrainedModel, packed: PackedSequence) -> Te
     output = model.get_decoder()(
         input_ids=packed.input_ids_1s, position_ids=packed.position_ids_1s, use_cache=False
     )
-    hidden_md: Tensor = output.last_hidden_state.squeeze(0).index_select(0, packed.predicting_m)
+    hidden_md: Tensor = output.last_hidden_state[0, packed.predicting_m]
     return hidden_md
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +13,11 @@ from distil_core.policy.batching import (
     response_logits,
     vocabulary_size,
 )
-from distil_core.policy.packing import pack, packed_response_hidden, packed_response_logits
+from distil_core.policy.packing import (
+    pack,
+    packed_response_hidden,
+    packed_response_logits,
+)
 from distil_core.training.head_logprobs import head_logprobs
 from distil_core.training.plain_head import softcap
 
@@ -36,33 +39,15 @@ def student_logprobs(
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
     exist whole. packing: rows are computed one after another in few sequences, without padding.
-    With either the values are the same but for rounding, and 0 where there is no response token.
+    Both are the same but for rounding, and 0 where there is no response token.
     """
-    tiled = is_tiled(model, tiled_above)
-    if not tiled and not packing:
-        with _computing_in(forward_dtype, model):
-            logits_btv = response_logits(model, tokens)
-        return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
-    shape = tokens.response_ids_bt.shape
-    response_ids_n = tokens.response_ids_bt.flatten()
-    expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
-    places, buckets, sampled = [], [], []
-    for places_m, values_m in _predicting(model, tokens, forward_dtype, tiled, packing):
-        read = _logprobs_of_hidden if tiled else _logprobs_of_logits
-        buckets_mk, sampled_m = read(
-            model, values_m, response_ids_n[places_m], expert_ids_nk[places_m]
-        )
-        places.append(places_m)
-        buckets.append(buckets_mk)
-        sampled.append(sampled_m)
-    places_m = torch.cat(places)
-
-    def in_place(parts: list[Tensor]) -> Tensor:
-        values_m = torch.cat(parts)
-        empty_n = values_m.new_zeros(len(response_ids_n), *values_m.shape[1:])
-        return empty_n.index_copy(0, places_m, values_m).unflatten(0, shape)
-
-    return in_place(buckets), in_place(sampled)
+    if is_tiled(model, tiled_above):
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, packing)
+    if packing:
+        return _packed_logprobs(model, tokens, expert_ids_btk, forward_dtype)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
+        logits_btv = response_logits(model, tokens)
+    return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
 
 
 def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
@@ -70,55 +55,65 @@ def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
     return tiled_above is not None and vocabulary_size(model) > tiled_above
 
 
-def _predicting(
-    model: PreTrainedModel, tokens: ResponseBatch, forward_dtype: str, tiled: bool, packing: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Where in [B * T] M response tokens stand, and what predicts them: hidden states [M, d] for a
-    tiled head, else logits [M, V]; a part of all at a time."""
-    if not packing:
-        places_m = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
-        with _computing_in(forward_dtype, model):
-            hidden_btd = response_hidden(model, tokens)
-        hidden_md = hidden_btd.flatten(0, 1).index_select(0, places_m)
-        yield places_m, _rounded(hidden_md, forward_dtype)
-        return
-    for packed in pack(tokens):
-        with _computing_in(forward_dtype, model):
-            if tiled:
-                values_m = _rounded(packed_response_hidden(model, packed), forward_dtype)
-            else:
-                values_m = packed_response_logits(model, packed)
-        yield packed.places_m, values_m
-
-
-def _computing_in(forward_dtype: str, model: PreTrainedModel) -> torch.autocast:
-    enabled = forward_dtype == "bfloat16"
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=enabled)
-
-
-def _rounded(hidden_md: Tensor, forward_dtype: str) -> Tensor:
-    """As the head would have read it under autocast."""
-    return hidden_md.bfloat16() if forward_dtype == "bfloat16" else hidden_md
-
-
-def _logprobs_of_hidden(
-    model: PreTrainedModel, hidden_md: Tensor, response_ids_m: Tensor, expert_ids_mk: Tensor
+def _tiled_logprobs(
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    forward_dtype: str,
+    packing: bool,
 ) -> tuple[Tensor, Tensor]:
+    half = forward_dtype == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        if packing:
+            sequences = list(pack(tokens))
+            places_n = torch.cat([packed.places_m for packed in sequences])
+            hidden_nd = torch.cat([packed_response_hidden(model, packed) for packed in sequences])
+        else:
+            places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
+            hidden_btd = response_hidden(model, tokens)
+            hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
     head = model.get_output_embeddings()
-    return head_logprobs(
-        hidden_md,
+    values = head_logprobs(
+        hidden_nd.bfloat16() if half else hidden_nd,
         head.weight,
-        expert_ids_mk,
-        response_ids_m,
+        expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],
+        tokens.response_ids_bt.flatten()[places_n],
         bias_v=head.bias,
         softcap=softcap(model),
     )
+    return _in_place(values, places_n, tokens)
 
 
-def _logprobs_of_logits(
-    _: PreTrainedModel, logits_mv: Tensor, response_ids_m: Tensor, expert_ids_mk: Tensor
+def _packed_logprobs(
+    model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
 ) -> tuple[Tensor, Tensor]:
-    return logprobs_of_logits(logits_mv, response_ids_m, expert_ids_mk)
+    response_ids_n = tokens.response_ids_bt.flatten()
+    expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
+    places, values = [], []
+    for packed in pack(tokens):
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
+            logits_mv = packed_response_logits(model, packed)
+        places.append(packed.places_m)
+        values.append(
+            logprobs_of_logits(
+                logits_mv, response_ids_n[packed.places_m], expert_ids_nk[packed.places_m]
+            )
+        )
+    buckets, sampled = zip(*values, strict=True)
+    return _in_place((torch.cat(buckets), torch.cat(sampled)), torch.cat(places), tokens)
+
+
+def _in_place(
+    values: tuple[Tensor, Tensor], places_n: Tensor, tokens: ResponseBatch
+) -> tuple[Tensor, Tensor]:
+    """Values of N response tokens to where they stand in [B, T]."""
+    shape = tokens.response_ids_bt.shape
+
+    def placed(values_n: Tensor) -> Tensor:
+        empty = values_n.new_zeros(shape.numel(), *values_n.shape[1:])
+        return empty.index_copy(0, places_n, values_n).unflatten(0, shape)
+
+    return placed(values[0]), placed(values[1])
 
 
 def logprobs_of_logits(

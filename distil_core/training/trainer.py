@@ -48,7 +48,7 @@ def train(
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite, and before the first step for adapters,
-    packing or activation checkpointing that the model cannot have.
+    packing, a tiled head or activation checkpointing that the model cannot have.
     """
     masked = masked_rows(rows, params, end_token_id)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
@@ -60,7 +60,7 @@ def train(
         num_done, curve = resume.take_up(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
     if is_tiled(model, params.tiled_head_above_vocabulary):
-        require_plain_head(model, _tokens_and_buckets(model, [rows.row(0)])[0])
+        require_plain_head(model, _tokens(model, [rows.row(0)]))
     if params.packing:
         _require_packable(model.eval(), rows, params, seed, forward_dtype)
     model.train()
@@ -176,8 +176,9 @@ def _backward(
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
-    tokens, buckets = _tokens_and_buckets(model, batch_rows)
+    tokens = _tokens(model, batch_rows)
     trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
+    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
     size = micro_batch_rollouts or len(indices)
     parts = [slice(start, start + size) for start in range(0, len(indices), size)]
 
@@ -220,16 +221,12 @@ def _backward(
     return diagnostics
 
 
-def _tokens_and_buckets(
-    model: PreTrainedModel, batch_rows: Sequence[FeedbackRow]
-) -> tuple[ResponseBatch, tuple[Tensor, Tensor]]:
-    tokens = collate(
-        [row.context_ids.tolist() for row in batch_rows],
-        [row.response_ids_t.tolist() for row in batch_rows],
+def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
+    return collate(
+        [row.context_ids.tolist() for row in rows],
+        [row.response_ids_t.tolist() for row in rows],
         str(model.device),
     )
-    length = tokens.response_ids_bt.shape[1]
-    return tokens, expert_buckets(batch_rows, length, vocabulary_size(model))
 
 
 def _require_packable(
@@ -244,8 +241,12 @@ def _require_packable(
     batch_rows = [rows.row(index) for group in groups for index in group]
     size = params.micro_batch_rollouts or len(batch_rows)
     for start in range(0, len(batch_rows), size):
-        tokens, (ids_btk, _) = _tokens_and_buckets(model, batch_rows[start : start + size])
-        require_packable(model, tokens, ids_btk, forward_dtype, params.tiled_head_above_vocabulary)
+        part = batch_rows[start : start + size]
+        tokens = _tokens(model, part)
+        length = tokens.response_ids_bt.shape[1]
+        ids_btk, _ = expert_buckets(part, length, vocabulary_size(model))
+        tiled_above = params.tiled_head_above_vocabulary
+        require_packable(model, tokens, ids_btk, forward_dtype, tiled_above)
 
 
 def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:

@@ -33,11 +33,25 @@ def rows(new_model: Any) -> FeedbackRows:
 
 
 def gradients(
-    model: Any, rows: FeedbackRows, objective: Any, micro_batch: int | None, packing: bool
+    model: Any,
+    rows: FeedbackRows,
+    objective: Any,
+    micro_batch: int | None,
+    packing: bool,
+    tiled_above: int | None = None,
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     model.zero_grad(set_to_none=True)
     diagnostics = trainer._backward(
-        model, rows, rows.groups[:8], {3, 7}, objective, "float32", micro_batch, 11, packing
+        model,
+        rows,
+        rows.groups[:8],
+        {3, 7},
+        objective,
+        "float32",
+        micro_batch,
+        11,
+        tiled_above,
+        packing,
     )
     return [parameter.grad.clone() for parameter in model.parameters()], diagnostics
 
@@ -52,8 +66,9 @@ def test_packed_rows_have_the_padded_rows_gradient(
     padded, diagnostics = gradients(model, rows, objective, None, False)
     largest = max(float(gradient.abs().max()) for gradient in padded)
     assert largest > 1e-6
-    for micro_batch in (None, 1, 5):
-        packed, same = gradients(model, rows, objective, micro_batch, True)
+    # The last with the head in tiles.
+    for micro_batch, tiled_above in ((None, None), (1, None), (5, None), (5, 10)):
+        packed, same = gradients(model, rows, objective, micro_batch, True, tiled_above)
         assert same == pytest.approx(diagnostics, rel=1e-9, abs=1e-12)
         for mine, theirs in zip(packed, padded, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12 * largest)
@@ -114,7 +129,7 @@ def test_only_tokens_that_are_there_are_computed(new_model: Any, rows: FeedbackR
 
     model.model.embed_tokens.register_forward_hook(counting("embed"))
     model.lm_head.register_forward_hook(counting("head"))
-    tokens, (ids_btk, _) = trainer._tokens_and_buckets(model, [rows.row(i) for i in range(12)])
+    tokens, ids_btk = batch_of(model, rows)
     student_logprobs(model, tokens, ids_btk, packing=True)
     assert seen == {
         "embed": int(tokens.attention_mask_bs.sum()),
@@ -150,14 +165,17 @@ def other_model(name: str) -> Any:
 
 
 def batch_of(model: Any, rows: FeedbackRows) -> Any:
-    return trainer._tokens_and_buckets(model, [rows.row(index) for index in range(10)])
+    read = [rows.row(index) for index in range(10)]
+    tokens = trainer._tokens(model, read)
+    length = tokens.response_ids_bt.shape[1]
+    return tokens, trainer.expert_buckets(read, length, model.config.vocab_size)[0]
 
 
 @pytest.mark.parametrize("name", ["mistral", "gemma2", "qwen3", "gpt2"])
 def test_other_architectures_are_packed_alike(rows: FeedbackRows, name: str) -> None:
     """In float32: eager attention, which softcaps need, takes its softmax in it anyhow."""
     model = other_model(name)
-    tokens, (ids_btk, _) = batch_of(model, rows)
+    tokens, ids_btk = batch_of(model, rows)
     padded, packed = (
         student_logprobs(model, tokens, ids_btk, packing=packing) for packing in (False, True)
     )
@@ -170,7 +188,7 @@ def test_other_architectures_are_packed_alike(rows: FeedbackRows, name: str) -> 
 
 def test_a_model_that_mixes_rows_is_refused(rows: FeedbackRows) -> None:
     model = other_model("lfm2")
-    tokens, (ids_btk, _) = batch_of(model, rows)
+    tokens, ids_btk = batch_of(model, rows)
     with pytest.raises(TrainingError, match="does not keep packed rows apart"):
         require_packable(model, tokens, ids_btk, "float32")
 

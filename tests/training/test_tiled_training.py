@@ -95,12 +95,7 @@ def trained(
 
 @pytest.mark.parametrize("make", [llama, lambda: llama(tie_word_embeddings=True), gemma])
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"micro_batch_rollouts": 5, "activation_checkpointing": True},
-        {"packing": True},
-    ],
+    "changes", [{}, {"micro_batch_rollouts": 5, "activation_checkpointing": True}]
 )
 @pytest.mark.parametrize("objective", ["forward_cross_entropy", "grpo"])
 def test_the_same_but_for_rounding(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ Entry = dict[str, Any]
 """One stage of `dvc.lock`: `cmd`, and where the stage has them `deps`, `params`, `outs`."""
 
 _HEADER = "schema: '2.0'\nstages:\n"
+_RESTORE = "restore it with `git checkout dvc.lock`; unrecorded stages then run again"
 _NEXT_ENTRY = re.compile(r"^ {0,2}\S", re.MULTILINE)
 
 
@@ -95,12 +97,24 @@ def read_entries(workspace: Workspace) -> dict[str, Entry]:
 
 
 def parse_entries(text: str, name: str) -> dict[str, Entry]:
-    """The stages of a `dvc.lock`'s text. name: of the file, for errors."""
-    from ruamel.yaml import YAML
+    """The stages of a `dvc.lock`'s text, which the caller does not change. name: of the file, for
+    errors.
+
+    A stage's text is parsed once in a process: all of a long lock at each stage would take more
+    time than all else that is done around it.
+    """
     from ruamel.yaml.error import YAMLError
 
     try:
-        contents = YAML(typ="safe").load(text) or {}
+        if _is_plain(text):
+            body = text.removeprefix(_HEADER)
+            starts = [match.start() for match in _NEXT_ENTRY.finditer(body)]
+            ends = [*starts[1:], len(body)]
+            entries: dict[str, Entry] = {}
+            for start, end in zip(starts, ends, strict=True):
+                entries |= _parse_entry(body[start:end])
+            return entries
+        contents = _yaml(text) or {}
     except YAMLError as error:
         raise LineageError(
             f"{name} is no valid YAML (a merge conflict?): {error}. Repair it, or restore the "
@@ -113,6 +127,31 @@ def parse_entries(text: str, name: str) -> dict[str, Entry]:
             "restore it with `git checkout dvc.lock`"
         )
     return stages
+
+
+@lru_cache(maxsize=8192)
+def _parse_entry(block: str) -> dict[str, Entry]:
+    parsed = _yaml(block)
+    if not isinstance(parsed, dict) or len(parsed) != 1:
+        raise LineageError(f"dvc.lock: expected a stage, found {block[:80]!r}: {_RESTORE}")
+    ((address, entry),) = parsed.items()
+    try:
+        whole = isinstance(entry["cmd"], str | list) and all(
+            isinstance(item["path"], str) and isinstance(item["md5"], str) and item["size"] >= 0
+            for kind in ("deps", "outs")
+            for item in entry.get(kind, [])
+        )
+    except (TypeError, KeyError, AttributeError) as error:
+        raise LineageError(f"dvc.lock: {address} is damaged ({error!r}): {_RESTORE}") from error
+    if not whole:
+        raise LineageError(f"dvc.lock: {address} is damaged: {_RESTORE}")
+    return parsed
+
+
+def _yaml(text: str) -> Any:
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(text)
 
 
 def artifacts(entry: Entry, kind: str) -> dict[str, LockedArtifact]:
@@ -162,9 +201,14 @@ def lock_file(workspace: Workspace) -> Path:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether `stages` is all there is besides the schema, in DVC's own layout."""
+    """Whether `stages` is all there is besides the schema, in DVC's own layout, and no stage's text
+    refers to another's (YAML's anchors)."""
     body = text.removeprefix(_HEADER)
-    return body != text and text.endswith("\n") and re.search(r"^\S", body, re.MULTILINE) is None
+    return (
+        body != text
+        and text.endswith("\n")
+        and re.search(r"^\S|[:-] [&*]\w", body, re.MULTILINE) is None
+    )
 
 
 def _with_entry_by_parsing(text: str, address: str, entry: Entry) -> str:

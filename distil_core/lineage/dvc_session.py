@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
 from distil_core.files import write_text
+from distil_core.lineage.dvc_lock import read_entries
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,6 +68,12 @@ def load_stage(repo: "Repo", address: str) -> "PipelineStage":
     from dvc.dvcfile import load_file
 
     dvcfile = load_file(repo, f"{repo.root_dir}/dvc.yaml")
+    lockfile = dvcfile._lockfile
+    if lockfile.exists():
+        lockfile._check_gitignored()
+        # DVC would parse all of it, which takes longer than all the rest in a long campaign.
+        entries = read_entries(Workspace(Path(repo.root_dir)))
+        dvcfile.lockfile_contents = {"schema": "2.0", "stages": entries}
     stage = dvcfile.stages[address]
     # Else the stage would open the files for itself, and read dvc.lock (half of the time) twice.
     stage.dvcfile = dvcfile

@@ -101,16 +101,39 @@ class Pipeline:
 
 def load_pipeline(stage: "PipelineStage") -> Pipeline:
     """Every stage of the `dvc.yaml` that defines `stage`."""
-    resolver = stage.dvcfile.resolver
-    definitions = {
-        address: _definition(resolver.resolve_one(address)[address])
-        for address in resolver.get_keys()
-    }
-    producers = {
-        path: address for address, definition in definitions.items() for path in definition.outputs
-    }
+    root = Path(stage.repo.root_dir)
+    definitions, producers = _definitions(_texts(root, stage.dvcfile), stage.dvcfile.resolver)
     entries = stage.dvcfile.lockfile_contents.get("stages", {})
-    return Pipeline(Path(stage.repo.root_dir), definitions, entries, producers)
+    return Pipeline(root, definitions, entries, producers)
+
+
+_resolved: dict[tuple[str, ...], tuple[dict[str, Definition], dict[str, str]]] = {}
+"""The last pipeline resolved, by the text it was made from: it is the same at every stage."""
+
+
+def _definitions(
+    texts: tuple[str, ...], resolver: Any
+) -> tuple[dict[str, Definition], dict[str, str]]:
+    if texts not in _resolved:
+        definitions = {
+            address: _definition(resolver.resolve_one(address)[address])
+            for address in resolver.get_keys()
+        }
+        producers = {
+            path: address
+            for address, definition in definitions.items()
+            for path in definition.outputs
+        }
+        _resolved.clear()
+        _resolved[texts] = definitions, producers
+    return _resolved[texts]
+
+
+def _texts(root: Path, dvcfile: Any) -> tuple[str, ...]:
+    """Of `dvc.yaml` and the files that its `vars` name."""
+    named = [name for name in dvcfile.contents.get("vars", []) if isinstance(name, str)]
+    files = [root / "dvc.yaml", *(root / name.partition(":")[0] for name in named)]
+    return tuple(file.read_text(encoding="utf-8") for file in files)
 
 
 def require_upstream(pipeline: Pipeline, address: str) -> None:

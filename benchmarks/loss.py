@@ -158,7 +158,7 @@ def measure(contender: str, sizes: Sizes, device: str, steps: int) -> dict[str, 
     # Setting fresh memory to NaN is for finding bugs, and costs each contender passes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     work = Work.of(sizes, device)
-    seconds, peaks = [], []
+    seconds, peaks, extra = [], [], []
     for _ in range(steps):
         work.hidden_nd.grad = work.weight_vd.grad = None
         before = _start_of_peak(device)
@@ -168,8 +168,14 @@ def measure(contender: str, sizes: Sizes, device: str, steps: int) -> dict[str, 
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-        peaks.append(_peak(device) - before)
-    return {"seconds": min(seconds), "extra_mb": max(peaks) / 2**20, "loss": loss.item()}
+        peaks.append(_peak(device))
+        extra.append(peaks[-1] - before)
+    return {
+        "seconds": min(seconds),
+        "extra_mb": max(extra) / 2**20,
+        "peak_mb": max(peaks) / 2**20,
+        "loss": loss.item(),
+    }
 
 
 def _start_of_peak(device: str) -> int:

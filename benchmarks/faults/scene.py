@@ -205,7 +205,7 @@ class Reference:
 
     def __init__(self, root: Path):
         self.root = root
-        _create(root)
+        create(root)
         self.num_operations: dict[tuple[str, str], int] = {}
         result = finish(
             subprocess.Popen(
@@ -280,7 +280,8 @@ def small(params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def _create(root: Path) -> None:
+def create(root: Path) -> None:
+    """A git repository with the project's code and a small campaign that has not run yet."""
     for name in _COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)

@@ -1,4 +1,4 @@
-"""Seconds and peak memory of a training step with each way to save memory, beside none of them.
+"""CPU seconds and peak memory of a training step with each way to save memory, beside none of them.
 
 `python -m benchmarks.training_memory` trains a Llama of 25 million parameters on rows of 32 to 320
 tokens on the CPU, through the loop that the stage `train` runs; each contender in processes of its
@@ -67,11 +67,11 @@ def main() -> None:
         f"{arguments.repeats} processes.\n"
     )
     rows = [_row(name, found, runs[PLAIN]) for name, found in runs.items()]
-    print(markdown_table(["", "seconds a step", "ratio", "peak MB", "ratio", "loss"], rows))
+    print(markdown_table(["", "CPU seconds a step", "ratio", "peak MB", "ratio", "loss"], rows))
 
 
 def measure(changes: dict[str, Any], num_steps: int) -> dict[str, float]:
-    """Seconds of the fastest step, the process's peak, and the loss of the first step."""
+    """CPU seconds of the fastest step, the process's peak, and the loss of the first step."""
     from distil_core.config.models import TrainParams
     from distil_core.objectives import OBJECTIVES
     from distil_core.training.trainer import train
@@ -93,7 +93,7 @@ def measure(changes: dict[str, Any], num_steps: int) -> dict[str, float]:
     ends = list[float]()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     objective: Any = OBJECTIVES.build("forward_cross_entropy", {})
-    curve = train(model, rows, objective, params, 1, lambda *_: ends.append(time.perf_counter()))
+    curve = train(model, rows, objective, params, 1, lambda *_: ends.append(time.process_time()))
     return {
         "seconds": float(np.diff(ends).min()),
         "loss": curve[0]["loss"],
@@ -182,7 +182,7 @@ def _row(name: str, found: Sequence[Run], plain: Sequence[Run]) -> list[str]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.training_memory", description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=1, help="processes of each contender")
+    parser.add_argument("--repeats", type=int, default=2, help="processes of each contender")
     parser.add_argument(
         "--steps", type=int, default=2, help="in each process, after a first that warms up"
     )

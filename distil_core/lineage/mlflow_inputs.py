@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,14 @@ class Artifact:
 
 
 def read_frozen(workspace: Workspace, path: Path) -> dict[str, Any]:
-    """Settings of an iteration, as its frozen file has them."""
-    from ruamel.yaml import YAML
+    """Settings of an iteration, as its frozen file has them; the caller does not change them."""
     from ruamel.yaml.error import YAMLError
 
     name = workspace.relative(path)
     try:
         # As written, not validated anew: an old iteration must stay recordable after a
         # setting was added or a component changed its options.
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        values = _parse(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, YAMLError) as error:
         raise LineageError(
             f"{name}: cannot read the settings of this iteration ({error}); restore the file "
@@ -51,6 +51,14 @@ def read_frozen(workspace: Workspace, path: Path) -> dict[str, Any]:
             f"restore the file with `git checkout {name}`"
         )
     return values
+
+
+@lru_cache(maxsize=1024)
+def _parse(text: str) -> Any:
+    """Once in a process: each record reads the settings of all iterations before it."""
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(text)
 
 
 def read_metrics(workspace: Workspace, path: Path) -> dict[str, float]:

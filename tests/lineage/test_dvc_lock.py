@@ -8,12 +8,15 @@ from dvc.utils.serialize import modify_yaml
 from dvc_scratch import addresses, freeze, make_workspace, run_fake
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from distil_core.errors import ConfigError, LineageError
 from distil_core.lineage.dvc_lock import (
+    _parse_entry,
     lock_digest,
     locked_dependencies,
     locked_outputs,
+    parse_entries,
     read_entries,
     stage_addresses,
     with_entry,
@@ -57,6 +60,38 @@ def test_the_file_has_the_bytes_dvc_would_write(
             contents.setdefault("stages", {}).update({address: entry(params)})
         ours = with_entry(ours, address, entry(params))
         assert ours == theirs.read_text(encoding="utf-8")
+        assert parse_entries(ours, "x") == YAML(typ="safe").load(ours)["stages"]
+
+
+def test_reading_needs_to_parse_only_what_is_new() -> None:
+    text = ""
+    for number in range(20):
+        text = with_entry(text, f"train@{number:03d}", entry({"key": number}))
+    parse_entries(text, "x")
+    before = _parse_entry.cache_info().misses
+    changed = with_entry(text, "train@007", entry({"key": "new"}))
+    assert parse_entries(changed, "x")["train@007"]["params"] == {"p.yaml": {"key": "new"}}
+    assert _parse_entry.cache_info().misses == before + 1
+
+
+def test_entries_that_refer_to_each_other_are_read_as_one() -> None:
+    text = with_entry("", "train@001", entry({}))
+    shared = "      md5: &shared " + "a" * 32
+    text = text.replace("      md5: " + "a" * 32, shared, 1)
+    text += (
+        "  train@002:\n    cmd: x\n    outs:\n    - path: y\n      size: 1\n      md5: *shared\n"
+    )
+    assert parse_entries(text, "x")["train@002"]["outs"][0]["md5"] == "a" * 32
+
+
+@pytest.mark.parametrize(
+    "damage", [("    cmd: python -m x\n", ""), ("size: 1", "size: big"), ("md5: aa", "md6: aa")]
+)
+def test_a_damaged_entry_is_named(damage: tuple[str, str]) -> None:
+    text = with_entry("", "train@001", entry({}))
+    assert damage[0] in text
+    with pytest.raises(LineageError, match=r"train@001 is damaged.*git checkout dvc\.lock"):
+        parse_entries(text.replace(*damage), "x")
 
 
 def test_a_file_with_more_than_stages_keeps_it() -> None:

@@ -17,7 +17,7 @@ from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc_stage import stage_addresses
 from distil_core.workspace import Workspace
-from flows.api_server import PrefectApi, prefect_api
+from flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from flows.display import Display
 from flows.report import campaign_table
 from flows.stages import stage_versions
@@ -65,7 +65,7 @@ def _run(workspace: Workspace, console: Console) -> None:
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
             api.wait_until_ready()
         _say_what_is_ahead(workspace, console, api, iterations[-1])
-        _run_flow(Display(console), iterations[-1])
+        _run_flow(Display(console), iterations[-1], api)
     console.print()
     console.print(campaign_table(workspace, iterations))
     commands = _NEXT_COMMANDS.format(next_iteration=iterations[-1] + 1, pages_url=api.pages_url)
@@ -89,24 +89,55 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         )
 
 
-def _run_flow(display: Display, last: int) -> None:
+def _run_flow(display: Display, last: int, api: PrefectApi) -> None:
+    """Raises `PrefectApiError` when the server is lost on the way, else what ended the flow."""
+    import httpx
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.campaign import distil_campaign
 
     _keep_prefect_off_the_screen()
+    _give_up_events_soon(api)
     num_stages = sum(len(stage_addresses(number)) for number in range(last + 1))
     # Ending a heartbeat takes a second for each flow run; flows.liveness sees deaths without.
     with (
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
         display.campaign(num_stages),
     ):
-        state = distil_campaign(return_state=True)
-    state.result(raise_on_failure=True)
+        try:
+            distil_campaign(return_state=True).result(raise_on_failure=True)
+        except httpx.TransportError as error:
+            raise PrefectApiError(
+                f"the Prefect server at {api.url} was lost amid the run ({type(error).__name__}). "
+                "Start it again (`prefect server start`), or unset PREFECT_API_URL to have one "
+                "started for the run"
+            ) from error
+
+
+def _give_up_events_soon(api: PrefectApi) -> None:
+    """Ten tries, its default, for each of the events that wait would hold a run whose server is
+    gone for minutes. Prefect Cloud has a client of its own, which stays as it is."""
+    from prefect.events.clients import PrefectEventsClient
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_CLOUD_API_URL
+
+    if not api.url.startswith(PREFECT_CLOUD_API_URL.value()):
+        EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
 
 
 def _keep_prefect_off_the_screen() -> None:
     """Its log still goes to its pages. On screen, stages have lines of their own."""
+
+    def shortened(record: logging.LogRecord) -> bool:
+        # It holds whole events and stack traces, and says no more than this.
+        record.msg, record.args, record.exc_info = "the Prefect server missed an event", (), None
+        return True
+
+    for name in ("prefect._internal", "prefect._internal.concurrency", "prefect"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(
+                lambda record: not record.name.startswith("prefect._internal") or shortened(record)
+            )
 
     def is_not_prefects(record: logging.LogRecord) -> bool:
         return not record.name.startswith("prefect")

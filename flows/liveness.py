@@ -27,7 +27,12 @@ _MESSAGE = (
 
 @contextmanager
 def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
-    """Other processes can tell that the flow run lives while the block lasts."""
+    """Other processes can tell that the flow run lives while the block lasts.
+
+    A run that loses its server cannot say how it ended: its marker stays, as a killed one's does.
+    """
+    import httpx
+
     folder = _folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / flow_run_id
@@ -36,10 +41,15 @@ def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
     with unnamed.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         unnamed.rename(marker)
+        lost = False
         try:
             yield
+        except httpx.TransportError:
+            lost = True
+            raise
         finally:
-            marker.unlink(missing_ok=True)
+            if not lost:
+                marker.unlink(missing_ok=True)
 
 
 def dead_runs(workspace: Workspace) -> list[Path]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import front_door_scratch as scratch
+import httpx
+import pytest
 
 from distil_core.workspace import Workspace
 from flows.liveness import alive, dead_runs, mark_dead_runs
@@ -46,6 +48,13 @@ def test_an_ended_run_leaves_nothing(tmp_path: Path) -> None:
         assert dead_runs(workspace) == []
         raise RuntimeError
     assert list((workspace.scratch_dir / "flow-runs").iterdir()) == []
+
+
+def test_a_run_that_lost_its_server_is_told_of_later(tmp_path: Path) -> None:
+    workspace, flow_run_id = Workspace(tmp_path), str(uuid4())
+    with pytest.raises(httpx.ConnectError), alive(workspace, flow_run_id):
+        httpx.get("http://127.0.0.1:9")
+    assert [marker.name for marker in dead_runs(workspace)] == [flow_run_id]
 
 
 def test_no_api_is_asked_when_nothing_died(tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "micro-batches of 4": {"micro_batch_rollouts": 4},
     "activation checkpointing": {"activation_checkpointing": True},
     "LoRA, rank 8": {"lora": _LORA},
-    "packing": {"packing": True},
-    "micro-batches of 4, packing": {"micro_batch_rollouts": 4, "packing": True},
+    "packed": {"layout": "packed"},
+    "micro-batches of 4, packed": {"micro_batch_rollouts": 4, "layout": "packed"},
     "all four": {
         "micro_batch_rollouts": 4,
         "activation_checkpointing": True,
         "lora": _LORA,
-        "packing": True,
+        "layout": "packed",
     },
 }
 NUM_ROWS = 16
@@ -89,7 +89,7 @@ def measure(changes: dict[str, Any], num_steps: int) -> dict[str, float]:
         max_grad_norm=1.0,
         **changes,
     )
-    # The check of packing before the first step is not a step's.
+    # The check of the layout before the first step is not a step's.
     ends = list[float]()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     objective: Any = OBJECTIVES.build("forward_cross_entropy", {})

@@ -38,6 +38,7 @@ __all__ = [
     "GateParams",
     "GeneralisationParams",
     "IterationParams",
+    "Layout",
     "LoraParams",
     "NonNegative",
     "Params",
@@ -55,6 +56,10 @@ __all__ = [
     "VerificationParams",
     "WarmStartPhase",
 ]
+
+
+Layout = Literal["padded", "packed", "prefix_tree"]
+"""How rows lie in a model's input; see `TrainParams`."""
 
 
 class ComputeParams(Settings):
@@ -239,7 +244,9 @@ class TrainParams(Settings):
     in tiles, so that [tokens, vocabulary] never exists; null never does.
     lora: adapters that are trained in place of the weights; null trains the weights. The policy
     is saved with them merged, and the next iteration starts fresh ones.
-    packing: rows are computed one after another in few sequences, without padding.
+    layout: how rows lie in the model's input. 'padded': one in a sequence. 'packed': one after
+    another in few sequences, without padding. 'prefix_tree': what rows begin with alike, such as
+    the context of a group, is computed once.
     """
 
     objective: Component
@@ -257,7 +264,7 @@ class TrainParams(Settings):
     activation_checkpointing: bool = False
     tiled_head_above_vocabulary: PositiveInt | None = 16384
     lora: LoraParams | None = None
-    packing: bool = False
+    layout: Layout = "padded"
 
     @model_validator(mode="after")
     def _exact_average(self) -> "TrainParams":

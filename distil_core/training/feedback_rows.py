@@ -93,6 +93,12 @@ class FeedbackRows:
     def __len__(self) -> int:
         return len(self._rewards)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row, context and response."""
+        lengths = self._rows.lengths
+        return int((lengths("context_ids") + lengths("response_ids")).max())
+
     def row(self, index: int) -> FeedbackRow:
         """One row; its arrays cannot be written to."""
         read = self._rows.read

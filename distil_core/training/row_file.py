@@ -48,6 +48,10 @@ class RowFile:
         content = os.pread(self._file, size, int(column.starts[index]))
         return np.frombuffer(content, dtype=column.dtype)
 
+    def lengths(self, name: str) -> NDArray[np.int32]:
+        """Of each row of a column."""
+        return self._columns[name].lengths
+
     def _write(self, values: NDArray[np.generic]) -> None:
         remaining = memoryview(np.ascontiguousarray(values).view(np.uint8).data)
         while remaining:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from distil_core.config.models import Layout
 from distil_core.policy.batching import (
     ResponseBatch,
     response_hidden,
     response_logits,
     vocabulary_size,
 )
-from distil_core.policy.packing import (
-    pack,
-    packed_response_hidden,
-    packed_response_logits,
-)
+from distil_core.policy.packing import pack
+from distil_core.policy.prefix_tree import prefix_trees
+from distil_core.policy.sequences import Sequences, predicted_hidden, predicted_logits
 from distil_core.training.head_logprobs import head_logprobs
 from distil_core.training.plain_head import softcap
 
@@ -31,20 +31,20 @@ def student_logprobs(
     expert_ids_btk: Tensor,
     forward_dtype: str = "float32",
     tiled_above: int | None = None,
-    packing: bool = False,
+    layout: Layout = "padded",
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; in float32 at least, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
-    exist whole. packing: rows are computed one after another in few sequences, without padding.
-    Both are the same but for rounding, and 0 where there is no response token.
+    exist whole. layout: as in `train.layout`. None of these changes more than rounding; where there
+    is no response token, a layout other than padded has 0.
     """
     if is_tiled(model, tiled_above):
-        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, packing)
-    if packing:
-        return _packed_logprobs(model, tokens, expert_ids_btk, forward_dtype)
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, layout)
+    if layout != "padded":
+        return _logprobs_in_sequences(model, tokens, expert_ids_btk, forward_dtype, layout)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
@@ -60,14 +60,14 @@ def _tiled_logprobs(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str,
-    packing: bool,
+    layout: Layout,
 ) -> tuple[Tensor, Tensor]:
     half = forward_dtype == "bfloat16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-        if packing:
-            sequences = list(pack(tokens))
-            places_n = torch.cat([packed.places_m for packed in sequences])
-            hidden_nd = torch.cat([packed_response_hidden(model, packed) for packed in sequences])
+        if layout != "padded":
+            parts = list(_sequences(tokens, layout))
+            places_n = torch.cat([part.places_n for part in parts])
+            hidden_nd = torch.cat([predicted_hidden(model, part) for part in parts])
         else:
             places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
             hidden_btd = response_hidden(model, tokens)
@@ -84,23 +84,31 @@ def _tiled_logprobs(
     return _in_place(values, places_n, tokens)
 
 
-def _packed_logprobs(
-    model: PreTrainedModel, tokens: ResponseBatch, expert_ids_btk: Tensor, forward_dtype: str
+def _logprobs_in_sequences(
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    forward_dtype: str,
+    layout: Layout,
 ) -> tuple[Tensor, Tensor]:
     response_ids_n = tokens.response_ids_bt.flatten()
     expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
     places, values = [], []
-    for packed in pack(tokens):
+    for part in _sequences(tokens, layout):
         with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
-            logits_mv = packed_response_logits(model, packed)
-        places.append(packed.places_m)
+            logits_mv = predicted_logits(model, part)
+        places.append(part.places_n)
         values.append(
             logprobs_of_logits(
-                logits_mv, response_ids_n[packed.places_m], expert_ids_nk[packed.places_m]
+                logits_mv, response_ids_n[part.places_n], expert_ids_nk[part.places_n]
             )
         )
     buckets, sampled = zip(*values, strict=True)
     return _in_place((torch.cat(buckets), torch.cat(sampled)), torch.cat(places), tokens)
+
+
+def _sequences(tokens: ResponseBatch, layout: Layout) -> Iterable[Sequences]:
+    return [prefix_trees(tokens)] if layout == "prefix_tree" else pack(tokens)
 
 
 def _in_place(

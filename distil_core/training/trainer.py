@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from distil_core.config.models import TrainParams
+from distil_core.config.models import Layout, TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives._finite_loss import require_finite_loss
 from distil_core.objectives.base import Objective
 from distil_core.policy.batching import ResponseBatch, collate, vocabulary_size
+from distil_core.policy.prefix_tree import objection
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
+from distil_core.training.layout_check import require_rows_apart
 from distil_core.training.lora import Adapters
 from distil_core.training.objective_batch import expert_buckets, make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
-from distil_core.training.packing_check import require_packable
 from distil_core.training.plain_head import require_plain_head
 from distil_core.training.resume import ResumePoint
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
@@ -48,7 +49,7 @@ def train(
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite, and before the first step for adapters,
-    packing, a tiled head or activation checkpointing that the model cannot have.
+    a layout, a tiled head or activation checkpointing that the model cannot have.
     """
     masked = masked_rows(rows, params, end_token_id)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
@@ -61,8 +62,8 @@ def train(
     _set_activation_checkpointing(model, params.activation_checkpointing)
     if is_tiled(model, params.tiled_head_above_vocabulary):
         require_plain_head(model, _tokens(model, [rows.row(0)]))
-    if params.packing:
-        _require_packable(model.eval(), rows, params, seed, forward_dtype)
+    if params.layout != "padded":
+        _require_rows_apart(model.eval(), rows, params, seed, forward_dtype)
     model.train()
     for step, groups in islice(enumerate(batches), num_done, None):
         learning_rate = set_learning_rate(
@@ -84,7 +85,7 @@ def train(
             params.micro_batch_rollouts,
             derive_seed(seed, "dropout", step),
             params.tiled_head_above_vocabulary,
-            params.packing,
+            params.layout,
         )
         gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
         if not torch.isfinite(gradient_norm):
@@ -165,7 +166,7 @@ def _backward(
     micro_batch_rollouts: int | None,
     dropout_seed: int,
     tiled_above: int | None = None,
-    packing: bool = False,
+    layout: Layout = "padded",
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
 
@@ -187,7 +188,7 @@ def _backward(
         torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number]
         return student_logprobs(
-            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above, packing
+            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above, layout
         )
 
     if len(parts) == 1:
@@ -229,7 +230,7 @@ def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatc
     )
 
 
-def _require_packable(
+def _require_rows_apart(
     model: PreTrainedModel,
     rows: FeedbackRows,
     params: TrainParams,
@@ -237,6 +238,11 @@ def _require_packable(
     forward_dtype: str,
 ) -> None:
     """On the rows of the first step, no more of them at once than training holds."""
+    if params.layout == "prefix_tree" and (reason := objection(model, rows.longest)):
+        raise TrainingError(
+            f"train.layout prefix_tree is not for {type(model).__name__}: {reason}; set "
+            "train.layout: packed or padded"
+        )
     groups = next(group_batches(rows.groups, params.batch_rollouts, 1, seed))
     batch_rows = [rows.row(index) for group in groups for index in group]
     size = params.micro_batch_rollouts or len(batch_rows)
@@ -246,7 +252,7 @@ def _require_packable(
         length = tokens.response_ids_bt.shape[1]
         ids_btk, _ = expert_buckets(part, length, vocabulary_size(model))
         tiled_above = params.tiled_head_above_vocabulary
-        require_packable(model, tokens, ids_btk, forward_dtype, tiled_above)
+        require_rows_apart(model, tokens, ids_btk, params.layout, forward_dtype, tiled_above)
 
 
 def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:

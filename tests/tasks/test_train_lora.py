@@ -22,7 +22,7 @@ def run(root: Path) -> Workspace:
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     for section, changes in CHANGES.items():
         values[section] |= changes
-    values["train"] |= {"lora": LORA, "packing": True, "micro_batch_rollouts": 5}
+    values["train"] |= {"lora": LORA, "layout": "packed", "micro_batch_rollouts": 5}
     for iteration in (0, 1, 2):
         path = workspace.frozen_params_file(iteration)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ def test_adapters_depend_on_the_seed_and_not_on_global_state(
 @pytest.mark.parametrize("step", [1, 3, 6])
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"micro_batch_rollouts": 3, "activation_checkpointing": True, "packing": True}],
+    [{}, {"micro_batch_rollouts": 3, "activation_checkpointing": True, "layout": "packed"}],
     ids=["plain", "in parts"],
 )
 def test_interrupted_training_ends_in_the_same_bytes(
@@ -165,7 +165,7 @@ def test_interrupted_training_ends_in_the_same_bytes(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"micro_batch_rollouts": 3}, {"activation_checkpointing": True}, {"packing": True}],
+    [{"micro_batch_rollouts": 3}, {"activation_checkpointing": True}, {"layout": "packed"}],
     ids=lambda changes: next(iter(changes)),
 )
 def test_ways_to_save_memory_train_adapters_alike(
@@ -223,6 +223,6 @@ def test_impossible_settings_are_refused_at_load(
 def test_settings_without_adapters_stay_valid(settings: dict[str, Any]) -> None:
     params = parse_params(settings, "params.yaml").train
     assert params.lora is None
-    assert params.packing is False
+    assert params.layout == "padded"
     settings["train"]["lora"] = {**LORA, "target_modules": ["layers.0.self_attn.q_proj"]}
     assert parse_params(settings, "params.yaml").train.lora is not None

@@ -1,32 +1,41 @@
-"""Packed rows have the padded rows' log-probabilities and gradients (15 s)."""
+"""In every layout rows have the padded rows' log-probabilities and gradients (30 s)."""
 
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from test_micro_batches import OBJECTIVES_UNDER_TEST
 from training_rows import as_rows, make_table
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from distil_core.config.models import TrainParams
+from distil_core.config.models import Layout, TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
-from distil_core.policy.batching import collate
-from distil_core.policy.packing import first_fit_decreasing, pack
+from distil_core.policy.prefix_tree import objection
 from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
-from distil_core.training.packing_check import require_packable
+from distil_core.training.layout_check import require_rows_apart
 from distil_core.training.student_logprobs import student_logprobs
+
+LAYOUTS: tuple[Layout, ...] = ("packed", "prefix_tree")
 
 
 @pytest.fixture(scope="module")
 def rows(new_model: Any) -> FeedbackRows:
-    """Contexts of 1 to 17 tokens."""
+    """Contexts of 1 to 17 tokens, most alike within a group; some responses begin alike, and one is
+    that of the row before it."""
     table = make_table(new_model)
     for index, row in enumerate(table):
-        row["context_ids"] = (row["context_ids"] * 4)[: 1 + 7 * index % 17]
+        before = table[index - 1]
+        if index % 2 and index != 5:
+            row["context_ids"] = before["context_ids"]
+            shared = index % 5 if index != 7 else 6
+            row["response_ids"] = [*before["response_ids"][:shared], *row["response_ids"]][
+                : len(row["response_ids"])
+            ]
+        else:
+            row["context_ids"] = (row["context_ids"] * 4)[: 1 + 7 * index % 17]
     rows = as_rows(table)
     rows._by_expert = [index == 4 for index in range(len(rows))]
     return rows
@@ -37,7 +46,7 @@ def gradients(
     rows: FeedbackRows,
     objective: Any,
     micro_batch: int | None,
-    packing: bool,
+    layout: Layout,
     tiled_above: int | None = None,
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     model.zero_grad(set_to_none=True)
@@ -51,73 +60,43 @@ def gradients(
         micro_batch,
         11,
         tiled_above,
-        packing,
+        layout,
     )
     return [parameter.grad.clone() for parameter in model.parameters()], diagnostics
 
 
+def rms_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.rms_norm(
+        hidden, self.weight.shape, self.weight, self.variance_epsilon
+    )
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", OBJECTIVES_UNDER_TEST)
-def test_packed_rows_have_the_padded_rows_gradient(
-    new_model: Any, rows: FeedbackRows, name: str
+def test_gradients_are_the_padded_rows(
+    new_model: Any,
+    rows: FeedbackRows,
+    name: str,
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The model's own rounds to float32 in between, where a tree has the sum of several gradients.
+    monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
     # Beside the sampler, so that importance weights differ from 1.
     model = new_model(3).double()
     objective = OBJECTIVES.build(*OBJECTIVES_UNDER_TEST[name])
-    padded, diagnostics = gradients(model, rows, objective, None, False)
+    padded, diagnostics = gradients(model, rows, objective, None, "padded")
     largest = max(float(gradient.abs().max()) for gradient in padded)
     assert largest > 1e-6
     # The last with the head in tiles.
     for micro_batch, tiled_above in ((None, None), (1, None), (5, None), (5, 10)):
-        packed, same = gradients(model, rows, objective, micro_batch, True, tiled_above)
+        other, same = gradients(model, rows, objective, micro_batch, layout, tiled_above)
         assert same == pytest.approx(diagnostics, rel=1e-9, abs=1e-12)
-        for mine, theirs in zip(packed, padded, strict=True):
+        for mine, theirs in zip(other, padded, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12 * largest)
 
 
-ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12)
-
-
-@given(ROWS)
-def test_each_token_is_computed_once_and_read_where_it_is_predicted(
-    lengths: list[tuple[int, int]],
-) -> None:
-    # Every token of the batch is another number.
-    next_id = iter(range(1, 10_000))
-    contexts = [[next(next_id) for _ in range(context)] for context, _ in lengths]
-    responses = [[next(next_id) for _ in range(response)] for _, response in lengths]
-    batch = collate(contexts, responses, "cpu")
-    rows = {context[0]: (context, response) for context, response in zip(contexts, responses)}  # noqa: B905
-    found = []
-    places = []
-    for packed in pack(batch):
-        ids, positions = packed.input_ids_1s[0].tolist(), packed.position_ids_1s[0].tolist()
-        assert len(ids) <= 2 * max(map(sum, lengths))
-        starts = [index for index, position in enumerate(positions) if position == 0]
-        predicting = packed.predicting_m.tolist()
-        response_ids = batch.response_ids_bt.flatten()[packed.places_m].tolist()
-        assert [ids[index + 1] for index in predicting] == response_ids
-        for start, end in zip(starts, [*starts[1:], len(ids)], strict=True):
-            context, response = rows[ids[start]]
-            assert ids[start:end] == [*context, *response]
-            assert positions[start:end] == list(range(end - start))
-            found.append(ids[start])
-        places += packed.places_m.tolist()
-    assert sorted(found) == sorted(rows)
-    assert sorted(places) == batch.response_mask_bt.flatten().nonzero().squeeze(1).tolist()
-
-
-@given(st.lists(st.integers(1, 20), min_size=1, max_size=40), st.integers(20, 60))
-def test_bins_hold_everything_once_and_are_filled(lengths: list[int], capacity: int) -> None:
-    bins = first_fit_decreasing(lengths, capacity)
-    assert sorted(index for one in bins for index in one) == list(range(len(lengths)))
-    filled = [sum(lengths[index] for index in one) for one in bins]
-    assert max(filled) <= capacity
-    # No two bins could be one.
-    assert all(a + b > capacity for i, a in enumerate(filled) for b in filled[i + 1 :])
-    assert bins == first_fit_decreasing(lengths, capacity)
-
-
-def test_only_tokens_that_are_there_are_computed(new_model: Any, rows: FeedbackRows) -> None:
+def test_only_tokens_that_are_there_are_packed(new_model: Any, rows: FeedbackRows) -> None:
     model = new_model(0)
     seen = {"embed": 0, "head": 0}
 
@@ -130,7 +109,7 @@ def test_only_tokens_that_are_there_are_computed(new_model: Any, rows: FeedbackR
     model.model.embed_tokens.register_forward_hook(counting("embed"))
     model.lm_head.register_forward_hook(counting("head"))
     tokens, ids_btk = batch_of(model, rows)
-    student_logprobs(model, tokens, ids_btk, packing=True)
+    student_logprobs(model, tokens, ids_btk, layout="packed")
     assert seen == {
         "embed": int(tokens.attention_mask_bs.sum()),
         "head": int(tokens.response_mask_bt.sum()),
@@ -152,6 +131,7 @@ def other_model(name: str) -> Any:
         "max_position_embeddings": 64,
     }
     changes: dict[str, dict[str, Any]] = {
+        "llama": {},
         "mistral": {"sliding_window": 4},
         "gemma2": {"sliding_window": 4, "head_dim": 8, "query_pre_attn_scalar": 8},
         "qwen3": {"head_dim": 8},
@@ -171,26 +151,47 @@ def batch_of(model: Any, rows: FeedbackRows) -> Any:
     return tokens, trainer.expert_buckets(read, length, model.config.vocab_size)[0]
 
 
-@pytest.mark.parametrize("name", ["mistral", "gemma2", "qwen3", "gpt2"])
-def test_other_architectures_are_packed_alike(rows: FeedbackRows, name: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        *(("packed", name) for name in ("mistral", "gemma2", "qwen3", "gpt2")),
+        *(("prefix_tree", name) for name in ("llama", "qwen3", "gpt2")),
+    ],
+)
+def test_other_architectures_are_computed_alike(
+    rows: FeedbackRows, layout: Layout, name: str
+) -> None:
     """In float32: eager attention, which softcaps need, takes its softmax in it anyhow."""
     model = other_model(name)
     tokens, ids_btk = batch_of(model, rows)
-    padded, packed = (
-        student_logprobs(model, tokens, ids_btk, packing=packing) for packing in (False, True)
-    )
-    for mine, theirs in zip(packed, padded, strict=True):
+    layouts: tuple[Layout, Layout] = ("padded", layout)
+    padded, other = (student_logprobs(model, tokens, ids_btk, layout=one) for one in layouts)
+    for mine, theirs in zip(other, padded, strict=True):
         mask = tokens.response_mask_bt
         torch.testing.assert_close(mine[mask], theirs[mask], rtol=1e-4, atol=1e-4)
         assert not mine[~mask].any()
-    require_packable(model, tokens, ids_btk, "float32")
+    require_rows_apart(model, tokens, ids_btk, layout, "float32")
 
 
-def test_a_model_that_mixes_rows_is_refused(rows: FeedbackRows) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_model_that_mixes_rows_is_refused(rows: FeedbackRows, layout: Layout) -> None:
     model = other_model("lfm2")
     tokens, ids_btk = batch_of(model, rows)
-    with pytest.raises(TrainingError, match="does not keep packed rows apart"):
-        require_packable(model, tokens, ids_btk, "float32")
+    with pytest.raises(TrainingError, match=f"layout {layout}: .*does not keep rows apart there"):
+        require_rows_apart(model, tokens, ids_btk, layout, "float32")
+
+
+def test_windows_shorter_than_the_rows_are_refused_as_trees(
+    settings: dict[str, Any], rows: FeedbackRows
+) -> None:
+    model = other_model("mistral")
+    assert rows.longest > 4
+    assert objection(model, 4) is None
+    with pytest.raises(TrainingError, match=rf"has {rows.longest} tokens, and it attends to the"):
+        trained(model, settings, rows, {"layout": "prefix_tree"})
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(TrainingError, match="its attention is flash_attention_2"):
+        trained(model, settings, rows, {"layout": "prefix_tree"})
 
 
 @pytest.mark.parametrize("micro_batch", [None, 3])
@@ -207,34 +208,38 @@ def test_training_refuses_before_any_weight_changes(
         return original(**arguments)
 
     model.forward = ignoring
-    changes = {"num_steps": 2, "batch_rollouts": 8, "micro_batch_rollouts": micro_batch}
-    params = TrainParams(**{**settings["train"], **changes, "packing": True})
-    objective = OBJECTIVES.build("forward_cross_entropy", {})
-    with pytest.raises(TrainingError, match="does not keep packed rows apart"):
-        trainer.train(model, rows, objective, params, 1, no_progress)
+    with pytest.raises(TrainingError, match="does not keep rows apart there"):
+        trained(model, settings, rows, {"micro_batch_rollouts": micro_batch, "layout": "packed"})
     for mine, theirs in zip(model.parameters(), before, strict=True):
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_packed_training_is_trained_alike(
-    settings: dict[str, Any], new_model: Any, rows: FeedbackRows, dtype: Any
+def test_every_layout_trains_alike(
+    settings: dict[str, Any], new_model: Any, rows: FeedbackRows, layout: Layout, dtype: Any
 ) -> None:
-    """Computing activations again changes no bit; packing changes rounding."""
+    """Computing activations again changes no bit; the layout changes rounding."""
     found = []
-    for changes in (
-        {},
-        {"packing": True},
-        {"packing": True, "activation_checkpointing": True},
-    ):
+    for changes in ({}, {"layout": layout}, {"layout": layout, "activation_checkpointing": True}):
         model = new_model(0)
-        values = {"num_steps": 4, "batch_rollouts": 8, "learning_rate": 0.001, **changes}
-        params = TrainParams(**{**settings["train"], **values})
-        objective = OBJECTIVES.build("forward_cross_entropy", {})
-        trainer.train(model, rows, objective, params, 1, no_progress, dtype)
+        trained(model, settings, rows, {"num_steps": 4, **changes}, dtype)
         found.append([parameter.detach() for parameter in model.parameters()])
-    for padded, packed, again in zip(*found, strict=True):
-        assert torch.equal(packed, again)
+    for padded, other, again in zip(*found, strict=True):
+        assert torch.equal(other, again)
         # Adam's step is as long for a gradient that rounds to nearly nothing.
-        torch.testing.assert_close(packed, padded, rtol=0, atol=5e-3)
-        assert (packed - padded).abs().mean() < (1e-5 if dtype == "float32" else 1e-3)
+        torch.testing.assert_close(other, padded, rtol=0, atol=5e-3)
+        assert (other - padded).abs().mean() < (1e-5 if dtype == "float32" else 1e-3)
+
+
+def trained(
+    model: Any,
+    settings: dict[str, Any],
+    rows: FeedbackRows,
+    changes: dict[str, Any],
+    dtype: Any = "float32",
+) -> None:
+    values = {"num_steps": 2, "batch_rollouts": 8, "learning_rate": 0.001, **changes}
+    objective = OBJECTIVES.build("forward_cross_entropy", {})
+    params = TrainParams(**{**settings["train"], **values})
+    trainer.train(model, rows, objective, params, 1, no_progress, dtype)

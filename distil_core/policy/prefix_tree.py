@@ -1,0 +1,155 @@
+"""Rows of a batch as trees: tokens that rows begin with alike are computed once.
+
+Rollouts of one problem share their context, and often the first tokens of their responses; what an
+expert reads of them shares the problem. Under causal attention a token's state depends on the
+tokens before it alone, so it is the same in all rows that begin alike. A row's last token predicts
+nothing that is read, and is left out.
+
+Trees lie beside each other in few sequences, and a mask lets each token see its own path only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distil_core.policy.batching import ResponseBatch
+from distil_core.policy.packing import first_fit_decreasing
+from distil_core.policy.sequences import Sequences
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LONGEST_ROWS_PER_TREE = 4
+"""Attention is computed between all tokens of a sequence and then masked, so a tree grows no larger
+than this many times the longest row; rows beyond begin another, which repeats what they share."""
+
+_SHORT = 128
+"""Tokens among which attention costs little beside the rest of a model, however small."""
+
+
+def objection(model: PreTrainedModel, longest_row: int) -> str | None:
+    """Why the model cannot compute trees with rows of so many tokens; None where it may."""
+    kernel = getattr(model.config, "_attn_implementation", None)
+    if kernel not in ("sdpa", "eager"):
+        return f"its attention is {kernel}, and only sdpa and eager take a mask of their own"
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    if window is not None and longest_row > window:
+        return f"the longest row has {longest_row} tokens, and it attends to the last {window} only"
+    return None
+
+
+def prefix_trees(batch: ResponseBatch) -> Sequences:
+    """All rows of the batch; each must have a response."""
+    rows_bl, contexts_b, order_b = _in_order_of_tokens(batch)
+    lengths_b = (rows_bl >= 0).sum(1)
+    shared_b = _shared_with_row_before(rows_bl)
+    tree_b = _trees(lengths_b, shared_b)
+    paths_bl, sizes = _paths(rows_bl, shared_b, tree_b)
+    length, sequence_of, start_of = _placed(sizes, int(lengths_b.max()))
+    sequence_b, paths_bl = sequence_of[tree_b], paths_bl + start_of[tree_b][:, None]
+
+    shape = (int(sequence_of.max()) + 1, length)
+    input_ids_gs, position_ids_gs = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    sees_gss = np.zeros((*shape, length), np.bool_)
+    # What fills a sequence up sees itself: attention to nothing is not a number.
+    sees_gss[:, np.arange(length), np.arange(length)] = True
+    before_ll = np.tri(rows_bl.shape[1], dtype=np.bool_)
+    for row, sequence, path, shared, end in zip(
+        rows_bl, sequence_b, paths_bl, shared_b, lengths_b, strict=True
+    ):
+        new = path[shared:end]
+        input_ids_gs[sequence, new] = row[shared:end]
+        position_ids_gs[sequence, new] = np.arange(shared, end)
+        sees_gss[sequence, new[:, None], path[:end]] = before_ll[shared:end, :end]
+
+    position_n, row_n = _predictions(contexts_b, lengths_b)
+    width = batch.response_ids_bt.shape[1]
+    arrays = (
+        input_ids_gs,
+        position_ids_gs,
+        sees_gss,
+        sequence_b[row_n] * length + paths_bl[row_n, position_n],
+        order_b[row_n] * width + position_n + 1 - contexts_b[row_n],
+    )
+    return Sequences(*(torch.from_numpy(a).to(batch.input_ids_bs.device) for a in arrays))
+
+
+def _in_order_of_tokens(
+    batch: ResponseBatch,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Each row's tokens but the last, padded with -1 on the right; the length of its context; which
+    row of the batch it is."""
+    present_bs = batch.attention_mask_bs.cpu().numpy().astype(np.bool_)
+    ids_bs = batch.input_ids_bs.cpu().numpy()
+    counts_b = present_bs.sum(1)
+    contexts_b = counts_b - batch.response_mask_bt.cpu().numpy().sum(1)
+    left_bs = np.arange(counts_b.max()) < counts_b[:, None]
+    rows_bl = np.full(left_bs.shape, -1, np.int64)
+    rows_bl[left_bs] = ids_bs[present_bs]
+    rows_bl[np.arange(len(rows_bl)), counts_b - 1] = -1
+    rows_bl = rows_bl[:, :-1]
+    order_b = np.lexsort(rows_bl.T[::-1])
+    return rows_bl[order_b], contexts_b[order_b], order_b
+
+
+def _shared_with_row_before(rows_bl: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many first tokens each row has in common with the one before it; 0 for the first."""
+    equal_bl = (rows_bl[1:] == rows_bl[:-1]) & (rows_bl[1:] >= 0)
+    return np.concatenate([[0], np.logical_and.accumulate(equal_bl, axis=1).sum(1)])
+
+
+def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of each row's tree; what it shares is set to 0 where it begins one. It goes on
+    with the row before where half of the shorter is shared: less is not worth a larger tree."""
+    largest = LONGEST_ROWS_PER_TREE * int(lengths_b.max())
+    tree_b = np.zeros_like(lengths_b)
+    size = int(lengths_b[0])
+    for b in range(1, len(lengths_b)):
+        shared, length = int(shared_b[b]), int(lengths_b[b])
+        grown = size + length - shared
+        joins = 2 * shared >= min(length, int(lengths_b[b - 1])) and grown <= largest
+        size = grown if joins else length
+        tree_b[b] = tree_b[b - 1] + (not joins)
+        if not joins:
+            shared_b[b] = 0
+    return tree_b
+
+
+def _paths(
+    rows_bl: NDArray[np.int64], shared_b: NDArray[np.int64], tree_b: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each row's tokens stand among their tree's, [B, L]; the number of tokens of each tree,
+    in the order in which they are met."""
+    new_bl = (rows_bl >= 0) & (np.arange(rows_bl.shape[1]) >= shared_b[:, None])
+    sizes = np.bincount(tree_b, new_bl.sum(1)).astype(np.int64)
+    before_tree = np.cumsum(sizes) - sizes
+    met_bl = (np.cumsum(new_bl) - 1).reshape(new_bl.shape) - before_tree[tree_b][:, None]
+    # A token that is not new was last new in the row whose path this one shares.
+    row_bl = np.maximum.accumulate(np.where(new_bl, np.arange(len(new_bl))[:, None], 0), axis=0)
+    return np.take_along_axis(met_bl, row_bl, axis=0), sizes
+
+
+def _placed(
+    sizes: NDArray[np.int64], longest_row: int
+) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Trees into sequences: their length, and each tree's sequence and start."""
+    bins = first_fit_decreasing(sizes.tolist(), max(_SHORT, 2 * longest_row, int(sizes.max())))
+    sequence_of, start_of = np.zeros_like(sizes), np.zeros_like(sizes)
+    for sequence, trees in enumerate(bins):
+        sequence_of[trees] = sequence
+        start_of[trees] = np.cumsum(sizes[trees]) - sizes[trees]
+    return int((start_of + sizes).max()), sequence_of, start_of
+
+
+def _predictions(
+    contexts_b: NDArray[np.int64], lengths_b: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where in its row each token stands that predicts one of the response, and which row it is."""
+    responses_b = lengths_b - contexts_b + 1
+    row_n = np.repeat(np.arange(len(lengths_b)), responses_b)
+    first_n = np.repeat(np.cumsum(responses_b) - responses_b, responses_b)
+    return np.arange(len(row_n)) - first_n + contexts_b[row_n] - 1, row_n

@@ -1,0 +1,63 @@
+"""Rows of a batch laid out in other sequences than one a row, and what a model computes there.
+
+`packing.py` and `prefix_tree.py` make them, `distil_core/training/layout_check.py` finds models
+that do not keep rows apart there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Some rows' tokens in G sequences of S tokens, which predict N response tokens.
+
+    input_ids_gs, position_ids_gs: int64 [G, S]. sees_gss: bool [G, S, S], which tokens each one
+    attends to; None for all before it in its row, a row being what positions count up in.
+    predicting_n: where in [G * S] the token before each response token stands. places_n: where in
+    the batch's [B * T] that response token stands.
+    """
+
+    input_ids_gs: Tensor
+    position_ids_gs: Tensor
+    sees_gss: Tensor | None
+    predicting_n: Tensor
+    places_n: Tensor
+
+
+def predicted_logits(model: PreTrainedModel, sequences: Sequences) -> Tensor:
+    """Logits that predict each response token, [N, V] in the model's dtype."""
+    length = sequences.input_ids_gs.shape[1]
+    # Of every sequence the model gives logits at the same places.
+    kept_c, column_n = (sequences.predicting_n % length).unique(return_inverse=True)
+    output = model(**_inputs(model, sequences), logits_to_keep=kept_c, use_cache=False)
+    index_n = sequences.predicting_n // length * len(kept_c) + column_n
+    logits_nv: Tensor = output.logits.flatten(0, 1).index_select(0, index_n)
+    return logits_nv
+
+
+def predicted_hidden(model: PreTrainedModel, sequences: Sequences) -> Tensor:
+    """What the head reads where each response token is predicted, [N, d]."""
+    output = model.get_decoder()(**_inputs(model, sequences), use_cache=False)
+    hidden_nd: Tensor = output.last_hidden_state.flatten(0, 1)[sequences.predicting_n]
+    return hidden_nd
+
+
+def _inputs(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor]:
+    inputs = {
+        "input_ids": sequences.input_ids_gs,
+        "position_ids": sequences.position_ids_gs,
+    }
+    if sequences.sees_gss is not None:
+        # A mask of four axes is what attention adds to its scores; no model's own is made then.
+        scores = sequences.sees_gss.new_zeros(sequences.sees_gss.shape, dtype=model.dtype)
+        least = scores.new_tensor(float("-inf"))
+        inputs["attention_mask"] = scores.masked_fill(~sequences.sees_gss, least)[:, None]
+    return inputs

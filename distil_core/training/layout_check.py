@@ -1,0 +1,45 @@
+"""Whether a model keeps rows apart that share a sequence: found by computing some both ways."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from distil_core.config.models import Layout
+from distil_core.errors import TrainingError
+from distil_core.policy.batching import ResponseBatch
+from distil_core.training.student_logprobs import student_logprobs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+# Beyond rounding, far below what another row's tokens do to a log-probability.
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5}
+
+
+@torch.no_grad()
+def require_rows_apart(
+    model: PreTrainedModel,
+    tokens: ResponseBatch,
+    expert_ids_btk: Tensor,
+    layout: Layout,
+    forward_dtype: str,
+    tiled_above: int | None = None,
+) -> None:
+    """Raise `TrainingError` where a response token's log-probability is another in this layout.
+    The model should be in evaluation mode; takes two forward passes of the batch."""
+    layouts: tuple[Layout, Layout] = ("padded", layout)
+    padded_bt, other_bt = (
+        student_logprobs(model, tokens, expert_ids_btk, forward_dtype, tiled_above, one)[1]
+        for one in layouts
+    )
+    difference = float((padded_bt - other_bt)[tokens.response_mask_bt].abs().max())
+    # Written so that NaN is refused too.
+    if not difference <= _TOLERANCES[forward_dtype]:
+        raise TrainingError(
+            f"train.layout {layout}: {type(model).__name__} does not keep rows apart there, a "
+            f"response token's log-probability differs by {difference:.3g} from that of its row "
+            f"alone (rounding is below {_TOLERANCES[forward_dtype]}): set train.layout: padded"
+        )

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import PositiveInt
-from torch import Tensor
 
 from distil_core.config.models import ComputeParams
 from distil_core.engines._sampling import (
     draw,
-    mass_before,
-    normalised_logprobs,
     sampling_logprobs,
+)
+from distil_core.engines._scoring import (
+    requested_logits,
+    require_trees,
+    scoring_order,
+    top_distributions,
 )
 from distil_core.engines.base import (
     SampledResponse,
@@ -26,8 +28,8 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoredResponse,
     ScoreRequest,
+    ScoringLayout,
 )
-from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
@@ -37,24 +39,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-_LOGITS_AT_ONCE = 2**25
 _FEW = 0.75
 """Share of a batch's rows below which those that ended are taken out, which copies the others."""
 
 
 class Options(ComponentOptions):
-    """batch_size: rows in one forward pass."""
+    """batch_size: rows in one forward pass. layout: of rows that are scored, as in `train.layout`;
+    sampling reads equal contexts once in any case."""
 
     batch_size: PositiveInt
+    layout: ScoringLayout = "padded"
 
 
 class TransformersEngine:
     """Batches are cut from requests sorted by length, so that little is padding."""
 
-    def __init__(self, model: PreTrainedModel, end_token_id: int, batch_size: int):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        end_token_id: int,
+        batch_size: int,
+        layout: ScoringLayout = "padded",
+    ):
         self._model = model
         self._end_token_id = end_token_id
         self._batch_size = batch_size
+        self._layout = layout
 
     @torch.inference_mode()
     def sample(
@@ -85,21 +95,13 @@ class TransformersEngine:
         """The model's distribution at every response position of each request."""
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
-        lengths = [len(request.context_ids) + len(request.response_ids) for request in requests]
-        order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
-        for indices in self._cut(order):
-            batch = collate(
-                [requests[i].context_ids for i in indices],
-                [requests[i].response_ids for i in indices],
-                str(self._model.device),
-            )
-            logits_btv = response_logits(self._model, batch)
-            rows = _top_distributions(
-                logits_btv[batch.response_mask_bt],
-                [len(requests[i].response_ids) for i in indices],
-                top_k,
-                top_p,
-            )
+        if self._layout == "prefix_tree" and requests:
+            require_trees(self._model, requests)
+        for indices in self._cut(scoring_order(requests, self._layout)):
+            scored = [requests[i] for i in indices]
+            logits_nv = requested_logits(self._model, scored, self._layout)
+            lengths = [len(request.response_ids) for request in scored]
+            rows = top_distributions(logits_nv, lengths, top_k, top_p)
             for index, row in zip(indices, rows, strict=True):
                 results[index] = row
             done += len(indices)
@@ -181,41 +183,12 @@ def _uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 
-def _top_distributions(
-    logits_nv: Tensor, lengths: Sequence[int], top_k: int, top_p: float
-) -> Iterator[ScoredResponse]:
-    """The distributions of responses whose positions lie one after another in `logits_nv`."""
-    # In parts: in double precision the logits of a whole batch may not fit in memory.
-    num_positions = max(1, _LOGITS_AT_ONCE // logits_nv.shape[-1])
-    parts = [_top_positions(part, top_k, top_p) for part in logits_nv.split(num_positions)]
-    counts_n, token_ids, logprobs, tail_logprobs_n = map(np.concatenate, zip(*parts, strict=True))
-    position, stored = 0, 0
-    for length in lengths:
-        positions = slice(position, position + length)
-        kept = slice(stored, stored + int(counts_n[positions].sum()))
-        yield ScoredResponse(
-            counts_n[positions], token_ids[kept], logprobs[kept], tail_logprobs_n[positions]
-        )
-        position, stored = positions.stop, kept.stop
-
-
-def _top_positions(logits_nv: Tensor, top_k: int, top_p: float) -> tuple[NDArray[Any], ...]:
-    """The fewest ids that hold `top_p`, at most `top_k`, and the log of the mass left over."""
-    logprobs_nv = normalised_logprobs(logits_nv)
-    top_nk, ids_nk = logprobs_nv.topk(min(top_k, logprobs_nv.shape[-1]), dim=-1)
-    kept_nk = mass_before(top_nk) < top_p
-    if top_p >= 1.0:
-        kept_nk = torch.ones_like(kept_nk)
-    # The tail from its own tokens, not as 1 - kept: a tail of 1e-9 would be lost to rounding.
-    outside_nv = torch.ones_like(logprobs_nv, dtype=torch.bool).scatter(-1, ids_nk, ~kept_nk)
-    tail_n = logprobs_nv.masked_fill(~outside_nv, -torch.inf).logsumexp(-1)
-    tensors = (kept_nk.sum(-1).int(), ids_nk[kept_nk].int(), top_nk[kept_nk].float())
-    return tuple(tensor.cpu().numpy() for tensor in (*tensors, tail_n.float()))
-
-
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> TransformersEngine:
     """Load the policy in `policy_dir` and sample and score with it."""
     tokenizer = load_tokenizer(policy_dir)
     return TransformersEngine(
-        load_model(policy_dir, compute), int(tokenizer.eos_token_id), options.batch_size
+        load_model(policy_dir, compute),
+        int(tokenizer.eos_token_id),
+        options.batch_size,
+        options.layout,
     )

@@ -10,7 +10,7 @@ from pydantic import PositiveInt, model_validator
 
 from distil_core.config.models import Component
 from distil_core.engines import ENGINES, build_engine
-from distil_core.engines.base import Engine, ScoreRequest
+from distil_core.engines.base import Engine, ScoreRequest, ScoringLayout
 from distil_core.errors import ExpertError
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
 from distil_core.policy.tokenizer import encode_context, load_tokenizer
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 
 class ScoringOptions(ComponentOptions):
-    """engine: what scores, as in sample.engine. batch_size: rows in one forward pass, short for
-    the transformers engine with that size; one of the two."""
+    """engine: what scores, as in sample.engine. batch_size, layout: short for the transformers
+    engine with these options; either an engine or a batch size."""
 
     batch_size: PositiveInt | None = None
+    layout: ScoringLayout = "padded"
     engine: Component | None = None
 
     @model_validator(mode="after")
@@ -35,6 +36,10 @@ class ScoringOptions(ComponentOptions):
                 f"found batch_size {self.batch_size} and engine {self.engine}: give batch_size, "
                 "for the transformers engine, or an engine with options of its own"
             )
+        if self.engine is not None and self.layout != "padded":
+            raise ValueError(
+                f"found layout {self.layout} beside an engine: give it among the engine's options"
+            )
         if self.engine is not None:
             ENGINES.options(self.engine.name, self.engine.options)
         return self
@@ -42,7 +47,7 @@ class ScoringOptions(ComponentOptions):
     def scoring_engine(self) -> Component:
         """The engine that scores."""
         return self.engine or Component(
-            name="transformers", options={"batch_size": self.batch_size}
+            name="transformers", options={"batch_size": self.batch_size, "layout": self.layout}
         )
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+TokenIds: TypeAlias = Sequence[int] | NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -30,18 +34,19 @@ class ResponseBatch:
 
 
 def collate(
-    contexts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: str
+    contexts: Sequence[TokenIds], responses: Sequence[TokenIds], device: str
 ) -> ResponseBatch:
     """Rows of token ids as one padded batch. Every context needs at least one token."""
     context_length = max(map(len, contexts))
     response_length = max(map(len, responses))
     shape = (len(contexts), context_length + response_length)
-    input_ids_bs = torch.zeros(shape, dtype=torch.int64)
-    attention_mask_bs = torch.zeros(shape, dtype=torch.int64)
+    ids_bs, present_bs = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, (context, response) in enumerate(zip(contexts, responses, strict=True)):
         start, end = context_length - len(context), context_length + len(response)
-        input_ids_bs[row, start:end] = torch.tensor([*context, *response])
-        attention_mask_bs[row, start:end] = 1
+        ids_bs[row, start:context_length] = context
+        ids_bs[row, context_length:end] = response
+        present_bs[row, start:end] = 1
+    input_ids_bs, attention_mask_bs = torch.from_numpy(ids_bs), torch.from_numpy(present_bs)
     position_ids_bs = (attention_mask_bs.cumsum(1) - 1).clamp(min=0)
     return ResponseBatch(
         input_ids_bs=input_ids_bs.to(device),

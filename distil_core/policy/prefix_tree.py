@@ -23,11 +23,11 @@ from distil_core.policy.sequences import Sequences
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LONGEST_ROWS_PER_TREE = 4
+LONGEST_ROWS_PER_TREE = 3
 """Attention is computed between all tokens of a sequence and then masked, so a tree grows no larger
 than this many times the longest row; rows beyond begin another, which repeats what they share."""
 
-_SHORT = 128
+_SHORT = 48
 """Tokens among which attention costs little beside the rest of a model, however small."""
 
 
@@ -111,7 +111,7 @@ def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray
     for b in range(1, len(lengths_b)):
         shared, length = int(shared_b[b]), int(lengths_b[b])
         grown = size + length - shared
-        joins = 2 * shared >= min(length, int(lengths_b[b - 1])) and grown <= largest
+        joins = 4 * shared >= min(length, int(lengths_b[b - 1])) and grown <= largest
         size = grown if joins else length
         tree_b[b] = tree_b[b - 1] + (not joins)
         if not joins:

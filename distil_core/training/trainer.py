@@ -224,8 +224,8 @@ def _backward(
 
 def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
     return collate(
-        [row.context_ids.tolist() for row in rows],
-        [row.response_ids_t.tolist() for row in rows],
+        [row.context_ids for row in rows],
+        [row.response_ids_t for row in rows],
         str(model.device),
     )
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from distil_core.config.models import Component, ComputeParams
-from distil_core.engines import build_engine
-from distil_core.engines import transformers as transformers_engine
+from distil_core.engines import _scoring, build_engine
 from distil_core.engines.base import (
     SampleRequest,
     SamplingSettings,
@@ -180,12 +179,14 @@ SCORED = [
 ]
 
 
+@pytest.mark.parametrize("layout", ["padded", "prefix_tree"])
 @pytest.mark.parametrize(
     ("top_k", "top_p"), [(1, 1.0), (5, 1.0), (5, 0.5), (99, 0.9), (99, 1.0), (500, 1.0), (16, 1e-9)]
 )
 def test_scores_are_those_of_a_plain_forward_pass(
-    model: Any, engine: TransformersEngine, top_k: int, top_p: float
+    model: Any, top_k: int, top_p: float, layout: Any
 ) -> None:
+    engine = TransformersEngine(model, END, 7, layout)
     for request, scored in zip(
         SCORED, engine.score(SCORED, top_k, top_p, no_progress), strict=True
     ):
@@ -245,7 +246,7 @@ def test_scores_do_not_depend_on_how_many_positions_are_done_at_once(
     """A large vocabulary is done in parts, here of one and of three positions."""
     expected = engine.score(SCORED, 6, 0.9, no_progress)
     for at_once in (1, 3 * 99):
-        monkeypatch.setattr(transformers_engine, "_LOGITS_AT_ONCE", at_once)
+        monkeypatch.setattr(_scoring, "_LOGITS_AT_ONCE", at_once)
         for one, other in zip(expected, engine.score(SCORED, 6, 0.9, no_progress), strict=True):
             for name, values in vars(one).items():
                 np.testing.assert_array_equal(getattr(other, name), values)
@@ -270,6 +271,41 @@ def test_scoring_what_was_sampled_gives_the_behaviour_back(engine: TransformersE
         np.testing.assert_allclose(found, response.behaviour_logprobs, rtol=0, atol=1e-5)
 
 
+def test_trees_compute_what_rows_share_once(model: Any) -> None:
+    context = CONTEXTS[4]
+    asked = [ScoreRequest(context, [5, 6, last]) for last in (3, 4, 5, 6)]
+    computed = []
+    hook = model.model.embed_tokens.register_forward_hook(
+        lambda _, __, output: computed.append(output.shape[:-1].numel())
+    )
+    for layout in ("padded", "prefix_tree"):
+        TransformersEngine(model, END, 8, layout).score(asked, 6, 1.0, no_progress)
+    hook.remove()
+    # The check of trees scores these few both ways before.
+    padded, *check, trees = computed
+    assert padded == 4 * (len(context) + 3)
+    assert check == [padded, trees]
+    assert trees == len(context) + 2
+
+
+def test_a_model_that_cannot_do_trees_is_refused(model: Any, new_model: Any) -> None:
+    windowed = new_model(7)
+    windowed.config.sliding_window = 20
+    with pytest.raises(EngineError, match="34 tokens, and it attends to the last 20 only; set"):
+        TransformersEngine(windowed, END, 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
+    mixing = new_model(7)
+    original = mixing.forward
+
+    def without_mask(**arguments: Any) -> Any:
+        if arguments["attention_mask"].ndim == 4:
+            arguments["attention_mask"] = None
+        return original(**arguments)
+
+    mixing.forward = without_mask
+    with pytest.raises(EngineError, match=r"prefix_tree is not for .* a probability differs by"):
+        TransformersEngine(mixing, END, 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
+
+
 def test_a_damaged_policy_is_said_and_scores_nothing(new_model: Any) -> None:
     broken = new_model()
     with torch.no_grad():
@@ -277,8 +313,9 @@ def test_a_damaged_policy_is_said_and_scores_nothing(new_model: Any) -> None:
     engine = TransformersEngine(broken, END, 4)
     with pytest.raises(EngineError, match="NaN or infinity"):
         engine.sample(requests(3), SETTINGS, no_progress)
-    with pytest.raises(EngineError, match="NaN or infinity"):
-        engine.score(SCORED[:3], 4, 1.0, no_progress)
+    for scoring in (engine, TransformersEngine(broken, END, 4, "prefix_tree")):
+        with pytest.raises(EngineError, match="NaN or infinity"):
+            scoring.score(SCORED[:3], 4, 1.0, no_progress)
 
 
 def test_built_from_settings(policy_dir: Path, compute: ComputeParams, tmp_path: Path) -> None:

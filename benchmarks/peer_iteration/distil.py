@@ -15,10 +15,9 @@ STARTED = time.time()
 
 def main() -> None:
     """Run the four stages of iteration 1, and count what their tables hold."""
-    # transformers imports these when they are first named; the peer's process does it up front.
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
     from distil_core.config.load import load_iteration_params
+    from distil_core.policy.model import load_model
+    from distil_core.policy.tokenizer import load_tokenizer
     from distil_core.tables.schemas import FEEDBACK
     from distil_core.tables.store import read_table
     from distil_core.workspace import Workspace
@@ -27,7 +26,11 @@ def main() -> None:
 
     imported = time.time()
     workspace = Workspace(Path(sys.argv[1]))
-    load_iteration_params(workspace, 1)
+    params = load_iteration_params(workspace, 1)
+    # What transformers imports and compiles at a process's first load; the stages load anew. The
+    # peer's process loads its policy before it is ready, too.
+    load_model(workspace.policy_dir(0), params.compute)
+    load_tokenizer(workspace.policy_dir(0))
     ready = time.time()
     seconds = {}
     for stage in (sample, consult, tabulate, train):

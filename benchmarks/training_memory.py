@@ -1,6 +1,6 @@
 """CPU seconds and peak memory of a training step with each way to save memory, beside none of them.
 
-`python -m benchmarks.training_memory` trains a Llama of 25 million parameters on rows of 32 to 320
+`python -m benchmarks.training_memory` trains a Llama of 25 million parameters on rows of 64 to 320
 tokens on the CPU, through the loop that the stage `train` runs; each contender in processes of its
 own, one at a time. Memory is the most that the process held, all libraries included.
 """
@@ -32,8 +32,10 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "activation checkpointing": {"activation_checkpointing": True},
     "LoRA, rank 8": {"lora": _LORA},
     "packed": {"layout": "packed"},
+    "prefix trees": {"layout": "prefix_tree"},
     "micro-batches of 4, packed": {"micro_batch_rollouts": 4, "layout": "packed"},
-    "all four": {
+    "micro-batches of 4, prefix trees": {"micro_batch_rollouts": 4, "layout": "prefix_tree"},
+    "the first three, packed": {
         "micro_batch_rollouts": 4,
         "activation_checkpointing": True,
         "lora": _LORA,
@@ -41,6 +43,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     },
 }
 NUM_ROWS = 16
+GROUP = 4
 VOCABULARY = 512
 TOP_K = 20
 
@@ -122,27 +125,29 @@ def _model() -> Any:
 
 
 def _rows() -> tuple[Any, list[tuple[int, int]]]:
-    """Two rollouts of each problem; most responses are short and a few are long."""
+    """Four rollouts of each problem, which share its context and nothing of their responses; most
+    responses are short and a few are long."""
     import pyarrow as pa
 
     from distil_core.tables.schemas import FEEDBACK
     from distil_core.training.feedback_rows import FeedbackRows
 
     random = np.random.default_rng(0)
-    contexts = np.repeat(random.integers(16, 65, NUM_ROWS // 2), 2).tolist()
-    responses = np.geomspace(16, 256, NUM_ROWS).round().astype(int)
+    contexts = np.repeat(random.integers(48, 129, NUM_ROWS // GROUP), GROUP).tolist()
+    responses = np.geomspace(16, 192, NUM_ROWS).round().astype(int)
     lengths = list(zip(contexts, random.permutation(responses).tolist(), strict=True))
+    prompts = [random.integers(0, VOCABULARY, context).tolist() for context, _ in lengths[::GROUP]]
     table = []
-    for index, (context, response) in enumerate(lengths):
+    for index, (_, response) in enumerate(lengths):
         scores = random.normal(size=(response, TOP_K + 1))
         logprobs_tk = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
         ids = [random.choice(VOCABULARY, TOP_K, replace=False) for _ in range(response)]
         table.append(
             {
-                "rollout_id": f"001/{index // 2}/{index % 2}",
-                "problem_id": str(index // 2),
+                "rollout_id": f"001/{index // GROUP}/{index % GROUP}",
+                "problem_id": str(index // GROUP),
                 "reward": float(index % 2),
-                "context_ids": random.integers(0, VOCABULARY, context).tolist(),
+                "context_ids": prompts[index // GROUP],
                 "expert_context_ids": [1],
                 "response_ids": random.integers(0, VOCABULARY, response).tolist(),
                 "behaviour_logprobs": [-float(np.log(VOCABULARY))] * response,

@@ -1,9 +1,10 @@
 """How fast do the engines sample and score, and do they agree? Both, beside plain `generate`.
 
-`python -m benchmarks.engines` measures on the CPU in float32. `--device cuda` does it on a GPU in
-bfloat16, with larger models, after running the engines' tests there and before a small campaign
-(`--parts` chooses). Models are made from scratch, so nothing is downloaded; each engine and size
-has a process of its own, whose peak memory is its own.
+`python -m benchmarks.engines` measures on the CPU in float32: the default campaign's base policy
+with the prompts of its iteration 1, where `make run` has made them, and larger models. `--device cuda`
+does it on a GPU in bfloat16, with still larger models, after running the engines' tests there and
+before a small campaign (`--parts` chooses). Models are made from scratch, so nothing is downloaded;
+each engine and size has a process of its own, whose peak memory is its own.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.engines_campaign import run_campaign
+from distil_core.config.load import load_iteration_params
 from distil_core.config.models import ArchitectureParams, Component, ComputeParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (
@@ -30,13 +32,21 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoreRequest,
 )
+from distil_core.policy.batching import collate
 from distil_core.policy.from_scratch import new_model
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.tokenizer import character_tokenizer
 from distil_core.progress import no_progress
 from distil_core.seeds import generator
+from distil_core.tables.schemas import ROLLOUTS
+from distil_core.tables.store import read_rows
+from distil_core.workspace import Workspace
 
 ENGINES = ("generate", "transformers", "vllm")
+WITHOUT_VLLM = ENGINES[:2]
+"""The default policy's heads are too small for vLLM on a CPU."""
+DEFAULT = "default"
+"""Not a size: the policy of this workspace before iteration 1."""
 LAYERS_AND_WIDTHS = {
     "cpu": {"0.2M": (3, 64), "3M": (4, 256), "25M": (8, 512)},
     "cuda": {"25M": (8, 512), "200M": (16, 1024), "1.2B": (24, 2048)},
@@ -47,22 +57,37 @@ NEW_TOKENS = 64
 SAMPLES_PER_PROMPT = 8
 NUM_PROMPTS = {"cpu": 16, "cuda": 128}
 TOP_K = 16
-SAMPLING = SamplingSettings(NEW_TOKENS, temperature=1.0, top_p=1.0)
+BATCH_ROWS = 512
+MEASURED_TIMES = 3
 
 
 @dataclass(frozen=True)
 class Work:
-    """The same prompts for all; seeds are each rollout's own."""
+    """The same prompts for all, each `num_samples` times in succession; seeds are each rollout's
+    own."""
 
     requests: list[SampleRequest]
+    num_samples: int
+    sampling: SamplingSettings
 
     @classmethod
-    def of(cls, device: str) -> "Work":
-        """`SAMPLES_PER_PROMPT` rollouts of each prompt."""
-        random = generator(0, "benchmark", "engines")
-        prompts = random.integers(3, 99, (NUM_PROMPTS[device], CONTEXT_TOKENS)).tolist()
-        repeated = [prompt for prompt in prompts for _ in range(SAMPLES_PER_PROMPT)]
-        return cls([SampleRequest(prompt, 1000 + i) for i, prompt in enumerate(repeated)])
+    def of(cls, device: str, size: str) -> "Work":
+        """Prompts of random tokens, or those of the campaign's first iteration."""
+        if size == DEFAULT:
+            params = load_iteration_params(Workspace(Path.cwd()), 1)
+            rows = read_rows(Workspace(Path.cwd()).rollouts_file(1), ROLLOUTS)
+            contexts = [row["context_ids"] for row in rows]
+            num_samples, num_tokens = params.sample.num_rollouts, params.sample.max_new_tokens
+        else:
+            random = generator(0, "benchmark", "engines")
+            prompts = random.integers(3, 99, (NUM_PROMPTS[device], CONTEXT_TOKENS)).tolist()
+            contexts = [prompt for prompt in prompts for _ in range(SAMPLES_PER_PROMPT)]
+            num_samples, num_tokens = SAMPLES_PER_PROMPT, NEW_TOKENS
+        return cls(
+            [SampleRequest(context, 1000 + i) for i, context in enumerate(contexts)],
+            num_samples,
+            SamplingSettings(num_tokens, temperature=1.0, top_p=1.0),
+        )
 
 
 def main() -> None:
@@ -72,15 +97,15 @@ def main() -> None:
         device=arguments.device, dtype=DTYPES[arguments.device], num_threads=arguments.threads
     )
     if arguments.child:
-        engine, policy_dir, answer = arguments.child
-        _child(engine, Path(policy_dir), Path(answer), compute)
+        engine, size, policy_dir, answer = arguments.child
+        _child(engine, Path(policy_dir), Path(answer), compute, Work.of(compute.device, size))
         return
     if "tests" in arguments.parts:
         tests = ["tests/engines", "tests/files/test_doctor_vllm.py", "-q"]
         if subprocess.run([sys.executable, "-m", "pytest", *tests], check=False).returncode:
             sys.exit("the engines' tests failed; no speed of theirs means anything")
     if "speed" in arguments.parts:
-        _print_speeds(compute, arguments.sizes or list(LAYERS_AND_WIDTHS[compute.device]))
+        _print_speeds(compute, arguments.sizes or _sizes(compute.device))
     if "campaign" in arguments.parts:
         run_campaign(compute)
 
@@ -91,44 +116,59 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--sizes", nargs="+", help="some of the models' names only")
     parser.add_argument("--parts", nargs="+", choices=("tests", "speed", "campaign"))
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     everything = ["tests", "speed", "campaign"]
     arguments.parts = arguments.parts or (everything if arguments.device == "cuda" else ["speed"])
     return arguments
 
 
+def _sizes(device: str) -> list[str]:
+    sizes = list(LAYERS_AND_WIDTHS[device])
+    if device == "cuda":
+        return sizes
+    if Workspace(Path.cwd()).rollouts_file(1).exists():
+        return [DEFAULT, *sizes]
+    print("the default policy is left out: `make run` makes it and its prompts")
+    return sizes
+
+
 def _print_speeds(compute: ComputeParams, sizes: list[str]) -> None:
     print(
         f"{NUM_PROMPTS[compute.device]} prompts of {CONTEXT_TOKENS} tokens, {SAMPLES_PER_PROMPT} "
-        f"responses of at most {NEW_TOKENS} each; {compute.device}, {compute.dtype}, "
-        f"{compute.num_threads} threads; scoring: top {TOP_K} and the tail"
+        f"responses of at most {NEW_TOKENS} each ({DEFAULT}: as in the campaign); "
+        f"{compute.device}, {compute.dtype}, {compute.num_threads} threads; top {TOP_K} "
+        f"and the tail; least of {MEASURED_TIMES} times"
     )
     print(
-        f"{'model':7}{'engine':14}{'sampled/s':>11}{'ratio':>8}{'scored/s':>11}"
+        f"{'model':9}{'engine':14}{'sampled/s':>11}{'ratio':>8}{'scored/s':>11}"
         f"{'peak MB':>9}{'batch-exact':>13}{'logprob error':>15}"
     )
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            policy_dir = Path(folder) / "policy"
-            parameters = _make_policy(compute.device, size, policy_dir)
+            if size == DEFAULT:
+                policy_dir = Workspace(Path.cwd()).policy_dir(0)
+            else:
+                policy_dir = Path(folder) / "policy"
+                _make_policy(compute.device, size, policy_dir)
+            parameters = load_model(policy_dir, compute).num_parameters()
             baseline = None
-            for engine in ENGINES:
-                found = _measured(engine, policy_dir, compute)
+            for engine in ENGINES if size != DEFAULT else WITHOUT_VLLM:
+                found = _measured(engine, size, policy_dir, compute)
                 baseline = baseline or found["sampled_per_s"]
                 ratio = f"{found['sampled_per_s'] / baseline:.2f}"
                 scored = f"{found['scored_per_s']:.0f}" if "scored_per_s" in found else "-"
                 exact = f"{found['batch_exact']:.3f}" if "batch_exact" in found else "-"
                 error = f"{found['error']:.1e}" if "error" in found else "-"
                 print(
-                    f"{size:7}{engine:14}{found['sampled_per_s']:>11.0f}{ratio:>8}{scored:>11}"
+                    f"{size:9}{engine:14}{found['sampled_per_s']:>11.0f}{ratio:>8}{scored:>11}"
                     f"{found['peak_mb']:>9.0f}{exact:>13}{error:>15}",
                     flush=True,
                 )
-            print(f"       ({parameters:,} parameters)")
+            print(f"         ({parameters:,} parameters)")
 
 
-def _make_policy(device: str, size: str, policy_dir: Path) -> int:
+def _make_policy(device: str, size: str, policy_dir: Path) -> None:
     num_layers, width = LAYERS_AND_WIDTHS[device][size]
     architecture = ArchitectureParams(
         hidden_size=width,
@@ -140,12 +180,11 @@ def _make_policy(device: str, size: str, policy_dir: Path) -> int:
     tokenizer = character_tokenizer("0123456789+-=")
     model = new_model(architecture, tokenizer, seed=1)
     save_policy(model, tokenizer, policy_dir)
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _measured(engine: str, policy_dir: Path, compute: ComputeParams) -> dict[str, float]:
+def _measured(engine: str, size: str, policy_dir: Path, compute: ComputeParams) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.engines", "--device", compute.device]
-    command += ["--threads", str(compute.num_threads), "--child", engine, str(policy_dir)]
+    command += ["--threads", str(compute.num_threads), "--child", engine, size, str(policy_dir)]
     with tempfile.NamedTemporaryFile() as answer:
         done = subprocess.run([*command, answer.name], capture_output=True, text=True, check=False)
         if done.returncode:
@@ -154,13 +193,12 @@ def _measured(engine: str, policy_dir: Path, compute: ComputeParams) -> dict[str
     return found
 
 
-def _child(engine: str, policy_dir: Path, answer: Path, compute: ComputeParams) -> None:
+def _child(engine: str, policy_dir: Path, answer: Path, compute: ComputeParams, work: Work) -> None:
     torch.set_num_threads(compute.num_threads)
-    work = Work.of(compute.device)
     if engine == "generate":
         found = _measure_generate(policy_dir, compute, work)
     else:
-        options: dict[str, Any] = {"batch_size": len(work.requests)}
+        options: dict[str, Any] = {"batch_size": BATCH_ROWS}
         if engine == "vllm":
             options = {
                 "mode": "in_process",
@@ -181,7 +219,7 @@ def _child(engine: str, policy_dir: Path, answer: Path, compute: ComputeParams) 
 
 
 def _measure_engine(engine: Engine, work: Work) -> dict[str, float]:
-    engine.sample(work.requests[:8], SAMPLING, no_progress)
+    engine.sample(work.requests[:8], work.sampling, no_progress)
     # Re-scoring by transformers is part of `sample`, but not of sampling.
     finished_at = 0.0
 
@@ -190,22 +228,28 @@ def _measure_engine(engine: Engine, work: Work) -> dict[str, float]:
         if done == total:
             finished_at = time.perf_counter()
 
-    started = time.perf_counter()
-    responses = engine.sample(work.requests, SAMPLING, note)
+    times = []
+    for _ in range(MEASURED_TIMES):
+        started = time.perf_counter()
+        responses = engine.sample(work.requests, work.sampling, note)
+        times.append(finished_at - started)
     num_tokens = sum(len(response.token_ids) for response in responses)
-    found = {"sampled_per_s": num_tokens / (finished_at - started)}
+    found = {"sampled_per_s": num_tokens / min(times)}
     scored = [
         ScoreRequest(request.context_ids, response.token_ids)
         for request, response in zip(work.requests, responses, strict=True)
     ]
-    seconds = _seconds(lambda: engine.score(scored, TOP_K, 1.0, no_progress))
-    found["scored_per_s"] = num_tokens / seconds
+    seconds = [
+        _seconds(lambda: engine.score(scored, TOP_K, 1.0, no_progress))
+        for _ in range(MEASURED_TIMES)
+    ]
+    found["scored_per_s"] = num_tokens / min(seconds)
     # Again in another order and in batches of another size: the share of equal responses.
     order = generator(1, "benchmark", "order").permutation(len(work.requests)).tolist()
     same = 0
     for start in range(0, len(order), 24):
         part = order[start : start + 24]
-        again = engine.sample([work.requests[i] for i in part], SAMPLING, no_progress)
+        again = engine.sample([work.requests[i] for i in part], work.sampling, no_progress)
         same += sum(
             one.token_ids == responses[i].token_ids for i, one in zip(part, again, strict=True)
         )
@@ -218,30 +262,36 @@ def _measure_engine(engine: Engine, work: Work) -> dict[str, float]:
 @torch.inference_mode()
 def _measure_generate(policy_dir: Path, compute: ComputeParams, work: Work) -> dict[str, float]:
     model: Any = load_model(policy_dir, compute)
-    prompts = [request.context_ids for request in work.requests[::SAMPLES_PER_PROMPT]]
-    prompt_bs = torch.tensor(prompts, device=model.device)
+    prompts = [request.context_ids for request in work.requests[:: work.num_samples]]
+    num_prompts = max(1, BATCH_ROWS // work.num_samples)
     end = model.config.eos_token_id
 
-    def generate(prompt_bs: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = model.generate(
-            prompt_bs,
-            attention_mask=torch.ones_like(prompt_bs),
+    def generate(prompts: list[Sequence[int]]) -> int:
+        """Number of response tokens: with the end, without the padding after it."""
+        batch = collate(prompts, [[]] * len(prompts), str(model.device))
+        found = model.generate(
+            batch.input_ids_bs,
+            attention_mask=batch.attention_mask_bs,
             do_sample=True,
             top_k=0,
-            max_new_tokens=NEW_TOKENS,
-            num_return_sequences=SAMPLES_PER_PROMPT,
+            max_new_tokens=work.sampling.max_new_tokens,
+            num_return_sequences=work.num_samples,
             pad_token_id=end,
         )
-        return found[:, CONTEXT_TOKENS:]
+        ended_bt = (found[:, batch.input_ids_bs.shape[1] :] == end).int()
+        return int((ended_bt.cumsum(1) - ended_bt == 0).sum())
 
     torch.manual_seed(0)
-    generate(prompt_bs[:1])
-    started = time.perf_counter()
-    response_bt = generate(prompt_bs)
-    # The end token of a response that ended counts, the padding after it does not.
-    ended_bt = (response_bt == end).int()
-    num_tokens = int((ended_bt.cumsum(1) - ended_bt == 0).sum())
-    return {"sampled_per_s": num_tokens / (time.perf_counter() - started)}
+    generate(prompts[:1])
+    speeds = []
+    for _ in range(MEASURED_TIMES):
+        started = time.perf_counter()
+        num_tokens = sum(
+            generate(prompts[start : start + num_prompts])
+            for start in range(0, len(prompts), num_prompts)
+        )
+        speeds.append(num_tokens / (time.perf_counter() - started))
+    return {"sampled_per_s": max(speeds)}
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,10 +1,11 @@
 """How fast do the engines sample and score, and do they agree? Both, beside plain `generate`.
 
 `python -m benchmarks.engines` measures on the CPU in float32: the default campaign's base policy
-with the prompts of its iteration 1, where `make run` has made them, and larger models. `--device cuda`
-does it on a GPU in bfloat16, with still larger models, after running the engines' tests there and
-before a small campaign (`--parts` chooses). Models are made from scratch, so nothing is downloaded;
-each engine and size has a process of its own, whose peak memory is its own.
+with the prompts of its iteration 1, where `make run` has made them, and larger models.
+`--device cuda` does it on a GPU in bfloat16, with still larger models, after running the engines'
+tests there and before a small campaign (`--parts` chooses). Models are made from scratch, so
+nothing is downloaded; each engine and size has a process of its own, whose peak memory is its
+own.
 """
 
 import argparse

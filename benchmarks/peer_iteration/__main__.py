@@ -30,6 +30,8 @@ MODES = ("topk_logits", "full_logits", "sampled_token")
 EQUAL = ("generations", "rollouts", "expert_rows", "steps")
 SIMILAR = ("response_tokens", "expert_tokens")
 MOST_APART = 0.1
+COMPUTED = "positions"
+"""How the two differ: token positions that went through the model, padding included."""
 
 
 def main() -> None:
@@ -83,7 +85,7 @@ def report(runs: Mapping[str, Sequence[Run]], repeats: int) -> str:
         for name, found in runs.items()
     ]
     did = [
-        [name, *(f"{found[0].figures[figure]:,}" for figure in (*EQUAL[1:], *SIMILAR))]
+        [name, *(f"{found[0].figures[figure]:,}" for figure in (*EQUAL[1:], *SIMILAR, COMPUTED))]
         for name, found in runs.items()
     ]
     stages = ", ".join(
@@ -108,7 +110,16 @@ def report(runs: Mapping[str, Sequence[Run]], repeats: int) -> str:
             ),
             f"DistIL's stages, seconds: {stages}.",
             markdown_table(
-                ["", "rollouts", "expert rows", "steps", "response tokens", "expert tokens"], did
+                [
+                    "",
+                    "rollouts",
+                    "expert rows",
+                    "steps",
+                    "response tokens",
+                    "expert tokens",
+                    "positions computed",
+                ],
+                did,
             ),
         ]
     )

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import own_peak_mb
+from benchmarks.peer_iteration.positions import Positions
 
 STARTED = time.time()
 
@@ -31,6 +32,7 @@ def main() -> None:
     # peer's process loads its policy before it is ready, too.
     load_model(workspace.policy_dir(0), params.compute)
     load_tokenizer(workspace.policy_dir(0))
+    positions = Positions()
     ready = time.time()
     seconds = {}
     for stage in (sample, consult, tabulate, train):
@@ -59,6 +61,7 @@ def main() -> None:
                 + response_tokens,
                 "expert_rows": sum(table["has_expert"].to_pylist()),
                 "steps": len(curve) - 1,
+                "positions": positions.count,
                 "first_loss": float(curve[1].split(",")[loss]),
                 "last_loss": float(curve[-1].split(",")[loss]),
             }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import own_peak_mb
+from benchmarks.peer_iteration.positions import Positions
 
 STARTED = time.time()
 
@@ -50,6 +51,7 @@ def main() -> None:
             ),
             callbacks=[Count()],
         )
+        positions = Positions()
         ready = time.time()
         trainer.train()
         trainer.save_model(str(Path(folder) / "policy"))
@@ -64,6 +66,7 @@ def main() -> None:
                 "steps": trainer.state.global_step,
                 "first_loss": logged[0]["self_distillation/distillation_loss"],
                 "last_loss": logged[-1]["self_distillation/distillation_loss"],
+                "positions": positions.count,
                 **counts,
                 "peak_mb": own_peak_mb(),
             }

@@ -59,6 +59,23 @@ def test_answers_are_scores_in_the_experts_own_context(
             np.testing.assert_array_equal(getattr(answer.distribution, name), expected)
 
 
+def test_in_trees_it_says_the_same(
+    policy_dir: Path, compute: ComputeParams, queries: list[ExpertQuery]
+) -> None:
+    plain, trees = (
+        build_expert(tabulate(batch_size=8, layout=layout), policy_dir, compute, 60)
+        for layout in ("padded", "prefix_tree")
+    )
+    for one, other in zip(
+        plain.answer(queries, no_progress), trees.answer(queries, no_progress), strict=True
+    ):
+        assert one.context_ids == other.context_ids
+        np.testing.assert_array_equal(one.distribution.token_ids, other.distribution.token_ids)
+        np.testing.assert_allclose(
+            one.distribution.logprobs, other.distribution.logprobs, rtol=0, atol=1e-5
+        )
+
+
 def test_it_reads_the_feedback(policy_dir: Path, compute: ComputeParams, tokenizer: Any) -> None:
     response = tokenizer.convert_tokens_to_ids(["3"])
     contexts = [
@@ -124,6 +141,14 @@ def test_what_cannot_be_built(policy_dir: Path, compute: ComputeParams, tmp_path
     [
         ({}, "give batch_size, for the transformers engine, or an engine"),
         ({"batch_size": 2, "engine": {"name": "transformers", "options": {"batch_size": 2}}}, "or"),
+        (
+            {
+                "layout": "prefix_tree",
+                "engine": {"name": "transformers", "options": {"batch_size": 2}},
+            },
+            "found layout prefix_tree beside an engine: give it among the engine's options",
+        ),
+        ({"batch_size": 2, "layout": "packed"}, "layout: .*'padded' or 'prefix_tree'"),
         ({"engine": {"name": "transformers", "options": {}}}, "batch_size"),
         ({"engine": {"name": "vllm", "options": {"mode": "elsewhere"}}}, "mode"),
         ({"engine": {"name": "steam", "options": {}}}, "unknown engine 'steam'"),

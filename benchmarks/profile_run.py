@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=2, help="beside the base policy")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="where to keep py-spy's stacks")
     arguments = parser.parse_args()
-    profiler = require_py_spy()
+    require_py_spy()
 
     def shorter(params: dict[str, Any]) -> dict[str, Any]:
         return params | {"num_iterations": arguments.iterations}
@@ -67,9 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         stacks_file = arguments.keep or Path(folder, "stacks.txt")
         plain_s = _run(Path(folder, "plain"), shorter, [])
-        options = ["--rate", str(RATE_HZ), "--format", "raw", "--idle", "--threads"]
-        record = [profiler, "record", *options, "--output", str(stacks_file.resolve()), "--"]
-        profiled_s = _run(Path(folder, "profiled"), shorter, record)
+        profiled_s = _run(Path(folder, "profiled"), shorter, record_command(stacks_file))
         stacks = main_thread(stacks_file.read_text(encoding="utf-8").splitlines())
     print(
         f"{machine()}; the base policy and {arguments.iterations} iterations; {plain_s:.1f} s, "
@@ -87,17 +85,28 @@ def require_py_spy() -> str:
     return str(program)
 
 
+def record_command(stacks_file: Path) -> list[str]:
+    """What starts a command under the profiler, which writes stacks of every thread, idle too."""
+    options = ["--rate", str(RATE_HZ), "--format", "raw", "--idle", "--threads"]
+    return [require_py_spy(), "record", *options, "--output", str(stacks_file.resolve()), "--"]
+
+
 def main_thread(lines: Iterable[str]) -> list[Stack]:
-    """The stacks of the main thread among what py-spy wrote: `frame;frame;.. count` a line."""
-    stacks = []
+    """The stacks of the main thread among what py-spy wrote: `frame;frame;.. count` a line.
+
+    A thread is called `thread (ID): NAME`, and before Python knows names `thread (ID)`.
+    """
+    threads = defaultdict(list)
+    main = None
     for line in lines:
         names, _, count = line.rpartition(" ")
         thread, *frames = names.split(";")
-        if thread.endswith("): MainThread"):
-            stacks.append(Stack(tuple(frames), int(count)))
-    if not stacks:
-        sys.exit("py-spy saw no main thread: its standard error, above, may say why")
-    return stacks
+        number, _, name = thread.partition(": ")
+        main = number if name == "MainThread" else main
+        threads[number].append(Stack(tuple(frames), int(count)))
+    if main is None:
+        sys.exit("py-spy saw no main thread; what it said instead stands above")
+    return threads[main]
 
 
 def part_of(frames: Sequence[str]) -> str:

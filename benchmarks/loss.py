@@ -1,8 +1,10 @@
 """The loss from hidden states on, beside what users would pick instead: seconds and memory.
 
 `python -m benchmarks.loss` measures forward and backward on the CPU, each contender in processes
-of its own, one at a time. Needs `make peers`. `--device cuda` adds Liger's fused linear
-cross-entropy (`pip install liger-kernel` first) and takes its sizes from `CUDA_SIZES`.
+of its own, one at a time; TRL is there after `make peers`. `--device cuda` adds Liger's fused
+linear cross-entropy and takes its sizes from `CUDA_SIZES`; there, peers are those of this
+environment (`pip install trl liger-kernel`). A peer that is not installed is left out, and said
+to be, unless it was asked for by name.
 
 All compute a cross-entropy against the expert's top-K and tail from the same hidden states and
 head, and the gradients of both. DistIL and the plain loss add the term of the sampled token's
@@ -11,6 +13,7 @@ label a token.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -22,7 +25,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Run, least, machine, markdown_table, require_peers, run_in_turn
+from benchmarks.measure import (
+    PEERS_PYTHON,
+    Run,
+    least,
+    machine,
+    markdown_table,
+    require_device,
+    run_in_turn,
+)
 
 PLAIN = "materialised"
 # TRL's asynchronous distillation trainer: the one of its losses whose expert is top-K and a tail.
@@ -32,6 +43,7 @@ NAMES = {
     "trl": "TRL, chunked top-K",
     "liger": "Liger, one label",
 }
+PACKAGES = {"trl": "trl", "liger": "liger-kernel"}
 CONTENDERS = {"cpu": ("distil", PLAIN, "trl"), "cuda": ("distil", PLAIN, "trl", "liger")}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # The plain loss holds several tensors of tokens x vocabulary at a time.
@@ -203,13 +215,12 @@ def main() -> None:
     """Print the table, or one contender's figures."""
     arguments = _arguments()
     sizes = _sizes(arguments)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit(f"--device cuda: torch {torch.__version__} finds no CUDA device")
+    require_device(arguments.device)
     if arguments.child:
         torch.set_num_threads(arguments.threads[0])
         print(json.dumps(measure(arguments.child, sizes, arguments.device, arguments.steps)))
         return
-    contenders = arguments.contenders or CONTENDERS[arguments.device]
+    contenders, left_out = present(arguments.contenders, arguments.device)
     if arguments.device == "cpu" and PLAIN in contenders:
         _require_memory(sizes)
     rows = []
@@ -228,10 +239,38 @@ def main() -> None:
     )
     header = ["", "threads", "seconds", "ratio", "extra MB", "ratio", "loss"]
     print(markdown_table(header, rows))
+    if left_out:
+        print("\n" + "\n".join(left_out))
+
+
+def present(asked_for: Sequence[str] | None, device: str) -> tuple[list[str], list[str]]:
+    """The contenders that can run here, and a line on each that is left out: what is missing and
+    how to get it. Exits with that line where the contender was asked for by name."""
+    absent = {
+        name: reason
+        for name in asked_for or CONTENDERS[device]
+        if (reason := _what_is_missing(name, device))
+    }
+    lines = [f"{NAMES[name]} is left out: {reason}." for name, reason in absent.items()]
+    if asked_for and absent:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+        sys.exit(f"--contenders asks for what is not here: {reasons}")
+    return [name for name in asked_for or CONTENDERS[device] if name not in absent], lines
+
+
+def _what_is_missing(name: str, device: str) -> str | None:
+    package = PACKAGES.get(name)
+    if package is None:
+        return None
+    if name == "trl" and device == "cpu":
+        return None if PEERS_PYTHON.exists() else f"no {PEERS_PYTHON}, `make peers` installs it"
+    if importlib.util.find_spec(package.replace("-", "_")) is None:
+        return f"no {package} in {sys.prefix}, `pip install {package}` there installs it"
+    return None
 
 
 def _command(name: str, sizes: Sizes, device: str, threads: int, steps: int) -> list[str]:
-    python = require_peers() if name == "trl" and device == "cpu" else sys.executable
+    python = str(PEERS_PYTHON) if name == "trl" and device == "cpu" else sys.executable
     options = {**asdict(sizes), "device": device, "threads": threads, "steps": steps}
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
     return [python, "-m", "benchmarks.loss", f"--child={name}", *flags]

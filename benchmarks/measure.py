@@ -85,6 +85,18 @@ def require_peers() -> str:
     return str(PEERS_PYTHON)
 
 
+def require_device(device: str) -> None:
+    """Exit with what to do where `--device cuda` is asked for and torch finds no such device."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        sys.exit(
+            f"--device cuda needs a CUDA device, and torch {torch.__version__} finds none: leave "
+            "the option out, or run this on a machine with a GPU, its driver and a CUDA build of "
+            "torch"
+        )
+
+
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The first column is text, the others are numbers."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -81,6 +81,28 @@ def table(found: Sequence[dict[str, float]]) -> str:
     return markdown_table([*header, "`dvc repro` adds s", "ratio", "stages' own s"], rows)
 
 
+def medians(measured: Mapping[int, Mapping[str, float]], first: int) -> dict[str, float]:
+    """Of each part's seconds, over `NEIGHBOURS` iterations from `first` on."""
+    near = [measured[first + offset] for offset in range(NEIGHBOURS)]
+    return {part: median(one[part] for one in near) for part in (*PARTS, "added_cpu")}
+
+
+def split(
+    total: float, cpu: float, stages: float, bodies: float, snapshot: float, mlflow: float
+) -> dict[str, float]:
+    """An iteration's seconds by part. total, cpu: of the flow and of its process; stages: of the
+    calls that run them, bodies: of the work in those alone."""
+    return {
+        "bodies": bodies,
+        "dvc": stages - bodies,
+        "snapshot": snapshot,
+        "mlflow": mlflow,
+        "prefect": total - stages - snapshot - mlflow,
+        # A body of one thread has no more processor seconds than seconds.
+        "added_cpu": max(0.0, cpu - bodies),
+    }
+
+
 def _child(history: Sequence[int]) -> None:
     """Run the campaign in the working directory; seconds by part to orchestration.json."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -100,11 +122,10 @@ def _child(history: Sequence[int]) -> None:
                 measured[iteration] = _measured(workspace, iteration)
                 if iteration in history:
                     repro[iteration] = _repro(workspace, iteration)
-    found = []
-    for length in history:
-        near = [measured[length + offset] for offset in range(NEIGHBOURS)]
-        parts = {part: median(one[part] for one in near) for part in (*PARTS, "added_cpu")}
-        found.append({"history": length, "repro": repro[length], **parts})
+    found = [
+        {"history": length, "repro": repro[length], **medians(measured, length)}
+        for length in history
+    ]
     (workspace.root / "orchestration.json").write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -135,14 +156,7 @@ def _measured(workspace: Workspace, iteration: int) -> dict[str, float]:
     total, cpu = time.monotonic() - started, time.process_time() - started_cpu
     bodies = _bodies_s(workspace, iteration)
     stages = sum(outcome.seconds for outcome in summary.stages)
-    return {
-        "bodies": bodies,
-        "dvc": stages - bodies,
-        **seconds,
-        "prefect": total - stages - sum(seconds.values()),
-        # A body of one thread has no more processor seconds than seconds.
-        "added_cpu": max(0.0, cpu - bodies),
-    }
+    return split(total, cpu, stages, bodies, **seconds)
 
 
 def _repro(workspace: Workspace, iteration: int) -> float:

@@ -23,6 +23,7 @@ from typing import Literal
 
 from distil_core.errors import DistilError
 from distil_core.workspace import Workspace
+from flows.start_up import kept_for_good
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 10.0
@@ -208,12 +209,14 @@ def _end_with_parent() -> None:
 
 
 def _serve(url: str) -> None:
-    import uvicorn
-    from prefect.server.api.server import create_app
-
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    with kept_for_good():
+        import uvicorn
+        from prefect.server.api.server import create_app
+
+        app = create_app(final=True)
     port = int(url.removesuffix("/api").rpartition(":")[2])
-    uvicorn.run(create_app(final=True), host=_HOST, port=port, log_level="warning")
+    uvicorn.run(app, host=_HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":

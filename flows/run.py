@@ -6,8 +6,9 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -16,11 +17,13 @@ from distil_core.config.load import load_iteration_params, load_params
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc_stage import stage_addresses
+from distil_core.lineage.mlflow_store import import_mlflow
 from distil_core.workspace import Workspace
 from flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from flows.display import Display
 from flows.report import campaign_table
 from flows.stages import stage_versions
+from flows.start_up import kept_for_good
 
 _NEXT_COMMANDS = """\
 Next:
@@ -58,14 +61,18 @@ def main() -> NoReturn:
 def _run(workspace: Workspace, console: Console) -> None:
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:
-        with console.status("starting Prefect, loading the models' libraries"):
+        with console.status("starting Prefect, loading the models' libraries"), kept_for_good():
             versions = stage_versions()
             if not iterations:
                 iterations = restart(workspace, versions)
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
+            # Needed in any case, and the server takes longer than this.
+            import_mlflow()
+            from flows.campaign import distil_campaign
+
             api.wait_until_ready()
         _say_what_is_ahead(workspace, console, api, iterations[-1])
-        _run_flow(Display(console), iterations[-1], api)
+        _run_flow(distil_campaign, Display(console), iterations[-1], api)
     console.print()
     console.print(campaign_table(workspace, iterations))
     commands = _NEXT_COMMANDS.format(next_iteration=iterations[-1] + 1, pages_url=api.pages_url)
@@ -89,12 +96,10 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         )
 
 
-def _run_flow(display: Display, last: int, api: PrefectApi) -> None:
+def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: PrefectApi) -> None:
     """Raises `PrefectApiError` when the server is lost on the way, else what ended the flow."""
     import httpx
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    from flows.campaign import distil_campaign
 
     _keep_prefect_off_the_screen()
     _give_up_events_soon(api)
@@ -105,7 +110,7 @@ def _run_flow(display: Display, last: int, api: PrefectApi) -> None:
         display.campaign(num_stages),
     ):
         try:
-            distil_campaign(return_state=True).result(raise_on_failure=True)
+            campaign(return_state=True).result(raise_on_failure=True)
         except httpx.TransportError as error:
             raise PrefectApiError(
                 f"the Prefect server at {api.url} was lost amid the run ({type(error).__name__}). "

@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,14 +280,15 @@ def small(params: dict[str, Any]) -> dict[str, Any]:
     return params
 
 
-def create(root: Path) -> None:
-    """A git repository with the project's code and a small campaign that has not run yet."""
+def create(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = small) -> None:
+    """A git repository with the project's code and a campaign that has not run yet, with the
+    project's settings as `change` returns them."""
     for name in _COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)
     for name in _CODE:
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    params = small(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
+    params = change(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     (root / "iterations.yaml").write_text(
         "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}, pass_at_k: {}}\n"

@@ -31,15 +31,11 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
     """A client of the campaign's store: `mlflow.db` in the workspace, created when there is
     none, or what the user set as MLflow's tracking URI.
 
-    MLflow is imported here and not before (6 s with its database layer). Meanwhile other
-    processes that record into this workspace wait, and what MLflow would print is silenced;
-    what goes wrong is raised as `LineageError`, with what to do.
+    Meanwhile other processes that record into this workspace wait, and what MLflow would print
+    is silenced; what goes wrong is raised as `LineageError`, with what to do.
     """
     with _one_writer(workspace):
-        # A missing git executable is otherwise complained about on screen at import, and every
-        # run that ends on a server announced there.
-        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        import_mlflow()
         import mlflow.tracking
 
         with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
@@ -54,6 +50,16 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
             if database:
                 _opened[database] = database.stat().st_ino
             yield client
+
+
+def import_mlflow() -> None:
+    """Import MLflow with its database layer (3 s), which opening the store does otherwise."""
+    # A missing git executable is otherwise complained about on screen at import, and every run
+    # that ends on a server announced there.
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow.store.tracking.sqlalchemy_store
+    import mlflow.tracking  # noqa: F401
 
 
 def artifact_root(workspace: Workspace, uri: str) -> str | None:

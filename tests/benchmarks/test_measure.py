@@ -1,10 +1,13 @@
 """Processes in turn, their figures and memory; tables that compare the same work only."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from benchmarks import measure
 from benchmarks.measure import Run, least, markdown_table, middle, run_in_turn, run_once
 from benchmarks.peer_iteration.__main__ import OURS, differences, report
 
@@ -34,6 +37,24 @@ def test_each_process_has_its_own_peak() -> None:
 def test_a_failing_process_says_why() -> None:
     with pytest.raises(SystemExit, match=r"failed:\n(.|\n)*ZeroDivisionError"):
         run_once([sys.executable, "-c", "1 / 0"])
+
+
+def test_without_peers_it_says_how_to_get_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr(measure, "PEERS_PYTHON", python)
+    with pytest.raises(SystemExit, match=rf"no {python}: `make peers` installs"):
+        measure.require_peers()
+    python.touch()
+    assert measure.require_peers() == str(python)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_without_a_gpu_it_says_what_to_do() -> None:
+    with pytest.raises(SystemExit, match=r"--device cuda needs .*finds none: leave the option out"):
+        measure.require_device("cuda")
+    measure.require_device("cpu")
 
 
 def test_least_and_middle() -> None:

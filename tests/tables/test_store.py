@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def feedback(index: int) -> dict[str, Any]:
         "expert_logprobs": [-1.0, -2.0, -3.0],
         "expert_tail_logprobs": [-4.0, -math.inf],
     }
+
+
+def documented(language: str, files: str) -> str:
+    """The example in this language, asking `files`."""
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    (example,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    asked = "data/iterations/001/feedback/part-*.parquet"
+    assert example.count(asked) == 1
+    return example.replace(asked, files)
 
 
 def value_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
@@ -122,16 +132,16 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compact", [False, True])
 def test_other_programs_read_shards(tmp_path: Path, compact: bool) -> None:
-    """The query that docs/benchmarks.md shows, and the same in polars."""
+    """The queries that docs/benchmarks.md shows, to the letter, and what lists hold."""
     folder = tmp_path / "feedback"
-    shards = [[feedback(0), feedback(1)], [feedback(2)]]
+    shards = [[feedback(0), feedback(1)], [feedback(2) | {"reward": 0.25}]]
     write_shards(folder, FEEDBACK, shards, CONTEXT, compact)
     files = f"{folder}/part-*.parquet"
-    query = f"""
-        select problem_id, avg(reward) as reward, avg(len(response_ids)) as tokens
-        from '{files}' group by problem_id order by problem_id
-    """
-    assert duckdb.sql(query).fetchall() == [("0", 0.5, 2.0), ("1", 0.5, 2.0)]
+    expected = [("1", 0.25, 2.0), ("0", 0.5, 2.0)]
+    assert duckdb.sql(documented("sql", files)).fetchall() == expected
+    found: dict[str, Any] = {}
+    exec(documented("python", files), found)
+    assert found["answer"].rows() == expected
     lists = f"select expert_ids, expert_tail_logprobs from '{files}'"
     assert duckdb.sql(lists).fetchall() == [([7, 8, 9], [-4.0, -math.inf])] * 3
     assert polars.read_parquet(files)["expert_ids"].to_list() == [[7, 8, 9]] * 3

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from distil_core.config.campaign import restart
@@ -22,6 +23,7 @@ from distil_core.workspace import Workspace
 from tasks.stage import TORCH_STAGES, StageSpec, main, prepare_torch, run, run_body
 
 PROJECT = Path(__file__).parents[2]
+CUDA = {"device": "cuda", "dtype": "float32"}
 STAGES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")
 PROBLEMS = """
 from tasks.stage import StageSpec, main
@@ -136,8 +138,6 @@ def test_stages_that_use_torch_are_those_that_depend_on_compute() -> None:
 
 
 def test_torch_is_set_up_as_the_settings_say(workspace: Workspace) -> None:
-    import torch
-
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         prepare_torch(ComputeParams(device="cpu", dtype="float32", num_threads=2))
@@ -146,6 +146,22 @@ def test_torch_is_set_up_as_the_settings_say(workspace: Workspace) -> None:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_without_the_device_no_stage_that_needs_one_begins(workspace: Workspace) -> None:
+    """Not even `base`, which makes its policy on the CPU."""
+    file = workspace.frozen_params_file(0)
+    settings = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(settings | {"compute": settings["compute"] | CUDA}))
+    calls: list[int] = []
+    spec = StageSpec("base", False, 1, lambda _, params, __: calls.append(params.iteration))
+    with pytest.raises(ConfigError, match=r"compute.device is cuda, but torch .* finds no CUDA"):
+        run_body(spec, workspace, 0)
+    assert not calls
+    assert not workspace.timings_file(0).exists()
+    run_body(problems_spec(calls), workspace, 0)
+    assert calls == [0], "problems need no device"
 
 
 def test_the_command_records_and_says_so_in_a_line(

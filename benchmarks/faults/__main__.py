@@ -1,4 +1,4 @@
-"""`python -m benchmarks.faults [--seed 1] [--faults 60] [--kind NAME ..] [--only INDEX]`.
+"""`python -m benchmarks.faults [--seed 1] [--faults 60] [--kind NAME ..] [--only INDEX] [--told]`.
 
 Makes a small campaign from scratch without disturbance, then breaks copies of it, one fault each,
 drawn with the seed: every kind in turn, at a random front door, stage and moment. After each, the
@@ -11,6 +11,7 @@ import argparse
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,8 @@ from random import Random
 from benchmarks.faults.kinds import KINDS
 from benchmarks.faults.scene import NotInjectedError, NotSurvivedError, Reference, Scene
 
+VERDICTS = ("survived", "NOT SURVIVED", "skipped")
+
 
 def main() -> None:
     """Inject, print, judge."""
@@ -26,7 +29,7 @@ def main() -> None:
     # Ignored in a shell's background jobs, it would be ignored by their children, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     kinds = arguments.kind or list(KINDS)
-    counts: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     failures = []
     with tempfile.TemporaryDirectory(prefix="distil-faults-") as folder:
         started = time.monotonic()
@@ -47,10 +50,12 @@ def main() -> None:
             except NotSurvivedError as error:
                 verdict, detail = "NOT SURVIVED", str(error)
                 failures.append((index, kind, door, stage))
-            counts[kind, stage, verdict] += 1
+            counts[kind, verdict] += 1
             seconds = time.monotonic() - started
             what = f"{index:3d} {kind} at {stage} through {door}"
             print(f"{what}: {verdict} ({seconds:.0f} s): {detail}", flush=True)
+            for told in scene.told if arguments.told else ():
+                print(textwrap.indent(told.strip(), "    | "), flush=True)
             if verdict != "NOT SURVIVED" or not arguments.keep:
                 scene.remove()
             else:
@@ -73,22 +78,24 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=60, help="how many (default 60)")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these kinds")
     parser.add_argument("--only", type=int, metavar="INDEX", help="only the fault of this index")
+    parser.add_argument("--told", action="store_true", help="print what the commands said")
     parser.add_argument("--keep", action="store_true", help="keep workspaces that did not survive")
     return parser.parse_args()
 
 
-def _print_table(counts: "Counter[tuple[str, str, str]]") -> None:
-    rows = sorted({(kind, stage) for kind, stage, _ in counts})
-    print(f"\n{'fault':28} {'stage':14} {'injected':>8} {'survived':>8} {'skipped':>8}")
-    for kind, stage in rows:
-        survived = counts[kind, stage, "survived"]
-        injected = survived + counts[kind, stage, "NOT SURVIVED"]
-        skipped = counts[kind, stage, "skipped"]
-        print(f"{kind:28} {stage:14} {injected:8} {survived:8} {skipped:8}")
-    survived = sum(count for (_, _, verdict), count in counts.items() if verdict == "survived")
-    skipped = sum(count for (_, _, verdict), count in counts.items() if verdict == "skipped")
-    injected = counts.total() - skipped
-    print(f"{'all':28} {'':14} {injected:8} {survived:8} {skipped:8}")
+def _print_table(counts: "Counter[tuple[str, str]]") -> None:
+    total: Counter[str] = Counter()
+    print(f"\n{'fault':32} {'injected':>8} {'survived':>8} {'skipped':>8}")
+    for kind in dict.fromkeys(kind for kind, _ in counts):
+        row = Counter({verdict: counts[kind, verdict] for verdict in VERDICTS})
+        total += row
+        _print_row(kind, row)
+    _print_row("all", total)
+
+
+def _print_row(name: str, row: "Counter[str]") -> None:
+    injected = row["survived"] + row["NOT SURVIVED"]
+    print(f"{name:32} {injected:8} {row['survived']:8} {row['skipped']:8}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import Entry, read_entries
+from distil_core.lineage.dvc_lock import Entry, LockDigests, read_entries
 from distil_core.lineage.graph import Graph, Node, build_graph, find, is_digest
 from distil_core.lineage.mlflow_history import (
     RecordedCampaign,
@@ -72,7 +72,7 @@ class _Reading:
         self._use(entries, "dvc.lock")
 
     def _use(self, entries: dict[str, Entry], source: str) -> None:
-        self._entries = entries
+        self._digests = LockDigests(entries)
         self._graph: Graph = build_graph(entries)
         self._source = source
 
@@ -154,10 +154,7 @@ class _Reading:
         entries = locked_in(self._workspace, commit) if commit else None
         if entries is None:
             return False
-        before = self._entries
-        self._entries = entries
-        if self._digest(run.iteration) != run.lock_digest:
-            self._entries = before
+        if digest_in(LockDigests(entries), run.iteration) != run.lock_digest:
             return False
         self._use(entries, f"dvc.lock of snapshot {run.snapshot}")
         return True
@@ -178,22 +175,23 @@ class _Reading:
         by_iteration: dict[int, dict[str, RecordedRun]] = {}
         for run in self._recorded.runs.values():
             by_iteration.setdefault(run.iteration, {})[run.lock_digest] = run
-        for iteration in range(last, -1, -1):
+        found = {}
+        for iteration in range(last + 1):
             known = by_iteration.get(iteration, {})
             digest = self._digest(iteration) if known else None
             if digest in known:
-                return self._recorded.chain(known[digest])
-            if known:
+                found[iteration] = known[digest]
+            elif known:
                 others = ", ".join(f"{run.run_id} ({d[:10]})" for d, run in known.items())
                 self._problems.append(
                     f"iteration {iteration}: dvc.lock gives lock digest {(digest or 'none')[:10]}, "
                     f"MLflow has runs of it with others: {others}. A stage was run again and not "
                     "recorded. Run `distil record`."
                 )
-        return {}
+        return found
 
     def _digest(self, iteration: int) -> str | None:
-        return digest_in(self._workspace, self._entries, iteration)
+        return digest_in(self._digests, iteration)
 
 
 def as_text(lineage: Lineage) -> str:

@@ -58,6 +58,12 @@ def locked_dependencies(workspace: Workspace, address: str) -> dict[str, LockedA
     return artifacts(_entry(read_entries(workspace), address), "deps")
 
 
+def entries_until(last: int, entries: dict[str, Entry]) -> dict[str, Entry]:
+    """The entries of iterations 0 to `last`. DVC keeps those of a campaign before a restart."""
+    addresses = [address for number in range(last + 1) for address in stage_addresses(number)]
+    return {address: entries[address] for address in addresses if address in entries}
+
+
 def lock_digest(workspace: Workspace, iteration: int) -> str:
     """The iteration's digest by the workspace's `dvc.lock`, as `LockDigests` has it."""
     return LockDigests(read_entries(workspace))[iteration]

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distil_core.config.campaign import existing_iterations
 from distil_core.errors import LineageError
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.lineage.dvc_lock import (
@@ -102,15 +103,14 @@ class History:
                     )
 
     def last_finished(self) -> int | None:
-        """The last iteration whose stages, and those of all before it, are in `dvc.lock`. Of a
-        longer campaign before a restart DVC keeps the entries, so its settings count as well."""
-        last = None
-        for iteration in range(1000):
-            entered = all(address in self._entries for address in stage_addresses(iteration))
-            if not entered or not self.workspace.frozen_params_file(iteration).exists():
+        """The last iteration of the campaign whose stages, and those of all before it, are in
+        `dvc.lock`."""
+        finished = None
+        for iteration in existing_iterations(self.workspace):
+            if not all(address in self._entries for address in stage_addresses(iteration)):
                 break
-            last = iteration
-        return last
+            finished = iteration
+        return finished
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from mlflow_scratch import make_campaign, rerun
+from mlflow_scratch import make_campaign, rerun, write_listing
 from test_mlflow_gate import reject
 from test_mlflow_record import in_child
 
@@ -145,6 +145,7 @@ def test_a_restart_with_fewer_iterations(campaign: Workspace) -> None:
     record_all(campaign)
     for iteration in (2, 3, 4):
         campaign.frozen_params_file(iteration).unlink()
+    write_listing(campaign, 1)
     text = campaign.metrics_file(1).read_text().replace("0.391", "0.401")
     rerun(campaign, "evaluate@001", campaign.metrics_file(1), text)
     assert [recorded.created for recorded in record_all(campaign)] == [False, True]

@@ -22,8 +22,8 @@ def point_aliases(client: "MlflowClient", model_name: str, versions: Mapping[str
     for alias, version in versions.items():
         if present.get(alias) == str(version):
             continue
-        found = client.search_model_versions(f"name = '{model_name}' AND version_number = {version}")
-        if not found:
+        wanted = f"name = '{model_name}' AND version_number = {version}"
+        if not client.search_model_versions(wanted):
             raise LineageError(
                 f"version {version} of model {model_name}, to be its {alias}, was deleted in "
                 "MLflow, but not the run that registered it: delete that run as well (its tag "

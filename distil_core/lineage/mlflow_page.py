@@ -234,5 +234,5 @@ def _fitting(
         return f"{render(shown.__contains__)}\n\n{left_out}"
 
     # Trying one after the other would take time quadratic in the iterations.
-    candidates = range(2, number + 1)
-    return page(2 + bisect_left(candidates, True, key=lambda oldest: len(page(oldest)) <= max_chars))
+    tries = range(2, number + 1)
+    return page(2 + bisect_left(tries, True, key=lambda oldest: len(page(oldest)) <= max_chars))

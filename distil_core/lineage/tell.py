@@ -168,7 +168,8 @@ class _Reading:
         commit = run.tags.get("distil.snapshot_commit")
         locked = locked_in(self._workspace, commit) if commit else None
         entries = entries_until(run.iteration, locked or {})
-        return entries if digest_in(LockDigests(entries), run.iteration) == run.lock_digest else None
+        digest = digest_in(LockDigests(entries), run.iteration)
+        return entries if digest == run.lock_digest else None
 
     def _in_a_snapshot(self, wanted: str) -> Node | None:
         """A digest of before a restart: of a run that MLflow has, by its snapshot."""

@@ -4,6 +4,7 @@ DVC decides what has to run, so nothing is cached here, and nothing is retried: 
 failed on the same inputs would fail again.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,9 +84,10 @@ def distil_iteration(
 def next_iteration(workspace: Workspace) -> int:
     """The lowest iteration with a policy to train that is not finished; if all are, a new one."""
     existing = existing_iterations(workspace)
-    for iteration in existing:
-        if not is_finished(workspace, iteration):
-            return max(iteration, min(1, existing[-1]))
+    # A finished one builds on finished ones, so that a few looks find the first that is not.
+    first = bisect_left(existing, True, key=lambda number: not is_finished(workspace, number))
+    if first < len(existing):
+        return max(first, min(1, existing[-1]))
     return extend(workspace, stage_versions())[0]
 
 

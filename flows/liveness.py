@@ -17,7 +17,6 @@ from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import State
 
 _MESSAGE = (
     "The process of this run was killed, or its machine stopped. Run it again: what was finished "
@@ -80,8 +79,19 @@ def mark_dead_runs(workspace: Workspace) -> list[UUID]:
 
 
 def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
-    """Whether the API knows the flow run; if so, it and its task runs are in a final state."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    """Whether the API knows the flow run; if so, it, its task runs and the flow runs that it
+    started are in a final state. One that had not begun yet has no marker of its own."""
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        FlowRunFilterParentFlowRunId,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+        TaskRunFilter,
+        TaskRunFilterState,
+        TaskRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
@@ -89,19 +99,27 @@ def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
         flow_run = client.read_flow_run(flow_run_id)
     except ObjectNotFound:
         return False
+    # Only those are asked for: the API gives 200 at a time, and a campaign may have more.
+    types = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+    started = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
+        )
+    )
+    for child in started:
+        _mark(client, child.id)
     task_runs = client.read_task_runs(
-        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+        task_run_filter=TaskRunFilter(
+            state=TaskRunFilterState(type=TaskRunFilterStateType(any_=types), name=None)
+        ),
     )
     for task_run in task_runs:
-        if _looks_alive(task_run.state):
-            client.set_task_run_state(task_run.id, Crashed(message=_MESSAGE), force=True)
-    if _looks_alive(flow_run.state):
+        client.set_task_run_state(task_run.id, Crashed(message=_MESSAGE), force=True)
+    if flow_run.state and flow_run.state.type in types:
         client.set_flow_run_state(flow_run_id, Crashed(message=_MESSAGE), force=True)
     return True
-
-
-def _looks_alive(state: "State[object] | None") -> bool:
-    return state is not None and (state.is_running() or state.is_pending() or state.is_cancelling())
 
 
 def _is_dead(marker: Path) -> bool:

@@ -1,23 +1,30 @@
-"""`python -m benchmarks.faults [--seed 1] [--faults 60] [--kind NAME ..] [--only INDEX]`.
+"""`python -m benchmarks.faults [--seed 1] [--faults 60] [--kind NAME ..] [--only INDEX] [--told]`.
 
 Makes a small campaign from scratch without disturbance, then breaks copies of it, one fault each,
 drawn with the seed: every kind in turn, at a random front door, stage and moment. After each, the
 command must have said what is wrong; nothing half-written may be visible; and a rerun must end with
 the digests of the undisturbed campaign, no run alive in Prefect or MLflow, and a clean `dvc
-status`. Prints a table; exits 1 if a fault was not survived, after saying how to replay it.
+status`. Prints a table by kind, with the seconds that a fault and the reruns took; exits 1 if a
+fault was not survived, after saying how to replay it.
 """
 
 import argparse
 import signal
 import sys
 import tempfile
+import textwrap
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from statistics import median
 
 from benchmarks.faults.kinds import KINDS
 from benchmarks.faults.scene import NotInjectedError, NotSurvivedError, Reference, Scene
+from benchmarks.measure import machine, markdown_table
+
+SURVIVED, NOT_SURVIVED, SKIPPED = "survived", "NOT SURVIVED", "skipped"
 
 
 def main() -> None:
@@ -26,7 +33,7 @@ def main() -> None:
     # Ignored in a shell's background jobs, it would be ignored by their children, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     kinds = arguments.kind or list(KINDS)
-    counts: Counter[tuple[str, str, str]] = Counter()
+    found = []
     failures = []
     with tempfile.TemporaryDirectory(prefix="distil-faults-") as folder:
         started = time.monotonic()
@@ -41,23 +48,26 @@ def main() -> None:
             scene = Scene(reference, Path(folder) / f"fault-{index}", stage, door, random)
             started = time.monotonic()
             try:
-                verdict, detail = "survived", inject(scene)
+                verdict, detail = SURVIVED, inject(scene)
             except NotInjectedError as error:
-                verdict, detail = "skipped", str(error)
+                verdict, detail = SKIPPED, str(error)
             except NotSurvivedError as error:
-                verdict, detail = "NOT SURVIVED", str(error)
+                verdict, detail = NOT_SURVIVED, str(error)
                 failures.append((index, kind, door, stage))
-            counts[kind, stage, verdict] += 1
             seconds = time.monotonic() - started
+            found.append((kind, verdict, seconds))
             what = f"{index:3d} {kind} at {stage} through {door}"
             print(f"{what}: {verdict} ({seconds:.0f} s): {detail}", flush=True)
-            if verdict != "NOT SURVIVED" or not arguments.keep:
+            for told in scene.told if arguments.told else ():
+                print(textwrap.indent(told.strip(), "    | "), flush=True)
+            if verdict != NOT_SURVIVED or not arguments.keep:
                 scene.remove()
             else:
                 kept = Path(tempfile.mkdtemp(prefix=f"distil-fault-{index}-")) / "workspace"
                 scene.root.rename(kept)
                 print(f"    kept as {kept}")
-    _print_table(counts)
+    print(f"\n{machine()}; a small campaign of one iteration; seed {arguments.seed}\n")
+    print(table(found))
     for index, kind, door, stage in failures:
         print(f"NOT SURVIVED: {kind} at {stage} through {door}. Replay it:")
         chosen = "".join(f" --kind '{name}'" for name in arguments.kind or ())
@@ -73,22 +83,24 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=60, help="how many (default 60)")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these kinds")
     parser.add_argument("--only", type=int, metavar="INDEX", help="only the fault of this index")
+    parser.add_argument("--told", action="store_true", help="print what the commands said")
     parser.add_argument("--keep", action="store_true", help="keep workspaces that did not survive")
     return parser.parse_args()
 
 
-def _print_table(counts: "Counter[tuple[str, str, str]]") -> None:
-    rows = sorted({(kind, stage) for kind, stage, _ in counts})
-    print(f"\n{'fault':28} {'stage':14} {'injected':>8} {'survived':>8} {'skipped':>8}")
-    for kind, stage in rows:
-        survived = counts[kind, stage, "survived"]
-        injected = survived + counts[kind, stage, "NOT SURVIVED"]
-        skipped = counts[kind, stage, "skipped"]
-        print(f"{kind:28} {stage:14} {injected:8} {survived:8} {skipped:8}")
-    survived = sum(count for (_, _, verdict), count in counts.items() if verdict == "survived")
-    skipped = sum(count for (_, _, verdict), count in counts.items() if verdict == "skipped")
-    injected = counts.total() - skipped
-    print(f"{'all':28} {'':14} {injected:8} {survived:8} {skipped:8}")
+def table(found: Sequence[tuple[str, str, float]]) -> str:
+    """One row for each kind, and one of all. found: kind, verdict and seconds of each fault."""
+    kinds = [*dict.fromkeys(kind for kind, _, _ in found)]
+    rows = [_row(kind, [one for one in found if one[0] == kind]) for kind in kinds]
+    header = ["fault", "injected", "survived", "skipped", "s, median"]
+    return markdown_table(header, [*rows, _row("**all**", found)])
+
+
+def _row(name: str, found: Sequence[tuple[str, str, float]]) -> list[str]:
+    counts = Counter(verdict for _, verdict, _ in found)
+    injected = len(found) - counts[SKIPPED]
+    seconds = median(seconds for _, _, seconds in found)
+    return [name, str(injected), str(counts[SURVIVED]), str(counts[SKIPPED]), f"{seconds:.0f}"]
 
 
 if __name__ == "__main__":

@@ -135,7 +135,8 @@ class Scene:
         return file.read_text(encoding="utf-8") if file.exists() else None
 
     def require_message(self, result: Result, pattern: str = "") -> None:
-        """The command failed and said why, in words."""
+        """The command failed and said why, in words, which `told` keeps."""
+        self.told.append(result.output)
         if result.status == 0:
             raise NotSurvivedError(f"went on as if nothing were wrong:\n{result.output}")
         if "Traceback (most recent call last)" in result.output:

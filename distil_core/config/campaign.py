@@ -44,6 +44,9 @@ CURVES = ("loss", "cross_entropy")
 SCORE = "pass_at_k"
 """Column of `pass_at_k.csv` that it draws over k, a line for each iteration."""
 
+# The same in C, where PyYAML was built with it: every look at a long campaign reads its list.
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 _FIXED_SECTIONS = ("campaign", "problems", "base")
 """Made once for the whole campaign, by stages that read the settings of iteration 0."""
 
@@ -189,7 +192,7 @@ def _read_listing(workspace: Workspace) -> Listing:
     remedy = "restore it with `git checkout iterations.yaml`"
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_SAFE_LOADER)
     except FileNotFoundError as error:
         raise ConfigError(
             f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "

@@ -58,31 +58,54 @@ def locked_dependencies(workspace: Workspace, address: str) -> dict[str, LockedA
     return artifacts(_entry(read_entries(workspace), address), "deps")
 
 
-def lock_digest(
-    workspace: Workspace, iteration: int, entries: dict[str, Entry] | None = None
-) -> str:
-    """SHA-256 over the entries of an iteration's stages and of every stage they came from.
+def entries_until(last: int, entries: dict[str, Entry]) -> dict[str, Entry]:
+    """The entries of iterations 0 to `last`. DVC keeps those of a campaign before a restart."""
+    addresses = [address for number in range(last + 1) for address in stage_addresses(number)]
+    return {address: entries[address] for address in addresses if address in entries}
+
+
+def lock_digest(workspace: Workspace, iteration: int) -> str:
+    """The iteration's digest by the workspace's `dvc.lock`, as `LockDigests` has it."""
+    return LockDigests(read_entries(workspace))[iteration]
+
+
+class LockDigests:
+    """Lock digests by iteration: SHA-256 over the entries of an iteration's stages and of every
+    stage they came from.
 
     Two iterations with the same digest had the same commands, settings and bytes all the way
-    back to the problems. entries: those of `read_entries`, for a caller that has read them (a
-    long lock takes half a second to parse). Raises `LineageError` when one of the stages was
-    never recorded.
+    back to the problems. For a caller who asks for many: each entry is made text only once.
     """
-    entries = read_entries(workspace) if entries is None else entries
-    producers = {
-        path: address for address, entry in entries.items() for path in artifacts(entry, "outs")
-    }
-    included: dict[str, Entry] = {}
-    pending = stage_addresses(iteration)
-    while pending:
-        address = pending.pop(0)
-        if address in included:
-            continue
-        included[address] = _entry(entries, address)
-        dependencies = artifacts(included[address], "deps")
-        pending += [producers[path] for path in dependencies if path in producers]
-    canonical = json.dumps(included, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def __init__(self, entries: dict[str, Entry]):
+        self._entries = entries
+        self._producers = {
+            path: address for address, entry in entries.items() for path in artifacts(entry, "outs")
+        }
+        self._texts: dict[str, str] = {}
+        self._sources: dict[str, list[str]] = {}
+
+    def __getitem__(self, iteration: int) -> str:
+        """Raises `LineageError` when one of the stages was never recorded."""
+        included: set[str] = set()
+        pending = stage_addresses(iteration)[::-1]
+        while pending:
+            address = pending.pop()
+            if address not in included:
+                included.add(address)
+                pending += self._read(address)
+        canonical = ",".join(self._texts[address] for address in sorted(included))
+        return hashlib.sha256(f"{{{canonical}}}".encode()).hexdigest()
+
+    def _read(self, address: str) -> list[str]:
+        """Keep the entry's text; returns the stages that it came from."""
+        if address not in self._sources:
+            entry = _entry(self._entries, address)
+            text = json.dumps({address: entry}, sort_keys=True, separators=(",", ":"))
+            self._texts[address] = text[1:-1]
+            paths = artifacts(entry, "deps")
+            self._sources[address] = [self._producers[p] for p in paths if p in self._producers]
+        return self._sources[address]
 
 
 def read_entries(workspace: Workspace) -> dict[str, Entry]:

@@ -47,10 +47,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes by path. problems: where `dvc.lock` contradicts itself, each with what to do."""
+    """Nodes by path. problems: where `dvc.lock` contradicts itself, each with the iteration and
+    what to do."""
 
     nodes: Mapping[str, Node]
-    problems: tuple[str, ...]
+    problems: tuple[tuple[int, str], ...]
 
     def ancestors(self, path: str) -> list[Node]:
         """The node and all it came from, newest first; every node before those it came from."""
@@ -114,7 +115,7 @@ class _Builder:
         self._nodes: dict[str, Node] = {}
         self._written: dict[str, tuple[str, str]] = {}
         self._handed_over: dict[str, str] = {}
-        self._problems: list[str] = []
+        self._problems: list[tuple[int, str]] = []
 
     def graph(self) -> Graph:
         for iteration in range(1000):
@@ -131,7 +132,7 @@ class _Builder:
         for path, written in artifacts(entry, "outs").items():
             self._written[path] = (written.md5, address)
             if path.endswith("/handover"):
-                self._hand_over(written, address, sources)
+                self._hand_over(written, address, iteration, sources)
                 continue
             name = _ROLES.get(path.rsplit("/", 1)[-1])
             if name is None:
@@ -149,11 +150,12 @@ class _Builder:
                 found[path] = None
             md5, stage = self._written.get(artifact.path, (artifact.md5, ""))
             if md5 != artifact.md5:
-                self._problems.append(
+                problem = (
                     f"{address} read {artifact.path} with md5 {artifact.md5}, but {stage} has "
                     f"since written md5 {md5}. Bring it up to date with `dvc repro {address}`, "
                     "then `distil record`."
                 )
+                self._problems.append((iteration, problem))
         if address.startswith("train@"):
             found |= dict.fromkeys(self._earlier_tables(address, iteration))
         return tuple(found)
@@ -168,17 +170,18 @@ class _Builder:
         return [path for path in paths if path in self._nodes]
 
     def _hand_over(
-        self, written: LockedArtifact, address: str, candidates: tuple[str, ...]
+        self, written: LockedArtifact, address: str, iteration: int, candidates: tuple[str, ...]
     ) -> None:
         same = [p for p in candidates if p in self._nodes and self._nodes[p].md5 == written.md5]
         if same:
             self._handed_over[written.path] = same[0]
             return
         known = ", ".join(f"{p} (md5 {self._nodes[p].md5})" for p in candidates)
-        self._problems.append(
+        problem = (
             f"{address} handed over md5 {written.md5}, which is none of the policies it chose "
             f"from: {known}. Run `dvc repro {address}`, then `distil record`."
         )
+        self._problems.append((iteration, problem))
 
 
 def find(graph: Graph, wanted: str) -> Node | None:

@@ -45,9 +45,9 @@ class Chain:
         """The iteration the page is about."""
         return self.evidence[max(self.evidence)]
 
-    def with_recorded(self, recorded: Recorded) -> "Chain":
-        """This chain, knowing where its last iteration lies."""
-        return replace(self, recorded={**self.recorded, self.last.iteration: recorded})
+    def with_recorded(self, iteration: int, recorded: Recorded) -> "Chain":
+        """This chain, knowing where the iteration lies now."""
+        return replace(self, recorded={**self.recorded, iteration: recorded})
 
     def policy(self, iteration: int) -> str:
         """'policy 002', as a link to its registered version where there is one."""

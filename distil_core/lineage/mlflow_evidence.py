@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from distil_core.config.campaign import existing_iterations
 from distil_core.errors import LineageError
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.lineage.dvc_lock import (
     Entry,
+    LockDigests,
     artifacts,
-    lock_digest,
     read_entries,
     stage_addresses,
 )
@@ -87,7 +88,7 @@ class History:
     def digest(self, iteration: int) -> str:
         """The iteration's lock digest: what it and all before it were made from."""
         if iteration not in self._digests:
-            self._digests[iteration] = lock_digest(self.workspace, iteration, self._entries)
+            self._digests[iteration] = self._lock_digests[iteration]
         return self._digests[iteration]
 
     def require_finished(self, iteration: int) -> None:
@@ -102,17 +103,22 @@ class History:
                     )
 
     def last_finished(self) -> int | None:
-        """The last iteration whose stages, and those of all before it, are in `dvc.lock`."""
-        last = None
-        for iteration in range(1000):
+        """The last iteration of the campaign whose stages, and those of all before it, are in
+        `dvc.lock`."""
+        finished = None
+        for iteration in existing_iterations(self.workspace):
             if not all(address in self._entries for address in stage_addresses(iteration)):
                 break
-            last = iteration
-        return last
+            finished = iteration
+        return finished
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
         return read_entries(self.workspace)
+
+    @cached_property
+    def _lock_digests(self) -> LockDigests:
+        return LockDigests(self._entries)
 
     @cached_property
     def _written(self) -> dict[str, Artifact]:

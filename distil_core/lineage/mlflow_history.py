@@ -29,11 +29,6 @@ class RecordedRun:
         return self.tags["distil.lock_digest"]
 
     @property
-    def previous_run_id(self) -> str | None:
-        """The run of the iteration before."""
-        return self.tags.get("distil.previous_run_id")
-
-    @property
     def snapshot(self) -> str:
         """The snapshot's ref and commit, empty where the iteration has none."""
         ref, commit = (self.tags.get(f"distil.snapshot_{part}", "") for part in ("ref", "commit"))
@@ -51,15 +46,6 @@ class RecordedCampaign:
     def run_of_version(self, version: int) -> RecordedRun | None:
         """The run that registered the version."""
         return self.runs.get(self.versions.get(version, ""))
-
-    def chain(self, last: RecordedRun) -> dict[int, RecordedRun]:
-        """The run and those of the iterations before it, as far as they are still there."""
-        found = {}
-        run: RecordedRun | None = last
-        while run:
-            found[run.iteration] = run
-            run = self.runs.get(run.previous_run_id or "")
-        return found
 
 
 def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:

@@ -4,6 +4,7 @@ Markdown. Links are those of MLflow's own pages, relative to the address it is s
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 
 from distil_core.lineage.mlflow_chain import Chain, experiment_url
@@ -223,11 +224,15 @@ def _fitting(
 ) -> str:
     """The page with as many of the last iterations (and always the base) as fit."""
     number = chain.last.iteration
-    page = render(lambda _: True)
-    oldest = 1
-    while max_chars is not None and len(page) > max_chars and oldest <= number:
-        oldest += 1
+    whole = render(lambda _: True)
+    if max_chars is None or len(whole) <= max_chars:
+        return whole
+
+    def page(oldest: int) -> str:
         shown = {0, *range(oldest, number + 1)}
-        page = render(shown.__contains__)
-        page += "\n\nThe rows left out (…) are in `lineage.md` under *Artifacts*."
-    return page
+        left_out = "The rows left out (…) are in `lineage.md` under *Artifacts*."
+        return f"{render(shown.__contains__)}\n\n{left_out}"
+
+    # Trying one after the other would take time quadratic in the iterations.
+    tries = range(2, number + 1)
+    return page(2 + bisect_left(tries, True, key=lambda oldest: len(page(oldest)) <= max_chars))

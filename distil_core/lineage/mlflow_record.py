@@ -8,10 +8,12 @@ only when all of it is there; what a crash left unfinished is deleted and made a
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
+from distil_core.lineage.mlflow_alias import CHAMPION, NEWEST, point_aliases
 from distil_core.lineage.mlflow_chain import (
     LEARNING_VIEW,
     Chain,
@@ -25,7 +27,7 @@ from distil_core.lineage.mlflow_gather import gather
 from distil_core.lineage.mlflow_page import experiment_page
 from distil_core.lineage.mlflow_store import artifact_root, open_store
 from distil_core.lineage.mlflow_tables import first_and_last_k
-from distil_core.lineage.mlflow_write import CHAMPION, NEWEST, write_iteration
+from distil_core.lineage.mlflow_write import write_iteration
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -114,73 +116,85 @@ class _Recorder:
         self._history = history
         self._campaign = history[0].campaign
         self._experiment_id = self._find_or_create_experiment()
-        self._runs = {run.info.run_id: run for run in self._search_runs()}
+        self._runs: dict[tuple[str, ...], list[Run]] = {}
+        for run in self._search_runs():
+            self._keep(run)
 
     def record(self, iteration: int, prefect_run_url: str | None) -> RecordedIteration:
-        """The iteration's record, made now where it is not there."""
+        """The iteration's record, made now where it is not there; so are those of the others up
+        to it, and up to the newest one, that somebody deleted."""
+        created = self._finished(iteration) is None
+        for number in range(max(iteration, self._newest) + 1):
+            if not self._finished(number):
+                self._create(number, prefect_run_url if number == iteration else None)
+        self._point_aliases()
         run = self._finished(iteration)
-        if run:
-            return self._result(run, created=False)
-        first = iteration
-        while first > 0 and not self._finished(first - 1):
-            first -= 1
-        for ancestor in range(first, iteration):
-            self._create(ancestor, None)
-        return self._result(self._create(iteration, prefect_run_url), created=True)
+        if run is None:
+            raise LineageError(f"iteration {iteration} was recorded, but MLflow does not show it")
+        return self._result(run, created)
 
     def campaign_run_id(self) -> str:
         """The run under which the iterations lie."""
         return str(self._with_digest("campaign", 0)[0].info.run_id)
 
-    def _create(self, iteration: int, prefect_run_url: str | None) -> "Run":
-        for run in self._with_digest("iteration", iteration):
+    def _create(self, iteration: int, prefect_run_url: str | None) -> None:
+        """All before it are recorded."""
+        for run in list(self._with_digest("iteration", iteration)):
             self._delete(run)
         previous = self._finished(iteration - 1) if iteration else None
-        chain = Chain(
-            self._campaign,
-            self._experiment_id,
-            {i: self._history[i] for i in range(iteration + 1)},
-            dict(self._before(previous)),
-        )
         record = gather(
             self._workspace,
-            chain,
+            self._chain(iteration, iteration - 1),
             self._history.digest(iteration),
             previous.info.start_time + 1 if previous else 0,
             prefect_run_url,
         )
-        campaign_run_id = self._find_or_create_campaign_run(record.start_ms)
-        recorded = write_iteration(self._client, self._workspace, record, campaign_run_id)
-        run = self._client.get_run(recorded.run_id)
-        self._runs[recorded.run_id] = run
-        return run
+        last = max(iteration, self._newest)
+        recorded = write_iteration(
+            self._client,
+            self._workspace,
+            record,
+            self._find_or_create_campaign_run(record.start_ms),
+            self._chain(last, last),
+        )
+        self._keep(self._client.get_run(recorded.run_id))
+        self._newest = last
+
+    def _chain(self, last: int, last_recorded: int) -> Chain:
+        """Iterations 0 to `last`; where those up to `last_recorded` lie, as far as they do."""
+        runs = {number: self._finished(number) for number in range(last_recorded + 1)}
+        return Chain(
+            self._campaign,
+            self._experiment_id,
+            {number: self._history[number] for number in range(last + 1)},
+            {number: _recorded(run) for number, run in runs.items() if run},
+        )
+
+    @cached_property
+    def _newest(self) -> int:
+        """The last recorded iteration of what `dvc.lock` has; -1 where none is."""
+        last = self._history.last_finished()
+        numbers = range(-1 if last is None else last, -1, -1)
+        return next((number for number in numbers if self._finished(number)), -1)
+
+    def _point_aliases(self) -> None:
+        """As the newest iteration says, whichever was written last: an older one that is recorded
+        again, or a `dvc.lock` of before a restart that is brought back, changes that not."""
+        champion = self._history[self._newest].champion
+        numbers = {NEWEST: self._newest, CHAMPION: champion}
+        runs = {alias: self._finished(number) for alias, number in numbers.items()}
+        versions = {alias: _recorded(run).model_version for alias, run in runs.items() if run}
+        point_aliases(self._client, self._campaign, versions)
 
     def _finished(self, iteration: int) -> "Run | None":
         runs = self._with_digest("iteration", iteration)
         return next((run for run in runs if run.info.status == "FINISHED"), None)
 
     def _with_digest(self, role: str, iteration: int) -> list["Run"]:
-        wanted = {
-            "distil.role": role,
-            "distil.iteration": str(iteration),
-            "distil.lock_digest": self._history.digest(iteration),
-        }
-        return [run for run in self._runs.values() if wanted.items() <= run.data.tags.items()]
+        return self._runs.get((role, str(iteration), self._history.digest(iteration)), [])
 
-    def _before(self, run: "Run | None") -> Iterator[tuple[int, Recorded]]:
-        """The run itself and those of the iterations before it, as far as they are still there."""
-        while run:
-            tags = run.data.tags
-            recorded = Recorded(
-                run.info.run_id,
-                tags["distil.model_id"],
-                int(tags["distil.model_version"]),
-                tags.get("distil.snapshot_ref", ""),
-                tags.get("distil.snapshot_commit", ""),
-                tags.get("distil.prefect_run_url", ""),
-            )
-            yield int(tags["distil.iteration"]), recorded
-            run = self._runs.get(tags.get("distil.previous_run_id", ""))
+    def _keep(self, run: "Run") -> None:
+        self._runs.setdefault(_key(run), []).append(run)
 
     def _result(self, run: "Run", created: bool) -> RecordedIteration:
         version = int(run.data.tags["distil.model_version"])
@@ -263,7 +277,7 @@ class _Recorder:
                 **user_tags(),
             },
         )
-        self._runs[run.info.run_id] = run
+        self._keep(run)
         return str(run.info.run_id)
 
     def _delete(self, run: "Run") -> None:
@@ -276,4 +290,22 @@ class _Recorder:
         ):
             self._client.delete_logged_model(model.model_id)
         self._client.delete_run(run_id)
-        del self._runs[run_id]
+        self._runs[_key(run)].remove(run)
+
+
+def _key(run: "Run") -> tuple[str, ...]:
+    """What it is a run of; runs of other programs in the experiment have no such tags."""
+    tags = run.data.tags
+    return tuple(tags.get(f"distil.{name}", "") for name in ("role", "iteration", "lock_digest"))
+
+
+def _recorded(run: "Run") -> Recorded:
+    tags = run.data.tags
+    return Recorded(
+        run.info.run_id,
+        tags["distil.model_id"],
+        int(tags["distil.model_version"]),
+        tags.get("distil.snapshot_ref", ""),
+        tags.get("distil.snapshot_commit", ""),
+        tags.get("distil.prefect_run_url", ""),
+    )

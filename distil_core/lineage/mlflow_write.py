@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.mlflow_card import model_card
 from distil_core.lineage.mlflow_chain import Chain, Recorded
+from distil_core.lineage.mlflow_evidence import Evidence
 from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags, snapshot_tags
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
 from distil_core.workspace import Workspace, iteration_key
@@ -16,18 +17,19 @@ from distil_core.workspace import Workspace, iteration_key
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
 
-NEWEST = "newest"
-"""Alias of the version recorded last. MLflow reserves the name `latest` for itself."""
-
-CHAMPION = "champion"
-"""Alias of the version that the improvement gate promoted last."""
-
 
 def write_iteration(
-    client: "MlflowClient", workspace: Workspace, record: IterationRecord, campaign_run_id: str
+    client: "MlflowClient",
+    workspace: Workspace,
+    record: IterationRecord,
+    campaign_run_id: str,
+    campaign: Chain,
 ) -> Recorded:
     """Write the iteration's run, policy and registered version; the run ends FINISHED only when
-    all is written, FAILED when an error came between."""
+    all is written, FAILED when an error came between.
+
+    campaign: all that is recorded, which may be more than led to this iteration.
+    """
     run = client.create_run(
         record.chain.experiment_id,
         start_time=record.start_ms,
@@ -37,9 +39,10 @@ def write_iteration(
     run_id = run.info.run_id
     try:
         recorded = _write(client, workspace, record, run_id)
-        chain = record.chain.with_recorded(recorded)
+        chain = record.chain.with_recorded(record.this.iteration, recorded)
         _write_pages(client, workspace, record, chain, recorded)
-        write_campaign(client, campaign_run_id, chain)
+        campaign = campaign.with_recorded(record.this.iteration, recorded)
+        _write_campaign(client, campaign_run_id, campaign, record.this)
     except BaseException:
         # A run that stays RUNNING looks alive; the next recording replaces it in either case.
         client.set_terminated(run_id, "FAILED")
@@ -144,10 +147,6 @@ def _write_pages(
         recorded.run_id, run_page(chain, record.seconds, record.prefect_run_url), "lineage.md"
     )
     client.update_model_version(name, version, description)
-    client.set_registered_model_alias(name, NEWEST, version)
-    champion = chain.recorded.get(this.champion)
-    if champion is not None:
-        client.set_registered_model_alias(name, CHAMPION, str(champion.model_version))
     with tempfile.TemporaryDirectory() as folder:
         Model(
             run_id=recorded.run_id,
@@ -172,12 +171,11 @@ def _write_pages(
     )
 
 
-def write_campaign(client: "MlflowClient", run_id: str, chain: Chain) -> None:
-    """Bring the campaign's run up to the chain's last iteration."""
+def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evidence) -> None:
+    """Add the iteration to the campaign's run, which tells of the whole chain."""
     from mlflow.entities import Metric
     from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-    this = chain.last
     client.log_batch(
         run_id,
         metrics=[
@@ -186,10 +184,10 @@ def write_campaign(client: "MlflowClient", run_id: str, chain: Chain) -> None:
         ],
     )
     client.set_tag(run_id, "mlflow.note.content", campaign_page(chain, MAX_TAG_VAL_LENGTH))
-    if pass_at_ks(this.metrics):
+    if pass_at_ks(chain.last.metrics):
         figure = learning_curve_figure({i: e.metrics for i, e in chain.evidence.items()})
         client.log_figure(run_id, figure, "learning_curve.png")
-    client.set_terminated(run_id, "FINISHED", this.finished_at_ms)
+    client.set_terminated(run_id, "FINISHED", chain.last.finished_at_ms)
 
 
 def _shortened(value: str) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import Entry, lock_digest, lock_file, parse_entries
+from distil_core.lineage.dvc_lock import Entry, LockDigests, lock_file, parse_entries
 from distil_core.lineage.snapshot import Snapshot, find_snapshot
 from distil_core.workspace import Workspace
 
@@ -22,13 +22,13 @@ def snapshot_of(
     if text == lock_file(workspace).read_text(encoding="utf-8"):
         return snapshot
     entries = parse_entries(text, f"dvc.lock of {snapshot.ref}")
-    return snapshot if digest_in(workspace, entries, iteration) == digest else None
+    return snapshot if digest_in(LockDigests(entries), iteration) == digest else None
 
 
-def digest_in(workspace: Workspace, entries: dict[str, Entry], iteration: int) -> str | None:
-    """The iteration's lock digest by these entries; None where they do not have all its stages."""
+def digest_in(digests: LockDigests, iteration: int) -> str | None:
+    """The iteration's lock digest; None where not all its stages were recorded."""
     try:
-        return lock_digest(workspace, iteration, entries)
+        return digests[iteration]
     except LineageError:
         return None
 

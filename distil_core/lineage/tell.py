@@ -5,11 +5,12 @@ disagree, that is told, and never smoothed over.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from distil_core.config.campaign import existing_iterations
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import Entry, read_entries
+from distil_core.lineage.dvc_lock import Entry, LockDigests, entries_until, read_entries
 from distil_core.lineage.graph import Graph, Node, build_graph, find, is_digest
 from distil_core.lineage.mlflow_history import (
     RecordedCampaign,
@@ -48,7 +49,8 @@ def read_lineage(workspace: Workspace, wanted: str, forward: bool | None = None)
     forward: to what was made from it, instead of back; None means forward for a dataset and back
     for a model. Raises `LineageError` when nothing or more than one artifact fits.
     """
-    entries = read_entries(workspace)
+    existing = existing_iterations(workspace)
+    entries = entries_until(len(existing) - 1, read_entries(workspace))
     if not entries:
         raise LineageError("dvc.lock has no stages yet: run the campaign first (`make run`)")
     campaign = str(read_frozen(workspace, workspace.frozen_params_file(0))["campaign"])
@@ -72,7 +74,7 @@ class _Reading:
         self._use(entries, "dvc.lock")
 
     def _use(self, entries: dict[str, Entry], source: str) -> None:
-        self._entries = entries
+        self._digests = LockDigests(entries)
         self._graph: Graph = build_graph(entries)
         self._source = source
 
@@ -92,7 +94,7 @@ class _Reading:
             aliases[version] = (*aliases.get(version, ()), alias)
         problems = [
             *self._problems,
-            *graph.problems,
+            *(problem for iteration, problem in graph.problems if iteration <= last),
             *disagreements(graph, runs, self._recorded.versions, last),
         ]
         return Lineage(
@@ -132,7 +134,9 @@ class _Reading:
                 f"model {self._campaign} has no version {version} with a finished run; it has "
                 f"versions {known}. `distil record` records what is missing."
             )
-        if self._digest(run.iteration) != run.lock_digest and not self._take_snapshot(run):
+        if self._digest(run.iteration) != run.lock_digest and not self._go_over(
+            lambda entries: digest_in(LockDigests(entries), run.iteration) == run.lock_digest
+        ):
             now = self._digest(run.iteration)
             self._problems.append(
                 f"version {version} was recorded of iteration {run.iteration} with lock digest "
@@ -148,29 +152,41 @@ class _Reading:
             )
         return policy
 
-    def _take_snapshot(self, run: RecordedRun) -> bool:
-        """Go over to the snapshot's dvc.lock, where that one is what was recorded."""
+    def _go_over(self, fits: Callable[[dict[str, Entry]], bool]) -> bool:
+        """Go over to the dvc.lock of an earlier snapshot that fits, where one is here: the latest
+        iteration's, which has most of what an artifact led to."""
+        runs = self._recorded.runs.values()
+        for run in sorted(runs, key=lambda run: (run.iteration, run.model_version), reverse=True):
+            entries = self._recorded_entries(run)
+            if entries and fits(entries):
+                self._use(entries, f"dvc.lock of snapshot {run.snapshot}")
+                return True
+        return False
+
+    def _recorded_entries(self, run: RecordedRun) -> dict[str, Entry] | None:
+        """Those that the run was recorded with, by its snapshot; None where that is not here."""
         commit = run.tags.get("distil.snapshot_commit")
-        entries = locked_in(self._workspace, commit) if commit else None
-        if entries is None:
-            return False
-        before = self._entries
-        self._entries = entries
-        if self._digest(run.iteration) != run.lock_digest:
-            self._entries = before
-            return False
-        self._use(entries, f"dvc.lock of snapshot {run.snapshot}")
-        return True
+        locked = locked_in(self._workspace, commit) if commit else None
+        entries = entries_until(run.iteration, locked or {})
+        digest = digest_in(LockDigests(entries), run.iteration)
+        return entries if digest == run.lock_digest else None
 
     def _in_a_snapshot(self, wanted: str) -> Node | None:
-        """A digest of an earlier restart: of a run that MLflow has, by its snapshot."""
+        """A digest of before a restart: of a run that MLflow has, by its snapshot."""
         if not is_digest(wanted):
             return None
-        prefix = wanted.lower()
-        for run in self._recorded.runs.values():
-            digests = (*run.datasets.values(), run.tags["distil.policy_md5"])
-            if any(md5.startswith(prefix) for md5 in digests) and self._take_snapshot(run):
-                return find(self._graph, wanted)
+        if self._go_over(lambda entries: find(build_graph(entries), wanted) is not None):
+            return find(self._graph, wanted)
+        runs = self._recorded.runs.values()
+        known = [run for run in runs if any(md5.startswith(wanted.lower()) for md5 in _md5s(run))]
+        if known:
+            raise LineageError(
+                f"{wanted} is of iteration {known[0].iteration} as MLflow's run {known[0].run_id} "
+                f"recorded it, before dvc.lock was changed, and its snapshot "
+                f"{known[0].snapshot or '(it has none)'} is not in this repository. Fetch it with "
+                "`git fetch origin 'refs/distil/*:refs/distil/*'`, or `git checkout` the dvc.lock "
+                "that has it."
+            )
         return None
 
     def _runs(self, last: int) -> dict[int, RecordedRun]:
@@ -178,22 +194,28 @@ class _Reading:
         by_iteration: dict[int, dict[str, RecordedRun]] = {}
         for run in self._recorded.runs.values():
             by_iteration.setdefault(run.iteration, {})[run.lock_digest] = run
-        for iteration in range(last, -1, -1):
+        found = {}
+        for iteration in range(last + 1):
             known = by_iteration.get(iteration, {})
             digest = self._digest(iteration) if known else None
             if digest in known:
-                return self._recorded.chain(known[digest])
-            if known:
+                found[iteration] = known[digest]
+            elif known:
                 others = ", ".join(f"{run.run_id} ({d[:10]})" for d, run in known.items())
                 self._problems.append(
                     f"iteration {iteration}: dvc.lock gives lock digest {(digest or 'none')[:10]}, "
                     f"MLflow has runs of it with others: {others}. A stage was run again and not "
                     "recorded. Run `distil record`."
                 )
-        return {}
+        return found
 
     def _digest(self, iteration: int) -> str | None:
-        return digest_in(self._workspace, self._entries, iteration)
+        return digest_in(self._digests, iteration)
+
+
+def _md5s(run: RecordedRun) -> tuple[str, ...]:
+    """Of what the run trained and of what it read."""
+    return (run.tags["distil.policy_md5"], *run.datasets.values())
 
 
 def as_text(lineage: Lineage) -> str:

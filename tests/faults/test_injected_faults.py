@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from benchmarks.faults.__main__ import table
 from benchmarks.faults.kinds import KINDS
 from benchmarks.faults.scene import FLOW, REPRO, TASK, NotInjectedError, Reference, Scene
 
@@ -34,3 +35,16 @@ def test_survives(reference: Reference, tmp_path: Path, kind: str, stage: str, d
         pytest.skip(str(error))
     finally:
         scene.remove()
+
+
+def test_the_table_counts_by_kind() -> None:
+    found = [
+        ("SIGKILL", "survived", 10.0),
+        ("full disk", "skipped", 1.0),
+        ("SIGKILL", "NOT SURVIVED", 30.0),
+    ]
+    assert table(found).splitlines()[2:] == [
+        "| SIGKILL | 2 | 1 | 0 | 20 |",
+        "| full disk | 0 | 0 | 1 | 1 |",
+        "| **all** | 2 | 1 | 1 | 10 |",
+    ]

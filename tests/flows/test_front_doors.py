@@ -24,6 +24,7 @@ from distil_core.errors import DataError
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
 from flows.api_server import answering
+from flows.iteration import next_iteration
 from flows.stages import stage_versions
 from tasks.stage import StageBody, StageSpec
 
@@ -117,6 +118,29 @@ def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, s
     assert [path.read_bytes() for path in logged] == [report]
     status, output = scratch.run(workspace.root, "flows.cli", "report")
     assert (status, output.strip()) == (0, f"The campaign's report: {workspace.report_file}")
+
+
+def test_the_next_iteration_is_the_first_that_is_not_finished(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.root)
+    extend(finished, stage_versions(), 5)
+    assert next_iteration(finished) == 2
+    lock = finished.root / "dvc.lock"
+    recorded = lock.read_text()
+    for stage, first in (("gate@001", 1), ("evaluate@000", 1), ("problems", 1)):
+        contents = yaml.safe_load(recorded)
+        del contents["stages"][stage]
+        lock.write_text(yaml.safe_dump(contents, sort_keys=False))
+        assert next_iteration(finished) == first
+
+
+def test_the_next_iteration_is_a_new_one_when_all_are_finished(
+    finished: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.root)
+    assert next_iteration(finished) == 2
+    assert finished.frozen_params_file(2).exists()
 
 
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:

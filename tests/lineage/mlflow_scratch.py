@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,12 @@ def make_campaign(root: Path, num_iterations: int = 3) -> Workspace:
     root.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(root)
     (root / ".gitignore").write_text("/data/\n/.distil/\n/mlflow.db*\n/mlruns/\n")
-    lock: dict[str, Any] = {"schema": "2.0", "stages": {}}
     for iteration in range(num_iterations + 1):
-        settings = _freeze(workspace, iteration)
+        _freeze(workspace, iteration)
         _write_files(workspace, iteration)
-        for address in stage_addresses(iteration):
-            lock["stages"][address] = _entry(workspace, address, iteration, settings)
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+    lock_all(workspace, range(num_iterations + 1))
+    write_listing(workspace, num_iterations)
+    shutil.copy(PROJECT / "dvc.yaml", root)
     for arguments in (
         ["init", "-q"],
         ["add", "-A"],
@@ -42,6 +42,29 @@ def make_campaign(root: Path, num_iterations: int = 3) -> Workspace:
     ):
         subprocess.run(["git", "-C", root, *arguments], check=True)
     return workspace
+
+
+def write_listing(workspace: Workspace, num_iterations: int) -> None:
+    """The list of a campaign's iterations, as far as a record needs it."""
+    keys = [f"{number:03d}" for number in range(num_iterations + 1)]
+    listing: dict[str, dict[str, Any]] = {
+        "iterations": {key: {} for key in keys[1:]},
+        "evaluations": {key: {} for key in keys},
+        "curves": {"loss": {}, "cross_entropy": {}, "pass_at_k": {}},
+    }
+    workspace.iterations_file.write_text(yaml.safe_dump(listing, sort_keys=False))
+
+
+def lock_all(workspace: Workspace, iterations: Iterable[int]) -> None:
+    """As if the stages of the iterations had run, and left what lies on disk. What `dvc.lock` has
+    of others stays."""
+    path = workspace.root / "dvc.lock"
+    lock = yaml.safe_load(path.read_text()) if path.exists() else {"schema": "2.0", "stages": {}}
+    for iteration in iterations:
+        settings = yaml.safe_load(workspace.frozen_params_file(iteration).read_text())
+        for address in stage_addresses(iteration):
+            lock["stages"][address] = _entry(workspace, address, iteration, settings)
+    path.write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
 def edit_lock(workspace: Workspace, address: str, **changes: Any) -> None:
@@ -70,7 +93,7 @@ def rerun(workspace: Workspace, address: str, path: Path, text: str) -> None:
     edit_lock(workspace, address, outs=[*outs, _locked(workspace, path)])
 
 
-def _freeze(workspace: Workspace, iteration: int) -> dict[str, Any]:
+def _freeze(workspace: Workspace, iteration: int) -> None:
     settings: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
     settings["iteration"] = iteration
     names = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")
@@ -80,7 +103,6 @@ def _freeze(workspace: Workspace, iteration: int) -> dict[str, Any]:
     path = workspace.frozen_params_file(iteration)
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    return settings
 
 
 def _write_files(workspace: Workspace, iteration: int) -> None:

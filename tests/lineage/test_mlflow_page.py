@@ -55,6 +55,14 @@ def test_long_campaign_fits_the_limit_of_a_note(chain: Chain) -> None:
     assert len(campaign_page(chain, 3000)) <= 3000
 
 
+def test_as_many_rows_as_fit(chain: Chain) -> None:
+    limits = range(4000, 24_000, 1000)
+    lengths = [len(run_page(chain, {}, None, limit)) for limit in limits]
+    assert lengths == sorted(lengths)
+    # An iteration has four rows where it comes from and one where the learning is.
+    assert all(0 <= limit - length < 1200 for limit, length in zip(limits, lengths, strict=True))
+
+
 def test_version_page_of_the_base(chain: Chain) -> None:
     page = version_page(short(chain, 0))
     warm_start = chain.evidence[0].artifacts["warm_start"]

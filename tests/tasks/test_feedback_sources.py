@@ -400,7 +400,11 @@ def test_experts_from_outside_are_a_dependency_of_their_own(workspace: Workspace
     values = small_settings()
     values["tabulate"]["expert"] = {
         "name": "white_box",
-        "options": {"path": str(workspace.policy_dir(0)), "batch_size": 256},
+        "options": {
+            "path": str(workspace.policy_dir(0)),
+            "batch_size": 256,
+            "layout": "prefix_tree",
+        },
     }
     params = parse_iteration_params({**values, "iteration": 1, "stage_versions": {}}, "t")
     assert expert_dependency(workspace, params) == str(workspace.policy_dir(0))

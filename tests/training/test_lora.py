@@ -221,6 +221,7 @@ def test_impossible_settings_are_refused_at_load(
 
 
 def test_settings_without_adapters_stay_valid(settings: dict[str, Any]) -> None:
+    del settings["train"]["layout"]
     params = parse_params(settings, "params.yaml").train
     assert params.lora is None
     assert params.layout == "padded"

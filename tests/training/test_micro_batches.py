@@ -126,7 +126,7 @@ def test_activation_checkpointing_changes_no_bit(
         model.model.layers[0].mlp.register_forward_pre_hook(
             lambda *_, count=count: count.__setitem__(0, count[0] + 1)
         )
-        changes = {"activation_checkpointing": checkpointing}
+        changes = {"activation_checkpointing": checkpointing, "layout": "padded"}
         found.append(trained(settings, model, rows, dtype, **changes))
         calls.append(count[0])
         assert not model.is_gradient_checkpointing

@@ -86,7 +86,8 @@ def trained(
     objective: str,
     **changes: Any,
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
-    values = {"num_steps": 3, "batch_rollouts": 16, "learning_rate": 0.01, **changes}
+    values = {"num_steps": 3, "batch_rollouts": 16, "learning_rate": 0.01, "layout": "padded"}
+    values |= changes
     params = TrainParams(**{**settings["train"], **values})
     built: Any = OBJECTIVES.build(objective, {})
     curve = train(model, rows, built, params, 3, no_progress)
@@ -95,7 +96,12 @@ def trained(
 
 @pytest.mark.parametrize("make", [llama, lambda: llama(tie_word_embeddings=True), gemma])
 @pytest.mark.parametrize(
-    "changes", [{}, {"micro_batch_rollouts": 5, "activation_checkpointing": True}]
+    "changes",
+    [
+        {},
+        {"micro_batch_rollouts": 5, "activation_checkpointing": True},
+        {"layout": "prefix_tree"},
+    ],
 )
 @pytest.mark.parametrize("objective", ["forward_cross_entropy", "grpo"])
 def test_the_same_but_for_rounding(

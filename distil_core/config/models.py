@@ -128,7 +128,9 @@ class FromScratchBase(Settings):
     """A base policy made here: an architecture, warm-started on supervised text.
 
     num_corrections: of the warm start's problems, how many also become corrections; null for all.
-    A correction costs a verification, which counts where that runs a program.
+    A correction costs a verification, which counts where that runs a program. layout: as in
+    `train.layout`; corrections have longer contexts than demonstrations, so that a padded batch is
+    mostly padding.
     """
 
     kind: Literal["from_scratch"]
@@ -141,6 +143,7 @@ class FromScratchBase(Settings):
     weight_decay: NonNegative
     max_grad_norm: PositiveFloat
     num_corrections: PositiveInt | None = None
+    layout: Literal["padded", "prefix_tree"] = "padded"
 
 
 class PretrainedBase(Settings):

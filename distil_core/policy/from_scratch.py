@@ -17,10 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 from distil_core.config.models import ArchitectureParams, FromScratchBase
 from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
+from distil_core.policy.prefix_tree import prefix_trees
+from distil_core.policy.sequences import predicted_logits
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import generator
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.resume import ResumePoint
+
+_NO_LABEL = -100
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def warm_start(
                 params.final_learning_rate_fraction,
                 params.warmup_steps,
             )
-            loss = _supervised_loss(model, examples)
+            loss = _supervised_loss(model, examples, params.layout)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
@@ -119,13 +123,20 @@ def warm_start(
     model.eval()
 
 
-def _supervised_loss(model: PreTrainedModel, examples: list[WarmStartExample]) -> torch.Tensor:
+def _supervised_loss(
+    model: PreTrainedModel, examples: list[WarmStartExample], layout: str
+) -> torch.Tensor:
     batch = collate(
         [example.context_ids for example in examples],
         [example.input_ids for example in examples],
         str(model.device),
     )
-    labels_bt = torch.full_like(batch.response_ids_bt, -100)
-    for row, example in enumerate(examples):
-        labels_bt[row, : len(example.label_ids)] = torch.tensor(example.label_ids)
-    return cross_entropy(response_logits(model, batch).flatten(0, 1), labels_bt.flatten())
+    labels_bt = torch.full_like(batch.response_ids_bt, _NO_LABEL)
+    labels_bt[batch.response_mask_bt] = torch.tensor(
+        [label for example in examples for label in example.label_ids], device=model.device
+    )
+    if layout == "padded":
+        logits_btv = response_logits(model, batch)
+        return cross_entropy(logits_btv.flatten(0, 1), labels_bt.flatten(), ignore_index=_NO_LABEL)
+    trees = prefix_trees(batch)
+    return cross_entropy(predicted_logits(model, trees), labels_bt.flatten()[trees.places_n])

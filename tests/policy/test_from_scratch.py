@@ -6,11 +6,17 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from distil_core.config.models import Component, ConsultParams, ContextParams, FromScratchBase
 from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
-from distil_core.policy.from_scratch import WarmStartExample, new_model, warm_start
+from distil_core.policy.from_scratch import (
+    WarmStartExample,
+    _supervised_loss,
+    new_model,
+    warm_start,
+)
 from distil_core.policy.tokenizer import decode
 from distil_core.policy.warm_start_data import correction_examples, demonstration_examples
 from distil_core.problems.base import Problem
@@ -156,6 +162,31 @@ def test_it_learns_both_kinds_and_is_the_same_each_time(
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_in_trees_it_learns_the_same(
+    new_model: Any,
+    demonstrations: list[WarmStartExample],
+    corrections: list[WarmStartExample],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rms_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(
+            hidden, self.weight.shape, self.weight, self.variance_epsilon
+        )
+
+    # The model's own rounds to float32 in between, where a tree has the sum of several gradients.
+    monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
+    model = new_model(1).double()
+    examples = [*corrections[:6], *demonstrations[:20], *demonstrations[:2]]
+    found = []
+    for layout in ("padded", "prefix_tree"):
+        model.zero_grad()
+        loss = _supervised_loss(model, examples, layout)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for padded, trees in zip(*found, strict=True):
+        torch.testing.assert_close(trees, padded, rtol=1e-10, atol=1e-13)
+
+
 def test_the_share_of_corrections_is_what_is_trained_on(
     settings: dict[str, Any],
     new_model: Any,

@@ -161,7 +161,6 @@ def test_it_learns_both_kinds_and_is_the_same_each_time(
     assert not models[0].training
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_in_trees_it_learns_the_same(
     new_model: Any,
     demonstrations: list[WarmStartExample],
@@ -187,6 +186,7 @@ def test_in_trees_it_learns_the_same(
         torch.testing.assert_close(trees, padded, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_the_share_of_corrections_is_what_is_trained_on(
     settings: dict[str, Any],
     new_model: Any,

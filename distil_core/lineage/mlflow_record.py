@@ -116,6 +116,7 @@ class _Recorder:
         self._history = history
         self._campaign = history[0].campaign
         self._experiment_id = self._find_or_create_experiment()
+        self._pointed: dict[str, int] = {}
         self._runs: dict[tuple[str, ...], list[Run]] = {}
         for run in self._search_runs():
             self._keep(run)
@@ -184,7 +185,9 @@ class _Recorder:
         numbers = {NEWEST: self._newest, CHAMPION: champion}
         runs = {alias: self._finished(number) for alias, number in numbers.items()}
         versions = {alias: _recorded(run).model_version for alias, run in runs.items() if run}
-        point_aliases(self._client, self._campaign, versions)
+        if versions != self._pointed:
+            point_aliases(self._client, self._campaign, versions)
+            self._pointed = versions
 
     def _finished(self, iteration: int) -> "Run | None":
         runs = self._with_digest("iteration", iteration)

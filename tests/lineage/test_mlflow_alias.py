@@ -169,6 +169,21 @@ def test_killed_before_the_aliases(campaign: Workspace) -> None:
     assert aliases(campaign) == {"newest": 3, "champion": 3}
 
 
+def test_recording_again_leaves_them_alone(
+    campaign: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    record_all(campaign)
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        MlflowClient, "set_registered_model_alias", lambda *arguments: calls.append(arguments)
+    )
+    record_all(campaign)
+    record_iteration(campaign, 1)
+    assert calls == []
+
+
 def test_a_champion_deleted_by_hand(campaign: Workspace) -> None:
     record_iteration(campaign, 3)
     with open_store(campaign) as client:

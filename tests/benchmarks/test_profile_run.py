@@ -79,8 +79,8 @@ def test_seconds_by_part_add_up_and_small_parts_are_one() -> None:
         "| **all** | 10.02 | 100.0% | 6.00 |",
     ]
     assert functions_table(stacks).splitlines()[2:] == [
-        "| stage train: `train` (distil_core/training/trainer.py) | 2.00 |",
-        "| DVC around the stages: `run_stage` (distil_core/lineage/dvc_stage.py) | 2.00 |",
+        "| stage train: `train (distil_core/training/trainer.py)` | 2.00 |",
+        "| DVC around the stages: `run_stage (distil_core/lineage/dvc_stage.py)` | 2.00 |",
     ]
 
 

@@ -92,6 +92,7 @@ def test_without_the_profiler_it_says_how_to_get_it(
         require_py_spy()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere py-spy needs an administrator")
 def test_a_real_process(tmp_path: Path) -> None:
     program = tmp_path / "busy.py"
     program.write_text(

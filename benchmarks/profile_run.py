@@ -181,9 +181,9 @@ def functions_table(stacks: Sequence[Stack]) -> str:
 
 
 def _function(frame: str) -> str:
-    """`name` (file) of py-spy's `name (path/file.py:line)`."""
+    """py-spy's `name (path/file.py:line)` without the line."""
     name, _, place = frame.rpartition(" (")
-    return f"`{name}` ({place.rpartition(':')[0] or place.rstrip(')')})"
+    return f"`{name} ({place.rstrip(')').partition(':')[0]})`"
 
 
 def _seconds(count: int) -> str:

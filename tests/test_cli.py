@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from distil_core.config.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
@@ -184,6 +185,18 @@ def test_doctor_names_a_wrong_setting(healthy: Workspace) -> None:
     finally:
         healthy.params_file.write_text(before)
     assert any("compute.device" in finding.what for finding in problems)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_doctor_misses_the_gpu_that_is_asked_for(healthy: Workspace) -> None:
+    before = healthy.params_file.read_text()
+    healthy.params_file.write_text(before.replace("device: cpu", "device: cuda"))
+    try:
+        problems = [finding for finding in examine(healthy) if finding.level == "problem"]
+    finally:
+        healthy.params_file.write_text(before)
+    (missing,) = [finding for finding in problems if "torch finds no GPU" in finding.what]
+    assert "set compute.device to cpu" in missing.remedy
 
 
 def test_a_finding_is_printed_with_its_remedy_below() -> None:

@@ -150,6 +150,10 @@ def _keep_prefect_off_the_screen() -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(is_not_prefects)
 
+    # At the end they tell how many events wait, which on a busy machine some do for a second.
+    for name in ("EventsWorker", "APILogWorker"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
 
 if __name__ == "__main__":
     main()

@@ -50,7 +50,7 @@ def test_each_response_token_is_predicted_from_its_own_row(
 
 @given(TOKENS, st.lists(TOKENS, min_size=2, max_size=6))
 def test_what_is_shared_is_there_once(context: list[int], responses: list[list[int]]) -> None:
-    """In one tree, as every row shares half of itself or more."""
+    """In one tree, as every row shares half of itself or more, and the tree stays small."""
     context = context * 8
     batch = collate([context] * len(responses), responses, "cpu")
     trees = prefix_trees(batch)

@@ -104,7 +104,7 @@ def _shared_with_row_before(rows_bl: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray[np.int64]:
     """The number of each row's tree; what it shares is set to 0 where it begins one. It goes on
-    with the row before where a quarter of the shorter is shared: less is not worth a larger tree."""
+    with the row before where a quarter of the shorter is shared: less is not worth it."""
     largest = LONGEST_ROWS_PER_TREE * int(lengths_b.max())
     tree_b = np.zeros_like(lengths_b)
     size = int(lengths_b[0])

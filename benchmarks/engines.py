@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.engines_campaign import run_campaign
+from benchmarks.measure import require_device
 from distil_core.config.load import load_iteration_params
 from distil_core.config.models import ArchitectureParams, Component, ComputeParams
 from distil_core.engines import build_engine
@@ -94,6 +95,7 @@ class Work:
 def main() -> None:
     """Print a line for each engine and size, the fastest `generate` being 1."""
     arguments = _arguments()
+    require_device(arguments.device)
     compute = ComputeParams(
         device=arguments.device, dtype=DTYPES[arguments.device], num_threads=arguments.threads
     )

@@ -43,6 +43,7 @@ def _from_scratch(
     problems = read_problems(workspace.problems_dir / "warm_start.parquet")
     tokenizer = character_tokenizer(source.alphabet())
     model = new_model(base.architecture, tokenizer, derive_seed(params.seed, "base", "weights"))
+    model.to(params.compute.device)
     with closing(build_verifier(params.consult)) as verifier:
         corrections = correction_examples(
             problems[: base.num_corrections],

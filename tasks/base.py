@@ -2,6 +2,8 @@
 
 from contextlib import closing
 
+import torch
+
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
 from distil_core.policy.from_scratch import new_model, warm_start
@@ -43,7 +45,8 @@ def _from_scratch(
     problems = read_problems(workspace.problems_dir / "warm_start.parquet")
     tokenizer = character_tokenizer(source.alphabet())
     model = new_model(base.architecture, tokenizer, derive_seed(params.seed, "base", "weights"))
-    model.to(params.compute.device)
+    # transformers' own `to` has types that say otherwise.
+    torch.nn.Module.to(model, params.compute.device)
     with closing(build_verifier(params.consult)) as verifier:
         corrections = correction_examples(
             problems[: base.num_corrections],

@@ -71,7 +71,8 @@ def figures(**changes: Any) -> dict[str, Any]:
     done = {"generations": 1, "rollouts": 8, "expert_rows": 8, "steps": 2}
     took = {"import_s": 1.0, "set_up_s": 0.5, "work_s": 2.0}
     stages = {f"{stage}_s": 0.5 for stage in ("sample", "consult", "tabulate", "train")}
-    return {**done, "response_tokens": 100, "expert_tokens": 300, **took, **stages, **changes}
+    tokens = {"response_tokens": 100, "expert_tokens": 300, "positions": 900}
+    return {**done, **tokens, **took, **stages, **changes}
 
 
 def test_other_work_is_found_and_similar_lengths_are_not() -> None:

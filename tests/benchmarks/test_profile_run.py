@@ -101,7 +101,10 @@ def test_a_real_process(tmp_path: Path) -> None:
     )
     stacks_file = tmp_path / "stacks.txt"
     command = [*profile_run.record_command(stacks_file), sys.executable, str(program)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode and "permi" in done.stderr.lower():
+        pytest.skip(f"this machine does not let py-spy look: {done.stderr.strip()[-200:]}")
+    assert done.returncode == 0, done.stderr
     stacks = main_thread(stacks_file.read_text().splitlines())
     busy = [stack for stack in stacks if stack.frames and "busy (" in stack.frames[-1]]
     assert sum(stack.count for stack in busy) > 5

@@ -9,7 +9,6 @@ server is another process, and shows as waiting.
 
 import argparse
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.scene import create, environment
+from benchmarks.faults.scene import create, run_campaign
 from benchmarks.measure import machine, markdown_table
 
 RATE_HZ = 50
@@ -196,18 +195,9 @@ def _run(
     """Seconds of a campaign from nothing, started through `prefix`."""
     create(root, change)
     started = time.monotonic()
-    done = subprocess.run(
-        [*prefix, sys.executable, "-m", "flows.run"],
-        cwd=root,
-        env=environment({}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"the campaign failed with exit status {done.returncode}:\n{done.stdout[-3000:]}")
+    result = run_campaign(root, prefix, timeout_s=None)
+    if result.status:
+        sys.exit(f"the campaign failed with exit status {result.status}:\n{result.output[-3000:]}")
     return time.monotonic() - started
 
 

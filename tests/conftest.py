@@ -65,6 +65,21 @@ def compute() -> Any:
 
 
 @pytest.fixture
+def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Llama's norms in the model's own precision. Its own round to float32 in between, where a
+    prefix tree has the sum of several rows' gradients."""
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def rms_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.rms_norm(
+            hidden, self.weight.shape, self.weight, self.variance_epsilon
+        )
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
+
+
+@pytest.fixture
 def settings() -> dict[str, Any]:
     """A fresh copy of the project's params.yaml, to change."""
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))

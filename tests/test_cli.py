@@ -177,24 +177,23 @@ def test_doctor_compares_with_the_lock(healthy: Workspace) -> None:
     assert "(pinned: 0.0.1)" in different
 
 
-def test_doctor_names_a_wrong_setting(healthy: Workspace) -> None:
-    before = healthy.params_file.read_text()
-    healthy.params_file.write_text(before.replace("device: cpu", "device: tpu"))
+def problems_with_device(workspace: Workspace, device: str) -> list[Finding]:
+    before = workspace.params_file.read_text()
+    workspace.params_file.write_text(before.replace("device: cpu", f"device: {device}"))
     try:
-        problems = [finding for finding in examine(healthy) if finding.level == "problem"]
+        return [finding for finding in examine(workspace) if finding.level == "problem"]
     finally:
-        healthy.params_file.write_text(before)
+        workspace.params_file.write_text(before)
+
+
+def test_doctor_names_a_wrong_setting(healthy: Workspace) -> None:
+    problems = problems_with_device(healthy, "tpu")
     assert any("compute.device" in finding.what for finding in problems)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_doctor_misses_the_gpu_that_is_asked_for(healthy: Workspace) -> None:
-    before = healthy.params_file.read_text()
-    healthy.params_file.write_text(before.replace("device: cpu", "device: cuda"))
-    try:
-        problems = [finding for finding in examine(healthy) if finding.level == "problem"]
-    finally:
-        healthy.params_file.write_text(before)
+    problems = problems_with_device(healthy, "cuda")
     (missing,) = [finding for finding in problems if "torch finds no GPU" in finding.what]
     assert "set compute.device to cpu" in missing.remedy
 

@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,18 +208,7 @@ class Reference:
         self.root = root
         create(root)
         self.num_operations: dict[tuple[str, str], int] = {}
-        result = finish(
-            subprocess.Popen(
-                [sys.executable, "-m", "flows.run"],
-                cwd=root,
-                env=environment({}),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-        )
+        result = run_campaign(root)
         if result.status:
             raise RuntimeError(f"the undisturbed run failed:\n{result.output}")
         self.entries = read_entries(Workspace(root))
@@ -237,14 +226,33 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     return kept | {"PATH": path, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", **variables}
 
 
-def finish(process: "subprocess.Popen[str]") -> Result:
+def run_campaign(
+    root: Path, prefix: Sequence[str] = (), timeout_s: float | None = TIMEOUT_S
+) -> Result:
+    """`make run` without its installation, started through `prefix`."""
+    return finish(
+        subprocess.Popen(
+            [*prefix, sys.executable, "-m", "flows.run"],
+            cwd=root,
+            env=environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ),
+        timeout_s,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", timeout_s: float | None = TIMEOUT_S) -> Result:
     """Wait for its end; one that does not come is a failure of its own."""
     try:
-        output, _ = process.communicate(timeout=TIMEOUT_S)
+        output, _ = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        raise NotSurvivedError(f"no end after {TIMEOUT_S:.0f} s:\n{output}") from None
+        raise NotSurvivedError(f"no end after {timeout_s:.0f} s:\n{output}") from None
     return Result(process.returncode, output)
 
 

@@ -16,4 +16,5 @@ class Positions:
             self.count += ids.numel()
             return original(module, ids)
 
+        # Of the class: models are made later, by the stages and by the peer's trainer.
         torch.nn.Embedding.forward = counting  # type: ignore[assignment]

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distil_core.config.models import OnePassLayout
 from distil_core.engines._sampling import mass_before, normalised_logprobs
-from distil_core.engines.base import ScoredResponse, ScoreRequest, ScoringLayout
+from distil_core.engines.base import ScoredResponse, ScoreRequest
 from distil_core.errors import EngineError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.prefix_tree import objection, prefix_trees
@@ -27,16 +28,17 @@ _CHECKED = 16
 _TREE_LIMITS = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1}
 
 
-def scoring_order(requests: Sequence[ScoreRequest], layout: ScoringLayout) -> list[int]:
+def scoring_order(requests: Sequence[ScoreRequest], layout: OnePassLayout) -> list[int]:
     """Indices with rows of like length beside each other, or rows that begin alike."""
-    rows = [(*request.context_ids, *request.response_ids) for request in requests]
     if layout == "prefix_tree":
-        return sorted(range(len(rows)), key=lambda index: (rows[index], index))
-    return sorted(range(len(rows)), key=lambda index: (len(rows[index]), index))
+        keys: list[Any] = [(*request.context_ids, *request.response_ids) for request in requests]
+    else:
+        keys = [len(request.context_ids) + len(request.response_ids) for request in requests]
+    return sorted(range(len(keys)), key=lambda index: (keys[index], index))
 
 
 def requested_logits(
-    model: PreTrainedModel, requests: Sequence[ScoreRequest], layout: ScoringLayout
+    model: PreTrainedModel, requests: Sequence[ScoreRequest], layout: OnePassLayout
 ) -> Tensor:
     """At all response positions, one request after another, [N, V] in the model's dtype."""
     batch = collate(
@@ -51,14 +53,14 @@ def requested_logits(
 
 
 def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest]) -> None:
-    """Raise `EngineError` where the model computes something else in trees: found by scoring a few
-    of the requests both ways."""
+    """Raise `EngineError` where the model computes something else in trees: found by scoring the
+    first few of the requests both ways, so they should be in `scoring_order`."""
     name = f"layout prefix_tree is not for {type(model).__name__}"
     longest = max(len(request.context_ids) + len(request.response_ids) for request in requests)
     if reason := objection(model, longest):
         raise EngineError(f"{name}: {reason}; set layout: padded")
-    few = [requests[i] for i in scoring_order(requests, "prefix_tree")[:_CHECKED]]
-    layouts: tuple[ScoringLayout, ScoringLayout] = ("padded", "prefix_tree")
+    few = requests[:_CHECKED]
+    layouts: tuple[OnePassLayout, OnePassLayout] = ("padded", "prefix_tree")
     padded_nv, trees_nv = (
         normalised_logprobs(requested_logits(model, few, one)).exp() for one in layouts
     )

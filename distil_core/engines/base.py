@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from distil_core.progress import ProgressCallback
 
-ScoringLayout = Literal["padded", "prefix_tree"]
-"""How rows that are scored lie in the model's input; see `distil_core/policy/prefix_tree.py`."""
-
 
 @dataclass(frozen=True)
 class SampleRequest:

@@ -11,11 +11,8 @@ import numpy as np
 import torch
 from pydantic import PositiveInt
 
-from distil_core.config.models import ComputeParams
-from distil_core.engines._sampling import (
-    draw,
-    sampling_logprobs,
-)
+from distil_core.config.models import ComputeParams, OnePassLayout
+from distil_core.engines._sampling import draw, sampling_logprobs
 from distil_core.engines._scoring import (
     requested_logits,
     require_trees,
@@ -28,7 +25,6 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoredResponse,
     ScoreRequest,
-    ScoringLayout,
 )
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
@@ -48,7 +44,7 @@ class Options(ComponentOptions):
     sampling reads equal contexts once in any case."""
 
     batch_size: PositiveInt
-    layout: ScoringLayout = "padded"
+    layout: OnePassLayout = "padded"
 
 
 class TransformersEngine:
@@ -59,7 +55,7 @@ class TransformersEngine:
         model: PreTrainedModel,
         end_token_id: int,
         batch_size: int,
-        layout: ScoringLayout = "padded",
+        layout: OnePassLayout = "padded",
     ):
         self._model = model
         self._end_token_id = end_token_id
@@ -95,9 +91,10 @@ class TransformersEngine:
         """The model's distribution at every response position of each request."""
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
+        order = scoring_order(requests, self._layout)
         if self._layout == "prefix_tree" and requests:
-            require_trees(self._model, requests)
-        for indices in self._cut(scoring_order(requests, self._layout)):
+            require_trees(self._model, [requests[i] for i in order])
+        for indices in self._cut(order):
             scored = [requests[i] for i in indices]
             logits_nv = requested_logits(self._model, scored, self._layout)
             lengths = [len(request.response_ids) for request in scored]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import PositiveInt, model_validator
 
-from distil_core.config.models import Component
+from distil_core.config.models import Component, OnePassLayout
 from distil_core.engines import ENGINES, build_engine
-from distil_core.engines.base import Engine, ScoreRequest, ScoringLayout
+from distil_core.engines.base import Engine, ScoreRequest
 from distil_core.errors import ExpertError
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
 from distil_core.policy.tokenizer import encode_context, load_tokenizer
@@ -26,7 +26,7 @@ class ScoringOptions(ComponentOptions):
     engine with these options; either an engine or a batch size."""
 
     batch_size: PositiveInt | None = None
-    layout: ScoringLayout = "padded"
+    layout: OnePassLayout = "padded"
     engine: Component | None = None
 
     @model_validator(mode="after")

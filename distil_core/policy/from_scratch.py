@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from distil_core.config.models import ArchitectureParams, FromScratchBase
+from distil_core.config.models import ArchitectureParams, FromScratchBase, OnePassLayout
 from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.prefix_tree import prefix_trees
@@ -124,7 +124,7 @@ def warm_start(
 
 
 def _supervised_loss(
-    model: PreTrainedModel, examples: list[WarmStartExample], layout: str
+    model: PreTrainedModel, examples: list[WarmStartExample], layout: OnePassLayout
 ) -> torch.Tensor:
     batch = collate(
         [example.context_ids for example in examples],

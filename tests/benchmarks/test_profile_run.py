@@ -96,7 +96,7 @@ def test_without_the_profiler_it_says_how_to_get_it(
 def test_a_real_process(tmp_path: Path) -> None:
     program = tmp_path / "busy.py"
     program.write_text(
-        "import threading, time\n\ndef busy():\n    end = time.monotonic() + 1\n"
+        "import threading, time\n\ndef busy():\n    end = time.monotonic() + 4\n"
         "    while time.monotonic() < end:\n        pass\n\nbusy()\n"
     )
     stacks_file = tmp_path / "stacks.txt"

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from distil_core.config.models import Component, ConsultParams, ContextParams, FromScratchBase
 from distil_core.errors import TrainingError
@@ -161,19 +160,12 @@ def test_it_learns_both_kinds_and_is_the_same_each_time(
     assert not models[0].training
 
 
+@pytest.mark.usefixtures("exact_norms")
 def test_in_trees_it_learns_the_same(
     new_model: Any,
     demonstrations: list[WarmStartExample],
     corrections: list[WarmStartExample],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def rms_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.rms_norm(
-            hidden, self.weight.shape, self.weight, self.variance_epsilon
-        )
-
-    # The model's own rounds to float32 in between, where a tree has the sum of several gradients.
-    monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
     model = new_model(1).double()
     examples = [*corrections[:6], *demonstrations[:20], *demonstrations[:2]]
     found = []

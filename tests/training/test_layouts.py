@@ -6,7 +6,6 @@ import pytest
 import torch
 from test_micro_batches import OBJECTIVES_UNDER_TEST
 from training_rows import as_rows, make_table
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from distil_core.config.models import Layout, TrainParams
 from distil_core.errors import TrainingError
@@ -65,23 +64,12 @@ def gradients(
     return [parameter.grad.clone() for parameter in model.parameters()], diagnostics
 
 
-def rms_norm(self: LlamaRMSNorm, hidden: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.rms_norm(
-        hidden, self.weight.shape, self.weight, self.variance_epsilon
-    )
-
-
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", OBJECTIVES_UNDER_TEST)
 def test_gradients_are_the_padded_rows(
-    new_model: Any,
-    rows: FeedbackRows,
-    name: str,
-    layout: Layout,
-    monkeypatch: pytest.MonkeyPatch,
+    new_model: Any, rows: FeedbackRows, name: str, layout: Layout
 ) -> None:
-    # The model's own rounds to float32 in between, where a tree has the sum of several gradients.
-    monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
     # Beside the sampler, so that importance weights differ from 1.
     model = new_model(3).double()
     objective = OBJECTIVES.build(*OBJECTIVES_UNDER_TEST[name])

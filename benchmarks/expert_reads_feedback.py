@@ -18,7 +18,7 @@ from distil_core.errors import DistilError
 from distil_core.experts import build_expert
 from distil_core.experts.base import ExpertQuery
 from distil_core.feedback.compose import render_expert
-from distil_core.policy.tokenizer import encode_text, load_tokenizer
+from distil_core.policy.tokenizer import encode_context, encode_text, load_tokenizer
 from distil_core.problems import build_source
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.problems.store import read_problems
@@ -108,7 +108,12 @@ def _accuracy(
     tokenizer = load_tokenizer(workspace.policy_dir(0))
     template = params.context.expert_template
     queries = [
-        ExpertQuery(render_expert(template, problem.prompt, text, verdict, items), ids)
+        ExpertQuery(
+            encode_context(
+                tokenizer, render_expert(template, problem.prompt, text, verdict, items)
+            ),
+            ids,
+        )
         for (problem, text, ids, _), (verdict, items) in zip(rows, given, strict=True)
     ]
     right, erred = [], []

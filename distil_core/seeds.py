@@ -7,6 +7,8 @@ whatever batch it falls in, and no two purposes share a stream.
 import hashlib
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike, NDArray
 
 
 def derive_seed(run_seed: int, *purpose: int | str) -> int:
@@ -17,4 +19,20 @@ def derive_seed(run_seed: int, *purpose: int | str) -> int:
 
 def generator(run_seed: int, *purpose: int | str) -> np.random.Generator:
     """A numpy generator of its own for one purpose (Philox: the same on every platform)."""
-    return np.random.Generator(np.random.Philox(key=derive_seed(run_seed, *purpose)))
+    return seeded_generator(derive_seed(run_seed, *purpose))
+
+
+def seeded_generator(seed: int) -> np.random.Generator:
+    """The generator of a seed that `derive_seed` gave: numpy's `Philox(key=seed)`."""
+    return np.random.Generator(np.random.Philox(_Key(seed)))  # type: ignore[arg-type]
+
+
+class _Key(ISeedSequence):
+    """Philox's key as a seed. Given as `key`, numpy asks the operating system for entropy that it
+    then does not use, which takes most of the time of a generator that draws few numbers."""
+
+    def __init__(self, key: int):
+        self._key = key
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.uint64]:
+        return np.array([self._key, 0], dtype=np.uint64)

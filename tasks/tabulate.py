@@ -206,7 +206,7 @@ def _round(scored: ScoredResponse) -> ScoredResponse:
 
 def _query(item: _Judged) -> ExpertQuery:
     return ExpertQuery(
-        context=item.context.segments,
+        context_ids=item.context.token_ids,
         response_ids=item.rollout["response_ids"],
         rollout_id=item.rollout["rollout_id"],
         problem=item.problem,

@@ -17,7 +17,7 @@ from distil_core.errors import ConfigError
 from distil_core.experts import build_expert
 from distil_core.experts.base import ExpertQuery
 from distil_core.feedback.compose import render_expert, render_student
-from distil_core.policy.tokenizer import encode_context, encode_text
+from distil_core.policy.tokenizer import encode_context, encode_text, load_tokenizer
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import FEEDBACK
@@ -111,6 +111,7 @@ def _self_labeller(task: StudyTask, base_dir: Path) -> Labeller:
         expert=Component(name="self", options=options), top_k=16, top_p=0.9999, rows_per_shard=1024
     )
     expert = build_expert(tabulate, base_dir, COMPUTE, task.context.max_context_tokens)
+    tokenizer = load_tokenizer(base_dir)
 
     def label(judged: Sequence[Judged]) -> list[ScoredResponse]:
         queries = []
@@ -122,7 +123,9 @@ def _self_labeller(task: StudyTask, base_dir: Path) -> Labeller:
                 item.consultation["verdict"],
                 [FeedbackItem(**feedback) for feedback in item.consultation["feedback"]],
             )
-            queries.append(ExpertQuery(context, item.rollout["response_ids"]))
+            queries.append(
+                ExpertQuery(encode_context(tokenizer, context), item.rollout["response_ids"])
+            )
         return [answer.distribution for answer in expert.answer(queries, no_progress)]
 
     return label

@@ -1,8 +1,8 @@
 """Next-token logits of many rows at once, for the transformers engine.
 
-What `generate` spends on a small or batched model is saved here: a context that several rows share
-is read once, keys and values are written in place instead of copied at each step, rows that ended
-are taken out, and rows of equal length need no mask.
+What `generate` spends on a small or batched model is saved here: what several requests begin with
+alike is one row, keys and values are written in place instead of copied at each step, rows that
+ended are taken out, and rows of equal length need no mask.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
@@ -23,10 +25,17 @@ _FIRST_ROOM = 32
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values in storage with room to grow: doubled when full, so that T steps copy O(T)
-    numbers, not O(T^2). `keys` and `values` are views of what is written."""
+    """Keys and values in storage with room to grow: T steps copy O(T) numbers, not O(T^2), and of
+    rows that are rearranged only those that another one takes the place of are written. `keys` and
+    `values` are views of what is in use.
 
-    _storage: tuple[Tensor, Tensor] | None = None
+    max_rows: that there will be room for from the start. max_length: tokens that a row may have.
+    """
+
+    def __init__(self, max_rows: int, max_length: int):
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._max_rows, self._max_length = max_rows, max_length
+        self._storage: tuple[Tensor, Tensor] | None = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -37,60 +46,76 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if self._storage is None or self._storage[0].shape[-2] < end:
-            room = max(_FIRST_ROOM, end)
+            room = max(end, min(end + max(_FIRST_ROOM, end), self._max_length))
             self._storage = (
-                _with_room(key_states, self.keys, start, end + room),
-                _with_room(value_states, self.values, start, end + room),
+                self._with_room(key_states, self.keys, start, room),
+                self._with_room(value_states, self.values, start, room),
             )
+        num_rows = len(key_states)
         for stored, new in zip(self._storage, (key_states, value_states), strict=True):
-            stored[..., start:end, :] = new
-        self.keys, self.values = (stored[..., :end, :] for stored in self._storage)
+            stored[:num_rows, :, start:end] = new
+        self.keys, self.values = (stored[:num_rows, :, :end] for stored in self._storage)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Rows by number, once or more often each."""
-        super().batch_select_indices(indices)
-        self._storage = None
+        """Rows by number, once or more often each, at most `max_rows`."""
+        assert self._storage is not None
+        num_rows, length = len(indices), self.get_seq_length()
+        moved_m = (indices != torch.arange(num_rows, device=indices.device)).nonzero()[:, 0]
+        for stored in self._storage:
+            written = stored[:, :, :length]
+            written[moved_m] = written[indices[moved_m]]
+        self.keys, self.values = (stored[:num_rows, :, :length] for stored in self._storage)
+
+    def _with_room(self, like: Tensor, written: Tensor | None, length: int, room: int) -> Tensor:
+        storage = like.new_empty((self._max_rows, like.shape[1], room, like.shape[3]))
+        if written is not None and length:
+            storage[: len(written), :, :length] = written
+        return storage
 
 
 class Decoder:
-    """Rows that begin with `contexts[owner]` for each of `owners`, and are continued token by
-    token. Logits are [B, V] in the model's dtype."""
+    """Rows that begin with a context each, and are continued token by token. Logits are [R, V] in
+    the model's dtype, one row for each context at first.
+
+    max_rows: that there will ever be at once. max_new_tokens: that a row is continued by.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, contexts: Sequence[Sequence[int]], owners: Sequence[int]
+        self,
+        model: PreTrainedModel,
+        contexts: Sequence[Sequence[int]],
+        max_rows: int,
+        max_new_tokens: int,
     ):
         self._model = model
-        self._cache = _growing_cache(model)
         batch = collate(contexts, [[]] * len(contexts), str(model.device))
+        length = batch.input_ids_bs.shape[1] + max_new_tokens
+        self._cache = _growing_cache(model, max_rows, length)
         # One mask less to build and to add, where there is nothing to hide.
         self._padded = len(set(map(len, contexts))) > 1
-        self._mask_bs = batch.attention_mask_bs
-        self._position_b1 = batch.position_ids_bs[:, -1:]
-        logits_uv = self._forward(batch.input_ids_bs, batch.position_ids_bs)
-        owner_b = torch.tensor(owners, device=model.device)
-        if list(owners) == list(range(len(contexts))):
-            self.logits_bv = logits_uv
-        else:
-            self.keep(owner_b)
-            self.logits_bv = logits_uv[owner_b]
+        self._mask_rs = batch.attention_mask_bs
+        self._position_r1 = batch.position_ids_bs[:, -1:]
+        self.logits_rv = self._forward(batch.input_ids_bs, batch.position_ids_bs)
 
-    def keep(self, index_b: Tensor) -> None:
-        """Go on with these rows only, in this order; a row may be named more than once."""
-        self._cache.batch_select_indices(index_b)
-        self._mask_bs = self._mask_bs[index_b]
-        self._position_b1 = self._position_b1[index_b]
-
-    def append(self, token_b: Tensor) -> None:
-        """Continue each row by its token, and have the logits of the next one."""
-        self._position_b1 = self._position_b1 + 1
-        self._mask_bs = torch.nn.functional.pad(self._mask_bs, (0, 1), value=1)
-        self.logits_bv = self._forward(token_b[:, None], self._position_b1)
+    def go_on(self, source_r: NDArray[np.int64], token_r: NDArray[np.int64]) -> None:
+        """Continue: each row is the one of that number before, and its token; a row may be named
+        more often than once, or not at all. Then `logits_rv` are of the tokens after."""
+        index_r, token_r1 = (
+            torch.from_numpy(array).to(self._model.device) for array in (source_r, token_r[:, None])
+        )
+        if not np.array_equal(source_r, np.arange(len(self._position_r1))):
+            self._cache.batch_select_indices(index_r)
+            self._mask_rs = self._mask_rs[index_r]
+            self._position_r1 = self._position_r1[index_r]
+        self._position_r1 = self._position_r1 + 1
+        self._mask_rs = torch.nn.functional.pad(self._mask_rs, (0, 1), value=1)
+        self.logits_rv = self._forward(token_r1, self._position_r1)
 
     def _forward(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
         output = self._model(
             input_ids=input_ids,
-            attention_mask=self._mask_bs if self._padded else None,
+            attention_mask=self._mask_rs if self._padded else None,
             position_ids=position_ids,
             past_key_values=self._cache,
             use_cache=True,
@@ -100,18 +125,11 @@ class Decoder:
         return logits
 
 
-def _growing_cache(model: PreTrainedModel) -> DynamicCache:
+def _growing_cache(model: PreTrainedModel, max_rows: int, max_length: int) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     # Layers of other kinds, such as sliding windows, keep their own way.
     cache.layers = [
-        GrowingLayer() if type(layer) is DynamicLayer else layer  # type: ignore[no-untyped-call]
+        GrowingLayer(max_rows, max_length) if type(layer) is DynamicLayer else layer
         for layer in cache.layers
     ]
     return cache
-
-
-def _with_room(like: Tensor, written: Tensor | None, length: int, room: int) -> Tensor:
-    storage = like.new_empty((*like.shape[:-2], room, like.shape[-1]))
-    if written is not None and length:
-        storage[..., :length, :] = written
-    return storage

@@ -51,9 +51,10 @@ def sampling_logprobs(logits_bv: Tensor, temperature: float, top_p: float) -> Te
     return kept_bv - kept_bv.logsumexp(-1, keepdim=True)
 
 
-def draw(logprobs_bv: Tensor, uniforms_b: Tensor) -> Tensor:
-    """The token at which the cumulative mass passes the row's uniform in [0, 1); int64 [B]."""
-    cumulative_bv = cumulative_mass(logprobs_bv)
+def draw(logprobs_rv: Tensor, uniforms_a: Tensor, row_a: Tensor) -> Tensor:
+    """For each draw the token at which its row's cumulative mass passes its uniform in [0, 1);
+    int64 [A]. row_a: int64, the row that each one draws from."""
+    cumulative_av = cumulative_mass(logprobs_rv)[row_a]
     # Rounding may leave the total just below a uniform close to 1: scale by the total reached.
-    targets_b1 = uniforms_b[:, None] * cumulative_bv[:, -1:]
-    return torch.searchsorted(cumulative_bv, targets_b1, right=True).squeeze(-1)
+    targets_a1 = uniforms_a[:, None] * cumulative_av[:, -1:]
+    return torch.searchsorted(cumulative_av, targets_a1, right=True).squeeze(-1)

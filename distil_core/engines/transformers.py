@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from distil_core.config.models import ComputeParams, OnePassLayout
+from distil_core.engines._rows import next_rows
 from distil_core.engines._sampling import draw, sampling_logprobs
 from distil_core.engines._scoring import (
     requested_logits,
@@ -30,13 +32,10 @@ from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
+from distil_core.seeds import seeded_generator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-_FEW = 0.75
-"""Share of a batch's rows below which those that ended are taken out, which copies the others."""
 
 
 class Options(ComponentOptions):
@@ -48,7 +47,11 @@ class Options(ComponentOptions):
 
 
 class TransformersEngine:
-    """Batches are cut from requests sorted by length, so that little is padding."""
+    """Batches are cut from requests sorted by length, so that little is padding.
+
+    While sampling, requests whose context and tokens so far are equal are one row: rollouts of a
+    problem part only where they differ.
+    """
 
     def __init__(
         self,
@@ -128,30 +131,29 @@ class TransformersEngine:
         uniforms_bt = torch.from_numpy(
             np.stack([_uniforms(request.seed, settings.max_new_tokens) for request in requests])
         ).to(device)
-        contexts, owners = _shared([tuple(request.context_ids) for request in requests])
+        contexts, row_a = _shared([tuple(request.context_ids) for request in requests])
         tokens_bt = torch.full(uniforms_bt.shape, self._end_token_id, device=device)
         logprobs_bt = torch.zeros_like(uniforms_bt)
-        decoder = Decoder(self._model, contexts, owners)
-        # The requests that the decoder's rows belong to, and which of those go on.
-        index_r = torch.arange(len(requests), device=device)
-        going_r = torch.ones_like(index_r, dtype=torch.bool)
+        decoder = Decoder(self._model, contexts, len(requests), settings.max_new_tokens)
+        # The requests that go on, and the decoder's row at which each of them stands.
+        request_a = np.arange(len(requests))
         for step in range(settings.max_new_tokens):
-            step_logprobs_rv = sampling_logprobs(
-                decoder.logits_bv, settings.temperature, settings.top_p
+            logprobs_rv = sampling_logprobs(decoder.logits_rv, settings.temperature, settings.top_p)
+            here_a, at_a = (
+                torch.from_numpy(request_a).to(device),
+                torch.from_numpy(row_a).to(device),
             )
-            token_r = draw(step_logprobs_rv, uniforms_bt[index_r, step])
-            rows = index_r[going_r]
-            tokens_bt[rows, step] = token_r[going_r]
-            logprobs_bt[rows, step] = step_logprobs_rv.gather(1, token_r[:, None])[going_r, 0]
-            going_r &= token_r != self._end_token_id
-            num_going = int(going_r.sum())
-            if not num_going or step + 1 == settings.max_new_tokens:
+            drawn_a = draw(logprobs_rv, uniforms_bt[here_a, step], at_a)
+            tokens_bt[here_a, step] = drawn_a
+            logprobs_bt[here_a, step] = logprobs_rv[at_a, drawn_a]
+            token_a = drawn_a.cpu().numpy()
+            going_a = token_a != self._end_token_id
+            request_a = request_a[going_a]
+            if not len(request_a) or step + 1 == settings.max_new_tokens:
                 break
-            if num_going <= _FEW * len(going_r):
-                kept_r = going_r.nonzero()[:, 0]
-                decoder.keep(kept_r)
-                index_r, token_r, going_r = index_r[kept_r], token_r[kept_r], going_r[kept_r]
-            decoder.append(token_r)
+            rows = next_rows(row_a[going_a], token_a[going_a], len(logprobs_rv))
+            row_a = rows.row_a
+            decoder.go_on(rows.source_r, rows.token_r)
         return [
             self._response(tokens, logprobs)
             for tokens, logprobs in zip(tokens_bt.tolist(), logprobs_bt.tolist(), strict=True)
@@ -169,15 +171,17 @@ def _bucket(length: int) -> int:
     return max(length - 1, 31).bit_length()
 
 
-def _shared(contexts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int, ...]], list[int]]:
+def _shared(
+    contexts: Sequence[tuple[int, ...]],
+) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
     """The distinct contexts in order of appearance, and which of them each one is."""
     numbers: dict[tuple[int, ...], int] = {}
     owners = [numbers.setdefault(context, len(numbers)) for context in contexts]
-    return list(numbers), owners
+    return list(numbers), np.array(owners)
 
 
-def _uniforms(seed: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.random.Generator(np.random.Philox(key=seed)).random(count)
+def _uniforms(seed: int, count: int) -> NDArray[np.float64]:
+    return seeded_generator(seed).random(count)
 
 
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> TransformersEngine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -13,12 +13,8 @@ from distil_core.engines import ENGINES, build_engine
 from distil_core.engines.base import Engine, ScoreRequest
 from distil_core.errors import ExpertError
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
-from distil_core.policy.tokenizer import encode_context, load_tokenizer
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 class ScoringOptions(ComponentOptions):
@@ -57,7 +53,6 @@ class ScoringExpert:
     def __init__(
         self,
         engine: Engine,
-        tokenizer: PreTrainedTokenizerBase,
         max_context_tokens: int,
         top_k: int,
         top_p: float,
@@ -65,7 +60,6 @@ class ScoringExpert:
     ):
         self.needs_feedback = needs_feedback
         self._engine = engine
-        self._tokenizer = tokenizer
         self._max_context_tokens = max_context_tokens
         self._top_k = top_k
         self._top_p = top_p
@@ -74,22 +68,18 @@ class ScoringExpert:
         self, queries: Sequence[ExpertQuery], progress: ProgressCallback
     ) -> list[ExpertAnswer]:
         """The engine's distribution at each state. `ExpertError` for a context that is too long."""
-        contexts = [encode_context(self._tokenizer, query.context) for query in queries]
-        for context_ids in contexts:
-            if len(context_ids) > self._max_context_tokens:
+        for query in queries:
+            if len(query.context_ids) > self._max_context_tokens:
                 raise ExpertError(
-                    f"an expert context has {len(context_ids)} tokens, "
+                    f"an expert context has {len(query.context_ids)} tokens, "
                     f"context.max_context_tokens allows {self._max_context_tokens}: raise it, or "
                     "shorten context.expert_template; contexts are never cut silently"
                 )
-        requests = [
-            ScoreRequest(context_ids, query.response_ids)
-            for context_ids, query in zip(contexts, queries, strict=True)
-        ]
+        requests = [ScoreRequest(query.context_ids, query.response_ids) for query in queries]
         scored = self._engine.score(requests, self._top_k, self._top_p, progress)
         return [
-            ExpertAnswer(context_ids, distribution)
-            for context_ids, distribution in zip(contexts, scored, strict=True)
+            ExpertAnswer(list(query.context_ids), distribution)
+            for query, distribution in zip(queries, scored, strict=True)
         ]
 
 
@@ -97,10 +87,8 @@ def scoring_expert(
     weights_dir: Path, setting: ExpertSetting, engine: Component, needs_feedback: bool = True
 ) -> ScoringExpert:
     """The expert whose weights and tokenizer lie in `weights_dir`; dropout is never active."""
-    tokenizer = load_tokenizer(weights_dir)
     return ScoringExpert(
         build_engine(engine, weights_dir, setting.compute),
-        tokenizer,
         setting.max_context_tokens,
         setting.top_k,
         setting.top_p,

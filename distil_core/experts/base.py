@@ -7,22 +7,22 @@ from typing import Protocol, runtime_checkable
 
 from distil_core.config.models import ComputeParams
 from distil_core.engines.base import ScoredResponse
-from distil_core.feedback.compose import Segment
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
 
 
 @dataclass(frozen=True)
 class ExpertQuery:
-    """One rollout to label. context: the expert's, with the feedback in it. response_ids: the
-    student's own tokens; the expert answers at each state along them.
+    """One rollout to label. context_ids: the expert's context, with the feedback in it, in tokens
+    of the student's tokenizer. response_ids: the student's own; the expert answers at each state
+    along them.
 
     What experts that do not read token ids need besides: values, the text of each field of
     context.expert_template; the problem, for programs that know its answer; rollout_id, which
     states are asked about depends on nothing else.
     """
 
-    context: Sequence[Segment]
+    context_ids: Sequence[int]
     response_ids: Sequence[int]
     rollout_id: str = ""
     problem: Problem | None = None

@@ -84,7 +84,8 @@ class ContextRenderer:
         self, parts: Sequence[TemplatePart], values: Mapping[str, str], name: str
     ) -> RenderedContext:
         values, shortened = dict(values), []
-        token_ids = self._encode(parts, values)
+        segments = render(parts, values)
+        token_ids = encode_context(self._tokenizer, segments)
         in_template = {field for _, field in parts}
         for rule in self._params.shorten:
             if len(token_ids) <= self._params.max_context_tokens:
@@ -94,7 +95,8 @@ class ContextRenderer:
                 continue
             values[rule.field] = self._longest_fitting(parts, values, rule.field, rule.keep)
             shortened.append(rule.field)
-            token_ids = self._encode(parts, values)
+            segments = render(parts, values)
+            token_ids = encode_context(self._tokenizer, segments)
         if len(token_ids) > self._params.max_context_tokens:
             raise DataError(
                 f"the context of problem {name} has {len(token_ids)} tokens, "
@@ -102,7 +104,7 @@ class ContextRenderer:
                 "leave it out, or name fields that may be shortened in context.shorten; contexts "
                 "are never cut silently"
             )
-        return RenderedContext(render(parts, values), token_ids, values, tuple(shortened))
+        return RenderedContext(segments, token_ids, values, tuple(shortened))
 
     def _longest_fitting(
         self,
@@ -118,14 +120,12 @@ class ContextRenderer:
         while too_long - fitting > 1:
             middle = (fitting + too_long) // 2
             candidate = {**values, field: _shortened(text, middle, keep, marker)}
-            if len(self._encode(parts, candidate)) <= self._params.max_context_tokens:
+            token_ids = encode_context(self._tokenizer, render(parts, candidate))
+            if len(token_ids) <= self._params.max_context_tokens:
                 fitting = middle
             else:
                 too_long = middle
         return _shortened(text, fitting, keep, marker)
-
-    def _encode(self, parts: Sequence[TemplatePart], values: Mapping[str, str]) -> list[int]:
-        return encode_context(self._tokenizer, render(parts, values))
 
     def _common_ending(self) -> list[int]:
         """The tokens both templates' last literal text ends in. They are encoded apart from the

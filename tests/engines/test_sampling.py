@@ -19,6 +19,7 @@ from distil_core.engines._sampling import (
 from distil_core.errors import EngineError
 
 logit_rows = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
+FIRST_ROW = torch.zeros(1, dtype=torch.int64)
 
 
 def double(values: list[float]) -> Tensor:
@@ -82,7 +83,7 @@ def test_draws_follow_the_distribution_exactly() -> None:
     size = 1024
     logprobs = double([math.log(mass) if mass else -math.inf for mass in masses])
     uniforms = torch.arange(size, dtype=torch.float64) / size
-    tokens = draw(logprobs.expand(size, -1), uniforms)
+    tokens = draw(logprobs, uniforms, FIRST_ROW.expand(size))
     assert torch.bincount(tokens, minlength=6).tolist() == [mass * size for mass in masses]
     assert tokens.tolist() == sorted(tokens.tolist())
 
@@ -92,7 +93,10 @@ def test_draws_follow_any_distribution(logits: list[float]) -> None:
     size = 2000
     logprobs = sampling_logprobs(double(logits), 1.0, 1.0)
     uniforms = (torch.arange(size, dtype=torch.float64) + 0.5) / size
-    shares = torch.bincount(draw(logprobs.expand(size, -1), uniforms), minlength=len(logits)) / size
+    shares = (
+        torch.bincount(draw(logprobs, uniforms, FIRST_ROW.expand(size)), minlength=len(logits))
+        / size
+    )
     assert (shares - logprobs[0].exp()).abs().max() <= 1 / size
 
 
@@ -100,16 +104,25 @@ def test_draws_follow_any_distribution(logits: list[float]) -> None:
 def test_only_tokens_with_mass_are_drawn(logits: list[float], top_p: float, uniform: float) -> None:
     """At the ends too: 0 is not before the first, 1 - 2^-53 not beyond the last."""
     logprobs = sampling_logprobs(double(logits), 1.0, top_p)
-    (token,) = draw(logprobs, torch.tensor([uniform], dtype=torch.float64)).tolist()
+    (token,) = draw(logprobs, torch.tensor([uniform], dtype=torch.float64), FIRST_ROW).tolist()
     assert 0 <= token < len(logits)
     assert logprobs[0, token] > -math.inf
+
+
+def test_each_draw_is_from_its_own_row() -> None:
+    logprobs = torch.stack([double([0.0, -math.inf])[0], double([-math.inf, 0.0])[0]])
+    rows = torch.tensor([1, 0, 0, 1, 1])
+    assert (
+        draw(logprobs, torch.full((5,), 0.5, dtype=torch.float64), rows).tolist() == rows.tolist()
+    )
 
 
 def test_draws_of_random_numbers_pass_a_chi_square_test() -> None:
     masses = np.array([0.4, 0.3, 0.2, 0.05, 0.05])
     uniforms = torch.from_numpy(np.random.default_rng(1).random(20_000))
-    logprobs = torch.from_numpy(np.log(masses)).expand(len(uniforms), -1)
-    counts = torch.bincount(draw(logprobs, uniforms), minlength=5).numpy()
+    logprobs = torch.from_numpy(np.log(masses))[None]
+    tokens = draw(logprobs, uniforms, FIRST_ROW.expand(len(uniforms)))
+    counts = torch.bincount(tokens, minlength=5).numpy()
     expected = masses * len(uniforms)
     assert ((counts - expected) ** 2 / expected).sum() < 20  # 4 degrees, p = 0.0005
 
@@ -144,10 +157,11 @@ def test_it_runs_in_deterministic_mode_on_a_gpu() -> None:
     torch.use_deterministic_algorithms(True)
     try:
         logits = torch.randn(3, 50, device="cuda")
-        uniforms = torch.rand(3, device="cuda", dtype=torch.float64)
+        uniforms = torch.rand(4, device="cuda", dtype=torch.float64)
+        rows = torch.tensor([2, 0, 1, 2], device="cuda")
         for top_p in (0.9, 1.0):
-            on_gpu = draw(sampling_logprobs(logits, 1.0, top_p), uniforms)
-            on_cpu = draw(sampling_logprobs(logits.cpu(), 1.0, top_p), uniforms.cpu())
+            on_gpu = draw(sampling_logprobs(logits, 1.0, top_p), uniforms, rows)
+            on_cpu = draw(sampling_logprobs(logits.cpu(), 1.0, top_p), uniforms.cpu(), rows.cpu())
             assert on_gpu.tolist() == on_cpu.tolist()
     finally:
         torch.use_deterministic_algorithms(before)

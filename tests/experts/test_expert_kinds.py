@@ -15,7 +15,6 @@ from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts import EXPERTS, build_expert
 from distil_core.experts._labels import scored_labels
 from distil_core.experts.base import ExpertQuery
-from distil_core.feedback.compose import Segment
 from distil_core.policy.model import save_policy
 from distil_core.policy.tokenizer import character_tokenizer, encode_text
 from distil_core.problems.base import Problem
@@ -42,7 +41,7 @@ def test_white_box_gives_the_other_checkpoints_distributions(
     params = tabulate("white_box", path=str(tmp_path / "other"), batch_size=4)
     expert = build_expert(params, policy_dir, compute, 64)
     context = encode_text(tokenizer, "1+2=|")
-    query = ExpertQuery([Segment("1+2=|", is_template=True)], encode_text(tokenizer, "03"))
+    query = ExpertQuery(context, encode_text(tokenizer, "03"))
     [answer], [again] = (expert.answer([query], no_progress) for _ in range(2))
     reference = new_model(seed=3)
     with torch.no_grad():

@@ -35,7 +35,8 @@ def query(attempt: str, tokenizer: Any) -> ExpertQuery:
     context = render_expert(
         TEMPLATE, "1+1=", attempt, "wrong", [FeedbackItem("execution_trace", "2")]
     )
-    return ExpertQuery(context, [*tokenizer.convert_tokens_to_ids(list(attempt)), 1])
+    context_ids = encode_context(tokenizer, context)
+    return ExpertQuery(context_ids, [*tokenizer.convert_tokens_to_ids(list(attempt)), 1])
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_answers_are_scores_in_the_experts_own_context(
 ) -> None:
     answers = expert(policy_dir, compute).answer(queries, no_progress)
     engine = TransformersEngine(load_model(policy_dir, compute), 1, batch_size=2)
-    contexts = [encode_context(tokenizer, query.context) for query in queries]
+    contexts = [query.context_ids for query in queries]
     requests = [
         ScoreRequest(ids, query.response_ids) for ids, query in zip(contexts, queries, strict=True)
     ]
@@ -83,7 +84,8 @@ def test_it_reads_the_feedback(policy_dir: Path, compute: ComputeParams, tokeniz
         for said in ("2", "4")
     ]
     first, second = expert(policy_dir, compute).answer(
-        [ExpertQuery(context, response) for context in contexts], no_progress
+        [ExpertQuery(encode_context(tokenizer, context), response) for context in contexts],
+        no_progress,
     )
     assert not np.array_equal(first.distribution.logprobs, second.distribution.logprobs)
 
@@ -109,7 +111,7 @@ def test_no_dropout(
 def test_a_context_is_refused_rather_than_cut(
     policy_dir: Path, compute: ComputeParams, queries: list[ExpertQuery]
 ) -> None:
-    longest = max(sum(len(segment.text) for segment in query.context) for query in queries)
+    longest = max(len(query.context_ids) for query in queries)
     expert(policy_dir, compute, longest).answer(queries, no_progress)
     with pytest.raises(ExpertError, match=rf"has {longest} tokens.*allows {longest - 1}.* never"):
         expert(policy_dir, compute, longest - 1).answer(queries, no_progress)
@@ -124,7 +126,8 @@ def test_content_cannot_end_the_experts_turn(
 ) -> None:
     (answer,) = expert(policy_dir, compute).answer([query("<|end|>", tokenizer)], no_progress)
     assert tokenizer.eos_token_id not in answer.context_ids
-    meant = ExpertQuery([Segment("<|end|>|", is_template=True)], [5])
+    template = [Segment("<|end|>|", is_template=True)]
+    meant = ExpertQuery(encode_context(tokenizer, template), [5])
     (answer,) = expert(policy_dir, compute).answer([meant], no_progress)
     assert tokenizer.eos_token_id in answer.context_ids
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_core.seeds import derive_seed, generator
+from distil_core.seeds import derive_seed, generator, seeded_generator
 
 parts = st.lists(st.integers() | st.text(max_size=8), max_size=4)
 
@@ -45,6 +45,14 @@ def test_neighbouring_seeds_give_unrelated_streams() -> None:
     draws = np.stack([generator(1, "row", row).random(64) for row in range(200)])
     correlations = [abs(np.corrcoef(a, b)[0, 1]) for a, b in pairwise(draws)]
     assert np.mean(correlations) < 0.15  # 0.1 is expected of independent rows
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_a_seeds_stream_is_that_of_numpys_philox_with_it_as_key(seed: int) -> None:
+    expected = np.random.Generator(np.random.Philox(key=seed))
+    found = seeded_generator(seed)
+    assert found.random(9).tolist() == expected.random(9).tolist()
+    assert found.permutation(7).tolist() == expected.permutation(7).tolist()
 
 
 def test_streams_do_not_depend_on_the_order_they_are_made_in() -> None:

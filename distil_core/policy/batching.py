@@ -7,7 +7,7 @@ row stands in the same column and the logits of all response positions are one s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -31,6 +31,14 @@ class ResponseBatch:
     position_ids_bs: Tensor
     response_ids_bt: Tensor
     response_mask_bt: Tensor
+
+    def to(self, device: torch.device) -> ResponseBatch:
+        """The same batch there."""
+        return ResponseBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def rows(self, part: slice) -> ResponseBatch:
+        """Some rows of it, as wide as before."""
+        return ResponseBatch(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def collate(

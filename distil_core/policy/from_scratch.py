@@ -7,7 +7,7 @@ wrong, and the label at each position is the tool's value there. So the warm-sta
 feedback, is an expert at the states a student really visits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +16,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from distil_core.config.models import ArchitectureParams, FromScratchBase, OnePassLayout
 from distil_core.errors import TrainingError
-from distil_core.policy.batching import collate, response_logits
+from distil_core.policy.batching import ResponseBatch, collate, response_logits
 from distil_core.policy.prefix_tree import prefix_trees
-from distil_core.policy.sequences import predicted_logits
+from distil_core.policy.sequences import Sequences, predicted_logits
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import generator
+from distil_core.training.made_ahead import MadeAhead
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.resume import ResumePoint
 
@@ -78,25 +79,10 @@ def warm_start(
     """
     total_steps = sum(phase.num_steps for phase in params.phases)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
-    random = generator(seed, "base", "order")
     num_done = resume.take_up(model, optimizer)[0] if resume is not None else 0
     model.train()
-    step = 0
-    for phase in params.phases:
-        num_corrections = round(phase.correction_fraction * params.batch_size)
-        for _ in range(phase.num_steps):
-            examples = [
-                *(corrections[i] for i in random.integers(0, len(corrections), num_corrections)),
-                *(
-                    demonstrations[i]
-                    for i in random.integers(
-                        0, len(demonstrations), params.batch_size - num_corrections
-                    )
-                ),
-            ]
-            if step < num_done:  # drawn all the same, so that the generator stands where it stood
-                step += 1
-                continue
+    with MadeAhead(_batches(demonstrations, corrections, params, seed, num_done)) as batches:
+        for step in range(num_done, total_steps):
             set_learning_rate(
                 optimizer,
                 step,
@@ -105,8 +91,9 @@ def warm_start(
                 params.final_learning_rate_fraction,
                 params.warmup_steps,
             )
-            loss = _supervised_loss(model, examples, params.layout)
+            loss = _supervised_loss(model, batches.take())
             optimizer.zero_grad(set_to_none=True)
+            batches.start()
             loss.backward()
             gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
             if not torch.isfinite(gradient_norm):
@@ -116,27 +103,60 @@ def warm_start(
                     "or base.max_grad_norm."
                 )
             optimizer.step()
-            step += 1
             if resume is not None:
-                resume.keep(step, [], model, optimizer)
-            progress(step, total_steps)
+                resume.keep(step + 1, [], model, optimizer)
+            progress(step + 1, total_steps)
     model.eval()
 
 
-def _supervised_loss(
-    model: PreTrainedModel, examples: list[WarmStartExample], layout: OnePassLayout
-) -> torch.Tensor:
-    batch = collate(
+@dataclass(frozen=True)
+class _Batch:
+    """labels_bt: int64, `_NO_LABEL` on padding. trees: the same rows in prefix trees, or None."""
+
+    tokens: ResponseBatch
+    labels_bt: torch.Tensor
+    trees: Sequences | None
+
+
+def _batches(
+    demonstrations: Sequence[WarmStartExample],
+    corrections: Sequence[WarmStartExample],
+    params: FromScratchBase,
+    seed: int,
+    num_done: int,
+) -> Iterator[_Batch]:
+    """On the CPU, of the steps from `num_done` on."""
+    random = generator(seed, "base", "order")
+    step = 0
+    for phase in params.phases:
+        num_corrections = round(phase.correction_fraction * params.batch_size)
+        for _ in range(phase.num_steps):
+            chosen = random.integers(0, len(corrections), num_corrections)
+            others = random.integers(0, len(demonstrations), params.batch_size - num_corrections)
+            step += 1
+            # Drawn all the same where it is done, so that the generator stands where it stood.
+            if step > num_done:
+                examples = [corrections[i] for i in chosen] + [demonstrations[i] for i in others]
+                yield _batch(examples, params.layout)
+
+
+def _batch(examples: Sequence[WarmStartExample], layout: OnePassLayout) -> _Batch:
+    tokens = collate(
         [example.context_ids for example in examples],
         [example.input_ids for example in examples],
-        str(model.device),
+        "cpu",
     )
-    labels_bt = torch.full_like(batch.response_ids_bt, _NO_LABEL)
-    labels_bt[batch.response_mask_bt] = torch.tensor(
-        [label for example in examples for label in example.label_ids], device=model.device
+    labels_bt = torch.full_like(tokens.response_ids_bt, _NO_LABEL)
+    labels_bt[tokens.response_mask_bt] = torch.tensor(
+        [label for example in examples for label in example.label_ids]
     )
-    if layout == "padded":
-        logits_btv = response_logits(model, batch)
-        return cross_entropy(logits_btv.flatten(0, 1), labels_bt.flatten(), ignore_index=_NO_LABEL)
-    trees = prefix_trees(batch)
-    return cross_entropy(predicted_logits(model, trees), labels_bt.flatten()[trees.places_n])
+    return _Batch(tokens, labels_bt, prefix_trees(tokens) if layout == "prefix_tree" else None)
+
+
+def _supervised_loss(model: PreTrainedModel, batch: _Batch) -> torch.Tensor:
+    labels_n = batch.labels_bt.flatten().to(model.device)
+    if batch.trees is None:
+        logits_btv = response_logits(model, batch.tokens.to(model.device))
+        return cross_entropy(logits_btv.flatten(0, 1), labels_n, ignore_index=_NO_LABEL)
+    trees = batch.trees.to(model.device)
+    return cross_entropy(predicted_logits(model, trees), labels_n[trees.places_n])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ class Sequences:
     sees_gss: Tensor | None
     predicting_n: Tensor
     places_n: Tensor
+
+    def to(self, device: torch.device) -> Sequences:
+        """The same sequences there."""
+        return Sequences(
+            self.input_ids_gs.to(device),
+            self.position_ids_gs.to(device),
+            None if self.sees_gss is None else self.sees_gss.to(device),
+            self.predicting_n.to(device),
+            self.places_n.to(device),
+        )
 
 
 def predicted_logits(model: PreTrainedModel, sequences: Sequences) -> Tensor:

@@ -8,11 +8,10 @@ import torch
 
 from distil_core.config.models import Layout
 from distil_core.errors import TrainingError
-from distil_core.policy.batching import ResponseBatch
+from distil_core.training.step_batch import BatchPart
 from distil_core.training.student_logprobs import student_logprobs
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 # Beyond rounding, far below what another row's tokens do to a log-probability.
@@ -22,20 +21,21 @@ _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5}
 @torch.no_grad()
 def require_rows_apart(
     model: PreTrainedModel,
-    tokens: ResponseBatch,
-    expert_ids_btk: Tensor,
+    part: BatchPart,
     layout: Layout,
     forward_dtype: str,
     tiled_above: int | None = None,
 ) -> None:
     """Raise `TrainingError` where a response token's log-probability is another in this layout.
-    The model should be in evaluation mode; takes two forward passes of the batch."""
-    layouts: tuple[Layout, Layout] = ("padded", layout)
+    part: laid out so, on the model's device. The model should be in evaluation mode; takes two
+    forward passes."""
     padded_bt, other_bt = (
-        student_logprobs(model, tokens, expert_ids_btk, forward_dtype, tiled_above, one)[1]
-        for one in layouts
+        student_logprobs(
+            model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, sequences
+        )[1]
+        for sequences in (None, part.sequences)
     )
-    difference = float((padded_bt - other_bt)[tokens.response_mask_bt].abs().max())
+    difference = float((padded_bt - other_bt)[part.tokens.response_mask_bt].abs().max())
     # Written so that NaN is refused too.
     if not difference <= _TOLERANCES[forward_dtype]:
         raise TrainingError(

@@ -35,7 +35,7 @@ def make_objective_batch(
         behaviour_logprobs_bt=_padded([row.behaviour_logprobs_t for row in rows], shape[1]).to(
             device
         ),
-        response_mask_bt=response_mask_bt,
+        response_mask_bt=response_mask_bt.to(device),
         expert_mask_b=torch.tensor([row.has_expert for row in rows], device=device),
         rewards_b=torch.tensor([row.reward for row in rows], device=device),
         group_ids_b=torch.tensor(group_ids, device=device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,23 +31,30 @@ def student_logprobs(
     expert_ids_btk: Tensor,
     forward_dtype: str = "float32",
     tiled_above: int | None = None,
-    layout: Layout = "padded",
+    sequences: Sequence[Sequences] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; in float32 at least, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
-    exist whole. layout: as in `train.layout`. None of these changes more than rounding; where there
-    is no response token, a layout other than padded has 0.
+    exist whole. sequences: the same rows as `laid_out` lays them, None for padded. None of these
+    changes more than rounding; where there is no response token, sequences have 0.
     """
     if is_tiled(model, tiled_above):
-        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, layout)
-    if layout != "padded":
-        return _logprobs_in_sequences(model, tokens, expert_ids_btk, forward_dtype, layout)
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, sequences)
+    if sequences is not None:
+        return _logprobs_in_sequences(model, tokens, expert_ids_btk, forward_dtype, sequences)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
+
+
+def laid_out(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
+    """The rows as `train.layout` says, where the batch lies; None for padded."""
+    if layout == "padded":
+        return None
+    return [prefix_trees(tokens)] if layout == "prefix_tree" else list(pack(tokens))
 
 
 def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
@@ -60,14 +67,13 @@ def _tiled_logprobs(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str,
-    layout: Layout,
+    sequences: Sequence[Sequences] | None,
 ) -> tuple[Tensor, Tensor]:
     half = forward_dtype == "bfloat16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-        if layout != "padded":
-            parts = list(_sequences(tokens, layout))
-            places_n = torch.cat([part.places_n for part in parts])
-            hidden_nd = torch.cat([predicted_hidden(model, part) for part in parts])
+        if sequences is not None:
+            places_n = torch.cat([part.places_n for part in sequences])
+            hidden_nd = torch.cat([predicted_hidden(model, part) for part in sequences])
         else:
             places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
             hidden_btd = response_hidden(model, tokens)
@@ -89,12 +95,12 @@ def _logprobs_in_sequences(
     tokens: ResponseBatch,
     expert_ids_btk: Tensor,
     forward_dtype: str,
-    layout: Layout,
+    sequences: Sequence[Sequences],
 ) -> tuple[Tensor, Tensor]:
     response_ids_n = tokens.response_ids_bt.flatten()
     expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
     places, values = [], []
-    for part in _sequences(tokens, layout):
+    for part in sequences:
         with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
             logits_mv = predicted_logits(model, part)
         places.append(part.places_n)
@@ -105,10 +111,6 @@ def _logprobs_in_sequences(
         )
     buckets, sampled = zip(*values, strict=True)
     return _in_place((torch.cat(buckets), torch.cat(sampled)), torch.cat(places), tokens)
-
-
-def _sequences(tokens: ResponseBatch, layout: Layout) -> Iterable[Sequences]:
-    return [prefix_trees(tokens)] if layout == "prefix_tree" else pack(tokens)
 
 
 def _in_place(

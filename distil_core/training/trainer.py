@@ -1,7 +1,7 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
-import dataclasses
-from collections.abc import Iterator, Sequence, Set
+import math
+from collections.abc import Callable, Iterator, Set
 from itertools import islice
 from typing import Literal
 
@@ -9,21 +9,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from distil_core.config.models import Layout, TrainParams
+from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives._finite_loss import require_finite_loss
 from distil_core.objectives.base import Objective
-from distil_core.policy.batching import ResponseBatch, collate, vocabulary_size
+from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.prefix_tree import objection
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
-from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
+from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.layout_check import require_rows_apart
 from distil_core.training.lora import Adapters
-from distil_core.training.objective_batch import expert_buckets, make_objective_batch
+from distil_core.training.made_ahead import MadeAhead
+from distil_core.training.objective_batch import make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.plain_head import require_plain_head
 from distil_core.training.resume import ResumePoint
+from distil_core.training.step_batch import StepBatch, collated, make_step_batch
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
 from distil_core.training.weight_average import WeightAverage
 
@@ -54,60 +56,51 @@ def train(
     masked = masked_rows(rows, params, end_token_id)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
-    batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
     average_model = average.model if average is not None else None
     num_done, curve = 0, list[dict[str, float]]()
     if resume is not None:
         num_done, curve = resume.take_up(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
     if is_tiled(model, params.tiled_head_above_vocabulary):
-        require_plain_head(model, _tokens(model, [rows.row(0)]))
+        require_plain_head(model, collated([rows.row(0)]).to(model.device))
     if params.layout != "padded":
         _require_rows_apart(model.eval(), rows, params, seed, forward_dtype)
     model.train()
-    for step, groups in islice(enumerate(batches), num_done, None):
-        learning_rate = set_learning_rate(
-            optimizer,
-            step,
-            params.num_steps,
-            params.learning_rate,
-            params.final_learning_rate_fraction,
-            params.warmup_steps,
-        )
-        optimizer.zero_grad(set_to_none=True)
-        diagnostics = _backward(
-            model,
-            rows,
-            groups,
-            masked,
-            objective,
-            forward_dtype,
-            params.micro_batch_rollouts,
-            derive_seed(seed, "dropout", step),
-            params.tiled_head_above_vocabulary,
-            params.layout,
-        )
-        gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
-        if not torch.isfinite(gradient_norm):
-            raise TrainingError(
-                f"non-finite gradient norm ({gradient_norm.item()}) at step {step}. The weights "
-                "of the parent policy are unchanged. Lower train.learning_rate or "
-                "train.max_grad_norm."
+    with MadeAhead(_step_batches(model, rows, masked, params, seed, num_done)) as batches:
+        for step in range(num_done, params.num_steps):
+            learning_rate = set_learning_rate(
+                optimizer,
+                step,
+                params.num_steps,
+                params.learning_rate,
+                params.final_learning_rate_fraction,
+                params.warmup_steps,
             )
-        optimizer.step()
-        if average is not None:
-            average.update(model)
-        curve.append(
-            {
-                "step": step,
-                "learning_rate": learning_rate,
-                "gradient_norm": gradient_norm.item(),
-                **diagnostics,
-            }
-        )
-        if resume is not None:
-            resume.keep(step + 1, curve, model, optimizer, average_model)
-        progress(step + 1, params.num_steps)
+            optimizer.zero_grad(set_to_none=True)
+            diagnostics = _backward(
+                model,
+                batches.take(),
+                objective,
+                forward_dtype,
+                derive_seed(seed, "dropout", step),
+                params.tiled_head_above_vocabulary,
+                batches.start,
+            )
+            gradient_norm = _clipped_norm(model, params.max_grad_norm, step)
+            optimizer.step()
+            if average is not None:
+                average.update(model)
+            curve.append(
+                {
+                    "step": step,
+                    "learning_rate": learning_rate,
+                    "gradient_norm": gradient_norm,
+                    **diagnostics,
+                }
+            )
+            if resume is not None:
+                resume.keep(step + 1, curve, model, optimizer, average_model)
+            progress(step + 1, params.num_steps)
     _set_activation_checkpointing(model, False)
     if adapters is not None:
         adapters.merge()
@@ -156,39 +149,49 @@ def group_batches(
         yield [groups[index] for index in chosen]
 
 
-def _backward(
+def _step_batches(
     model: PreTrainedModel,
     rows: FeedbackRows,
-    groups: list[list[int]],
     masked: Set[int],
+    params: TrainParams,
+    seed: int,
+    num_done: int,
+) -> Iterator[StepBatch]:
+    """Of the steps from `num_done` on."""
+    batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
+    vocabulary = vocabulary_size(model)
+    for groups in islice(batches, num_done, None):
+        yield make_step_batch(
+            rows, groups, masked, vocabulary, params.micro_batch_rollouts, params.layout
+        )
+
+
+def _backward(
+    model: PreTrainedModel,
+    step_batch: StepBatch,
     objective: Objective,
     forward_dtype: str,
-    micro_batch_rollouts: int | None,
     dropout_seed: int,
     tiled_above: int | None = None,
-    layout: Layout = "padded",
+    when_busy: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
 
     In micro-batches the gradient is still the whole batch's, whatever the objective compares or
     divides by: all log-probabilities are computed first, without gradient, the objective is
     differentiated with respect to them, and each part is computed again to carry its share on.
+
+    when_busy: called where this thread begins to wait for long.
     """
-    indices = [index for group in groups for index in group]
-    batch_rows = [rows.row(index) for index in indices]
-    group_ids = [group_id for group_id, group in enumerate(groups) for _ in group]
-    tokens = _tokens(model, batch_rows)
-    trained_b = torch.tensor([index not in masked for index in indices], device=model.device)
-    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size(model))
-    size = micro_batch_rollouts or len(indices)
-    parts = [slice(start, start + size) for start in range(0, len(indices), size)]
+    size = len(step_batch.parts[0].expert_ids_btk)
+    parts = step_batch.parts
 
     def forward(number: int) -> tuple[Tensor, Tensor]:
         # Alike in both passes, so that dropout leaves out the same.
         torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
-        part = parts[number]
+        part = parts[number].to(model.device)
         return student_logprobs(
-            model, _rows_of(tokens, part), buckets[0][part], forward_dtype, tiled_above, layout
+            model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, part.sequences
         )
 
     if len(parts) == 1:
@@ -200,34 +203,40 @@ def _backward(
         student = torch.cat(bucket_pieces), torch.cat(sampled_pieces)
         for values in student:
             values.requires_grad_()
-    batch = make_objective_batch(
-        batch_rows,
-        group_ids,
-        buckets,
-        student,
-        tokens.response_mask_bt & trained_b[:, None],
-        tokens.response_ids_bt,
+    output = objective(
+        make_objective_batch(
+            step_batch.rows,
+            step_batch.group_ids,
+            step_batch.expert_buckets,
+            student,
+            step_batch.trained_bt,
+            step_batch.response_ids_bt,
+        )
     )
-    output = objective(batch)
-    require_finite_loss(output, [row.rollout_id for row in batch_rows])
+    require_finite_loss(output, [row.rollout_id for row in step_batch.rows])
+    when_busy()
     output.loss.backward()
     if len(parts) > 1:
         # An objective need not read both.
         gradients = [torch.zeros_like(v) if v.grad is None else v.grad for v in student]
-        for number, part in enumerate(parts):
+        for number in range(len(parts)):
+            part = slice(number * size, (number + 1) * size)
             torch.autograd.backward(forward(number), [gradient[part] for gradient in gradients])
     diagnostics = {"loss": output.loss.item(), **output.diagnostics}
-    if masked:
-        diagnostics["masked_rollouts"] = float(sum(index in masked for index in indices))
+    if step_batch.num_masked:
+        diagnostics["masked_rollouts"] = float(step_batch.num_masked)
     return diagnostics
 
 
-def _tokens(model: PreTrainedModel, rows: Sequence[FeedbackRow]) -> ResponseBatch:
-    return collate(
-        [row.context_ids for row in rows],
-        [row.response_ids_t for row in rows],
-        str(model.device),
-    )
+def _clipped_norm(model: PreTrainedModel, max_norm: float, step: int) -> float:
+    """The gradient's norm before it is cut to `max_norm`. `TrainingError` where not finite."""
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm).item()
+    if not math.isfinite(norm):
+        raise TrainingError(
+            f"non-finite gradient norm ({norm}) at step {step}. The weights of the parent policy "
+            "are unchanged. Lower train.learning_rate or train.max_grad_norm."
+        )
+    return norm
 
 
 def _require_rows_apart(
@@ -243,23 +252,14 @@ def _require_rows_apart(
             f"train.layout prefix_tree is not for {type(model).__name__}: {reason}; set "
             "train.layout: packed or padded"
         )
-    groups = next(group_batches(rows.groups, params.batch_rollouts, 1, seed))
-    batch_rows = [rows.row(index) for group in groups for index in group]
-    size = params.micro_batch_rollouts or len(batch_rows)
-    for start in range(0, len(batch_rows), size):
-        part = batch_rows[start : start + size]
-        tokens = _tokens(model, part)
-        length = tokens.response_ids_bt.shape[1]
-        ids_btk, _ = expert_buckets(part, length, vocabulary_size(model))
-        tiled_above = params.tiled_head_above_vocabulary
-        require_rows_apart(model, tokens, ids_btk, params.layout, forward_dtype, tiled_above)
-
-
-def _rows_of(tokens: ResponseBatch, part: slice) -> ResponseBatch:
-    """Some rows of a batch, as wide as before."""
-    return ResponseBatch(
-        **{field.name: getattr(tokens, field.name)[part] for field in dataclasses.fields(tokens)}
-    )
+    for part in next(_step_batches(model, rows, set(), params, seed, 0)).parts:
+        require_rows_apart(
+            model,
+            part.to(model.device),
+            params.layout,
+            forward_dtype,
+            params.tiled_head_above_vocabulary,
+        )
 
 
 def _set_activation_checkpointing(model: PreTrainedModel, on: bool) -> None:

@@ -12,6 +12,7 @@ from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.from_scratch import (
     WarmStartExample,
+    _batch,
     _supervised_loss,
     new_model,
     warm_start,
@@ -171,7 +172,7 @@ def test_in_trees_it_learns_the_same(
     found = []
     for layout in ("padded", "prefix_tree"):
         model.zero_grad()
-        loss = _supervised_loss(model, examples, layout)
+        loss = _supervised_loss(model, _batch(examples, layout))
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
     for padded, trees in zip(*found, strict=True):

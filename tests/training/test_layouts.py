@@ -10,11 +10,13 @@ from training_rows import as_rows, make_table
 from distil_core.config.models import Layout, TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
+from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.prefix_tree import objection
 from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.layout_check import require_rows_apart
+from distil_core.training.step_batch import BatchPart, make_step_batch
 from distil_core.training.student_logprobs import student_logprobs
 
 LAYOUTS: tuple[Layout, ...] = ("packed", "prefix_tree")
@@ -49,18 +51,9 @@ def gradients(
     tiled_above: int | None = None,
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     model.zero_grad(set_to_none=True)
-    diagnostics = trainer._backward(
-        model,
-        rows,
-        rows.groups[:8],
-        {3, 7},
-        objective,
-        "float32",
-        micro_batch,
-        11,
-        tiled_above,
-        layout,
-    )
+    size = vocabulary_size(model)
+    batch = make_step_batch(rows, rows.groups[:8], {3, 7}, size, micro_batch, layout)
+    diagnostics = trainer._backward(model, batch, objective, "float32", 11, tiled_above)
     return [parameter.grad.clone() for parameter in model.parameters()], diagnostics
 
 
@@ -96,8 +89,9 @@ def test_only_tokens_that_are_there_are_packed(new_model: Any, rows: FeedbackRow
 
     model.model.embed_tokens.register_forward_hook(counting("embed"))
     model.lm_head.register_forward_hook(counting("head"))
-    tokens, ids_btk = batch_of(model, rows)
-    student_logprobs(model, tokens, ids_btk, layout="packed")
+    part = part_of(model, rows, "packed")
+    tokens = part.tokens
+    student_logprobs(model, tokens, part.expert_ids_btk, sequences=part.sequences)
     assert seen == {
         "embed": int(tokens.attention_mask_bs.sum()),
         "head": int(tokens.response_mask_bt.sum()),
@@ -132,11 +126,11 @@ def other_model(name: str) -> Any:
     return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 
-def batch_of(model: Any, rows: FeedbackRows) -> Any:
-    read = [rows.row(index) for index in range(10)]
-    tokens = trainer._tokens(model, read)
-    length = tokens.response_ids_bt.shape[1]
-    return tokens, trainer.expert_buckets(read, length, model.config.vocab_size)[0]
+def part_of(model: Any, rows: FeedbackRows, layout: Layout) -> BatchPart:
+    (part,) = make_step_batch(
+        rows, [list(range(10))], set(), model.config.vocab_size, None, layout
+    ).parts
+    return part
 
 
 @pytest.mark.parametrize(
@@ -151,22 +145,24 @@ def test_other_architectures_are_computed_alike(
 ) -> None:
     """In float32: eager attention, which softcaps need, takes its softmax in it anyhow."""
     model = other_model(name)
-    tokens, ids_btk = batch_of(model, rows)
-    layouts: tuple[Layout, Layout] = ("padded", layout)
-    padded, other = (student_logprobs(model, tokens, ids_btk, layout=one) for one in layouts)
+    part = part_of(model, rows, layout)
+    padded, other = (
+        student_logprobs(model, part.tokens, part.expert_ids_btk, sequences=sequences)
+        for sequences in (None, part.sequences)
+    )
     for mine, theirs in zip(other, padded, strict=True):
-        mask = tokens.response_mask_bt
+        mask = part.tokens.response_mask_bt
         torch.testing.assert_close(mine[mask], theirs[mask], rtol=1e-4, atol=1e-4)
         assert not mine[~mask].any()
-    require_rows_apart(model, tokens, ids_btk, layout, "float32")
+    require_rows_apart(model, part, layout, "float32")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_model_that_mixes_rows_is_refused(rows: FeedbackRows, layout: Layout) -> None:
     model = other_model("lfm2")
-    tokens, ids_btk = batch_of(model, rows)
+    part = part_of(model, rows, layout)
     with pytest.raises(TrainingError, match=f"layout {layout}: .*does not keep rows apart there"):
-        require_rows_apart(model, tokens, ids_btk, layout, "float32")
+        require_rows_apart(model, part, layout, "float32")
 
 
 def test_windows_shorter_than_the_rows_are_refused_as_trees(

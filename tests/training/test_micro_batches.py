@@ -9,9 +9,11 @@ from training_rows import END, make_rows
 from distil_core.config.models import TrainParams
 from distil_core.errors import ConfigError, TrainingError
 from distil_core.objectives import OBJECTIVES
+from distil_core.policy.batching import vocabulary_size
 from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.step_batch import StepBatch, make_step_batch
 
 OBJECTIVES_UNDER_TEST: dict[str, tuple[str, dict[str, Any]]] = {
     "forward_cross_entropy": (
@@ -39,10 +41,14 @@ def gradients(
     model: Any, rows: FeedbackRows, objective: Any, micro_batch: int | None
 ) -> tuple[list[torch.Tensor], dict[str, float]]:
     model.zero_grad(set_to_none=True)
-    diagnostics = trainer._backward(
-        model, rows, rows.groups[:6], {3, 7}, objective, "float32", micro_batch, 11
-    )
+    batch = step_batch(model, rows, micro_batch)
+    diagnostics = trainer._backward(model, batch, objective, "float32", 11)
     return [parameter.grad.clone() for parameter in model.parameters()], diagnostics
+
+
+def step_batch(model: Any, rows: FeedbackRows, micro_batch: int | None) -> StepBatch:
+    size = vocabulary_size(model)
+    return make_step_batch(rows, rows.groups[:6], {3, 7}, size, micro_batch, "padded")
 
 
 def test_every_objective_is_tested() -> None:
@@ -86,20 +92,8 @@ def test_both_passes_leave_out_the_same_in_dropout(new_model: Any, rows: Feedbac
         gradients(model, rows, OBJECTIVES.build("forward_cross_entropy", {}), 4)
     assert len(seen) == 6
     assert all(torch.equal(mine, same) for mine, same in zip(seen[:3], seen[3:], strict=True))
-    assert not torch.equal(seen[0], original(*_first_part(model, rows))[1])
-
-
-def _first_part(model: Any, rows: FeedbackRows) -> tuple[Any, ...]:
-    indices = [index for group in rows.groups[:6] for index in group]
-    read = [rows.row(index) for index in indices]
-    tokens = trainer.collate(
-        [row.context_ids.tolist() for row in read],
-        [row.response_ids_t.tolist() for row in read],
-        "cpu",
-    )
-    ids = trainer.expert_buckets(read, tokens.response_ids_bt.shape[1], 10**6)[0].clamp(max=90)
-    part = slice(0, 4)
-    return model.eval(), trainer._rows_of(tokens, part), ids[part]
+    part = step_batch(model, rows, 4).parts[0]
+    assert not torch.equal(seen[0], original(model.eval(), part.tokens, part.expert_ids_btk)[1])
 
 
 def trained(

@@ -1,0 +1,83 @@
+"""What one training step reads of the feedback table, made on the host before the step begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distil_core.config.models import Layout
+from distil_core.policy.batching import ResponseBatch, collate
+from distil_core.policy.sequences import Sequences
+from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
+from distil_core.training.objective_batch import expert_buckets
+from distil_core.training.student_logprobs import laid_out
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """The rows of one forward pass: tokens, the expert's ids there, and how they are laid out."""
+
+    tokens: ResponseBatch
+    expert_ids_btk: Tensor
+    sequences: list[Sequences] | None
+
+    def to(self, device: torch.device) -> BatchPart:
+        """The same part there."""
+        sequences = self.sequences
+        if sequences is not None:
+            sequences = [one.to(device) for one in sequences]
+        return BatchPart(self.tokens.to(device), self.expert_ids_btk.to(device), sequences)
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """All rows of one step, on the CPU. group_ids: which rows are of one problem. expert_buckets:
+    as the function of that name gives them. trained_bt: bool, the tokens that train. parts: the
+    same rows, in micro-batches."""
+
+    rows: list[FeedbackRow]
+    group_ids: list[int]
+    expert_buckets: tuple[Tensor, Tensor]
+    response_ids_bt: Tensor
+    trained_bt: Tensor
+    num_masked: int
+    parts: list[BatchPart]
+
+
+def make_step_batch(
+    rows: FeedbackRows,
+    groups: Sequence[Sequence[int]],
+    masked: Set[int],
+    vocabulary_size: int,
+    micro_batch_rollouts: int | None,
+    layout: Layout,
+) -> StepBatch:
+    """The rows of these groups. masked: indices of rows that do not train."""
+    indices = [index for group in groups for index in group]
+    batch_rows = [rows.row(index) for index in indices]
+    tokens = collated(batch_rows)
+    buckets = expert_buckets(batch_rows, tokens.response_ids_bt.shape[1], vocabulary_size)
+    size = micro_batch_rollouts or len(indices)
+    parts = []
+    for start in range(0, len(indices), size):
+        part = slice(start, start + size)
+        part_tokens = tokens.rows(part)
+        parts.append(BatchPart(part_tokens, buckets[0][part], laid_out(part_tokens, layout)))
+    trained_b = torch.tensor([index not in masked for index in indices])
+    return StepBatch(
+        rows=batch_rows,
+        group_ids=[group_id for group_id, group in enumerate(groups) for _ in group],
+        expert_buckets=buckets,
+        response_ids_bt=tokens.response_ids_bt,
+        trained_bt=tokens.response_mask_bt & trained_b[:, None],
+        num_masked=int((~trained_b).sum()),
+        parts=parts,
+    )
+
+
+def collated(rows: Sequence[FeedbackRow]) -> ResponseBatch:
+    """The rows' tokens as one padded batch on the CPU."""
+    return collate([row.context_ids for row in rows], [row.response_ids_t for row in rows], "cpu")

@@ -7,8 +7,9 @@ MAX_TOTAL_VARIATION = 5e-4
 """What rounding may change a position's distribution by, tail included: with what `top_p` .9995
 cuts off, a thousandth."""
 
-_LARGEST_STEP = 2.0**-3
-_FACTORS = 2.0 ** np.arange(5.0, -0.1, -0.5)
+_COARSEST = -3
+_COARSER = np.arange(5.0, 0.0, -0.5)
+"""Exponents of 2: of the largest step, and of what steps are tried to be larger by."""
 
 
 def round_distributions(
@@ -25,34 +26,32 @@ def round_distributions(
     """
     positions = np.arange(len(counts_t))
     position_of = np.concatenate([np.repeat(positions, counts_t), positions])
-    exact = np.concatenate([logprobs, tail_logprobs_t])
-    # At the last factor, 1, half a step of each of n buckets is exp(step / 2) - 1 of its mass: less
-    # than .52 of the bound in all. As errors differ in size and sign, most positions bear more.
-    shares = (MAX_TOTAL_VARIATION / (counts_t + 1))[position_of]
-    rounded = _rounded(exact, shares)
+    exact = np.concatenate([logprobs, tail_logprobs_t]).astype(np.float64)
+    # With these steps, half of one at each of n buckets is exp(step / 2) - 1 of its mass: less than
+    # .52 of the bound in all. As errors differ in size and sign, most positions bear larger ones.
+    log2_shares_t = np.log2(MAX_TOTAL_VARIATION / (counts_t + 1))
+    exponents = log2_shares_t[position_of] - exact / np.log(2.0)
+    rounded = _rounded(exact, exponents)
     is_open_t = np.ones(len(counts_t), np.bool_)
-    for factor in _FACTORS[:-1]:
-        coarser = _rounded(exact, factor * shares)
-        fits_t = is_open_t & (_variation(exact, coarser, position_of) <= MAX_TOTAL_VARIATION)
-        rounded = np.where(fits_t[position_of], coarser, rounded)
+    for coarser in _COARSER:
+        tried = _rounded(exact, exponents + coarser)
+        fits_t = is_open_t & (_variation(exact, tried, position_of) <= MAX_TOTAL_VARIATION)
+        rounded = np.where(fits_t[position_of], tried, rounded)
         is_open_t &= ~fits_t
     return rounded[: len(logprobs)], rounded[len(logprobs) :]
 
 
-def _rounded(logprobs: NDArray[np.float32], shares: NDArray[np.float64]) -> NDArray[np.float32]:
-    """With the largest step that says at most this share of mass."""
-    exact = logprobs.astype(np.float64)
-    exponents = np.floor(np.log2(shares) - exact / np.log(2.0))
-    steps = np.minimum(np.exp2(np.minimum(exponents, 0.0)), _LARGEST_STEP)
+def _rounded(exact: NDArray[np.float64], exponents: NDArray[np.float64]) -> NDArray[np.float32]:
+    steps = np.exp2(np.minimum(np.floor(exponents), _COARSEST))
     with np.errstate(invalid="ignore"):
         rounded = np.where(np.isfinite(exact), np.round(exact / steps) * steps, exact)
     return rounded.astype(np.float32)
 
 
 def _variation(
-    before: NDArray[np.float32], after: NDArray[np.float32], position_of: NDArray[np.intp]
+    before: NDArray[np.float64], after: NDArray[np.float32], position_of: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """The most mass that a set of a position's buckets gains or loses."""
-    changes = np.exp(after.astype(np.float64)) - np.exp(before.astype(np.float64))
+    changes = np.exp(after.astype(np.float64)) - np.exp(before)
     gained_t = np.bincount(position_of, np.maximum(changes, 0.0))
     return np.maximum(gained_t, gained_t - np.bincount(position_of, changes))

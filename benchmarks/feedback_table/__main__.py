@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.feedback_table.distributions import Distributions, make_distributions
 from benchmarks.feedback_table.errors import errors
-from benchmarks.feedback_table.formats import FORMATS, NAIVE, TOP_P, feedback_rows
+from benchmarks.feedback_table.formats import FORMATS, NAIVE, TOP_P, feedback_rows, num_bytes
 from benchmarks.feedback_table.reading import print_reading, read_child
 from benchmarks.measure import (
     Run,
@@ -78,16 +78,21 @@ def format_table(
         return least(runs[name], lambda run: float(run.figures[figure]))
 
     megabytes = 16 * top_k * num_positions / 1e6
+    naive_size = smallest(NAIVE, "bytes") / num_positions
     rows = []
     for name in runs:
-        size = smallest(name, "bytes") / num_positions
+        size, of_distributions = (
+            smallest(name, figure) / num_positions for figure in ("bytes", "distribution_bytes")
+        )
         error = lost.get(name)
         rows.append(
             [
                 name,
                 f"{size:.1f}",
-                f"1/{smallest(NAIVE, 'bytes') / num_positions / size:.1f}",
+                f"1/{naive_size / size:.1f}",
                 f"1/{16 * top_k / size:.1f}",
+                f"{of_distributions:.1f}",
+                f"1/{naive_size / of_distributions:.1f}",
                 f"{megabytes / smallest(name, 'write_s'):.0f}",
                 f"{megabytes / smallest(name, 'read_s'):.0f}",
                 f"{least(runs[name], lambda run: run.peak_mb):.0f}",
@@ -96,8 +101,17 @@ def format_table(
                 f"{error['gradient']:.1e}" if error else "0",
             ]
         )
-    header = ["", "bytes a token", "of the list column", "of it in memory", "write MB/s"]
-    header += ["read MB/s", "peak MB", "variation, mean", "largest", "gradient"]
+    header = ["", "bytes a token", "of the list column", "of it in memory"]
+    header += [
+        "distributions alone",
+        "of the list column",
+        "write MB/s",
+        "read MB/s",
+        "peak MB",
+        "variation, mean",
+        "largest",
+        "gradient",
+    ]
     return markdown_table(header, rows)
 
 
@@ -110,10 +124,8 @@ def _format_child(name: str, data: str, path: str) -> None:
     written = time.perf_counter()
     form.read(file)
     done = time.perf_counter()
-    files = [file] if file.is_file() else list(file.iterdir())
-    size = sum(one.stat().st_size for one in files)
     seconds = {"write_s": written - started, "read_s": done - written}
-    print(json.dumps({"bytes": size, **seconds, "peak_mb": own_peak_mb()}))
+    print(json.dumps({**num_bytes(file), **seconds, "peak_mb": own_peak_mb()}))
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -16,6 +16,7 @@ from distil_core.tables.schemas import FEEDBACK
 from distil_core.tables.store import read_shards, write_shards
 
 ROWS_PER_SHARD = 64
+_OF_DISTRIBUTIONS = ("expert_counts", "expert_ids", "expert_logprobs", "expert_tail_logprobs")
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,29 @@ def feedback_rows(found: Distributions, top_p: float, compact: bool) -> list[dic
         )
         assert length == len(rows[-1]["expert_counts"])
     return rows
+
+
+def num_bytes(path: Path) -> dict[str, int]:
+    """A format's bytes, and those of its distributions alone where the file holds more."""
+    if path.is_file():
+        size = path.stat().st_size
+        return {"bytes": size, "distribution_bytes": size}
+    files = list(path.iterdir())
+    of_columns = 0
+    for file in files:
+        metadata = pq.read_metadata(file)
+        columns = (
+            metadata.row_group(group).column(column)
+            for group in range(metadata.num_row_groups)
+            for column in range(metadata.num_columns)
+        )
+        of_columns += sum(
+            column.total_compressed_size
+            for column in columns
+            if column.path_in_schema.split(".")[0] in _OF_DISTRIBUTIONS
+        )
+    size = sum(file.stat().st_size for file in files)
+    return {"bytes": size, "distribution_bytes": of_columns}
 
 
 def _feedback_table(top_p: float, compact: bool) -> Format:

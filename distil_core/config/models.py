@@ -203,7 +203,7 @@ class TabulateParams(Settings):
     `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4).
 
     storage: 'exact' keeps the expert's log-probabilities as they are, 'compact' rounds them by at
-    most 0.001 of a position's mass and packs them closer (docs/benchmarks.md measures both).
+    most 0.0005 of a position's mass and packs them closer (docs/benchmarks.md measures both).
     """
 
     expert: Component

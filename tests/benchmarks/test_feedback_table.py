@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.feedback_table.distributions import make_distributions
 from benchmarks.feedback_table.errors import errors
-from benchmarks.feedback_table.formats import FORMATS, TOP_P, feedback_rows
+from benchmarks.feedback_table.formats import FORMATS, TOP_P, feedback_rows, num_bytes
 from distil_core.tables.rounding import MAX_TOTAL_VARIATION
 
 NUM_POSITIONS = 1200
@@ -29,6 +29,9 @@ def test_each_format_is_written_and_read(name: str, tmp_path: Path) -> None:
     form = FORMATS[name]
     form.write(make_distributions(NUM_POSITIONS, 5), tmp_path / "table")
     form.read(tmp_path / "table")
+    found = num_bytes(tmp_path / "table")
+    assert 0 < found["distribution_bytes"] <= found["bytes"]
+    assert (found["distribution_bytes"] < found["bytes"]) == (name in TOP_P)
 
 
 @pytest.mark.parametrize("name", TOP_P)

@@ -10,28 +10,30 @@ from pathlib import Path
 
 from benchmarks.measure import own_peak_mb
 from benchmarks.peer_iteration.positions import Positions
+from flows.start_up import kept_for_good
 
 STARTED = time.time()
 
 
 def main() -> None:
     """Run the four stages of iteration 1, and count what their tables hold."""
-    from distil_core.config.load import load_iteration_params
-    from distil_core.policy.model import load_model
-    from distil_core.policy.tokenizer import load_tokenizer
-    from distil_core.tables.schemas import FEEDBACK
-    from distil_core.tables.store import read_table
-    from distil_core.workspace import Workspace
-    from tasks import consult, sample, tabulate, train
-    from tasks.stage import run_body
+    with kept_for_good():
+        from distil_core.config.load import load_iteration_params
+        from distil_core.policy.model import load_model
+        from distil_core.policy.tokenizer import load_tokenizer
+        from distil_core.tables.schemas import FEEDBACK
+        from distil_core.tables.store import read_table
+        from distil_core.workspace import Workspace
+        from tasks import consult, sample, tabulate, train
+        from tasks.stage import run_body
 
-    imported = time.time()
-    workspace = Workspace(Path(sys.argv[1]))
-    params = load_iteration_params(workspace, 1)
-    # What transformers imports and compiles at a process's first load; the stages load anew. The
-    # peer's process loads its policy before it is ready, too.
-    load_model(workspace.policy_dir(0), params.compute)
-    load_tokenizer(workspace.policy_dir(0))
+        imported = time.time()
+        workspace = Workspace(Path(sys.argv[1]))
+        params = load_iteration_params(workspace, 1)
+        # What transformers imports and compiles at a process's first load; the stages load anew.
+        # The peer's process loads its policy before it is ready, too.
+        load_model(workspace.policy_dir(0), params.compute)
+        load_tokenizer(workspace.policy_dir(0))
     positions = Positions()
     ready = time.time()
     seconds = {}

@@ -26,6 +26,7 @@ from distil_core.config.load import (
     load_params,
     load_params_file,
     parse_iteration_params,
+    parse_yaml,
 )
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
@@ -43,9 +44,6 @@ CURVES = ("loss", "cross_entropy")
 
 SCORE = "pass_at_k"
 """Column of `pass_at_k.csv` that it draws over k, a line for each iteration."""
-
-# The same in C, where PyYAML was built with it: every look at a long campaign reads its list.
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _FIXED_SECTIONS = ("campaign", "problems", "base")
 """Made once for the whole campaign, by stages that read the settings of iteration 0."""
@@ -192,7 +190,7 @@ def _read_listing(workspace: Workspace) -> Listing:
     remedy = "restore it with `git checkout iterations.yaml`"
     try:
         text = path.read_text(encoding="utf-8")
-        values = yaml.load(text, Loader=_SAFE_LOADER)
+        values = parse_yaml(text)
     except FileNotFoundError as error:
         raise ConfigError(
             f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "

@@ -48,7 +48,8 @@ def prefix_trees(batch: ResponseBatch) -> Sequences:
     lengths_b = (rows_bl >= 0).sum(1)
     shared_b = _shared_with_row_before(rows_bl)
     tree_b = _trees(lengths_b, shared_b)
-    paths_bl, sizes = _paths(rows_bl, shared_b, tree_b)
+    new_bl = (rows_bl >= 0) & (np.arange(rows_bl.shape[1]) >= shared_b[:, None])
+    paths_bl, sizes = _paths(new_bl, tree_b)
     length, sequence_of, start_of = _placed(sizes, int(lengths_b.max()))
     sequence_b, paths_bl = sequence_of[tree_b], paths_bl + start_of[tree_b][:, None]
 
@@ -57,14 +58,15 @@ def prefix_trees(batch: ResponseBatch) -> Sequences:
     sees_gss = np.zeros((*shape, length), np.bool_)
     # What fills a sequence up sees itself: attention to nothing is not a number.
     sees_gss[:, np.arange(length), np.arange(length)] = True
-    before_ll = np.tri(rows_bl.shape[1], dtype=np.bool_)
-    for row, sequence, path, shared, end in zip(
-        rows_bl, sequence_b, paths_bl, shared_b, lengths_b, strict=True
-    ):
-        new = path[shared:end]
-        input_ids_gs[sequence, new] = row[shared:end]
-        position_ids_gs[sequence, new] = np.arange(shared, end)
-        sees_gss[sequence, new[:, None], path[:end]] = before_ll[shared:end, :end]
+    for position in range(rows_bl.shape[1]):
+        rows = new_bl[:, position].nonzero()[0]
+        sequence, place = sequence_b[rows], paths_bl[rows, position]
+        input_ids_gs[sequence, place] = rows_bl[rows, position]
+        position_ids_gs[sequence, place] = position
+        if position:
+            # What the token before it sees, and itself.
+            sees_gss[sequence, place] = sees_gss[sequence, paths_bl[rows, position - 1]]
+            sees_gss[sequence, place, place] = True
 
     position_n, row_n = _predictions(contexts_b, lengths_b)
     width = batch.response_ids_bt.shape[1]
@@ -120,11 +122,10 @@ def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray
 
 
 def _paths(
-    rows_bl: NDArray[np.int64], shared_b: NDArray[np.int64], tree_b: NDArray[np.int64]
+    new_bl: NDArray[np.bool_], tree_b: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each row's tokens stand among their tree's, [B, L]; the number of tokens of each tree,
-    in the order in which they are met."""
-    new_bl = (rows_bl >= 0) & (np.arange(rows_bl.shape[1]) >= shared_b[:, None])
+    """Where each row's tokens stand among their tree's, [B, L], and the number of tokens of each
+    tree. new_bl: those that are not shared with the row before, in the order they are met."""
     sizes = np.bincount(tree_b, new_bl.sum(1)).astype(np.int64)
     before_tree = np.cumsum(sizes) - sizes
     met_bl = (np.cumsum(new_bl) - 1).reshape(new_bl.shape) - before_tree[tree_b][:, None]

@@ -156,7 +156,7 @@ def _compact_options(schema: pa.Schema) -> dict[str, Any]:
         if pa.types.is_list(field.type) and pa.types.is_primitive(field.type.value_type)
     ]
     return {
-        "compression_level": 17,
+        "compression_level": 12,
         "use_dictionary": [name for name in schema.names if name not in lists],
         "column_encoding": {f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
     }

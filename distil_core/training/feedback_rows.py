@@ -101,18 +101,18 @@ class FeedbackRows:
 
     def row(self, index: int) -> FeedbackRow:
         """One row; its arrays cannot be written to."""
-        read = self._rows.read
+        name, context, response, behaviour, counts, ids, logprobs, tails = self._rows.read(index)
         return FeedbackRow(
-            rollout_id=read("rollout_id", index).tobytes().decode(),
+            rollout_id=name.tobytes().decode(),
             reward=float(self._rewards[index]),
             has_expert=bool(self._has_expert[index]),
-            context_ids=read("context_ids", index),
-            response_ids_t=read("response_ids", index),
-            behaviour_logprobs_t=read("behaviour_logprobs", index),
-            expert_counts_t=read("expert_counts", index),
-            expert_ids=read("expert_ids", index),
-            expert_logprobs=read("expert_logprobs", index),
-            expert_tail_logprobs_t=read("expert_tail_logprobs", index),
+            context_ids=context,
+            response_ids_t=response,
+            behaviour_logprobs_t=behaviour,
+            expert_counts_t=counts,
+            expert_ids=ids,
+            expert_logprobs=logprobs,
+            expert_tail_logprobs_t=tails,
             by_expert=self._by_expert[index],
         )
 

@@ -48,17 +48,24 @@ def expert_buckets(
     rows: Sequence[FeedbackRow], length: int, vocabulary_size: int
 ) -> tuple[Tensor, Tensor]:
     """ids [B, T, K] padded with the vocabulary's size; log-mass [B, T, K + 1] padded with -inf."""
-    width = max([1, *(int(row.expert_counts_t.max()) for row in rows if row.has_expert)])
-    ids_btk = np.full((len(rows), length, width), vocabulary_size, dtype=np.int64)
-    logprobs_btk = np.full((len(rows), length, width + 1), -np.inf, dtype=np.float32)
-    for b, row in enumerate(rows):
-        if not row.has_expert:
-            continue
-        stored_tk = np.arange(width) < row.expert_counts_t[:, None]
-        positions_t = slice(0, len(row.expert_counts_t))
-        ids_btk[b, positions_t][stored_tk] = row.expert_ids
-        logprobs_btk[b, positions_t, :-1][stored_tk] = row.expert_logprobs
-        logprobs_btk[b, positions_t, -1] = row.expert_tail_logprobs_t
+    counts_bt = np.zeros((len(rows), length), np.int64)
+    tails_bt = np.full((len(rows), length), -np.inf, np.float32)
+    labelled = [b for b, row in enumerate(rows) if row.has_expert]
+    for b in labelled:
+        row = rows[b]
+        counts_bt[b, : len(row.expert_counts_t)] = row.expert_counts_t
+        tails_bt[b, : len(row.expert_counts_t)] = row.expert_tail_logprobs_t
+    width = max(1, int(counts_bt.max()))
+    # In the order of rows and positions, as ids and log-probabilities lie.
+    stored_btk = np.arange(width) < counts_bt[..., None]
+    ids_btk = np.full(stored_btk.shape, vocabulary_size, np.int64)
+    logprobs_btk = np.full((*counts_bt.shape, width + 1), -np.inf, np.float32)
+    logprobs_btk[..., -1] = tails_bt
+    if labelled:
+        ids_btk[stored_btk] = np.concatenate([rows[b].expert_ids for b in labelled])
+        logprobs_btk[..., :-1][stored_btk] = np.concatenate(
+            [rows[b].expert_logprobs for b in labelled]
+        )
     return torch.from_numpy(ids_btk), torch.from_numpy(logprobs_btk)
 
 

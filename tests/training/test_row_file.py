@@ -42,8 +42,8 @@ def test_rows_of_all_tables_come_back(tables: list[list[dict[str, Any]]], cut: i
         rows.append(pa.concat_tables([whole.slice(0, 1), whole.slice(1)]))
     expected = [row for table in tables for row in [*[*table, *table][cut:], *table, *table]]
     for index, row in enumerate(expected):
-        assert rows.read("name", index).tobytes().decode() == row["name"]
-        ids, values = rows.read("ids", index), rows.read("values", index)
+        name, ids, values = rows.read(index)
+        assert name.tobytes().decode() == row["name"]
         assert ids.tolist() == row["ids"]
         np.testing.assert_array_equal(values, np.array(row["values"], np.float32))
         assert not ids.flags.writeable

@@ -188,7 +188,7 @@ def _backward(
 
     def forward(number: int) -> tuple[Tensor, Tensor]:
         # Alike in both passes, so that dropout leaves out the same.
-        torch.manual_seed(derive_seed(dropout_seed, number) if number else dropout_seed)
+        _seed_dropout(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number].to(model.device)
         return student_logprobs(
             model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, part.sequences
@@ -226,6 +226,14 @@ def _backward(
     if step_batch.num_masked:
         diagnostics["masked_rollouts"] = float(step_batch.num_masked)
     return diagnostics
+
+
+def _seed_dropout(seed: int) -> None:
+    # `torch.manual_seed` takes a millisecond on a machine without a GPU: it notes for one that may
+    # be found later who asked, with a stack trace.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _clipped_norm(model: PreTrainedModel, max_norm: float, step: int) -> float:

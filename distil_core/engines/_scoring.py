@@ -52,11 +52,11 @@ def requested_logits(
     return predicted_logits(model, trees)[trees.places_n.argsort()]
 
 
-def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest]) -> None:
+def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], longest: int) -> None:
     """Raise `EngineError` where the model computes something else in trees: found by scoring the
-    first few of the requests both ways, so they should be in `scoring_order`."""
+    first few of the requests both ways, so they should be in `scoring_order`. longest: tokens of
+    the longest of them."""
     name = f"layout prefix_tree is not for {type(model).__name__}"
-    longest = max(len(request.context_ids) + len(request.response_ids) for request in requests)
     if reason := objection(model, longest):
         raise EngineError(f"{name}: {reason}; set layout: padded")
     few = requests[:_CHECKED]

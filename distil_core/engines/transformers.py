@@ -64,6 +64,7 @@ class TransformersEngine:
         self._end_token_id = end_token_id
         self._batch_size = batch_size
         self._layout = layout
+        self._longest_in_trees = 0
 
     @torch.inference_mode()
     def sample(
@@ -95,8 +96,8 @@ class TransformersEngine:
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
         order = scoring_order(requests, self._layout)
-        if self._layout == "prefix_tree" and requests:
-            require_trees(self._model, [requests[i] for i in order])
+        if self._layout == "prefix_tree":
+            self._require_trees([requests[i] for i in order])
         for indices in self._cut(order):
             scored = [requests[i] for i in indices]
             logits_nv = requested_logits(self._model, scored, self._layout)
@@ -107,6 +108,13 @@ class TransformersEngine:
             done += len(indices)
             progress(done, len(requests))
         return [result for result in results if result is not None]
+
+    def _require_trees(self, requests: Sequence[ScoreRequest]) -> None:
+        """Once, and again where longer rows come."""
+        longest = max((len(one.context_ids) + len(one.response_ids) for one in requests), default=0)
+        if longest > self._longest_in_trees:
+            require_trees(self._model, requests, longest)
+            self._longest_in_trees = longest
 
     def _prompt_batches(self, contexts: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
         """Indices of at most batch_size contexts, whose lengths differ by less than twofold; equal

@@ -20,7 +20,11 @@ from distil_core.objectives._divergences import entropy, forward_cross_entropy
 from distil_core.objectives._matched import matched_distributions
 from distil_core.policy.batching import collate, vocabulary_size
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
-from distil_core.training.objective_batch import expert_buckets, make_objective_batch
+from distil_core.training.objective_batch import (
+    expert_buckets,
+    make_labels,
+    make_objective_batch,
+)
 from distil_core.training.student_logprobs import student_logprobs
 
 if TYPE_CHECKING:
@@ -49,17 +53,18 @@ def token_costs(
         tokens = collate(
             [row.context_ids.tolist() for row in part],
             [row.response_ids_t.tolist() for row in part],
-            str(model.device),
+            "cpu",
         )
         buckets = expert_buckets(part, tokens.response_ids_bt.shape[1], vocabulary_size(model))
-        batch = make_objective_batch(
+        labels = make_labels(
             part,
             list(range(len(part))),
             buckets,
-            student_logprobs(model, tokens, buckets[0]),
             tokens.response_mask_bt,
             tokens.response_ids_bt,
         )
+        student = student_logprobs(model, tokens.to(model.device), buckets[0])
+        batch = make_objective_batch(labels, student)
         matched = matched_distributions(batch)
         experts_btk = matched.expert_logprobs_btk
         costs_bt = forward_cross_entropy(experts_btk, matched.student_logprobs_btk)

@@ -151,11 +151,11 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     response for one it is not.
     """
     ended = bool(token_ids) and token_ids[-1] == tokenizer.eos_token_id
-    text = tokenizer.decode(
-        list(token_ids[:-1] if ended else token_ids),
-        skip_special_tokens=False,
-        clean_up_tokenization_spaces=False,
-    )
+    kept_ids = list(token_ids[:-1] if ended else token_ids)
+    if tokenizer.is_fast:
+        # As in `encode_text`.
+        return str(tokenizer.backend_tokenizer.decode(kept_ids, skip_special_tokens=False))
+    text = tokenizer.decode(kept_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return str(text)
 
 

@@ -1,6 +1,7 @@
 """From feedback rows and the student's log-probabilities to what an objective reads."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,37 +11,57 @@ from distil_core.objectives.base import ObjectiveBatch
 from distil_core.training.feedback_rows import FeedbackRow
 
 
-def make_objective_batch(
+@dataclass(frozen=True)
+class RowLabels:
+    """What an `ObjectiveBatch` says of its rows besides the student, with its names and shapes."""
+
+    expert_bucket_logprobs_btk: Tensor
+    behaviour_logprobs_bt: Tensor
+    response_mask_bt: Tensor
+    expert_mask_b: Tensor
+    rewards_b: Tensor
+    group_ids_b: Tensor
+    sampled_buckets_bt: Tensor
+    by_expert_b: Tensor
+
+
+def make_labels(
     rows: Sequence[FeedbackRow],
     group_ids: Sequence[int],
     expert_buckets: tuple[Tensor, Tensor],
-    student_logprobs: tuple[Tensor, Tensor],
     response_mask_bt: Tensor,
     response_ids_bt: Tensor,
-) -> ObjectiveBatch:
-    """The batch an objective reads.
-
-    expert_buckets: ids and log-mass, as the function of that name gives them. student_logprobs:
-    on the buckets and of the sampled tokens, as the function of that name gives them.
-    """
-    (ids_btk, expert_btk), (student_btk, sampled_bt) = expert_buckets, student_logprobs
-    device, shape = sampled_bt.device, response_ids_bt.shape
-    sampled_btk = ids_btk == response_ids_bt[..., None].cpu()
+) -> RowLabels:
+    """The labels of these rows, on the CPU as are the tensors given. expert_buckets: ids and
+    log-mass, as the function of that name gives them."""
+    ids_btk, expert_btk = expert_buckets
+    sampled_btk = ids_btk == response_ids_bt[..., None]
     tail_bucket = ids_btk.shape[-1]
-    sampled_buckets_bt = torch.where(sampled_btk.any(-1), sampled_btk.int().argmax(-1), tail_bucket)
-    return ObjectiveBatch(
-        student_bucket_logprobs_btk=student_btk,
-        expert_bucket_logprobs_btk=expert_btk.to(device),
-        sampled_logprobs_bt=sampled_bt,
-        behaviour_logprobs_bt=_padded([row.behaviour_logprobs_t for row in rows], shape[1]).to(
-            device
+    return RowLabels(
+        expert_bucket_logprobs_btk=expert_btk,
+        behaviour_logprobs_bt=_padded(
+            [row.behaviour_logprobs_t for row in rows], response_ids_bt.shape[1]
         ),
-        response_mask_bt=response_mask_bt.to(device),
-        expert_mask_b=torch.tensor([row.has_expert for row in rows], device=device),
-        rewards_b=torch.tensor([row.reward for row in rows], device=device),
-        group_ids_b=torch.tensor(group_ids, device=device),
-        sampled_buckets_bt=sampled_buckets_bt.to(device),
-        by_expert_b=torch.tensor([row.by_expert for row in rows], device=device),
+        response_mask_bt=response_mask_bt,
+        expert_mask_b=torch.tensor([row.has_expert for row in rows]),
+        rewards_b=torch.tensor([row.reward for row in rows]),
+        group_ids_b=torch.tensor(group_ids),
+        sampled_buckets_bt=torch.where(
+            sampled_btk.any(-1), sampled_btk.int().argmax(-1), tail_bucket
+        ),
+        by_expert_b=torch.tensor([row.by_expert for row in rows]),
+    )
+
+
+def make_objective_batch(
+    labels: RowLabels, student_logprobs: tuple[Tensor, Tensor]
+) -> ObjectiveBatch:
+    """The batch an objective reads, where the student is. student_logprobs: on the buckets and of
+    the sampled tokens, as the function of that name gives them."""
+    student_btk, sampled_bt = student_logprobs
+    moved = {name: value.to(sampled_bt.device) for name, value in vars(labels).items()}
+    return ObjectiveBatch(
+        student_bucket_logprobs_btk=student_btk, sampled_logprobs_bt=sampled_bt, **moved
     )
 
 

@@ -12,7 +12,7 @@ from distil_core.config.models import Layout
 from distil_core.policy.batching import ResponseBatch, collate
 from distil_core.policy.sequences import Sequences
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
-from distil_core.training.objective_batch import expert_buckets
+from distil_core.training.objective_batch import RowLabels, expert_buckets, make_labels
 from distil_core.training.student_logprobs import laid_out
 
 
@@ -34,17 +34,13 @@ class BatchPart:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All rows of one step, on the CPU. group_ids: which rows are of one problem. expert_buckets:
-    as the function of that name gives them. trained_bt: bool, the tokens that train. parts: the
-    same rows, in micro-batches."""
+    """All rows of one step, on the CPU. labels: what an objective reads of them besides the
+    student. parts: the same rows, in micro-batches. num_masked: of them that do not train."""
 
-    rows: list[FeedbackRow]
-    group_ids: list[int]
-    expert_buckets: tuple[Tensor, Tensor]
-    response_ids_bt: Tensor
-    trained_bt: Tensor
-    num_masked: int
+    rollout_ids: list[str]
+    labels: RowLabels
     parts: list[BatchPart]
+    num_masked: int
 
 
 def make_step_batch(
@@ -68,13 +64,16 @@ def make_step_batch(
         parts.append(BatchPart(part_tokens, buckets[0][part], laid_out(part_tokens, layout)))
     trained_b = torch.tensor([index not in masked for index in indices])
     return StepBatch(
-        rows=batch_rows,
-        group_ids=[group_id for group_id, group in enumerate(groups) for _ in group],
-        expert_buckets=buckets,
-        response_ids_bt=tokens.response_ids_bt,
-        trained_bt=tokens.response_mask_bt & trained_b[:, None],
-        num_masked=int((~trained_b).sum()),
+        rollout_ids=[row.rollout_id for row in batch_rows],
+        labels=make_labels(
+            batch_rows,
+            [group_id for group_id, group in enumerate(groups) for _ in group],
+            buckets,
+            tokens.response_mask_bt & trained_b[:, None],
+            tokens.response_ids_bt,
+        ),
         parts=parts,
+        num_masked=int((~trained_b).sum()),
     )
 
 

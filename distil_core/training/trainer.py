@@ -1,7 +1,7 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
 import math
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Literal
 
@@ -66,6 +66,7 @@ def train(
     if params.layout != "padded":
         _require_rows_apart(model.eval(), rows, params, seed, forward_dtype)
     model.train()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
     with MadeAhead(_step_batches(model, rows, masked, params, seed, num_done)) as batches:
         for step in range(num_done, params.num_steps):
             learning_rate = set_learning_rate(
@@ -86,7 +87,7 @@ def train(
                 params.tiled_head_above_vocabulary,
                 batches.start,
             )
-            gradient_norm = _clipped_norm(model, params.max_grad_norm, step)
+            gradient_norm = _clipped_norm(weights, params.max_grad_norm, step)
             optimizer.step()
             if average is not None:
                 average.update(model)
@@ -203,17 +204,8 @@ def _backward(
         student = torch.cat(bucket_pieces), torch.cat(sampled_pieces)
         for values in student:
             values.requires_grad_()
-    output = objective(
-        make_objective_batch(
-            step_batch.rows,
-            step_batch.group_ids,
-            step_batch.expert_buckets,
-            student,
-            step_batch.trained_bt,
-            step_batch.response_ids_bt,
-        )
-    )
-    require_finite_loss(output, [row.rollout_id for row in step_batch.rows])
+    output = objective(make_objective_batch(step_batch.labels, student))
+    require_finite_loss(output, step_batch.rollout_ids)
     when_busy()
     output.loss.backward()
     if len(parts) > 1:
@@ -236,9 +228,9 @@ def _seed_dropout(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-def _clipped_norm(model: PreTrainedModel, max_norm: float, step: int) -> float:
+def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> float:
     """The gradient's norm before it is cut to `max_norm`. `TrainingError` where not finite."""
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm).item()
+    norm = torch.nn.utils.clip_grad_norm_(weights, max_norm).item()
     if not math.isfinite(norm):
         raise TrainingError(
             f"non-finite gradient norm ({norm}) at step {step}. The weights of the parent policy "

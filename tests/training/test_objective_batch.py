@@ -13,7 +13,11 @@ from torch import Tensor
 
 from distil_core.objectives import OBJECTIVES
 from distil_core.training.feedback_rows import FeedbackRow
-from distil_core.training.objective_batch import expert_buckets, make_objective_batch
+from distil_core.training.objective_batch import (
+    expert_buckets,
+    make_labels,
+    make_objective_batch,
+)
 from distil_core.training.student_logprobs import bucket_logprobs, logprobs_of_logits
 
 VOCABULARY = 6
@@ -149,7 +153,7 @@ def from_logits(
 ) -> Any:
     buckets = expert_buckets(rows, ids.shape[1], logits.shape[-1])
     student = logprobs_of_logits(logits, ids, buckets[0])
-    return make_objective_batch(rows, group_ids, buckets, student, mask, ids)
+    return make_objective_batch(make_labels(rows, group_ids, buckets, mask, ids), student)
 
 
 def test_ragged_rows_are_padded_so_that_nothing_of_the_padding_counts() -> None:

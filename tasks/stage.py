@@ -82,19 +82,16 @@ def run_body(
 def prepare_torch(compute: ComputeParams) -> None:
     """Threads and algorithms such that the same inputs give the same bytes on one machine.
 
-    Raises `ConfigError` where compute.device is cuda and torch finds no such device: before the
-    first stage, which makes its policy on the CPU and would take minutes to get to one that fails.
+    Raises `ConfigError` where there is no compute.device: before the first stage, which makes its
+    policy on the CPU and would take minutes to get to one that fails.
     """
     # Read by cuBLAS when the device is first used; without it deterministic mode refuses.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            f"compute.device is cuda, but torch {torch.__version__} finds no CUDA device: set "
-            "compute.device to cpu and restart the campaign (`distil restart`), or run on a "
-            "machine with a GPU, its driver and a CUDA build of torch"
-        )
+    from distil_core.policy.device import require_device
+
+    require_device(compute)
     torch.set_num_threads(compute.num_threads)
     torch.use_deterministic_algorithms(True)
     # Setting all fresh memory to NaN finds what reads it unwritten, and costs passes over it.

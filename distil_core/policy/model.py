@@ -10,6 +10,7 @@ import torch
 from distil_core.config.models import ComputeParams
 from distil_core.errors import CheckpointError
 from distil_core.files import atomic_path
+from distil_core.policy.device import require_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,14 +21,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
     """The model of a checkpoint folder, in evaluation mode, on the configured device.
 
-    Raises `CheckpointError` when the folder is missing, incomplete or damaged, or when no CUDA
-    device is there for compute.device cuda.
+    Raises `CheckpointError` when the folder is missing, incomplete or damaged, and what
+    `require_device` raises.
     """
-    if compute.device == "cuda" and not torch.cuda.is_available():
-        raise CheckpointError(
-            "compute.device is cuda, but torch finds no CUDA device "
-            f"(torch {torch.__version__}): set compute.device: cpu, or install a CUDA build"
-        )
+    device = require_device(compute)
     if not (policy_dir / "config.json").exists():
         raise CheckpointError(
             f"no checkpoint in {policy_dir}: expected config.json there; "
@@ -56,7 +53,7 @@ def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
             f"the checkpoint in {policy_dir} is incomplete: {len(missing)} tensors are missing, "
             f"the first is {missing[0]}; `dvc checkout --force` restores it from the cache"
         )
-    model.to(torch.device(compute.device))
+    model.to(device)
     return model.eval()
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distil_core.config.models import ComputeParams, PretrainedBase
-from distil_core.errors import CheckpointError
+from distil_core.errors import CheckpointError, ConfigError
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.pretrained import link_pretrained
 
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
 def test_a_missing_device(policy_dir: Path) -> None:
     compute = ComputeParams(device="cuda", dtype="bfloat16", num_threads=1)
-    with pytest.raises(CheckpointError, match=r"finds no CUDA device.*compute\.device: cpu"):
+    with pytest.raises(ConfigError, match=r"finds no CUDA device: set compute\.device to cpu"):
         load_model(policy_dir, compute)
 
 

@@ -1,7 +1,8 @@
 """How fast do the engines sample and score, and do they agree? Both, beside plain `generate`.
 
 `python -m benchmarks.engines` measures on the CPU in float32: the default campaign's base policy
-with the prompts of its iteration 1, where `make run` has made them, and larger models.
+with the prompts of its iteration 1 and the policy that iteration 6 starts from with as many
+responses as an evaluation draws, where `make run` has made them, and larger models.
 `--device cuda` does it on a GPU in bfloat16, with still larger models, after running the engines'
 tests there and before a small campaign (`--parts` chooses). Models are made from scratch, so
 nothing is downloaded; each engine and size has a process of its own, whose peak memory is its
@@ -47,8 +48,8 @@ from distil_core.workspace import Workspace
 ENGINES = ("generate", "transformers", "vllm")
 WITHOUT_VLLM = ENGINES[:2]
 """The default policy's heads are too small for vLLM on a CPU."""
-DEFAULT = "default"
-"""Not a size: the policy of this workspace before iteration 1."""
+CAMPAIGN = {"default": 1, "trained": 6}
+"""Not sizes: the policies of this workspace from which these iterations start."""
 LAYERS_AND_WIDTHS = {
     "cpu": {"0.2M": (3, 64), "3M": (4, 256), "25M": (8, 512)},
     "cuda": {"25M": (8, 512), "200M": (16, 1024), "1.2B": (24, 2048)},
@@ -59,7 +60,9 @@ NEW_TOKENS = 64
 SAMPLES_PER_PROMPT = 8
 NUM_PROMPTS = {"cpu": 16, "cuda": 128}
 TOP_K = 16
-BATCH_ROWS = 512
+BATCH_ROWS = 2048
+GENERATE_BATCH_ROWS = (512, 2048)
+"""Of these `generate` gets the faster one."""
 MEASURED_TIMES = 3
 
 
@@ -75,11 +78,15 @@ class Work:
     @classmethod
     def of(cls, device: str, size: str) -> "Work":
         """Prompts of random tokens, or those of the campaign's first iteration."""
-        if size == DEFAULT:
-            params = load_iteration_params(Workspace(Path.cwd()), 1)
-            rows = read_rows(Workspace(Path.cwd()).rollouts_file(1), ROLLOUTS)
-            contexts = [row["context_ids"] for row in rows]
+        if size in CAMPAIGN:
+            iteration = CAMPAIGN[size]
+            params = load_iteration_params(Workspace(Path.cwd()), iteration)
+            rows = read_rows(Workspace(Path.cwd()).rollouts_file(iteration), ROLLOUTS)
             num_samples, num_tokens = params.sample.num_rollouts, params.sample.max_new_tokens
+            if size == "trained":
+                num_samples = params.evaluate.num_samples
+            prompts = [row["context_ids"] for row in rows[:: params.sample.num_rollouts]]
+            contexts = [prompt for prompt in prompts for _ in range(num_samples)]
         else:
             random = generator(0, "benchmark", "engines")
             prompts = random.integers(3, 99, (NUM_PROMPTS[device], CONTEXT_TOKENS)).tolist()
@@ -130,16 +137,17 @@ def _sizes(device: str) -> list[str]:
     sizes = list(LAYERS_AND_WIDTHS[device])
     if device == "cuda":
         return sizes
-    if Workspace(Path.cwd()).rollouts_file(1).exists():
-        return [DEFAULT, *sizes]
-    print("the default policy is left out: `make run` makes it and its prompts")
+    workspace = Workspace(Path.cwd())
+    if all(workspace.rollouts_file(iteration).exists() for iteration in CAMPAIGN.values()):
+        return [*CAMPAIGN, *sizes]
+    print("the campaign's policies are left out: `make run` makes them and their prompts")
     return sizes
 
 
 def _print_speeds(compute: ComputeParams, sizes: list[str]) -> None:
     print(
         f"{NUM_PROMPTS[compute.device]} prompts of {CONTEXT_TOKENS} tokens, {SAMPLES_PER_PROMPT} "
-        f"responses of at most {NEW_TOKENS} each ({DEFAULT}: as in the campaign); "
+        f"responses of at most {NEW_TOKENS} each ({', '.join(CAMPAIGN)}: as in the campaign); "
         f"{compute.device}, {compute.dtype}, {compute.num_threads} threads; top {TOP_K} "
         f"and the tail; least of {MEASURED_TIMES} times"
     )
@@ -149,14 +157,14 @@ def _print_speeds(compute: ComputeParams, sizes: list[str]) -> None:
     )
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            if size == DEFAULT:
-                policy_dir = Workspace(Path.cwd()).policy_dir(0)
+            if size in CAMPAIGN:
+                policy_dir = Workspace(Path.cwd()).parent_dir(CAMPAIGN[size])
             else:
                 policy_dir = Path(folder) / "policy"
                 _make_policy(compute.device, size, policy_dir)
             parameters = load_model(policy_dir, compute).num_parameters()
             baseline = None
-            for engine in ENGINES if size != DEFAULT else WITHOUT_VLLM:
+            for engine in WITHOUT_VLLM if size in CAMPAIGN else ENGINES:
                 found = _measured(engine, size, policy_dir, compute)
                 baseline = baseline or found["sampled_per_s"]
                 ratio = f"{found['sampled_per_s'] / baseline:.2f}"
@@ -266,7 +274,6 @@ def _measure_engine(engine: Engine, work: Work) -> dict[str, float]:
 def _measure_generate(policy_dir: Path, compute: ComputeParams, work: Work) -> dict[str, float]:
     model: Any = load_model(policy_dir, compute)
     prompts = [request.context_ids for request in work.requests[:: work.num_samples]]
-    num_prompts = max(1, BATCH_ROWS // work.num_samples)
     end = model.config.eos_token_id
 
     def generate(prompts: list[Sequence[int]]) -> int:
@@ -287,13 +294,15 @@ def _measure_generate(policy_dir: Path, compute: ComputeParams, work: Work) -> d
     torch.manual_seed(0)
     generate(prompts[:1])
     speeds = []
-    for _ in range(MEASURED_TIMES):
-        started = time.perf_counter()
-        num_tokens = sum(
-            generate(prompts[start : start + num_prompts])
-            for start in range(0, len(prompts), num_prompts)
-        )
-        speeds.append(num_tokens / (time.perf_counter() - started))
+    batches = {min(rows, len(work.requests)) // work.num_samples for rows in GENERATE_BATCH_ROWS}
+    for num_prompts in batches:
+        for _ in range(MEASURED_TIMES):
+            started = time.perf_counter()
+            num_tokens = sum(
+                generate(prompts[start : start + num_prompts])
+                for start in range(0, len(prompts), num_prompts)
+            )
+            speeds.append(num_tokens / (time.perf_counter() - started))
     return {"sampled_per_s": max(speeds)}
 
 

@@ -77,7 +77,7 @@ def _from_scratch(
     resume.remove()
 
 
-STAGE = StageSpec("base", per_iteration=False, version=1, body=body)
+STAGE = StageSpec("base", per_iteration=False, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

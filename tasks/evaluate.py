@@ -216,7 +216,7 @@ def _ask_expert(
     return expert_columns(attempts, judged, dict(zip(successes, logprobs, strict=True)))
 
 
-STAGE = StageSpec("evaluate", per_iteration=True, version=2, body=body)
+STAGE = StageSpec("evaluate", per_iteration=True, version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -106,7 +106,7 @@ def _row(
     }
 
 
-STAGE = StageSpec("sample", per_iteration=True, version=1, body=body)
+STAGE = StageSpec("sample", per_iteration=True, version=2, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

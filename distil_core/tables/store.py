@@ -148,8 +148,8 @@ def _write(
 
 def _compact_options(schema: pa.Schema) -> dict[str, Any]:
     """Bytes of equal rank beside each other in lists of numbers: those of rounded ones are mostly
-    zeros, those of ids unevenly spread, and a dictionary hides equal contexts. Level 17 is the
-    first at which zstd codes a page's own statistics closely."""
+    zeros, those of ids unevenly spread, and a dictionary hides equal contexts. Of zstd's levels
+    17 saves another twentieth, for five times the time."""
     lists = [
         field.name
         for field in schema

@@ -47,7 +47,7 @@ from distil_core.workspace import Workspace
 
 ENGINES = ("generate", "transformers", "vllm")
 WITHOUT_VLLM = ENGINES[:2]
-"""The default policy's heads are too small for vLLM on a CPU."""
+"""The campaign's policies' heads are too small for vLLM on a CPU."""
 CAMPAIGN = {"default": 1, "trained": 6}
 """Not sizes: the policies of this workspace from which these iterations start."""
 LAYERS_AND_WIDTHS = {
@@ -77,7 +77,7 @@ class Work:
 
     @classmethod
     def of(cls, device: str, size: str) -> "Work":
-        """Prompts of random tokens, or those of the campaign's first iteration."""
+        """Prompts of random tokens, or those of one of the campaign's iterations."""
         if size in CAMPAIGN:
             iteration = CAMPAIGN[size]
             params = load_iteration_params(Workspace(Path.cwd()), iteration)

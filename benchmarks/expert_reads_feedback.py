@@ -17,8 +17,8 @@ from distil_core.config import IterationParams, load_iteration_params
 from distil_core.errors import DistilError
 from distil_core.experts import build_expert
 from distil_core.experts.base import ExpertQuery
-from distil_core.feedback.compose import render_expert
-from distil_core.policy.tokenizer import encode_context, encode_text, load_tokenizer
+from distil_core.feedback.contexts import ContextRenderer
+from distil_core.policy.tokenizer import encode_text, load_tokenizer
 from distil_core.problems import build_source
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.problems.store import read_problems
@@ -106,16 +106,11 @@ def _accuracy(
     if not isinstance(source, SupervisedSource):
         raise DistilError(f"{params.problems.source.name} has no oracle to compare with")
     tokenizer = load_tokenizer(workspace.policy_dir(0))
-    template = params.context.expert_template
-    queries = [
-        ExpertQuery(
-            encode_context(
-                tokenizer, render_expert(template, problem.prompt, text, verdict, items)
-            ),
-            ids,
-        )
-        for (problem, text, ids, _), (verdict, items) in zip(rows, given, strict=True)
-    ]
+    renderer = ContextRenderer(params.context, tokenizer)
+    queries = []
+    for (problem, text, ids, _), (verdict, items) in zip(rows, given, strict=True):
+        context = renderer.expert(problem.prompt, text, verdict, items, problem.problem_id)
+        queries.append(ExpertQuery(context.token_ids, ids))
     right, erred = [], []
     for (problem, text, ids, _), answer in zip(
         rows, expert.answer(queries, no_progress), strict=True

@@ -24,6 +24,7 @@ def generator(run_seed: int, *purpose: int | str) -> np.random.Generator:
 
 def seeded_generator(seed: int) -> np.random.Generator:
     """The generator of a seed that `derive_seed` gave: numpy's `Philox(key=seed)`."""
+    # numpy takes any ISeedSequence, which its types leave out.
     return np.random.Generator(np.random.Philox(_Key(seed)))  # type: ignore[arg-type]
 
 

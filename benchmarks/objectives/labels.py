@@ -16,7 +16,8 @@ from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError
 from distil_core.experts import build_expert
 from distil_core.experts.base import ExpertQuery
-from distil_core.feedback.compose import render_expert, render_student
+from distil_core.feedback.compose import render_student
+from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import encode_context, encode_text, load_tokenizer
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.progress import no_progress
@@ -111,21 +112,19 @@ def _self_labeller(task: StudyTask, base_dir: Path) -> Labeller:
         expert=Component(name="self", options=options), top_k=16, top_p=0.9999, rows_per_shard=1024
     )
     expert = build_expert(tabulate, base_dir, COMPUTE, task.context.max_context_tokens)
-    tokenizer = load_tokenizer(base_dir)
+    renderer = ContextRenderer(task.context, load_tokenizer(base_dir))
 
     def label(judged: Sequence[Judged]) -> list[ScoredResponse]:
         queries = []
         for item in judged:
-            context = render_expert(
-                task.context.expert_template,
+            context = renderer.expert(
                 item.problem.prompt,
                 item.rollout["response"],
                 item.consultation["verdict"],
                 [FeedbackItem(**feedback) for feedback in item.consultation["feedback"]],
+                item.rollout["rollout_id"],
             )
-            queries.append(
-                ExpertQuery(encode_context(tokenizer, context), item.rollout["response_ids"])
-            )
+            queries.append(ExpertQuery(context.token_ids, item.rollout["response_ids"]))
         return [answer.distribution for answer in expert.answer(queries, no_progress)]
 
     return label

@@ -18,13 +18,14 @@ from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.objectives._credit import discounted_future_sum_bt
 from distil_core.objectives._divergences import entropy, forward_cross_entropy
 from distil_core.objectives._matched import matched_distributions
-from distil_core.policy.batching import collate, vocabulary_size
+from distil_core.policy.batching import vocabulary_size
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import (
     expert_buckets,
     make_labels,
     make_objective_batch,
 )
+from distil_core.training.step_batch import collated
 from distil_core.training.student_logprobs import student_logprobs
 
 if TYPE_CHECKING:
@@ -50,11 +51,7 @@ def token_costs(
     found: list[TokenCosts] = []
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        tokens = collate(
-            [row.context_ids.tolist() for row in part],
-            [row.response_ids_t.tolist() for row in part],
-            "cpu",
-        )
+        tokens = collated(part)
         buckets = expert_buckets(part, tokens.response_ids_bt.shape[1], vocabulary_size(model))
         labels = make_labels(
             part,

@@ -47,8 +47,14 @@ class Verifier(ABC):
 
     @abstractmethod
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Judge a finished response (without its end token). Raises `VerifierError` when no
-        verdict can be reached for a reason that is not the response's."""
+        """Judge a finished response (without its end token), whatever its text: a response never
+        raises anything else than `VerifierError`, which says that no verdict can be reached for a
+        reason that is not the response's."""
+
+    def check_problem(self, problem: Problem) -> None:  # noqa: B027 - some read nothing of it
+        """Raise `VerifierError` where the problem's reference or metadata cannot be read, so that
+        no response to it could ever be judged. Called for each problem before anything is sampled:
+        it is quick, and runs nothing."""
 
     def close(self) -> None:  # noqa: B027 - most verifiers hold nothing to release
         """Release processes and files. It may be called more than once."""

@@ -93,7 +93,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             write_policy(average.model, tokenizer, temporary / average_name)
         if tables:
             write_table_list(temporary, tables)
-        write_text(temporary / CARD_FILE, model_card(params, rows.context, learned_from))
+        card = model_card(iteration, params.seed, params.train, rows.context, learned_from)
+        write_text(temporary / CARD_FILE, card)
     resume.remove()
 
 

@@ -1,31 +1,35 @@
 """The model card in a policy's folder: what training knows of it, and where the rest is kept.
 
-The card is part of the checkpoint that DVC digests, so it holds only what is settled when training
-ends and the same on every run: scores come later, and stand beside the folder.
+The card is part of the checkpoint that DVC digests, so it holds only what the train stage depends on
+(its own settings, and what the feedback table says of how it was made): the same on every run, and
+never out of date. Scores come later, and stand beside the folder.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from distil_core.config.models import IterationParams, LoraParams
+from distil_core.config.models import LoraParams, TrainParams
 from distil_core.workspace import iteration_key
 
 CARD_FILE = "README.md"
 
 
 def model_card(
-    params: IterationParams, table_context: Mapping[str, Any], table_digests: Mapping[str, str]
+    iteration: int,
+    seed: int,
+    train: TrainParams,
+    table_context: Mapping[str, Any],
+    table_digests: Mapping[str, str],
 ) -> str:
     """Markdown with the header that model hubs read.
 
     table_context: what the feedback table says of how it was made. table_digests: SHA-256 of each
     table learned from, by path.
     """
-    key = iteration_key(params.iteration)
+    key = iteration_key(iteration)
     folder = f"data/iterations/{key}"
-    train, objective = params.train, params.train.objective
-    expert = params.tabulate.expert
+    objective = train.objective
+    expert = table_context["tabulate"]["expert"]
     lines = [
         "---",
         "library_name: transformers",
@@ -33,29 +37,26 @@ def model_card(
         "tags: [distil, dagger, self-distillation]",
         "---",
         "",
-        f"# {params.campaign}, policy {key}",
+        f"# Policy {key}",
         "",
-        f"A causal language model after {params.iteration} iteration"
-        f"{'s' if params.iteration > 1 else ''} of distributional DAgger from rich feedback "
+        f"A causal language model after {iteration} iteration"
+        f"{'s' if iteration > 1 else ''} of distributional DAgger from rich feedback "
         "(arXiv 2606.05152).",
         "",
         "## Training",
         "",
         "| | |",
         "|---|---|",
-        f"| starts from | {_parent(params.iteration)} |",
+        f"| starts from | {_parent(iteration)} |",
         f"| objective | `{objective.name}` {_options(objective.options)} |",
         f"| optimizer | AdamW, {train.num_steps} steps of {train.batch_rollouts} rollouts, "
         f"learning rate {train.learning_rate:g} |",
         *_adapters(train.lora),
-        f"| rollouts | {table_context['num_rollouts']} of its parent's own, "
-        f"{params.sample.num_rollouts} each of {params.sample.num_prompts} problems from "
-        f"`{params.problems.source.name}` |",
+        f"| rollouts | {table_context['num_rollouts']} of its parent's own |",
         f"| left out | {table_context['num_without_verdict']} without a verdict, "
         f"{table_context['num_without_feedback']} without feedback for the expert |",
-        f"| expert | `{expert.name}` {_options(expert.options)} |",
-        f"| verifier | `{params.consult.verifier.name}`, reveals {params.consult.reveal} |",
-        f"| seed | {params.seed} |",
+        f"| expert | `{expert['name']}` {_options(expert['options'])} |",
+        f"| seed | {seed} |",
         "",
         "Feedback tables learned from, SHA-256:",
         "",
@@ -70,10 +71,9 @@ def model_card(
         "",
         "## Use",
         "",
-        "The student's context is "
-        f"`{json.dumps(params.context.student_template)}`"
-        f"{', inside the chat template' if params.context.chat else ''}; it was trained and "
-        "evaluated without feedback in it. Nothing outside the problems named above was measured.",
+        f"`context` in `iterations/{key}.yaml` says how its prompts are written; it was trained and "
+        "evaluated without feedback in them. On other problems than the campaign's own it was not "
+        "measured.",
         "",
         "```python",
         "from transformers import AutoModelForCausalLM",
@@ -81,7 +81,8 @@ def model_card(
         f'AutoModelForCausalLM.from_pretrained("{folder}/policy")',
         "```",
         "",
-        f"`iterations/{key}.yaml` holds all settings; `dvc repro train@{key}` makes it again.",
+        f"`iterations/{key}.yaml` holds all settings, those of problems, sampling and "
+        f"verifier too; `dvc repro train@{key}` makes it again.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -8,7 +8,12 @@ from distil_core.config.load import parse_iteration_params
 from distil_core.training.model_card import model_card
 
 PROJECT = Path(__file__).parents[2]
-CONTEXT = {"num_rollouts": 1536, "num_without_verdict": 2, "num_without_feedback": 3}
+CONTEXT = {
+    "num_rollouts": 1536,
+    "num_without_verdict": 2,
+    "num_without_feedback": 3,
+    "tabulate": {"expert": {"name": "self", "options": {"weights": "frozen"}}},
+}
 
 
 def card(iteration: int, **train: object) -> str:
@@ -16,17 +21,19 @@ def card(iteration: int, **train: object) -> str:
     values["train"] |= train
     values |= {"iteration": iteration, "stage_versions": {}}
     params = parse_iteration_params(values, "x")
-    return model_card(params, CONTEXT, {"data/iterations/002/feedback": "abc"})
+    table = {"data/iterations/002/feedback": "abc"}
+    return model_card(iteration, params.seed, params.train, CONTEXT, table)
 
 
 def test_it_says_what_training_knows() -> None:
     text = card(2)
     header = yaml.safe_load(text.split("---")[1])
     assert header["library_name"] == "transformers"
-    assert "# chain-arithmetic, policy 002" in text
+    assert "# Policy 002" in text
     assert "what the gate of iteration 001 handed over, `data/iterations/001/handover`" in text
     assert "`forward_cross_entropy` weight 1.0" in text
     assert "1536 of its parent's own" in text
+    assert "| expert | `self` weights frozen |" in text
     assert "2 without a verdict, 3 without feedback" in text
     assert "- `data/iterations/002/feedback` `abc`" in text
     assert "`data/iterations/002/metrics.json`" in text

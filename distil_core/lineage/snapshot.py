@@ -4,6 +4,9 @@
 `dvc.lock`, whose digests name the data. The user's branch, index, stash and files stay as they
 are: the tree is built in an index of its own. Refs are kept by git's garbage collection and
 shared by all worktrees of a clone; `git push origin 'refs/distil/*:refs/distil/*'` shares them.
+
+The tag `distil/<campaign>/<NNN>` names the same commit: `dvc gc --all-commits` and `--all-tags`
+keep what branches, tags and remotes name, and delete what only other refs do.
 """
 
 import tempfile
@@ -20,6 +23,7 @@ from distil_core.lineage.mlflow_inputs import read_frozen
 from distil_core.workspace import Workspace, iteration_key
 
 REFS = "refs/distil"
+TAGS = "refs/tags/distil"
 
 # Untracked files are taken from these places, and only of these kinds: an untracked file may be
 # a data set, or hold a key.
@@ -98,6 +102,7 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     before = read_snapshot(workspace, iteration)
     tree = _write_tree(workspace, iteration)
     if before and tree == git(root, "rev-parse", f"{before.commit}^{{tree}}").strip():
+        _tag(root, before)
         return before
     campaign = _campaign(workspace, iteration)
     head = git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
@@ -115,7 +120,14 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     nothing = "0" * len(commit)
     # With what it was: two recordings at once must not lose one's snapshot.
     git(root, "update-ref", ref, commit, before.commit if before else nothing)
-    return Snapshot(ref, commit)
+    snapshot = Snapshot(ref, commit)
+    _tag(root, snapshot)
+    return snapshot
+
+
+def _tag(root: Path, snapshot: Snapshot) -> None:
+    """Have the tag name it too. It follows the ref, and moves forward only, as the ref does."""
+    git(root, "update-ref", snapshot.ref.replace(REFS, TAGS, 1), snapshot.commit)
 
 
 def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
@@ -128,6 +140,8 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     if present and snapshot_notes(workspace, present).get("lock") == lock_digest(
         workspace, iteration
     ):
+        # One that an earlier version took has none.
+        _tag(workspace.root, present)
         return present
     return take_snapshot(workspace, iteration)
 

@@ -1,8 +1,8 @@
 """The model card in a policy's folder: what training knows of it, and where the rest is kept.
 
-The card is part of the checkpoint that DVC digests, so it holds only what the train stage depends on
-(its own settings, and what the feedback table says of how it was made): the same on every run, and
-never out of date. Scores come later, and stand beside the folder.
+The card is part of the checkpoint that DVC digests, so it holds only what the train stage depends
+on (its own settings, and what the feedback table says of how it was made): the same on every run,
+and never out of date. Scores come later, and stand beside the folder.
 """
 
 from collections.abc import Mapping
@@ -71,9 +71,9 @@ def model_card(
         "",
         "## Use",
         "",
-        f"`context` in `iterations/{key}.yaml` says how its prompts are written; it was trained and "
-        "evaluated without feedback in them. On other problems than the campaign's own it was not "
-        "measured.",
+        f"`context` in `iterations/{key}.yaml` says how its prompts are written; it was trained "
+        "and evaluated without feedback in them. On other problems than the campaign's own it was "
+        "not measured.",
         "",
         "```python",
         "from transformers import AutoModelForCausalLM",

@@ -105,8 +105,9 @@ def test_an_earlier_version_forward_and_back(recorded: Workspace, forward: bool)
 def test_without_the_snapshots(old: Workspace, restarted: Workspace) -> None:
     git = ["git", "-C", str(restarted.root)]
     for iteration in (1, 2):
-        ref = f"refs/distil/{NAME}/{iteration:03d}"
-        subprocess.run([*git, "update-ref", "-d", ref], check=True)
+        for refs in ("refs/distil", "refs/tags/distil"):
+            ref = f"{refs}/{NAME}/{iteration:03d}"
+            subprocess.run([*git, "update-ref", "-d", ref], check=True)
     subprocess.run([*git, "gc", "-q", "--prune=now"], check=True)
     lineage = read_lineage(restarted, f"{NAME}/3")
     assert lineage.source == "dvc.lock"

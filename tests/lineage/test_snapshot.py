@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dvc_scratch import addresses, freeze, git, make_workspace, run_fake
+from dvc_scratch import addresses, dvc, freeze, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
 from distil_core.lineage.snapshot import (
@@ -44,7 +44,7 @@ def files(workspace: Workspace, commit: str) -> list[str]:
 
 
 def state(root: Path) -> tuple[str, ...]:
-    """All a user would notice: branch, index to the bit, what differs, stash."""
+    """All a user would notice: branch, index to the bit, what differs, own tags, stash."""
     index = Path(root, git(root, "rev-parse", "--git-path", "index").strip())
     bytes_of_index = index.read_bytes() if index.exists() else b""
     return (
@@ -58,7 +58,13 @@ def state(root: Path) -> tuple[str, ...]:
             "--branch",
             "--untracked-files=all",
         ),
-        git(root, "for-each-ref", "refs/heads", "refs/tags", "refs/stash"),
+        *(
+            line
+            for line in git(root, "for-each-ref", "refs/heads", "refs/tags", "refs/stash").split(
+                "\n"
+            )
+            if "refs/tags/distil/" not in line
+        ),
     )
 
 
@@ -225,3 +231,41 @@ def test_killed_before_the_ref_moves_it_is_taken_again(workspace: Workspace) -> 
     (workspace.root / ".git" / "index.lock").unlink()
     assert state(workspace.root) == before
     git(workspace.root, "fsck", "--strict")
+
+
+def cached(root: Path) -> set[str]:
+    """MD5 of all that DVC's cache holds."""
+    files = (root / ".dvc/cache/files/md5").glob("??/*")
+    return {f"{file.parent.name}{file.name}" for file in files}
+
+
+def test_what_only_a_snapshot_names_outlives_dvc_gc(workspace: Workspace) -> None:
+    """`dvc gc --all-commits` asks branches, tags and remotes."""
+    root = workspace.root
+    first = cached(root)
+    snapshot = take_snapshot(workspace, 1)
+    for iteration in (0, 1):
+        freeze(workspace, iteration, seed=2)
+    for address in addresses():
+        run_fake(workspace, address)
+    second = cached(root) - first
+    assert second
+    dvc(root, "gc", "--all-commits", "--force", "--quiet")
+    assert cached(root) >= first | second
+
+    git(root, "update-ref", "-d", snapshot.ref.replace("refs/", "refs/tags/"))
+    dvc(root, "gc", "--all-commits", "--force", "--quiet")
+    assert cached(root) & (first | second) == second
+
+
+def test_the_tag_follows_the_snapshot(workspace: Workspace) -> None:
+    root = workspace.root
+    tag = "refs/tags/distil/scratch/001"
+    first = take_snapshot(workspace, 1)
+    assert git(root, "rev-parse", tag).strip() == first.commit
+    (root / "tasks/new.py").write_text("new = True\n")
+    second = take_snapshot(workspace, 1)
+    assert git(root, "rev-parse", tag).strip() == second.commit != first.commit
+    git(root, "update-ref", "-d", tag)
+    assert ensure_snapshot(workspace, 1) == second
+    assert git(root, "rev-parse", tag).strip() == second.commit

@@ -22,6 +22,9 @@ Entry = dict[str, Any]
 _HEADER = "schema: '2.0'\nstages:\n"
 _RESTORE = "restore it with `git checkout dvc.lock`; unrecorded stages then run again"
 _NEXT_ENTRY = re.compile(r"^ {0,2}\S", re.MULTILINE)
+_OTHER_DIGESTS = {"checksum", "etag", "version_id", "cloud", "files", "dataset", "repo"}
+"""What DVC records in place of an MD5 of what lies elsewhere: a stage of the user's own may read
+an address of the web."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,9 @@ def _parse_entry(block: str) -> dict[str, Entry]:
     ((address, entry),) = parsed.items()
     try:
         whole = isinstance(entry["cmd"], str | list) and all(
-            isinstance(item["path"], str) and isinstance(item["md5"], str) and item["size"] >= 0
+            isinstance(item["path"], str)
+            and (_OTHER_DIGESTS & item.keys() or isinstance(item["md5"], str))
+            and item.get("size", -1 if "md5" in item else 0) >= 0
             for kind in ("deps", "outs")
             for item in entry.get(kind, [])
         )
@@ -178,10 +183,11 @@ def _yaml(text: str) -> Any:
 
 
 def artifacts(entry: Entry, kind: str) -> dict[str, LockedArtifact]:
-    """The `deps` or `outs` of an entry by path."""
+    """The `deps` or `outs` of an entry by path, without what lies elsewhere and has no MD5."""
     return {
         item["path"]: LockedArtifact(item["path"], item["md5"], item["size"])
         for item in entry.get(kind, [])
+        if "md5" in item
     }
 
 

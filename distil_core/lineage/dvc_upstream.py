@@ -4,9 +4,13 @@ Asking DVC about every ancestor would read all of the campaign's history anew at
 a stage). A stage is stale here by the same rules: its command, its paths, its settings or the
 digests of what it read are not those recorded. Files on disk are looked at only for the
 dependencies of the stage about to run (`require_recorded`).
+
+A stage that the user added to `dvc.yaml` may have what ours never do: a whole file of settings, a
+folder of its own, an address of the web. DVC itself is asked about such a one.
 """
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,22 +27,28 @@ _ABSENT = object()
 
 @dataclass(frozen=True)
 class Definition:
-    """A stage as `dvc.yaml` defines it. settings: keys read, by file."""
+    """A stage as `dvc.yaml` defines it, paths from the workspace's root. settings: keys read, by
+    file. folder: where it runs. is_plain: whether all of it is said here, and DVC need not be
+    asked."""
 
-    command: str
+    command: str | list[str]
     dependencies: frozenset[str]
     outputs: frozenset[str]
     settings: Mapping[str, list[str]]
+    folder: str = "."
+    is_plain: bool = True
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """All stages as defined and as recorded. producers: address of the stage, by output path."""
+    """All stages as defined and as recorded. producers: address of the stage, by output path.
+    load: DVC's own object of a stage."""
 
     root: Path
     definitions: Mapping[str, Definition]
     entries: Mapping[str, Entry]
     producers: Mapping[str, str]
+    load: "Callable[[str], PipelineStage]"
 
     def ancestors(self, address: str) -> list[str]:
         """Every stage that `address` builds on, in an order in which they can run."""
@@ -73,6 +83,8 @@ class Pipeline:
         if entry is None:
             return "it never ran"
         definition = self.definitions[address]
+        if not definition.is_plain:
+            return _stale_reason_by_dvc(self.load(address))
         dependencies, outputs = artifacts(entry, "deps"), artifacts(entry, "outs")
         recorded = (entry["cmd"], frozenset(dependencies), frozenset(outputs))
         if recorded != (definition.command, definition.dependencies, definition.outputs):
@@ -90,8 +102,9 @@ class Pipeline:
         """The digest with which the stage that makes `path` recorded it."""
         if path not in self.producers:
             return default
-        entry = self.entries.get(self.producers[path], {})
-        output = artifacts(entry, "outs").get(path)
+        producer = self.producers[path]
+        as_recorded = posixpath.relpath(path, self.definitions[producer].folder)
+        output = artifacts(self.entries.get(producer, {}), "outs").get(as_recorded)
         return output.md5 if output else None
 
     def _changed_settings(self, path: str, keys: list[str], recorded: Entry) -> list[str]:
@@ -104,7 +117,23 @@ def load_pipeline(stage: "PipelineStage") -> Pipeline:
     root = Path(stage.repo.root_dir)
     definitions, producers = _definitions(_texts(root, stage.dvcfile), stage.dvcfile.resolver)
     entries = stage.dvcfile.lockfile_contents.get("stages", {})
-    return Pipeline(root, definitions, entries, producers)
+    return Pipeline(root, definitions, entries, producers, stage.dvcfile.stages.__getitem__)
+
+
+def _stale_reason_by_dvc(stage: "PipelineStage") -> str | None:
+    """The same of a stage with more than ours have. What it reads elsewhere (the web, a bucket) is
+    not asked here, nor is one that DVC runs each time stale for that: only `dvc repro` can tell."""
+    if stage.frozen:
+        return None
+    if stage.cmd_changed:
+        return "its command in dvc.yaml changed"
+    changed = [
+        path
+        for item in (*stage.deps, *stage.outs)
+        if item.protocol == "local"
+        for path in item.workspace_status()
+    ]
+    return f"{', '.join(changed)} changed since it ran" if changed else None
 
 
 _resolved: dict[tuple[str, ...], tuple[dict[str, Definition], dict[str, str]]] = {}
@@ -183,25 +212,47 @@ def require_outputs(stage: "PipelineStage") -> None:
 
 
 def _definition(resolved: dict[str, Any]) -> Definition:
+    folder = posixpath.normpath(resolved.get("wdir", "."))
     settings: dict[str, list[str]] = {}
     for item in resolved.get("params", []):
-        if isinstance(item, str):
-            settings.setdefault("params.yaml", []).append(item)
-        else:
-            for path, keys in item.items():
-                settings.setdefault(path, []).extend(keys)
+        keys_by_file = {"params.yaml": [item]} if isinstance(item, str) else item
+        for path, keys in keys_by_file.items():
+            settings.setdefault(posixpath.join(folder, path), []).extend(keys or [])
+    dependencies = _paths(folder, resolved.get("deps", []))
+    is_plain = (
+        folder == "."
+        and not any(_lies_elsewhere(path) for path in dependencies)
+        and all(keys and _is_yaml(path) for path, keys in settings.items())
+        and not resolved.keys() & {"frozen", "always_changed"}
+    )
     return Definition(
         command=resolved["cmd"],
-        dependencies=frozenset(_paths(resolved.get("deps", []))),
+        dependencies=frozenset(dependencies),
         outputs=frozenset(
-            path for kind in ("outs", "metrics", "plots") for path in _paths(resolved.get(kind, []))
+            path
+            for kind in ("outs", "metrics", "plots")
+            for path in _paths(folder, resolved.get(kind, []))
         ),
-        settings=settings,
+        settings={posixpath.normpath(path): keys for path, keys in settings.items()},
+        folder=folder,
+        is_plain=is_plain,
     )
 
 
-def _paths(items: list[Any]) -> list[str]:
-    return [item if isinstance(item, str) else next(iter(item)) for item in items]
+def _paths(folder: str, items: list[Any]) -> list[str]:
+    named = [item if isinstance(item, str) else next(iter(item)) for item in items]
+    return [
+        path if _lies_elsewhere(path) else posixpath.normpath(posixpath.join(folder, path))
+        for path in named
+    ]
+
+
+def _lies_elsewhere(path: str) -> bool:
+    return "://" in path
+
+
+def _is_yaml(path: str) -> bool:
+    return posixpath.splitext(path)[1].lower() not in (".toml", ".json", ".py")
 
 
 def _read_settings(path: Path) -> Any:

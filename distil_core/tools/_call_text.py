@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from distil_core.tools._final_answer import quoted
 
-CallFormat = Literal["tool_call_tags", "json"]
+CallFormat = Literal["tool_call_tags", "json", "action_lines"]
 
 _MAX_CHARACTERS = 100_000
 _MAX_CALLS = 64
@@ -21,10 +21,18 @@ _MAX_DEPTH = 64
 _MAX_NUMBER_CHARACTERS = 400
 _MAX_EXPONENT = 400
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-_FENCED = re.compile(r"\s*```(?:json)?[ \t]*\n(.*?)\n?[ \t]*```\s*", re.DOTALL)
 # It matches at every quote, also one that is never closed: the scan is linear.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_NAME_KEYS = ("name", "Action", "action")
+_ARGUMENT_KEYS = ("arguments", "parameters", "Action_Input", "Action Input", "action_input")
 _OTHER_KEYS = frozenset(("id", "type", "index", "call_id"))
+# `Action: name` and `Action Input: {..}`: lines, or the second on the first one's line.
+_LABEL = re.compile(
+    r"^[ \t]*[*_]{0,3}(Action[ _]Input|Action|Thought|Observation|Final Answer)[*_]{0,3}"
+    r"[ \t]*:[*_]{0,3}",
+    re.MULTILINE,
+)
+_INPUT_ON_THE_LINE = re.compile(r"[ \t]Action[ _]Input[ \t]*:")
 
 
 class CallError(Exception):
@@ -44,18 +52,90 @@ def read_calls(text: str, call_format: CallFormat) -> list[Call]:
 
     tool_call_tags: one call, or a list of them, in each `<tool_call>..</tool_call>`; other text
     around them is no call. json: the whole text, or one fenced code block, is a call or a list.
+    action_lines: each line `Action: name` with the `Action Input: {..}` that follows it. A text
+    without any tag that has both of these lines is read so under tool_call_tags, too.
     """
     if len(text) > _MAX_CHARACTERS:
         raise CallError(f"The response has more than {_MAX_CHARACTERS} characters.")
     if call_format == "json":
-        fenced = _FENCED.fullmatch(text)
-        return _calls(fenced[1] if fenced else text, "The response")
+        return _calls(_unfenced(text), "The response")
+    if call_format == "action_lines":
+        return _from_action_lines(text)
+    blocks = _blocks(text)
+    if not blocks and {"Action", "Action Input"} <= {label for label, _ in _labelled(text)}:
+        return _from_action_lines(text)
     calls: list[Call] = []
-    for number, block in enumerate(_blocks(text), start=1):
+    for number, block in enumerate(blocks, start=1):
         calls += _calls(block, f"<tool_call> block {number}")
-        if len(calls) > _MAX_CALLS:
-            raise CallError(f"The response has more than {_MAX_CALLS} calls.")
+        _require_few(calls)
     return calls
+
+
+def _require_few(calls: list[Any]) -> None:
+    if len(calls) > _MAX_CALLS:
+        raise CallError(f"The response has more than {_MAX_CALLS} calls.")
+
+
+def _unfenced(text: str) -> str:
+    """What stands in a fenced code block that is the whole text; any other text as it is."""
+    stripped = text.strip()
+    first, _, rest = stripped.partition("\n")
+    if first.rstrip() in ("```", "```json") and rest.endswith("```"):
+        return rest[:-3]
+    return text
+
+
+def _labelled(text: str) -> list[tuple[str, str]]:
+    """The parts of a text that begin with a label at the start of a line, in order."""
+    labels = list(_LABEL.finditer(text))
+    parts: list[tuple[str, str]] = []
+    for index, label in enumerate(labels):
+        end = labels[index + 1].start() if index + 1 < len(labels) else len(text)
+        name, content = label[1].replace("_", " "), text[label.end() : end]
+        split = _INPUT_ON_THE_LINE.search(content.partition("\n")[0]) if name == "Action" else None
+        if split:
+            parts += [(name, content[: split.start()]), ("Action Input", content[split.end() :])]
+        else:
+            parts.append((name, content))
+    return parts
+
+
+def _from_action_lines(text: str) -> list[Call]:
+    calls: list[Call] = []
+    name: str | None = None
+    for label, content in _labelled(text):
+        if label in ("Thought", "Observation", "Final Answer"):
+            continue
+        where = f"Action {len(calls) + 1}"
+        if label == "Action":
+            if name is not None:
+                raise CallError(f"{where} has no Action Input.")
+            name = content.strip().partition("\n")[0].strip(" \t*_`\"'")
+        elif name is None:
+            raise CallError(f"An Action Input stands without its Action, before {where}.")
+        else:
+            calls.append(_call({"Action": name, "Action_Input": _input_of(content, where)}, where))
+            _require_few(calls)
+            name = None
+    if name is not None:
+        raise CallError(f"Action {len(calls) + 1} has no Action Input.")
+    return calls
+
+
+def _input_of(content: str, where: str) -> Any:
+    """The JSON value that an Action Input begins with; prose may follow it, more JSON may not."""
+    content = _unfenced(content).strip()
+    if not content.startswith("{"):
+        return read_json(content, f"{where}, in its input,") if content else {}
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(content):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth == 0:
+            if "{" in content[token.end() :]:
+                raise CallError(f"{where} has more than one object as its input.")
+            content = content[: token.end()]
+            break
+    return read_json(content, f"{where}, in its input,")
 
 
 def _blocks(text: str) -> list[str]:
@@ -78,31 +158,43 @@ def _blocks(text: str) -> list[str]:
 def _calls(text: str, where: str) -> list[Call]:
     value = read_json(text, where)
     values = value if isinstance(value, list) else [value]
-    if len(values) > _MAX_CALLS:
-        raise CallError(f"The response has more than {_MAX_CALLS} calls.")
+    _require_few(values)
     return [_call(one, where) for one in values]
 
 
 def _call(value: Any, where: str) -> Call:
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
-        value = {**value["function"], **{key: value[key] for key in value if key in _OTHER_KEYS}}
+        if outer := sorted(set(value) - {"function"} - _OTHER_KEYS):
+            raise CallError(
+                f"{where} holds a call with both 'function' and the key {quoted(outer[0])}."
+            )
+        value = value["function"]
     if not isinstance(value, dict):
         raise CallError(f"{where} holds {kind_of(value)}, where a call (an object) is needed.")
-    name = value.get("name")
+    name_key = _only_key(value, _NAME_KEYS, where)
+    name = value[name_key] if name_key else None
     if not isinstance(name, str) or not name:
         raise CallError(f"{where} holds a call without a name.")
-    keys = [key for key in ("arguments", "parameters") if key in value]
-    if len(keys) > 1:
-        raise CallError(f"{where} holds a call with both 'arguments' and 'parameters'.")
-    if unknown := sorted(set(value) - {"name", *keys} - _OTHER_KEYS):
+    arguments_key = _only_key(value, _ARGUMENT_KEYS, where)
+    if unknown := sorted(set(value) - {name_key, arguments_key} - _OTHER_KEYS):
         raise CallError(f"{where} holds a call with the unknown key {quoted(unknown[0])}.")
-    arguments = value[keys[0]] if keys else {}
+    arguments = value[arguments_key] if arguments_key else {}
     if isinstance(arguments, str):
         # As OpenAI's interface writes them.
         arguments = read_json(arguments, f"{where}, in the arguments,") if arguments.strip() else {}
+    if arguments is None:
+        arguments = {}
     if not isinstance(arguments, dict):
         raise CallError(f"{where} holds a call whose arguments are {kind_of(arguments)}.")
     return Call(name, arguments)
+
+
+def _only_key(value: dict[str, Any], keys: tuple[str, ...], where: str) -> str | None:
+    """The one key of several with the same meaning that is there; two contradict each other."""
+    present = [key for key in keys if key in value]
+    if len(present) > 1:
+        raise CallError(f"{where} holds a call with both {present[0]!r} and {present[1]!r}.")
+    return present[0] if present else None
 
 
 def read_json(text: str, where: str) -> Any:
@@ -149,11 +241,11 @@ def _refused_constant(text: str) -> Any:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
-        raise _Refused(f"holds the key {quoted(twice)} twice in one object")
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise _Refused(f"holds the key {quoted(key)} twice in one object")
+        values[key] = value
     return values
 
 

@@ -5,6 +5,7 @@ the answer. What exactly breaks the rule is said, for that is what the student c
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
@@ -14,12 +15,31 @@ from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.tools._final_answer import quoted
+from distil_core.tools._reasoning import without_reasoning
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 FormatRule = Literal["reasoning_and_answer", "answer", "boxed", "bare"]
 
 _MAX_OPTION_CHARACTERS = 200
-_BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+_MAX_MARKED_CHARACTERS = 100
+_BOX_OPENING = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# Braces inside nest at most twice, as in \boxed{\textbf{(\text{B})}}.
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
+_MARKS = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mathsf|boldsymbol|mbox|boxed|fbox)\s*\{(.*)\}",
+        r"\{(.*)\}",
+        r"\((.*)\)",
+        r"\[(.*)\]",
+        r"\\\((.*)\\\)",
+        r"\*\*(.*)\*\*",
+        r"__(.*)__",
+        r"`(.*)`",
+        r"\$(.*)\$",
+        r"(.*)[.)]",
+    )
+)
 
 
 class Options(ComponentOptions):
@@ -27,8 +47,10 @@ class Options(ComponentOptions):
 
     `reasoning_and_answer`: one `<reasoning>..</reasoning>`, then one `<answer>..</answer>`, and
     nothing but blanks outside them. `answer`: any text, then one `<answer>..</answer>` at the end.
-    `boxed`: exactly one `\\boxed{..}`. `bare`: the letter alone. Blanks around the letter are
-    allowed; it must be as `letters` writes it, without the option's text.
+    `boxed`: one `\\boxed{..}`, or several with one letter. `bare`: the letter alone. Blanks and
+    marks around it are allowed, as in `(B)`, `**B**`, `B.` and `\\text{B}`; it must be as
+    `letters` writes it, without the option's text. What a response thinks before it answers
+    (`<think>..</think>`) is set apart under every rule.
     """
 
     letters: str = Field(default="ABCD", pattern=r"^[A-Za-z]{2,26}$")
@@ -41,9 +63,9 @@ class _FormatError(Exception):
 
 class AnswerLetterVerifier(Verifier):
     """Malformed: any break of the format rule, such as a missing, repeated, unclosed or misplaced
-    block, text outside the blocks, or anything but one of the letters as answer ("B: 5 m", "b", ""
-    and "A, B" are all malformed, also where they name the right option). Reward 1 for the
-    reference's letter."""
+    block, text outside the blocks, boxes that differ, or anything but one of the letters as answer
+    ("B: 5 m", "b", "" and "A, B" are all malformed, also where they name the right option). Reward
+    1 for the reference's letter."""
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
@@ -51,16 +73,11 @@ class AnswerLetterVerifier(Verifier):
 
     def verify(self, problem: Problem, response: str) -> Verification:
         """Raises `VerifierError` when the reference is not one of the letters."""
-        expected = problem.reference.strip()
-        if len(expected) != 1 or expected not in self._options.letters:
-            raise VerifierError(
-                f"the reference of problem {problem.problem_id} must be one of the letters "
-                f"{self._options.letters}, found {problem.reference[:80]!r}"
-            )
+        expected = self._expected(problem)
         verdict: Verdict
         letter: str | None = None
         try:
-            letter = self._letter(response)
+            letter = self._letter(without_reasoning(response))
         except _FormatError as error:
             verdict, line = "malformed", str(error)
         else:
@@ -75,19 +92,51 @@ class AnswerLetterVerifier(Verifier):
             answer=letter,
         )
 
+    def check_problem(self, problem: Problem) -> None:
+        self._expected(problem)
+
+    def _expected(self, problem: Problem) -> str:
+        expected = _without_marks(problem.reference)
+        if len(expected) != 1 or expected not in self._options.letters:
+            raise VerifierError(
+                f"the reference of problem {problem.problem_id} must be one of the letters "
+                f"{self._options.letters}, found {problem.reference[:80]!r}"
+            )
+        return expected
+
     def _letter(self, response: str) -> str:
-        content = _CONTENT_BY_RULE[self._options.format_rule](response)
-        letter = content.strip()
-        if not letter:
+        contents = _CONTENTS_BY_RULE[self._options.format_rule](response)
+        letters = {_without_marks(content) for content in contents}
+        if len(letters) > 1:
+            raise _FormatError(f"The response holds {len(contents)} boxes that differ.")
+        content, letter = contents[-1].strip(), letters.pop()
+        if not content:
             raise _FormatError("The answer is empty: it must be the letter of an option.")
         if len(letter) == 1 and letter in self._options.letters:
             return letter
         raise _FormatError(
-            f"The answer is {quoted(letter)}: it must be the letter of an option and nothing else."
+            f"The answer is {quoted(content)}: it must be the letter of an option and nothing else."
         )
 
 
-def _reasoning_and_answer(response: str) -> str:
+def _without_marks(content: str) -> str:
+    """The content without what only sets it off: `(B)`, `**B**`, `$\\text{B}$`, `B.`"""
+    if len(content) > _MAX_MARKED_CHARACTERS:
+        return content.strip()
+    content = unicodedata.normalize("NFKC", content).strip()
+    while (inner := _mark_removed(content)) != content:
+        content = inner
+    return content
+
+
+def _mark_removed(content: str) -> str:
+    for mark in _MARKS:
+        if match := mark.fullmatch(content):
+            return match[1].strip()
+    return content
+
+
+def _reasoning_and_answer(response: str) -> list[str]:
     reasoning_start, reasoning_end = _block(response, "reasoning")
     answer_start, answer_end = _block(response, "answer")
     if answer_start < reasoning_end:
@@ -101,29 +150,31 @@ def _reasoning_and_answer(response: str) -> str:
         ("after </answer>", response[answer_end + len("</answer>") :]),
     ):
         _require_blank(text, place)
-    return response[answer_start:answer_end]
+    return [response[answer_start:answer_end]]
 
 
-def _answer(response: str) -> str:
+def _answer(response: str) -> list[str]:
     start, end = _block(response, "answer")
     _require_blank(response[end + len("</answer>") :], "after </answer>")
-    return response[start:end]
+    return [response[start:end]]
 
 
-def _boxed(response: str) -> str:
-    boxes = _BOX.findall(response)
-    if len(boxes) != 1:
-        raise _FormatError(
-            f"The response must hold \\boxed{{..}} once, and has it {len(boxes)} times."
-        )
-    return str(boxes[0])
+def _boxed(response: str) -> list[str]:
+    contents = [box[1] for box in _BOX.finditer(response)]
+    if not contents or len(_BOX_OPENING.findall(response)) != len(contents):
+        raise _FormatError("The response must hold \\boxed{..} with the letter of an option.")
+    return contents
 
 
-_CONTENT_BY_RULE: dict[FormatRule, Callable[[str], str]] = {
+def _bare(response: str) -> list[str]:
+    return [response]
+
+
+_CONTENTS_BY_RULE: dict[FormatRule, Callable[[str], list[str]]] = {
     "reasoning_and_answer": _reasoning_and_answer,
     "answer": _answer,
     "boxed": _boxed,
-    "bare": str,
+    "bare": _bare,
 }
 
 

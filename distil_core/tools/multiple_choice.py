@@ -2,6 +2,7 @@
 
 import json
 
+from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
@@ -18,10 +19,10 @@ class MultipleChoiceVerifier(Verifier):
         self._reveal = reveal
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        accepted = json.loads(problem.metadata)["accepted"]
+        """Raises `VerifierError` where the metadata does not say which slots are accepted."""
+        accepted = _accepted(problem)
         verdict: Verdict
-        slots = "0123456789"[: len(problem.prompt) - 1]
-        if len(response) != 1 or response not in slots:
+        if len(response) != 1 or response not in _slots(problem):
             verdict = "malformed"
         else:
             verdict = "correct" if response in accepted else "wrong"
@@ -31,6 +32,28 @@ class MultipleChoiceVerifier(Verifier):
             verdict=verdict,
             feedback=(FeedbackItem("tool_output", text),),
         )
+
+    def check_problem(self, problem: Problem) -> None:
+        _accepted(problem)
+
+
+def _accepted(problem: Problem) -> str:
+    """The accepted slots' digits."""
+    try:
+        metadata = json.loads(problem.metadata)
+    except (ValueError, RecursionError):
+        metadata = None
+    accepted = metadata.get("accepted") if isinstance(metadata, dict) else None
+    if not isinstance(accepted, str) or not accepted or not set(accepted) <= set(_slots(problem)):
+        raise VerifierError(
+            f"the metadata of problem {problem.problem_id} must name slots of its prompt, such as "
+            f'{{"accepted": "02"}}; found {problem.metadata[:80]!r}'
+        )
+    return accepted
+
+
+def _slots(problem: Problem) -> str:
+    return "0123456789"[: max(0, len(problem.prompt) - 1)]
 
 
 def build(options: Options, reveal: str) -> MultipleChoiceVerifier:

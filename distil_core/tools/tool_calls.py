@@ -10,8 +10,11 @@ from typing import Any
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
-from distil_core.tools._call_text import Call, CallError, CallFormat, kind_of, read_calls, read_json
+from distil_core.tools._call_text import Call, CallError, CallFormat, kind_of, read_calls
 from distil_core.tools._final_answer import quoted
+from distil_core.tools._kept_answer import kept_answer
+from distil_core.tools._reasoning import without_reasoning
+from distil_core.tools._tool_schemas import tool_schemas, with_defaults
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
 _MAX_LINES = 20
@@ -19,9 +22,10 @@ _MISSING: Any = object()
 
 
 class Options(ComponentOptions):
-    """call_format: `tool_call_tags` (`<tool_call>{..}</tool_call>`, as Hermes and Qwen write) or
-    `json` (the whole response). ordered: whether the order of the calls counts. tools_field: of
-    the problem's metadata, a list of tool schemas in OpenAI's form or none."""
+    """call_format: `tool_call_tags` (`<tool_call>{..}</tool_call>`, as Hermes and Qwen write),
+    `json` (the whole response) or `action_lines` (`Action: name`, then `Action Input: {..}`).
+    ordered: whether the order of the calls counts. tools_field: of the problem's metadata, a list
+    of tool schemas in OpenAI's form or in xLAM's flat one, or none."""
 
     call_format: CallFormat = "tool_call_tags"
     ordered: bool = True
@@ -31,9 +35,10 @@ class Options(ComponentOptions):
 class ToolCallsVerifier(Verifier):
     """Malformed: calls that cannot be read. A `<tool_call>` that is not closed; what is no strict
     JSON (also duplicate keys, NaN, numbers beyond 400 characters or exponents beyond 400, nesting
-    beyond 64); a call that is no object with a `name` and, as an object or as a string that holds
-    one, `arguments`; more than 64 calls or 100,000 characters. Wrong: readable calls that differ
-    from the reference's, also none where some are needed and a tool that does not exist.
+    beyond 64); a call that is no object with a `name` and, as an object, null, or a string that
+    holds one, `arguments`; two keys for the same thing; more than 64 calls or 100,000 characters.
+    Wrong: readable calls that differ from the reference's, also none where some are needed and a
+    tool that does not exist. What a response thinks before it answers is set apart.
 
     Equal are 1 and 1.0, objects in any order of keys, and an argument left out and one given with
     the default of the tool's schema. Not equal are 1 and true, 1 and "1", and lists in another
@@ -46,20 +51,18 @@ class ToolCallsVerifier(Verifier):
     def verify(self, problem: Problem, response: str) -> Verification:
         """Raises `VerifierError` where the reference or the schemas in the metadata cannot be
         read: the reference is JSON, one call or a list of them, `[]` for none."""
-        schemas = self._schemas(problem)
+        schemas, expected = self._schemas(problem), _expected_calls(problem)
         try:
-            expected = read_calls(problem.reference, "json")
-        except CallError as error:
-            raise VerifierError(
-                f"the reference of problem {problem.problem_id}: {error}"
-            ) from error
-        try:
-            found = read_calls(response, self._options.call_format)
+            found = read_calls(without_reasoning(response), self._options.call_format)
         except CallError as error:
             return self._verification("malformed", [str(error)])
         lines = list(self._differences(expected, found, schemas))
-        answer = self._normal_form(found, schemas)
+        answer = kept_answer(self._normal_form(found, schemas))
         return self._verification("wrong" if lines else "correct", lines, answer)
+
+    def check_problem(self, problem: Problem) -> None:
+        self._schemas(problem)
+        _expected_calls(problem)
 
     def _verification(
         self, verdict: Verdict, lines: list[str], answer: str | None = None
@@ -77,7 +80,7 @@ class ToolCallsVerifier(Verifier):
         """The same JSON for calls that are equal as `_differences` has it."""
         written = [
             json.dumps(
-                [call.name, _with_defaults(call.arguments, schemas.get(call.name, {}))],
+                [call.name, with_defaults(call.arguments, schemas.get(call.name, {}))],
                 default=lambda number: {"number": str(Fraction(number))},
                 sort_keys=True,
             )
@@ -89,12 +92,7 @@ class ToolCallsVerifier(Verifier):
         """Each tool's parameters, by name."""
         where = f"metadata field {self._options.tools_field!r} of problem {problem.problem_id}"
         try:
-            metadata = read_json(problem.metadata, "it")
-            tools = metadata.get(self._options.tools_field) or []
-            if isinstance(tools, str):
-                tools = read_json(tools, "it")
-            functions = [tool.get("function", tool) for tool in tools]
-            return {tool["name"]: tool.get("parameters") or {} for tool in functions}
+            return tool_schemas(problem.metadata, self._options.tools_field)
         except (CallError, AttributeError, KeyError, TypeError) as error:
             raise VerifierError(
                 f"{where} must be a list of tool schemas such as "
@@ -138,6 +136,13 @@ class ToolCallsVerifier(Verifier):
 
     def _expected(self, value: Any) -> str:
         return f"; it should be {_shown(value)}" if self._reveals else ""
+
+
+def _expected_calls(problem: Problem) -> list[Call]:
+    try:
+        return read_calls(problem.reference, "json")
+    except CallError as error:
+        raise VerifierError(f"the reference of problem {problem.problem_id}: {error}") from error
 
 
 def _in_order(
@@ -190,27 +195,8 @@ def _argument_differences(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Path, expected and given value of each argument that differs; `_MISSING` for none."""
     yield from _differences_of(
-        _with_defaults(wanted.arguments, schema), _with_defaults(given.arguments, schema), ""
+        with_defaults(wanted.arguments, schema), with_defaults(given.arguments, schema), ""
     )
-
-
-def _with_defaults(value: Any, schema: Any) -> Any:
-    """The value with what the schema's defaults add to its objects."""
-    if not isinstance(schema, Mapping):
-        return value
-    if isinstance(value, list):
-        return [_with_defaults(one, schema.get("items")) for one in value]
-    properties = schema.get("properties")
-    if not isinstance(value, dict) or not isinstance(properties, Mapping):
-        return value
-    defaults = {
-        key: of_key["default"]
-        for key, of_key in properties.items()
-        if isinstance(of_key, Mapping) and "default" in of_key
-    }
-    return {
-        key: _with_defaults(one, properties.get(key)) for key, one in {**defaults, **value}.items()
-    }
 
 
 def _differences_of(wanted: Any, given: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distil_core.errors import ConfigError
+from distil_core.errors import ConfigError, VerifierError
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.tools import VERIFIERS
@@ -106,3 +106,25 @@ def test_impossible_options_are_refused_with_the_place(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         PROBLEM_SOURCES.build("multiple_choice", options(**changed))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "{}",
+        "no JSON",
+        "[]",
+        '{"accepted": ""}',
+        '{"accepted": [0]}',
+        '{"accepted": "3"}',
+        "[" * 10**5,
+    ],
+)
+def test_metadata_that_does_not_say_what_is_right_is_no_wrong_answer(metadata: str) -> None:
+    verifier = VERIFIERS.build("multiple_choice", {}, reveal="nothing")
+    verifier.check_problem(Problem("abc=", "0", '{"accepted": "02"}'))
+    problem = Problem("abc=", "0", metadata)
+    with pytest.raises(VerifierError, match="must name slots of its prompt"):
+        verifier.check_problem(problem)
+    with pytest.raises(VerifierError, match="must name slots of its prompt"):
+        verifier.verify(problem, "0")

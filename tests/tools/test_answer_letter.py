@@ -80,6 +80,24 @@ def test_each_break_of_the_format_is_malformed_and_named(response: str, message:
         ("answer", "<answer>B</answer> I think", "malformed"),
         ("boxed", r"so \boxed{B}.", "correct"),
         ("boxed", r"\boxed{A}, no \boxed{B}", "malformed"),
+        ("boxed", r"\boxed{B}. So: \boxed{\text{B}}", "correct"),
+        ("boxed", r"\boxed{B} \boxed{}", "malformed"),
+        ("boxed", r"\boxed{B} \boxed{", "malformed"),
+        ("boxed", r"\boxed{\text{B}}", "correct"),
+        ("boxed", r"\boxed {\mathrm{(B)}}", "correct"),
+        ("boxed", r"\fbox{\textbf{(\text{C})}}", "wrong"),
+        ("boxed", r"\boxed{B, C}", "malformed"),
+        ("boxed", r"<think>\boxed{A}?</think> \boxed{B}", "correct"),
+        ("boxed", r"<think>\boxed{B}", "malformed"),
+        ("answer", "<think>into <answer> tags</think>\n<answer>**B**</answer>", "correct"),
+        ("answer", r"<answer>\boxed{B}</answer>", "correct"),
+        ("reasoning_and_answer", "<think>hm</think>\n" + in_blocks("(B)"), "correct"),
+        ("reasoning_and_answer", in_blocks("(B) or (C)"), "malformed"),
+        ("bare", "<think>\n\n</think>\n\nB", "correct"),
+        ("bare", "(B)", "correct"),
+        ("bare", "\uff08\uff22\uff09", "correct"),
+        ("bare", "(" * 40 + "B" + ")" * 40, "correct"),
+        ("bare", "(" * 100_000, "malformed"),
         ("bare", " B\n", "correct"),
         ("bare", "C", "wrong"),
         ("bare", "It is B", "malformed"),
@@ -87,6 +105,14 @@ def test_each_break_of_the_format_is_malformed_and_named(response: str, message:
 )
 def test_other_format_rules(rule: str, response: str, verdict: str) -> None:
     assert verify(response, format_rule=rule).verdict == verdict
+
+
+def test_references_are_checked_before_anything_is_sampled() -> None:
+    verifier = VERIFIERS.build("answer_letter", {}, reveal="nothing")
+    verifier.check_problem(Problem(PROMPT, "(B)"))
+    for reference in ("", "E", "b", "AB", "56 pC"):
+        with pytest.raises(VerifierError, match="must be one of the letters ABCD"):
+            verifier.check_problem(Problem(PROMPT, reference))
 
 
 def test_letters_are_those_of_the_options() -> None:

@@ -204,7 +204,17 @@ def test_tags_that_cannot_be_read_are_malformed(response: str, message: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ['"' * 90_000, '"' + '\\"' * 45_000, '{"a":' * 15_000, "1" * 90_000]
+    "text",
+    [
+        '"' * 90_000,
+        '"' + '\\"' * 45_000,
+        '{"a":' * 15_000,
+        "1" * 90_000,
+        "```\n" + " \t" * 45_000,
+        "{" + ", ".join(f'"{key}": 1' for key in range(8_000)) + ', "7999": 1}',
+        "Action:" * 12_000,
+        "Action: f\n" * 9_000,
+    ],
 )
 def test_hostile_text_costs_little(text: str) -> None:
     started = time.process_time()
@@ -276,3 +286,170 @@ def test_a_reference_or_schema_that_cannot_be_read_is_no_wrong_answer(
     verifier = VERIFIERS.build("tool_calls", {"call_format": "json"}, reveal="nothing")
     with pytest.raises(VerifierError, match="problem"):
         verifier.verify(Problem("?", reference, metadata), "[]")
+
+
+FLAT = [
+    {
+        "name": "top",
+        "description": "d",
+        "parameters": {
+            "kind": {"type": "str", "description": "d", "default": "film"},
+            "limit": {"type": "int, optional", "description": "d", "default": 10},
+        },
+    }
+]
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "verdict"),
+    [
+        ({}, "correct"),
+        ({"kind": "film"}, "correct"),
+        ({"limit": 10.0, "kind": "film"}, "correct"),
+        ({"kind": "book"}, "wrong"),
+        ({"limit": "10"}, "wrong"),
+    ],
+)
+def test_defaults_of_xlams_flat_schemas(given_arguments: Any, verdict: str) -> None:
+    call = {"name": "top", "arguments": given_arguments}
+    for tools in (FLAT, json.dumps(FLAT)):
+        result = verify([call], reference=[{"name": "top", "arguments": {}}], tools=tools)
+        assert result.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": {"type": "str", "default": "a"}, "b": {"type": "str"}},
+        {"properties": {"type": "str", "default": "a"}},
+        {"type": "object", "properties": {"x": {"default": "a"}}},
+        {"properties": {"x": {"default": "a"}}},
+    ],
+)
+def test_a_parameter_may_have_the_name_of_a_part_of_a_schema(parameters: Any) -> None:
+    name = "x" if "x" in parameters.get("properties", {}) else next(iter(parameters))
+    tools = [{"name": "f", "parameters": parameters}]
+    calls = [{"name": "f"}], [{"name": "f", "arguments": {name: "a"}}]
+    assert verify(calls[0], reference=calls[1], tools=tools).verdict == "correct"
+    assert verify(calls[1], reference=calls[0], tools=tools).verdict == "correct"
+
+
+def test_anthropics_schemas_and_two_tools_of_one_name() -> None:
+    tool = {"name": "f", "input_schema": {"properties": {"x": {"default": 1}}}}
+    call = {"name": "f", "arguments": {"x": 1}}
+    assert verify([{"name": "f"}], reference=[call], tools=[tool, tool]).verdict == "correct"
+    with pytest.raises(VerifierError, match="two tools have the name 'f' and differ"):
+        verify([call], reference=[call], tools=[tool, {"name": "f"}])
+
+
+def test_null_arguments_are_none() -> None:
+    null, empty = ({"name": "get_time", "arguments": value} for value in (None, {}))
+    for response, reference in ((null, empty), (empty, null), ({"name": "get_time"}, null)):
+        assert verify([response], reference=[reference]).verdict == "correct"
+    assert verify([{"name": "get_time", "arguments": "null"}], reference=[empty]).verdict == (
+        "correct"
+    )
+
+
+def test_what_a_response_thinks_is_no_call() -> None:
+    call = f"<tool_call>{json.dumps(TIME)}</tool_call>"
+    for thought in (
+        "<think>I will write one <tool_call>.</think>\n",
+        f"<think><tool_call>{json.dumps(WEATHER)}</tool_call> no</think>\n",
+        "I will write one <tool_call>.</think>",
+    ):
+        result = verify(thought + call, reference=TIME, call_format="tool_call_tags")
+        assert result.verdict == "correct"
+        assert verify(f"{thought}{json.dumps(TIME)}", reference=TIME).verdict == "correct"
+    unfinished = verify(f"<think>{call}", reference=TIME, call_format="tool_call_tags")
+    assert texts(unfinished) == ["Call 1 is missing."]
+
+
+ACTION = {"Action": "get_weather", "Action_Input": '{"city": "Paris", "days": 3}'}
+
+
+@pytest.mark.parametrize("call_format", ["action_lines", "tool_call_tags"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        'Action: get_weather\nAction Input: {"city": "Paris", "days": 3}',
+        'Thought: {?}\n**Action:** `get_weather`\n**Action Input:** {"days": 3, "city": "Paris"}',
+        'Action: get_weather Action Input: {"city": "Paris", "days": 3}\nObservation: {"rain": 1}',
+        'Action: get_weather\nAction_Input:\n```json\n{\n"city": "Paris",\n"days": 3}\n```\n',
+        '<think>Action: f</think>Action: get_weather\nAction Input: {"city": "Paris", "days": 3}.',
+    ],
+)
+def test_action_lines(response: str, call_format: str) -> None:
+    for reference in ([ACTION], [WEATHER]):
+        assert verify(response, reference=reference, call_format=call_format).verdict == "correct"
+
+
+def test_action_lines_with_several_calls_and_with_none() -> None:
+    two = 'Action: get_time\nAction Input:\nAction: get_weather\nAction Input: {"city": "Rome"}'
+    reference = [
+        {"Action": "get_time", "Action_Input": "{}"},
+        {"Action": "get_weather", "Action_Input": {"city": "Rome"}},
+    ]
+    assert verify(two, reference=reference, call_format="action_lines").verdict == "correct"
+    assert verify("Action: f", reference=[], call_format="tool_call_tags").verdict == "correct"
+    assert verify("It rains.", reference=[], call_format="action_lines").verdict == "correct"
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        ("Action: f", "Action 1 has no Action Input."),
+        ("Action: f\nAction: g\nAction Input: {}", "Action 1 has no Action Input."),
+        ("Action Input: {}", "An Action Input stands without its Action"),
+        ("Action:\nAction Input: {}", "holds a call without a name"),
+        ('Action: f\nAction Input: {"a": 1} or {"a": 2}', "more than one object"),
+        ('Action: f\nAction Input: {"a": 1, "a": 2}', "holds the key 'a' twice"),
+        ("Action: f\nAction Input: {a", "in its input, is no JSON"),
+        ("Action: f\nAction Input: [1]", "whose arguments are a list"),
+        ("Action: f\nAction Input: {}\n" * 65, "more than 64 calls"),
+    ],
+)
+def test_action_lines_that_cannot_be_read(response: str, message: str) -> None:
+    result = verify(response, call_format="action_lines")
+    assert result.verdict == "malformed"
+    assert message in texts(result)[0]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        '{"name": "f", "Action": "f"}',
+        '{"name": "f", "function": {"name": "f"}}',
+        '{"function": {"name": "f"}, "arguments": {"a": 1}}',
+        '{"name": "f", "arguments": {}, "Action_Input": {}}',
+        '{"name": "f", "arguments": {"a": 1, "a": 1}}',
+        '{"name": "f", "arguments": {"a": {"b": 1, "\\u0062": 2}}}',
+        '{"name": "f", "arguments": "{\\"a\\": 1, \\"a\\": 2}"}',
+    ],
+)
+def test_contradictory_and_duplicate_keys_are_refused(call: str) -> None:
+    assert verify(call, reference={"name": "f"}, tools=[]).verdict == "malformed"
+    verifier = VERIFIERS.build("tool_calls", {}, reveal="nothing")
+    with pytest.raises(VerifierError, match="the reference of problem"):
+        verifier.check_problem(Problem("?", call))
+
+
+def test_what_is_kept_of_large_calls_is_bounded() -> None:
+    numbers = {"name": "f", "arguments": {"x": [0] * 9000}}
+    text = json.dumps(numbers).replace("0,", "1e400,")
+    same, other = verify(text, tools=[]), verify(text.replace("1e400", "1e-400"), tools=[])
+    assert same.answer == verify(text.replace("1e400", "10e399"), tools=[]).answer != other.answer
+    for result in (same, other):
+        assert result.answer is not None
+        assert len(result.answer) < 100
+        assert sum(map(len, texts(result))) < 1000
+
+
+@pytest.mark.parametrize("reference", ["f()", "[1]", '{"name": "f", "arguments": 1}'])
+def test_references_are_checked_before_anything_is_sampled(reference: str) -> None:
+    verifier = VERIFIERS.build("tool_calls", {}, reveal="nothing")
+    verifier.check_problem(Problem("?", json.dumps([WEATHER]), json.dumps({"tools": TOOLS})))
+    with pytest.raises(VerifierError, match="problem"):
+        verifier.check_problem(Problem("?", reference))
+    with pytest.raises(VerifierError, match="metadata field 'tools'"):
+        verifier.check_problem(Problem("?", "[]", '{"tools": [1]}'))

@@ -11,8 +11,14 @@ AnswerForm = Literal["hash", "boxed", "answer_tag", "plain"]
 MAX_ANSWER_CHARACTERS = 1000
 _MAX_BOXES = 100
 
-_HASH = re.compile(r"####[^\S\n]*([^\n]*)")
+# Of a tag around it nothing belongs to the answer.
+_HASH = re.compile(r"####[^\S\n]*((?:(?!</answer>)[^\n])*)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# Boxes joined by nothing else are one answer of several parts: \boxed{1} or \boxed{2}.
+_JOINED = re.compile(
+    r"[\s$*]*(?:\\[()\[\]])?\s*(,|;|(?:,\s*)?(?:or|and)|\\(?:text|quad|qquad)\s*(?:\{\s*(?:or|and)\s*\})?)"
+    r"\s*(?:\\[()\[\]])?[\s$*]*"
+)
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _ANNOUNCED = re.compile(r"answer(?:\s+is\b|\s*:)\s*:?", re.IGNORECASE)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -37,8 +43,9 @@ def find_final_answer(text: str, forms: Collection[AnswerForm]) -> FinalAnswer |
     """The final answer of a response, or None where it is in none of the accepted forms.
 
     Of the marked forms (`#### 18`, `\\boxed{18}`, `<answer>18</answer>`) the one that begins last
-    counts. Only where there is none of those that are accepted, and `plain` is: what follows the
-    last "answer is" or "answer:" on its line, or else the last line that is not empty.
+    counts, whatever it holds; boxes joined by "or", "and" or a comma are one answer. Only where
+    there is none of those that are accepted, and `plain` is: what follows the last "answer is" or
+    "answer:" on its line, or else the last line that is not empty.
     """
     marked: list[tuple[int, FinalAnswer]] = []
     if "hash" in forms:
@@ -55,16 +62,38 @@ def find_final_answer(text: str, forms: Collection[AnswerForm]) -> FinalAnswer |
     return _plain(text) if "plain" in forms else None
 
 
+def reference_answer(reference: str) -> str:
+    """The marked answer of a reference, or the whole of one without marks."""
+    marked = find_final_answer(reference, ("hash", "boxed", "answer_tag"))
+    return marked.text if marked else reference.strip()
+
+
 def _boxed(text: str) -> list[tuple[int, FinalAnswer]]:
-    """The last box whose braces are balanced, if any."""
+    """The last box whose braces are balanced, with those that are joined to it, if any."""
+    found: tuple[int, str] | None = None
     for box in list(_BOX.finditer(text))[: -_MAX_BOXES - 1 : -1]:
-        depth = 1
-        for brace in _BRACE.finditer(text, box.end(), box.end() + 4 * MAX_ANSWER_CHARACTERS):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if depth == 0:
-                content = text[box.end() : brace.start()].strip()
-                return [(box.start(), FinalAnswer(content, "boxed"))]
-    return []
+        end = _end_of_box(text, box.end())
+        if end is None:
+            continue
+        content = text[box.end() : end].strip()
+        if found is None:
+            found = box.start(), content
+            continue
+        joined = _JOINED.fullmatch(text, end + 1, found[0]) if end < found[0] else None
+        if joined is None:
+            break
+        sign = " or " if "or" in joined[1] else ", "
+        found = box.start(), f"{content}{sign}{found[1]}"
+    return [(found[0], FinalAnswer(found[1], "boxed"))] if found else []
+
+
+def _end_of_box(text: str, start: int) -> int | None:
+    depth = 1
+    for brace in _BRACE.finditer(text, start, start + 4 * MAX_ANSWER_CHARACTERS):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return brace.start()
+    return None
 
 
 def _plain(text: str) -> FinalAnswer | None:

@@ -104,7 +104,7 @@ def read_number(text: str) -> NumberText | None:
     `17 = 18` is no number."""
     if len(text) > MAX_ANSWER_CHARACTERS:
         return None
-    plain = _prepared(text)
+    plain = prepared(text)
     plain = plain[announced.end() :] if (announced := _ANNOUNCED.match(plain)) else plain
     *before, last = re.split("[=≈]", _CONTRADICTED.sub("", plain))
     number = _number_with_unit(last.strip())
@@ -156,7 +156,8 @@ def same_clock(reference: ClockText, answer: ClockText) -> bool:
     return reference.seconds % 43200 == answer.seconds % 43200
 
 
-def _prepared(text: str) -> str:
+def prepared(text: str) -> str:
+    """The text without marks and with its number in ASCII, as `leading_number` reads it."""
     plain = unmarked(_TEXT.sub(r" \1 ", unmarked(text)))
     for pattern, replacement in _LATEX:
         plain = pattern.sub(replacement, plain)
@@ -173,17 +174,36 @@ def _as_power(match: re.Match[str]) -> str:
 def _number_with_unit(text: str) -> NumberText | None:
     if text.startswith("(") and text.endswith(")") and text.count("(") == 1:
         text = text[1:-1].strip()
-    text = _BARE_POWER.sub(r"\g<1>1*10^", text)
-    match = _NUMBER.match(text)
-    value = _value(match) if match else None
-    if match is None or value is None:
+    text = _with_whole_power(text)
+    number = _matched_number(text)
+    if number is None:
         return None
+    match, value = number
     end = match.end()
     while scale := _SCALE.match(text, end):
         value *= _SCALES[(scale[1] or scale[2]).lower()]
         end = scale.end()
     unit = unit_words(match["currency"] or "", text[end:])
     return None if unit is None else NumberText(value, unit)
+
+
+def leading_number(text: str) -> tuple[Fraction, str] | None:
+    """The number, without a currency, that a prepared text begins with, and what follows it."""
+    text = _with_whole_power(text)
+    number = _matched_number(text)
+    if number is None or number[0]["currency"]:
+        return None
+    return number[1], text[number[0].end() :]
+
+
+def _with_whole_power(text: str) -> str:
+    return _BARE_POWER.sub(r"\g<1>1*10^", text)
+
+
+def _matched_number(text: str) -> tuple[re.Match[str], Fraction] | None:
+    match = _NUMBER.match(text)
+    value = _value(match) if match else None
+    return None if match is None or value is None else (match, value)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

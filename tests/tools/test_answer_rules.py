@@ -12,7 +12,7 @@ from distil_core.tools import VERIFIERS
 from distil_core.tools.base import Verifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "answers.md"
-OPTIONS: dict[str, dict[str, Any]] = {"final_number": {}}
+OPTIONS: dict[str, dict[str, Any]] = {"final_number": {}, "quantity": {}}
 ROW = re.compile(r"\| `(.*)` \| `(.*)` \| (correct|wrong|malformed) \|")
 
 

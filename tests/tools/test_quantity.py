@@ -54,7 +54,7 @@ def verifier() -> QuantityVerifier:
     ],
 )
 def test_what_is_read(text: str, number: float, units: tuple[tuple[str, int], ...]) -> None:
-    quantity = read_quantity(text)
+    quantity = read_quantity(text)[0]
     assert quantity.number == pytest.approx(number)
     assert quantity.units == units
 
@@ -63,7 +63,8 @@ def test_what_is_read(text: str, number: float, units: tuple[tuple[str, int], ..
     "text",
     [
         "", "m/s", "10**10**10", "10^10^10", "5 m**10**10", "1e99999 m", "1e400 m", "5 m^13",
-        "5 m^0", "nan m", "inf", "5 m + 3 m", "5 m)", "5 (m", "5 /", "1/2 m", "5 5 m", "1.2.3 m",
+        "5 m^0", "nan m", "inf", "5 m + 3 m", "5 m)", "5 (m", "5 /", "5 m per", "5 5 m", "1.2.3 m",
+        "5 m ^ 2 ^ 2", "0\u00bc0", "5 m or 7 m", "1/0 m", "\\frac{5}{0} m",
         "5 __import__('os')", "5 " + "m*" * 100, "5 " + "m" * 200, "5 " + "(" * 100, "9" * 500,
     ],
 )  # fmt: skip
@@ -89,6 +90,13 @@ def test_what_is_no_quantity(text: str) -> None:
         ("56 pC", "a lot", "malformed", "is no number with a unit"),
         ("56 pC", "", "malformed", "gives no answer as"),
         ("5 m", "1e300 quettametre", "malformed", "cannot be calculated with"),
+        ("5 J s", "5 hbar^-12", "malformed", "cannot be calculated with"),
+        ("5 dB", "5 dB^2", "wrong", "a unit of another kind of quantity"),
+        ("5 K", "5 °C^2", "wrong", "is in °C^2, a unit of another kind of quantity"),
+        ("5 m", "7 m = 5 m", "wrong", "says that different quantities are equal"),
+        ("5 m", "5 \u2460", "malformed", "which is not known"),
+        ("5 m", "5 m\u00b9\u2460", "malformed", "which is not known"),
+        ("5 kg", "5 kg of \ud800", "malformed", "cannot be read at"),
         ("56 pC", "56 N/C", "wrong", "is in N/C, a unit of another kind of quantity"),
         ("7.84", "7.84 m", "wrong", "has a unit, but the quantity asked for has none"),
         ("56 pC", "56 nC", "wrong", "by a power of ten"),
@@ -106,6 +114,26 @@ def test_verdicts_and_what_feedback_names(
     assert message in "".join(item.text for item in result.feedback)
 
 
+def test_what_a_response_thinks_is_no_answer(verifier: QuantityVerifier) -> None:
+    for response, verdict in (
+        ("<think>\\boxed{7 m}?</think>\\boxed{5 m}", "correct"),
+        ("\\boxed{5 m}<think>or \\boxed{7 m}", "correct"),
+        ("<think>\\boxed{5 m}", "malformed"),
+    ):
+        assert verifier.verify(Problem("?", "5 m"), response).verdict == verdict
+
+
+def test_prose_that_ends_with_a_quantity_it_denies(verifier: QuantityVerifier) -> None:
+    for response in (
+        "It is not 5 m",
+        "5 m or 7 m",
+        "either 7 m or 5 m",
+        "more than 5 m",
+        "x > 5 m",
+    ):
+        assert verifier.verify(Problem("?", "5 m"), response).verdict == "malformed"
+
+
 def test_the_right_value_is_told_only_where_the_run_says_so() -> None:
     problem = Problem("?", "56 pC")
     told = build("expected_outputs").verify(problem, "56 nC").feedback[0].text
@@ -121,16 +149,20 @@ def test_tolerances() -> None:
     assert absolute.verify(problem, "10250 cm").verdict == "wrong"
 
 
-@pytest.mark.parametrize("reference", ["", "a lot", "5 banana", "1e999 m"])
+@pytest.mark.parametrize("reference", ["", "a lot", "5 banana", "1e999 m", "5 m or 7 m"])
 def test_a_reference_that_is_no_quantity_is_no_wrong_answer(
     verifier: QuantityVerifier, reference: str
 ) -> None:
     with pytest.raises(VerifierError, match="reference"):
+        verifier.check_problem(Problem("?", reference))
+    with pytest.raises(VerifierError, match="reference"):
         verifier.verify(Problem("?", reference), "5 m")
 
 
-NUMBERS = st.floats(1e-30, 1e30) | st.floats(-1e30, -1e-30) | st.just(0.0)
-UNITS = ["", "m", "km", "m/s", "kg m^2 s^-3", "N/C", "J/(mol K)", "°C", "eV", "%", "dB", "pH", "Å"]
+UNITS = [
+    *("", "m", "km", "m/s", "kg m^2 s^-3", "N/C", "J/(mol K)", "°C", "eV", "%", "dB", "pH", "Å"),
+    *("kΩ", "°F/s", "Hz", "rpm", "Bq", "lm", "cd", "photons", "rad", "hbar", "square feet", "bits"),
+]
 
 
 @settings(max_examples=300, deadline=None)

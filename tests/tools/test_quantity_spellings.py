@@ -1,0 +1,263 @@
+"""How people write a quantity, beside the rows of docs/answers.md: `reference  |  answer`."""
+
+import pytest
+
+from distil_core.problems.base import Problem
+from distil_core.tools import VERIFIERS
+from distil_core.tools.quantity import QuantityVerifier
+
+RIGHT = r"""
+10 kΩ  |  10000 Ω
+10000 \Omega  |  10\,\mathrm{k\Omega}
+10 kΩ  |  10\ \mathrm{k}\Omega
+10 kΩ  |  10 k Ω
+2 MΩ  |  2e6 ohm
+5 mΩ  |  0.005 ohm
+5 Ω·m  |  5 \Omega\cdot\text{m}
+5 Ω m  |  5 ohm-meters
+5 Å  |  5 angstroms
+5 Å  |  5\,\text{\AA}
+5 Å  |  5 Å
+5 Å  |  5 Å
+5 nm  |  50 Å
+5 MJ  |  5 MJoule
+5 mJ  |  5 millijoules
+5 MJ  |  5 Megajoules
+5 MHz  |  5 megahertz
+5 mHz  |  5 mHertz
+5 kHz  |  5 KHz
+5 kHz  |  5 khz
+25 °C  |  25 ℃
+25 °C  |  25^\circ C
+25 °C  |  25^{\circ}\mathrm{C}
+25 °C  |  25 deg C
+25 °C  |  25 degrees C
+25 °C  |  77 °F
+25 °C  |  77 degrees Fahrenheit
+25 °C  |  298.15 kelvins
+0 °C  |  273.15 K
+0 °C  |  32 °F
+30°  |  30 degrees
+30°  |  \pi/6 rad
+0.5 rad  |  0.5 radians
+6.283 m  |  2\pi m
+1.414 m  |  \sqrt{2} m
+6.283 m  |  2π m
+5 m^2  |  5 square metres
+5 m^2  |  5 sq m
+5 m^2  |  5 sq. m
+5 m^2  |  5 meters squared
+5 m^2  |  5 m²
+5 m^2  |  50000 cm^2
+5 m^3  |  5 cubic meters
+5 m^3  |  5 meters cubed
+5 m^3  |  5000 liters
+5 cm^3  |  5 cc
+5 cm^3  |  5 mL
+5 ft^3  |  5 cu ft
+9.8 m/s^2  |  9.8 meters per second per second
+9.8 m/s^2  |  9.8 meters per square second
+9.8 m/s^2  |  9.8 N/kg
+5 m  |  \SI{5}{\metre}
+5 km  |  \SI{5}{km}
+3e8 m/s  |  \SI{3e8}{m.s^{-1}}
+5 m^2  |  \SI{5}{\square\metre}
+5 m^2  |  \SI{5}{\metre\squared}
+8.3 J/(mol K)  |  \SI{8.3}{\joule\per\mole\per\kelvin}
+5 N/C  |  \SI[per-mode=symbol]{5}{\newton\per\coulomb}
+5 µF  |  \SI{5}{\micro\farad}
+5 kΩ  |  \SI{5}{\kilo\ohm}
+25 °C  |  \SI{25}{\celsius}
+25 °C  |  \SI{25}{\degreeCelsius}
+5 m  |  \num{5} m
+5 m  |  5\,\si{m}
+30°  |  \ang{30}
+5 m  |  5\,\unit{\metre}
+0.5 m  |  1/2 m
+0.5 m  |  ½ m
+1.5 m  |  1\frac{1}{2} m
+1.5 m  |  3/2 m
+0.5 m  |  \frac12 m
+0.5 m  |  \dfrac{1}{2}\text{ m}
+0.75 m  |  ¾ m
+90 min  |  1 hour 30 minutes
+90 min  |  1 hour and 30 minutes
+90 min  |  1h30min
+90 min  |  1 h, 30 min
+1.5 h  |  1 hr 30 min
+5400 s  |  1 h 30 min 0 s
+66 in  |  5' 6"
+1.6764 m  |  5 feet 6 inches
+30.25°  |  30° 15'
+30.25°  |  30°15′00″
+5.3 m  |  5 m 30 cm
+2.1875 lb  |  2 lb 3 oz
+90 s  |  1 min 30 sec
+90 min  |  1.5 hours
+1 day  |  24 h
+2 weeks  |  14 days
+1000 m  |  1{,}000 m
+1000 m  |  1,000 m
+1000000 m  |  1 000 000 m
+5000 m  |  5\,000 m
+5 m  |  \textbf{5 m}
+5 m  |  **5** m
+5 m  |  `5 m`
+5 m  |  $5$ m
+5 m  |  $5\text{ m}$
+5 m  |  5 m.
+5 m  |  5\ \mathrm{m}
+5 m  |  5\mathrm{~m}
+5 m  |  ５ m
+-5 m  |  −5 m
+5 %  |  5 percent
+5 %  |  5 per cent
+5 %  |  5\%
+0.05  |  5%
+5 %  |  50 ‰
+5 ppm  |  0.0005%
+5 Sv  |  5000 mSv
+5 Gy  |  500 rads
+5 Sv  |  500 rem
+5 lm  |  5 lumens
+5 lux  |  5 lm/m^2
+5 Bq  |  5 s^-1
+5 Hz  |  5 1/s
+5 Hz  |  5 cycles per second
+1 Hz  |  60 rpm
+60 rpm  |  1 rev/s
+60 revolutions per minute  |  60 rpm
+5 N·m  |  5 Nm
+5 N m  |  5000 N mm
+5 N m  |  5 kg m^2/s^2
+5 J  |  5 W s
+5 W  |  5 J/s
+5 W  |  5 V A
+5 photons  |  5 photons
+5  |  5
+8 bits  |  1 byte
+5 dB  |  5 decibels
+5 m  |  x = 5 m
+5 N  |  F_{net} = 5 N
+5 N  |  F = 2.5 * 2 = 5 N
+5 m  |  \approx 5 m
+5 m  |  5 = 5 m
+5 eV  |  5 electron volts
+5 MeV  |  5 mega electron volts
+5 ly  |  5 light-years
+5 AU  |  5 astronomical units
+5 mmHg  |  5 mm Hg
+5 atm  |  5 atmospheres
+760 mmHg  |  1 atm
+760 torr  |  1 atm
+5 psi  |  5 pounds per square inch
+5 kWh  |  18 MJ
+5 kWh  |  5 kilowatt-hours
+5 km/h  |  5 kilometers per hour
+5 km/h  |  5 kmph
+5 mph  |  5 miles per hour
+5 T  |  50000 G
+5 T  |  50000 gauss
+5 M  |  5 mol/L
+5 mM  |  5e-3 mol/L
+5 g/mol  |  5 grams per mole
+5 W/(m K)  |  5 watts per meter kelvin
+5 W/(m K)  |  5 W m^-1 K^-1
+5 W/(m^2 K)  |  5 W/m²K
+8.314 J/(mol K)  |  8.314 J/mol·K
+5 V/m  |  5 N/C
+5 kPa  |  5000 N/m^2
+5 kg  |  5 Kg
+5 hbar  |  5 ħ
+5 ħ  |  5\hbar
+0.8 c  |  0.8c
+3 million m  |  3e6 m
+5 mN  |  5e-3 N
+5 C  |  5 coulombs
+5 F  |  5 farads
+5 H  |  5 henries
+5 Wb  |  5 webers
+5 S  |  5 siemens
+5 lb  |  5 pounds
+2 mol  |  2 moles
+5 µm  |  5 μm
+5 µm  |  5 um
+5 µm  |  5 \mu m
+5 µm  |  5\,\mu\mathrm{m}
+5 µC  |  5\ \mathrm{\mu C}
+5 µs  |  5 microseconds
+5 L  |  5 ℓ
+5 J/K  |  5 J/°C
+10 m/s  |  The answer is 10 m/s
+1 cycle  |  1 revolution
+5 diopters  |  5 m^-1
+5 D  |  5 debye
+5 dm^3  |  5 l
+5 kcal  |  5 Cal
+5 N  |  5 newtons
+5 N  |  5 kg m s-2
+5 N  |  5 kg·m/s²
+5 V  |  5 Volts
+5 A  |  5 amps
+5 °  |  5°
+5 ft-lb  |  5 foot-pounds
+5 h  |  5 hrs
+"""
+NOT_RIGHT = r"""
+5 MΩ  |  5 mΩ
+5 mW  |  5 MW
+2 m  |  2\pi m
+5 m^2  |  5 m
+1.5 m  |  1½
+90 min  |  1 h 30 s
+90 min  |  30 min 1 h
+5 m  |  5 m 3 m
+5 %  |  0.05 m
+5 Sv  |  5 Gy
+5 lux  |  5 cd/m^2
+5 Bq  |  5 Hz
+60 rpm  |  60 Hz
+5 photons  |  1 photon
+5  |  5 atoms
+8 bits  |  8
+5 m  |  5
+5 m  |  x = 5 m or x = 7 m
+7 m  |  x = 5 m or x = 7 m
+5 m  |  \ne 5 m
+5 m  |  5 ± 1 m
+5 m  |  5-7 m
+5 m  |  5 m?
+5 m  |  5 banana
+5 m  |  4 = 5 m
+5 mN  |  5 million N
+5 m  |  5 feet
+"""
+
+
+def pairs(table: str) -> list[list[str]]:
+    return [line.split("  |  ") for line in table.strip("\n").split("\n")]
+
+
+@pytest.fixture(scope="module")
+def verifier() -> QuantityVerifier:
+    built: QuantityVerifier = VERIFIERS.build("quantity", {}, reveal="nothing")
+    return built
+
+
+@pytest.mark.parametrize(("reference", "answer"), pairs(RIGHT))
+def test_spellings_of_the_right_answer(
+    verifier: QuantityVerifier, reference: str, answer: str
+) -> None:
+    problem = Problem("?", reference)
+    verifier.check_problem(problem)
+    result = verifier.verify(problem, f"\\boxed{{{answer}}}")
+    assert result.verdict == "correct", result
+
+
+@pytest.mark.parametrize(("reference", "answer"), pairs(NOT_RIGHT))
+def test_what_a_careful_reader_does_not_accept(
+    verifier: QuantityVerifier, reference: str, answer: str
+) -> None:
+    problem = Problem("?", reference)
+    verifier.check_problem(problem)
+    assert verifier.verify(problem, f"\\boxed{{{answer}}}").verdict in ("wrong", "malformed")

@@ -21,6 +21,11 @@ class ExpertError(DistilError):
     """The expert could not be consulted (as opposed to having nothing to say)."""
 
 
+class ExpertUnavailableError(ExpertError):
+    """The expert's endpoint did not answer, or asks to wait: the same question may be answered
+    later."""
+
+
 class SandboxError(DistilError):
     """The isolation for model-written code is missing or broke."""
 
@@ -35,6 +40,11 @@ class CheckpointError(DistilError):
 
 class EngineError(DistilError):
     """The engine that samples or scores could not start or answer."""
+
+
+class EngineRefusedError(EngineError):
+    """The engine cannot do what it is asked, with these settings or weights, however often it is
+    tried."""
 
 
 class TrainingError(DistilError):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from distil_core.errors import DataError
 
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
@@ -38,15 +41,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
         _remove(temporary)
 
 
-def write_text(target: Path, text: str) -> None:
-    """`text` as UTF-8, atomically."""
-    write_bytes(target, text.encode())
+def write_text(target: Path, text: str, private: bool = False) -> None:
+    """`text` as UTF-8, atomically. private: for its owner alone to read."""
+    write_bytes(target, text.encode(), private)
 
 
-def write_bytes(target: Path, content: bytes) -> None:
-    """`content` as it is, atomically."""
+def write_bytes(target: Path, content: bytes, private: bool = False) -> None:
+    """`content` as it is, atomically. private: for its owner alone to read."""
     with atomic_path(target) as temporary:
+        if private:
+            temporary.touch(PRIVATE_FILE)
         temporary.write_bytes(content)
+
+
+def private_folder(folder: Path) -> None:
+    """Make `folder` where there is none, for its owner alone; one that others can read, left by
+    an earlier version or a careless copy, is closed to them. Another user's stays as it is."""
+    folder.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    _close_to_others(folder)
+
+
+def private_file(file: Path) -> None:
+    """The same of a file, for a library that only writes into one: it is made empty."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(PRIVATE_FILE, exist_ok=True)
+    _close_to_others(file)
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -56,6 +75,12 @@ def link_or_copy(source: str, target: str) -> None:
         os.link(os.path.realpath(source), target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _close_to_others(path: Path) -> None:
+    status = path.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        path.chmod(status.st_mode & 0o700)
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from distil_core.credentials import secrets_in, shown
 from distil_core.errors import ConfigError
 
 
@@ -54,14 +55,29 @@ class Registry:
     def options(self, name: str, values: dict[str, Any]) -> ComponentOptions:
         """`values` as the component's typed options; `ConfigError` says which key is wrong."""
         options_type: type[ComponentOptions] = self.module(name).Options
+        where = f"options of {self.kind} {name!r}"
         try:
-            return options_type.model_validate(values)
+            options = options_type.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"options of {self.kind} {name!r}: {describe(error)}") from error
+            raise ConfigError(f"{where}: {describe(error)}") from error
+        refuse_secrets(values, where)
+        return options
 
     def build(self, name: str, options: dict[str, Any], **arguments: Any) -> Any:
         """The component itself: its module's `build(options, **arguments)`."""
         return self.module(name).build(self.options(name, options), **arguments)
+
+
+def refuse_secrets(values: Any, where: str) -> None:
+    """Raise `ConfigError`, which names the places alone, where settings hold a credential."""
+    places = list(secrets_in(values))
+    if places:
+        raise ConfigError(
+            f"{where}: {', '.join(places)} holds a credential, and settings are recorded (git, "
+            "MLflow, Prefect, reports). Put it into an environment variable and name that one "
+            "where an option asks for it (such as api_key_variable); revoke it where this file "
+            "has been shared"
+        )
 
 
 def describe(error: ValidationError) -> str:
@@ -69,14 +85,15 @@ def describe(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
+        found = shown(str(problem["loc"][-1]) if problem["loc"] else "", problem["input"])
         if problem["type"] == "value_error":
             # A check of our own: it says itself what was found.
             text = str(problem["ctx"]["error"])
         elif problem["type"] == "missing":
             text = problem["msg"]
         elif problem["type"] == "extra_forbidden":
-            text = f"no such setting (found {problem['input']!r})"
+            text = f"no such setting (found {found})"
         else:
-            text = f"{problem['msg']} (found {problem['input']!r})"
+            text = f"{problem['msg']} (found {found})"
         lines.append(f"{where}: {text}" if where else text)
     return "; ".join(lines)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from distil_core.errors import DistilError
 from distil_core.lineage.mlflow_record import record_all
+from distil_core.lineage.mlflow_store import own_uri
 from distil_core.workspace import Workspace
 
 HOST = "127.0.0.1"
@@ -21,7 +22,7 @@ def main() -> NoReturn:
     parser.add_argument("--port", type=int, default=5000, help="of the pages (default 5000)")
     port = parser.parse_args().port
     workspace = Workspace(Path.cwd())
-    store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{workspace.mlflow_database}")
+    store = os.environ.get("MLFLOW_TRACKING_URI", own_uri(workspace))
     has_server = store.startswith(("http://", "https://"))
     try:
         if not has_server:

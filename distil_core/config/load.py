@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
-from distil_core.registry import describe
+from distil_core.registry import describe, refuse_secrets
 from distil_core.workspace import Workspace
 
 AnyParams = TypeVar("AnyParams", bound=Params)
@@ -79,6 +79,7 @@ def _validated(params_type: type[AnyParams], values: Any, where: str) -> AnyPara
         _check_components(params)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    refuse_secrets(values, where)
     return params
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distil_core.errors import EngineError
+from distil_core.errors import EngineRefusedError
 
 _MASS_UNIT = 2.0**52
 
@@ -12,7 +12,7 @@ def normalised_logprobs(logits: Tensor) -> Tensor:
     """log softmax over the last axis, float64. Raises `EngineError` where it is no distribution."""
     logprobs = torch.log_softmax(logits.double(), dim=-1)
     if bool(torch.isnan(logprobs).any()):
-        raise EngineError(
+        raise EngineRefusedError(
             "the policy's logits hold NaN or infinity: its weights are damaged, or too large for "
             "compute.dtype; nothing was written"
         )

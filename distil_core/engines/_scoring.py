@@ -14,7 +14,7 @@ from torch import Tensor
 from distil_core.config.models import OnePassLayout
 from distil_core.engines._sampling import mass_before, normalised_logprobs
 from distil_core.engines.base import ScoredResponse, ScoreRequest
-from distil_core.errors import EngineError
+from distil_core.errors import EngineRefusedError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.prefix_tree import objection, prefix_trees
 from distil_core.policy.sequences import predicted_logits
@@ -58,7 +58,7 @@ def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], long
     the longest of them."""
     name = f"layout prefix_tree is not for {type(model).__name__}"
     if reason := objection(model, longest):
-        raise EngineError(f"{name}: {reason}; set layout: padded")
+        raise EngineRefusedError(f"{name}: {reason}; set layout: padded")
     few = requests[:_CHECKED]
     layouts: tuple[OnePassLayout, OnePassLayout] = ("padded", "prefix_tree")
     padded_nv, trees_nv = (
@@ -68,7 +68,7 @@ def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], long
     limit = _TREE_LIMITS[model.dtype]
     # Written so that NaN is refused too.
     if not difference <= limit:
-        raise EngineError(
+        raise EngineRefusedError(
             f"{name}: a probability differs by {difference:.3g} from that of its row alone "
             f"(rounding is below {limit}); set layout: padded"
         )

@@ -23,10 +23,11 @@ def _completion(answer: Any, text_of: Callable[[Any], Any]) -> Completion:
         tokens = (answer.get("usage") or {}).get("total_tokens")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
+    # A negative count would give back what was spent of the budget.
+    if tokens is not None and (type(tokens) is not int or tokens < 0):
+        raise ValueError(f"usage.total_tokens is {tokens!r}")
     if reason == "content_filter" or (text is None and reason in ("stop", "length")):
         return Completion(None, "refused", tokens)
     if not isinstance(text, str) or reason not in ("stop", "length"):
         raise ValueError(f"expected text that ended by 'stop' or 'length', found {reason!r}")
-    if tokens is not None and not isinstance(tokens, int):
-        raise ValueError(f"usage.total_tokens is {tokens!r}")
     return Completion(text, reason, tokens)

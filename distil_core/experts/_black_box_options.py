@@ -2,11 +2,11 @@
 
 from string import Formatter
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from distil_core.config.models import Positive
+from distil_core.credentials import may_carry_key, plain_address, secrets_in
 from distil_core.experts._endpoint import Limits
 from distil_core.feedback.compose import EXPERT_FIELDS
 from distil_core.registry import ComponentOptions
@@ -27,7 +27,11 @@ class Options(ComponentOptions):
     num_samples: answers at each state. states_per_rollout: how many of a rollout's states are
     asked about, chosen at random; null for all. The others stay without label.
     continuations_per_rollout: of how many of these states the answer becomes a row of its own.
+    extra_body: more fields of the request; null leaves one of ours out, which some models refuse
+    (temperature, seed). Some ask for max_completion_tokens instead of max_tokens: that is noticed.
     api_key_variable: name of the environment variable that holds the key; null for none.
+    allow_key_over_http: send it unencrypted to another machine, for all on the way to read.
+    max_response_bytes: of one answer, unpacked.
     max_requests, max_tokens: of one iteration. requests_per_second: null for no limit.
     """
 
@@ -45,7 +49,9 @@ class Options(ComponentOptions):
     continuations_per_rollout: Annotated[int, Field(ge=0)] = 0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    api_key_variable: str | None = None
+    api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    allow_key_over_http: bool = False
+    max_response_bytes: PositiveInt = 4 * 2**20
     concurrency: PositiveInt = 8
     requests_per_second: Positive | None = None
     timeout_s: Positive = 60.0
@@ -56,12 +62,27 @@ class Options(ComponentOptions):
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"expected http(s)://host/v1, found {url!r}")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must hold no user, password or query: settings are recorded")
-        return url.rstrip("/")
+        return plain_address(url)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _no_credentials(cls, body: dict[str, Any]) -> dict[str, Any]:
+        if places := list(secrets_in(body, strict=True)):
+            raise ValueError(
+                f"{', '.join(places)} looks like a credential, and settings and requests are "
+                "recorded: name the environment variable that holds it as api_key_variable"
+            )
+        return body
+
+    @model_validator(mode="after")
+    def _key_stays_secret(self) -> "Options":
+        if self.api_key_variable and not (self.allow_key_over_http or may_carry_key(self.base_url)):
+            raise ValueError(
+                f"base_url {self.base_url} is not encrypted, so that anyone on the way could read "
+                "the key of api_key_variable: use https, or set allow_key_over_http on a network "
+                "that you trust"
+            )
+        return self
 
     @model_validator(mode="after")
     def _usable_template(self) -> "Options":
@@ -85,4 +106,5 @@ class Options(ComponentOptions):
             requests_per_second=self.requests_per_second,
             max_requests=self.max_requests,
             max_tokens=self.max_tokens,
+            max_response_bytes=self.max_response_bytes,
         )

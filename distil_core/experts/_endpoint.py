@@ -1,6 +1,7 @@
 """One OpenAI-compatible HTTP endpoint: retries, rate limit, timeouts and a budget."""
 
 import email.utils
+import json
 import logging
 import random
 import threading
@@ -11,12 +12,15 @@ from typing import Any
 
 import httpx
 
-from distil_core.errors import ExpertError
+from distil_core.credentials import MASK, is_loopback, masked
+from distil_core.errors import ExpertError, ExpertUnavailableError
+from distil_core.experts._bounded import Deadline, bounded_content
 from distil_core.experts._response_record import Completion, Request
 
 logger = logging.getLogger(__name__)
 
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_REFUSED_PARAMETER_STATUS = frozenset({400, 422})
 _EXCERPT_CHARACTERS = 300
 
 
@@ -24,7 +28,7 @@ _EXCERPT_CHARACTERS = 300
 class Limits:
     """timeout_s: of one attempt, from its start to the answer's last byte. backoff_s: the first
     pause, doubled at each further attempt up to max_pause_s, of which a random half to whole is
-    waited. A longer Retry-After is an error."""
+    waited. A longer Retry-After is an error. max_response_bytes: of an answer, unpacked."""
 
     timeout_s: float
     max_attempts: int
@@ -33,6 +37,7 @@ class Limits:
     requests_per_second: float | None
     max_requests: int | None
     max_tokens: int | None
+    max_response_bytes: int
 
 
 class Budget:
@@ -79,19 +84,35 @@ class Budget:
 
 
 class Endpoint:
-    """Thread-safe. api_key: sent as a bearer token, and kept out of every message."""
+    """Thread-safe. api_key: sent as a bearer token to `base_url` alone, which redirects do not
+    change, and kept out of every message and answer."""
 
-    def __init__(self, limits: Limits, budget: Budget, api_key: str | None, connections: int):
+    def __init__(
+        self,
+        base_url: str,
+        limits: Limits,
+        budget: Budget,
+        api_key: str | None,
+        connections: int,
+    ):
         self._limits = limits
         self._budget = budget
         self._api_key = api_key
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=limits.timeout_s,
-            limits=httpx.Limits(max_connections=connections),
-            follow_redirects=False,
+        self._deadline = Deadline()
+        self._client = self._deadline.bind(
+            httpx.Client(
+                # What is sent unpacked cannot grow here; an endpoint that packs all the same is
+                # unpacked within bounds.
+                headers={"Accept-Encoding": "identity"}
+                | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+                timeout=limits.timeout_s,
+                limits=httpx.Limits(max_connections=connections),
+                follow_redirects=False,
+                # A proxy is no way to this machine itself.
+                trust_env=not is_loopback(base_url),
+            )
         )
+        self._renames_max_tokens = False
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._next_slot = 0.0
@@ -109,9 +130,9 @@ class Endpoint:
     ) -> Completion:
         """Ask until answered. `ExpertError` when the endpoint refuses, stays unreachable through
         all attempts, or the budget is spent. `read` raises `ValueError` for a malformed answer."""
-        failure = ""
-        for attempt in range(self._limits.max_attempts):
-            if attempt:
+        failure, attempt = "", 0
+        while attempt < self._limits.max_attempts:
+            if failure:
                 logger.warning("expert endpoint: %s; attempt %d", failure, attempt + 1)
             self._wait_for_slot()
             self._budget.before_sending()
@@ -119,50 +140,76 @@ class Endpoint:
             # Jitter, so that requests that failed together do not come again together. It moves
             # times only, no answer depends on it.
             pause_s *= random.uniform(0.5, 1.0)
-            is_last = attempt + 1 == self._limits.max_attempts
+            attempt += 1
+            is_last = attempt == self._limits.max_attempts
+            body = self._body(request)
             try:
-                response = self._post(request)
+                response = self._post(request.url, body)
             except httpx.RequestError as error:
-                failure = f"{type(error).__name__}: {error}"
+                failure = f"{type(error).__name__}: {self._without_key(str(error))}"
                 self._pause(0.0 if is_last else pause_s)
                 continue
             if response.status_code in _TRANSIENT_STATUS:
                 failure = self._describe(response)
                 self._postpone(max(pause_s, self._retry_after_s(response)))
                 continue
+            if self._asks_for_the_newer_name(response, body):
+                # The same question in the words this model understands is no further attempt.
+                self._renames_max_tokens, attempt = True, attempt - 1
+                continue
             if response.status_code != httpx.codes.OK:
                 raise ExpertError(
                     f"{request.url} refused: {self._describe(response)}. Check base_url, model, "
-                    "api_key_variable and extra_body of tabulate.expert.options"
+                    "api_key_variable and extra_body of tabulate.expert.options (a field that is "
+                    "null in extra_body is not sent)"
                 )
             try:
                 completion = read(response.json())
-            except ValueError as error:
-                failure = f"malformed answer ({error}): {self._excerpt(response)}"
+            except (ValueError, RecursionError) as error:
+                why = self._without_key(str(error))
+                failure = f"malformed answer ({why}): {self._excerpt(response)}"
                 self._pause(0.0 if is_last else pause_s)
                 continue
             self._budget.after_answer(completion)
             return completion
-        raise ExpertError(
+        raise ExpertUnavailableError(
             f"{request.url} gave no answer in {self._limits.max_attempts} attempts; the last "
             f"failed with {failure}. Answers so far are recorded: run again to go on from here"
         )
 
-    def _post(self, request: Request) -> httpx.Response:
-        """The whole answer. httpx bounds the wait for each piece of it, so that an endpoint that
-        sends a byte now and then would never be given up."""
-        deadline = time.monotonic() + self._limits.timeout_s
-        with self._client.stream("POST", request.url, json=dict(request.body)) as response:
-            content = bytearray()
-            for piece in response.iter_bytes():
-                content += piece
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(
-                        f"{len(content)} bytes, but no end in {self._limits.timeout_s:g} s"
-                    )
+    def _body(self, request: Request) -> dict[str, Any]:
+        """What is sent. Recorded is the question as it was asked, whatever the endpoint calls
+        the limit of its answer."""
+        body = dict(request.body)
+        if self._renames_max_tokens and "max_tokens" in body:
+            body["max_completion_tokens"] = body.pop("max_tokens")
+        return body
+
+    def _asks_for_the_newer_name(self, response: httpx.Response, body: dict[str, Any]) -> bool:
+        return (
+            response.status_code in _REFUSED_PARAMETER_STATUS
+            and "max_tokens" in body
+            and "max_completion_tokens" in response.text
+        )
+
+    def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
+        """The whole answer, within its time and size. httpx bounds the wait for each piece of it,
+        so that an endpoint that sends a byte now and then would never be given up."""
+        with (
+            self._deadline.within(self._limits.timeout_s),
+            self._client.stream(
+                "POST",
+                url,
+                content=json.dumps(body, allow_nan=False).encode(),
+                headers={"Content-Type": "application/json"},
+            ) as response,
+        ):
+            content = bounded_content(response, self._limits.max_response_bytes)
+        if self._api_key:
+            content = content.replace(self._api_key.encode(), MASK.encode())
         decoded = {"content-encoding", "content-length", "transfer-encoding"}
         headers = [pair for pair in response.headers.items() if pair[0] not in decoded]
-        return httpx.Response(response.status_code, headers=headers, content=bytes(content))
+        return httpx.Response(response.status_code, headers=headers, content=content)
 
     def _wait_for_slot(self) -> None:
         """Requests start evenly spaced, and none before the endpoint asked for one."""
@@ -195,7 +242,7 @@ class Endpoint:
             except ValueError:
                 return 0.0
         if seconds > self._limits.max_pause_s:
-            raise ExpertError(
+            raise ExpertUnavailableError(
                 f"the endpoint asks to wait {seconds:.0f} s (Retry-After), max_pause_s is "
                 f"{self._limits.max_pause_s:g}: run again later, answers so far are recorded"
             )
@@ -205,8 +252,8 @@ class Endpoint:
         return f"HTTP {response.status_code}: {self._excerpt(response)}"
 
     def _excerpt(self, response: httpx.Response) -> str:
-        text = response.text
-        # Some endpoints quote the key they were sent.
-        if self._api_key:
-            text = text.replace(self._api_key, "***")
-        return repr(text[:_EXCERPT_CHARACTERS])
+        return repr(self._without_key(response.text)[:_EXCERPT_CHARACTERS])
+
+    def _without_key(self, text: str) -> str:
+        """Some endpoints quote the key they were sent, or other credentials."""
+        return masked(text.replace(self._api_key, MASK) if self._api_key else text)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from distil_core.errors import DataError
-from distil_core.files import write_text
+from distil_core.files import private_folder, write_text
 
 RESPONSES_FILE = "responses.jsonl"
 
@@ -22,11 +22,19 @@ RESPONSES_FILE = "responses.jsonl"
 @dataclass(frozen=True)
 class Completion:
     """What an endpoint wrote. text: None where it refused to answer. finish_reason: 'stop',
-    'length' or 'refused'. total_tokens: of prompt and answer, None where it does not say."""
+    'length' or 'refused'. total_tokens: of prompt and answer, None where it does not say.
+    `TypeError` for a value of another kind: recorded answers are read back from files."""
 
     text: str | None
     finish_reason: str
     total_tokens: int | None
+
+    def __post_init__(self) -> None:
+        count = self.total_tokens
+        if not isinstance(self.text, str | None) or not isinstance(self.finish_reason, str):
+            raise TypeError("expected text and finish_reason as strings")
+        if count is not None and (type(count) is not int or count < 0):
+            raise TypeError(f"expected total_tokens from 0 on, found {count!r}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Request:
 
 
 class ResponseRecord:
-    """Completions by request, in a folder."""
+    """Completions by request, in a folder that only its owner can read."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -62,8 +70,9 @@ class ResponseRecord:
 
     def keep(self, request: Request, completion: Completion) -> None:
         """Write one answer; whole or not at all."""
-        line = _line(request, completion)
-        write_text(self._path(request.digest), line)
+        path = self._path(request.digest)
+        private_folder(self._folder)
+        write_text(path, _line(request, completion), private=True)
 
     def _path(self, digest: str) -> Path:
         return self._folder / digest[:2] / f"{digest}.json"

@@ -111,7 +111,9 @@ class BlackBoxExpert:
             # By what is asked, not by rollout: equal states have equal answers, paid for once.
             seed = derive_seed(self._seed, "expert", repr(asked), sample) % 2**31
             url = f"{options.base_url}/{path}"
-            yield Request(url, {**body, "seed": seed, **options.extra_body})
+            asked_for = {**body, "seed": seed, **options.extra_body}
+            left_out = {name for name, value in options.extra_body.items() if value is None}
+            yield Request(url, {k: v for k, v in asked_for.items() if k not in left_out})
 
     def _ask(self, requests: Sequence[Request], progress: ProgressCallback) -> None:
         """Have an answer to each request in `_answered`: from the record, or sent for."""
@@ -131,7 +133,9 @@ class BlackBoxExpert:
     def _send(self, requests: list[Request], progress: ProgressCallback) -> None:
         options = self._options
         read = read_text if options.api == "completions" else read_message
-        endpoint = Endpoint(options.limits(), self._budget, self._api_key(), options.concurrency)
+        endpoint = Endpoint(
+            options.base_url, options.limits(), self._budget, self._api_key(), options.concurrency
+        )
 
         def ask(request: Request) -> tuple[Request, Completion]:
             completion = endpoint.complete(request, read)
@@ -160,6 +164,12 @@ class BlackBoxExpert:
             raise ExpertError(
                 f"the environment variable {name}, which tabulate.expert.options.api_key_variable "
                 "names, is not set: put the endpoint's key there"
+            )
+        # Refused here, by name: the HTTP library would quote it in its own complaint.
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ExpertError(
+                f"the environment variable {name} holds no key: expected printable ASCII without "
+                "blanks or line ends"
             )
         return key
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from distil_core.errors import LineageError
+from distil_core.files import private_file, private_folder
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
                 _require_same(database)
             if database and database.exists():
                 _require_usable(database, uri)
-            elif uri == _own_uri(workspace):
+            elif uri == own_uri(workspace):
                 _create(workspace)
+            if uri == own_uri(workspace):
+                private_file(workspace.mlflow_database)
+                private_folder(workspace.root / "mlruns")
             client = mlflow.tracking.MlflowClient()
             if database:
                 _opened[database] = database.stat().st_ino
@@ -65,11 +69,23 @@ def import_mlflow() -> None:
 def artifact_root(workspace: Workspace, uri: str) -> str | None:
     """Where experiments in the workspace's own database keep their few files; None for a store
     of the user's, which knows its own place."""
-    return str(workspace.root.resolve() / "mlruns") if uri == _own_uri(workspace) else None
+    if uri != own_uri(workspace):
+        return None
+    root = workspace.root.resolve() / "mlruns"
+    # MLflow decodes a plain path as if it were an address.
+    return root.as_uri() if "%" in str(root) else str(root)
 
 
-def _own_uri(workspace: Workspace) -> str:
-    return f"sqlite:///{workspace.mlflow_database.resolve()}"
+def own_uri(workspace: Workspace) -> str:
+    """The address of the workspace's own database."""
+    return _database_uri(workspace.mlflow_database.resolve())
+
+
+def _database_uri(path: Path) -> str:
+    """SQLAlchemy's address of a SQLite file: what follows a `?` are options in it, and `%2F` is a
+    slash. With the driver's name, since MLflow would make the encoded folder for the other form."""
+    encoded = str(path).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite{'' if encoded == str(path) else '+pysqlite'}:///{encoded}"
 
 
 @contextmanager
@@ -80,7 +96,7 @@ def _tracking_uri(workspace: Workspace) -> Iterator[str]:
     if is_tracking_uri_set():
         yield get_tracking_uri()
         return
-    uri = _own_uri(workspace)
+    uri = own_uri(workspace)
     set_tracking_uri(uri)
     try:
         yield uri
@@ -94,7 +110,7 @@ def _one_writer(workspace: Workspace) -> Iterator[None]:
     """Hold the campaign's record. The lock dies with its process, so a run found RUNNING by its
     holder was left by a process that is gone."""
     path = workspace.scratch_dir / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(workspace.scratch_dir)
     with path.open("a+", encoding="utf-8") as file:
         deadline = time.monotonic() + WRITER_WAIT_S
         while not _locked(file):
@@ -170,7 +186,9 @@ def _create(workspace: Workspace) -> None:
 
     with tempfile.TemporaryDirectory(dir=workspace.scratch_dir) as folder:
         draft = Path(folder).resolve() / workspace.mlflow_database.name
-        MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+        # It holds what models and experts wrote.
+        private_file(draft)
+        MlflowClient(_database_uri(draft)).search_experiments(max_results=1)
         os.replace(draft, workspace.mlflow_database)
 
 
@@ -189,7 +207,7 @@ def _require_same(database: Path) -> None:
 def _sqlite_file(uri: str) -> Path | None:
     from sqlalchemy.engine import make_url
 
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith(("sqlite:", "sqlite+")):
         return None
     name = make_url(uri).database
     return Path(name) if name and name != ":memory:" else None

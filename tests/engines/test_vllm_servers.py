@@ -1,7 +1,9 @@
 """vLLM in real servers: one that is managed, and the same as external ones (90 s)."""
 
+import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -51,11 +53,6 @@ def managed(pool: EnginePool, policy: Path) -> Any:
     return pool.engine(OPTIONS, policy, COMPUTE)
 
 
-@pytest.fixture(scope="module")
-def url(managed: Any) -> str:
-    return str(managed._backend._own.base_url)
-
-
 def external(*urls: str, **changes: Any) -> Options:
     return OPTIONS.model_copy(
         update={"mode": "external_servers", "base_urls": urls, "connections": 4, **changes}
@@ -65,10 +62,11 @@ def external(*urls: str, **changes: Any) -> Options:
 class Relay:
     """A server of its own as far as the engine can tell, which can be made to die."""
 
-    def __init__(self, target: str):
+    def __init__(self, target: ManagedServer):
         self.answered = 0
         self.dies_after: int | None = None
         relay = self
+        client = httpx.Client(transport=target.transport(), base_url=target.base_url, timeout=60)
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -78,7 +76,7 @@ class Relay:
                     return
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 headers = {"Content-Type": "application/json"}
-                answer = httpx.post(target + self.path, content=body, headers=headers, timeout=60)
+                answer = client.post(self.path, content=body, headers=headers)
                 relay.answered += generates
                 self.send_response(answer.status_code)
                 self.send_header("Content-Length", str(len(answer.content)))
@@ -92,14 +90,17 @@ class Relay:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         Thread(target=self._server.serve_forever, daemon=True).start()
 
+        self._client = client
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._client.close()
 
 
 @pytest.fixture
-def relays(url: str) -> Iterator[list[Relay]]:
-    relays = [Relay(url), Relay(url)]
+def relays(managed: Any) -> Iterator[list[Relay]]:
+    relays = [Relay(managed._backend._own), Relay(managed._backend._own)]
     yield relays
     for relay in relays:
         relay.close()
@@ -116,6 +117,58 @@ def test_a_managed_server_samples_and_scores_as_transformers_does(
     assert managed.drift()["engine_logprob_error_max"] < 1e-5
     assert {row.finish_reason for row in responses} == {"stop", "length"}
     assert managed.sample(requests()[::-1], SETTINGS, no_progress) == responses[::-1]
+
+
+def listening(group: int) -> list[int]:
+    """Ports on which processes of the group wait for others."""
+    owned = set()
+    for pid in members(group):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                owned.add(os.readlink(descriptor))
+    waiting = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in owned:
+                waiting.append(int(local.rpartition(":")[2], 16))
+    return waiting
+
+
+ASK_AS_ANOTHER_USER = """
+import json, os, socket, sys
+os.setgroups([])
+os.setgid(12345)
+os.setuid(12345)
+body = json.dumps({"method": "distil_describe", "args": []}).encode()
+for path in sys.argv[1:]:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+            client.sendall(b"POST /collective_rpc HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: %d"
+                           b"\\r\\nContent-Type: application/json\\r\\n\\r\\n" % len(body) + body)
+            print(client.recv(1000))
+        except OSError as error:
+            print(type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' tables of sockets")
+def test_a_managed_server_can_be_reached_by_nobody_else(managed: Any) -> None:
+    own = managed._backend._own
+    for port in listening(own.process_group):
+        # Of torch's collective operations, which have no use in a group of one.
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/health", timeout=2.0, trust_env=False)
+    folder = own.socket.parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    # vLLM's own, between its processes, lie there as well.
+    sockets = [path for path in folder.iterdir() if path.is_socket()]
+    assert len(sockets) > 1
+    if os.geteuid() == 0:
+        command = [sys.executable, "-I", "-c", ASK_AS_ANOTHER_USER, *map(str, sockets)]
+        asked = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert asked.stdout.split() == ["PermissionError"] * len(sockets)
 
 
 def test_weights_are_swapped_in_the_running_server(
@@ -232,7 +285,7 @@ managed.ManagedServer._wait_until_healthy = lambda *_: None
 server = managed.ManagedServer(
     Options(mode="managed_server"),
     ComputeParams(device="cpu", dtype="float32", num_threads=1), Path("."))
-print(server.process_group, flush=True)
+print(server.process_group, server.socket.parent, flush=True)
 time.sleep(600)
 """
 SERVER_WITH_WORKER = """
@@ -251,7 +304,8 @@ def test_nothing_is_left_when_the_parent_is_killed(how: signal.Signals) -> None:
         text=True,
     )
     assert parent.stdout
-    group = int(parent.stdout.readline())
+    number, folder = parent.stdout.readline().split()
+    group = int(number)
     deadline = time.monotonic() + 60
     while len(members(group)) < 3:
         assert time.monotonic() < deadline, members(group)
@@ -260,6 +314,7 @@ def test_nothing_is_left_when_the_parent_is_killed(how: signal.Signals) -> None:
     parent.wait()
     parent.stdout.close()
     wait_until_gone(group)
+    assert not Path(folder).exists()
 
 
 def test_closing_ends_the_real_servers_whole_group(pool: EnginePool, managed: Any) -> None:
@@ -280,3 +335,4 @@ def test_closing_ends_the_real_servers_whole_group(pool: EnginePool, managed: An
         managed.sample(requests(2), SETTINGS, no_progress)
     pool.close()
     pool.close()
+    assert not server.socket.parent.exists()

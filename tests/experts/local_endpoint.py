@@ -1,5 +1,6 @@
 """A real OpenAI-compatible HTTP server in a thread, with faults on demand."""
 
+import contextlib
 import json
 import threading
 import time
@@ -7,6 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+_DRIPS = {
+    "drip": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 300,
+    "drip of headers": b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * 20,
+}
 
 
 @dataclass
@@ -52,19 +58,21 @@ class LocalEndpoint:
                     self.wfile.write(b'{"choices": [')
                     self.close_connection = True
                 elif fault == "slow":
-                    time.sleep(0.6)
+                    time.sleep(4.0)
                     self.close_connection = True
-                elif fault == "drip":
-                    self.send_response(200)
-                    self.send_header("Content-Length", "1000")
-                    self.end_headers()
+                elif isinstance(fault, str) and fault in _DRIPS:
                     self.close_connection = True
-                    for _ in range(300):
+                    for byte in _DRIPS[fault]:
                         try:
-                            self.wfile.write(b" ")
+                            self.wfile.write(bytes([byte]))
                         except OSError:
                             return
                         time.sleep(0.1)
+                elif isinstance(fault, bytes):
+                    # Sent as it is, head and all.
+                    self.close_connection = True
+                    with contextlib.suppress(OSError):
+                        self.wfile.write(fault)
                 elif fault == "not gzip":
                     self._send(200, b"{}", {"Content-Encoding": "gzip"})
                 elif isinstance(fault, str):

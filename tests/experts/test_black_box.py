@@ -52,7 +52,7 @@ def ask(endpoint: LocalEndpoint, policy_dir: Path, compute: Any, tmp_path: Path)
             "max_tokens": None,
             "backoff_s": 0.01,
             "max_pause_s": 2.0,
-            "timeout_s": 0.3,
+            "timeout_s": 20.0,
         } | changed
         params = TabulateParams(
             expert=Component(name="black_box", options=options),
@@ -150,7 +150,7 @@ def test_faults_are_retried_until_there_is_an_answer(
         '{"choices": [{"text": 5, "finish_reason": "stop"}]}',
         '{"choices": [{"text": "5", "finish_reason": null}]}',
     ]
-    expert = ask(max_attempts=12, concurrency=1, backoff_s=0.001)
+    expert = ask(max_attempts=12, concurrency=1, backoff_s=0.001, timeout_s=2.0)
     answer = answer_one(expert, query(tokenizer, "0"))
     assert labels(tokenizer, answer) == [{"0": 1.0}, {"6": 1.0}]
     assert len(endpoint.seen) == 10 + 2

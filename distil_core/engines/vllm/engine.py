@@ -20,7 +20,7 @@ from distil_core.engines.base import (
 from distil_core.engines.vllm.backend import LOWEST_TEMPERATURE, Backend, Policy, Sampled, TopK
 from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.reference import Reference
-from distil_core.errors import EngineError
+from distil_core.errors import EngineRefusedError
 from distil_core.progress import ProgressCallback
 
 _ENTRIES_AT_ONCE = 2**22
@@ -59,7 +59,7 @@ class VllmEngine:
         if not requests:
             return []
         if settings.temperature < LOWEST_TEMPERATURE:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"vLLM samples at temperatures from {LOWEST_TEMPERATURE} on, found "
                 f"{settings.temperature}: raise it, or use engine 'transformers'"
             )
@@ -86,7 +86,7 @@ class VllmEngine:
         limits = self._backend.limits
         top_k = min(top_k, limits.vocabulary_size)
         if top_k > limits.max_logprobs:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"top_k {top_k} exceeds max_logprobs {limits.max_logprobs} of engine 'vllm': raise "
                 "that option (a server: --max-logprobs), or lower tabulate.top_k"
             )
@@ -124,7 +124,7 @@ class VllmEngine:
         size = self._backend.limits.vocabulary_size
         for token_ids in sequences:
             if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
-                raise EngineError(
+                raise EngineRefusedError(
                     f"token ids from {min(token_ids)} to {max(token_ids)} were asked for, the "
                     f"policy's vocabulary has 0 to {size - 1}: are tokenizer and weights of one "
                     "checkpoint?"
@@ -132,7 +132,7 @@ class VllmEngine:
 
     def _require_fits(self, num_tokens: int) -> None:
         if num_tokens > self._backend.limits.max_model_len:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"{num_tokens} tokens of context and response exceed max_model_len "
                 f"{self._backend.limits.max_model_len} of engine 'vllm': raise that option as far "
                 "as the policy allows, or lower context.max_context_tokens or max_new_tokens"
@@ -148,7 +148,7 @@ class VllmEngine:
         drift = reference.drift(requests, responses, settings, self._options.drift_rows)
         self._drift = drift.figures()
         if not drift.mean <= self._options.drift_limit:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"vLLM's log-probabilities drifted from transformers' by {drift.mean:.3g} a token "
                 f"on average, {drift.largest:.3g} at most, over {drift.num_tokens} tokens "
                 f"(drift_limit {self._options.drift_limit:g}): importance weights would be wrong. "
@@ -159,7 +159,7 @@ class VllmEngine:
         # Adding 0.0 makes of the -0.0 of a sure token the 0.0 that transformers gives.
         logprobs = [logprob + 0.0 for logprob in sampled.logprobs]
         if not np.isfinite(logprobs).all():
-            raise EngineError(
+            raise EngineRefusedError(
                 "the policy's logits hold NaN or infinity: its weights are damaged, or too large "
                 "for compute.dtype; nothing was written"
             )
@@ -196,7 +196,7 @@ def _scored(top: TopK, top_p: float) -> ScoredResponse:
     """The fewest of the top K that hold `top_p`; the others join the tail."""
     logprobs_tk = torch.from_numpy(top.logprobs_tk).double()
     if bool(torch.isnan(logprobs_tk).any()):
-        raise EngineError(
+        raise EngineRefusedError(
             "the policy's logits hold NaN or infinity: its weights are damaged, or too large for "
             "compute.dtype; nothing was written"
         )

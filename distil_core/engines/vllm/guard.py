@@ -1,12 +1,14 @@
-"""`python -m distil_core.engines.vllm.guard COMMAND..`: runs COMMAND, and ends with its parent.
+"""`python -m distil_core.engines.vllm.guard FOLDER COMMAND..`: runs COMMAND, ends with its parent.
 
 Started as the leader of its own session, with a pipe from the parent as standard input. When the
 pipe closes, because the parent closed it or was killed in any way, or when COMMAND ends by itself,
-the whole process group is killed: vLLM's server leaves its workers behind otherwise.
+FOLDER is removed and the whole process group is killed: vLLM's server leaves its workers behind
+otherwise.
 """
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +27,7 @@ def main() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     # No thread runs yet.
-    server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=end_with_guard)  # noqa: PLW1509
+    server = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, preexec_fn=end_with_guard)  # noqa: PLW1509
     threading.Thread(target=_wait_for_parent, daemon=True).start()
     code = server.wait()
     print(f"the server ended with code {code}", flush=True)
@@ -39,6 +41,7 @@ def _wait_for_parent() -> None:
 
 
 def _kill_group() -> None:
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

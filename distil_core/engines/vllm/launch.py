@@ -9,7 +9,7 @@ from typing import Any
 from distil_core.config.models import ComputeParams
 from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.worker import EXTENSION
-from distil_core.errors import EngineError
+from distil_core.errors import EngineRefusedError
 
 _DECISIVE = ("VLLM_USE_V2_MODEL_RUNNER", "OMP_NUM_THREADS")
 
@@ -69,11 +69,12 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
 
 
 def server_command(
-    options: Options, compute: ComputeParams, policy_dir: Path, port: int
+    options: Options, compute: ComputeParams, policy_dir: Path, socket: Path
 ) -> list[str]:
-    """The command line of a server with the same arguments."""
+    """The command line of a server with the same arguments. On a socket in a folder, since any
+    user of the machine may connect to a port, and vLLM's key guards none of the calls we make."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--disable-log-stats"]
+    command += ["--uds", str(socket), "--disable-log-stats"]
     # The endpoint that takes and gives token ids is among those for larger deployments.
     command += ["--enable-scale-out"]
     for name, value in arguments(options, compute, policy_dir).items():
@@ -86,9 +87,9 @@ def server_command(
 
 
 def require_vllm() -> None:
-    """Raise `EngineError` where vLLM is not installed."""
+    """Raise `EngineRefusedError` where vLLM is not installed."""
     if find_spec("vllm") is None:
-        raise EngineError(
+        raise EngineRefusedError(
             "engine 'vllm' needs the package vllm, which is not installed: `make vllm` installs "
             "the CPU build, `make vllm-gpu` the one for CUDA; or use engine 'transformers'"
         )
@@ -101,14 +102,17 @@ def prepare_process(options: Options, compute: ComputeParams) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 
-def server_environment(options: Options, compute: ComputeParams) -> dict[str, str]:
+def server_environment(
+    options: Options, compute: ComputeParams, private_dir: Path
+) -> dict[str, str]:
     """All variables of a server. Loading other weights is among the calls that vLLM keeps for
-    development."""
+    development. private_dir: for the sockets between its processes, which carry pickles."""
     variables = _with_shell(environment(options, compute))
     # No calls home: checkpoints are local folders. Not so in this process, whose problem sources
     # may be asked to download.
     variables |= _with_shell({"HF_HUB_OFFLINE": "1"})
-    return {**os.environ, **variables, "VLLM_SERVER_DEV_MODE": "1"}
+    private = {"VLLM_RPC_BASE_PATH": str(private_dir), "VLLM_SERVER_DEV_MODE": "1"}
+    return {**os.environ, **variables, **private}
 
 
 def _with_shell(variables: dict[str, str]) -> dict[str, str]:

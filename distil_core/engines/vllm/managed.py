@@ -1,11 +1,15 @@
-"""A vLLM server that this process starts, watches and ends."""
+"""A vLLM server that this process starts, watches and ends, and that answers to nobody else.
+
+It listens on a socket in a folder of mode 0700: whoever could connect could load weights, read
+prompts from its log, and have it generate.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,28 +24,37 @@ from distil_core.engines.vllm.options import Options
 from distil_core.errors import EngineError
 
 _LOG_BYTES = 4000
+# A socket's path has room for 107; vLLM's own are named after a UUID.
+_LONGEST_FOLDER = 107 - len("/00000000-0000-0000-0000-000000000000")
 
 
 class ManagedServer:
-    """Ready when made. Its log is a file without a name, of which errors show the end."""
+    """Ready when made. Its log is a file without a name, of which errors show the end.
+
+    base_url: for a client that connects to `socket`, whatever host it names.
+    """
+
+    base_url = "http://localhost"
 
     def __init__(self, options: Options, compute: ComputeParams, policy_dir: Path):
         require_vllm()
-        port = _free_port()
-        self.base_url = f"http://127.0.0.1:{port}"
+        self._folder = _private_folder()
+        self.socket = self._folder / "http"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the server
         self._process = subprocess.Popen(
             [
                 sys.executable,
                 "-m",
                 "distil_core.engines.vllm.guard",
-                *server_command(options, compute, policy_dir, port),
+                str(self._folder),
+                *server_command(options, compute, policy_dir, self.socket),
             ],
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=subprocess.STDOUT,
-            env=server_environment(options, compute),
+            env=server_environment(options, compute, self._folder),
             start_new_session=True,
+            umask=0o077,
         )
         try:
             self._wait_until_healthy(options.start_timeout_s)
@@ -73,24 +86,36 @@ class ManagedServer:
             self._process.stdin.close()
         if not self._log.closed:
             self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def transport(self, limits: httpx.Limits | None = None) -> httpx.HTTPTransport:
+        """Connects to the server, and to nothing else."""
+        return httpx.HTTPTransport(uds=str(self.socket), limits=limits or httpx.Limits())
 
     def _wait_until_healthy(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while True:
-            if self._process.poll() is not None:
-                raise EngineError(f"the vLLM server ended while starting:\n{self.log_end()}")
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.base_url}/health", timeout=5.0).is_success:
-                    return
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"the vLLM server was not ready within {timeout_s:g} s (start_timeout_s):\n"
-                    f"{self.log_end()}"
-                )
-            time.sleep(0.2)
+        with httpx.Client(transport=self.transport(), timeout=5.0) as client:
+            while not self._is_healthy(client):
+                if self._process.poll() is not None:
+                    raise EngineError(f"the vLLM server ended while starting:\n{self.log_end()}")
+                if time.monotonic() > deadline:
+                    raise EngineError(
+                        f"the vLLM server was not ready within {timeout_s:g} s (start_timeout_s):\n"
+                        f"{self.log_end()}"
+                    )
+                time.sleep(0.2)
+
+    def _is_healthy(self, client: httpx.Client) -> bool:
+        try:
+            return client.get(f"{self.base_url}/health").is_success
+        except httpx.TransportError:
+            return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _private_folder() -> Path:
+    """A new folder that only this user can enter, with a path short enough for sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="distil-vllm-"))
+    if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="distil-vllm-", dir="/tmp"))
+    return folder

@@ -4,12 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from distil_core.credentials import plain_address
 from distil_core.registry import ComponentOptions
 
 
 class Options(ComponentOptions):
     """mode: in this process, in a server started and ended here, or in servers run by others.
-    base_urls: those servers', without /v1. max_logprobs: the largest top K that may be asked for.
+    base_urls: those servers', without /v1. Whoever can reach them can load weights into them: keep
+    them to machines that are yours alone. max_logprobs: the largest top K that may be asked for.
 
     max_model_len: longest context and response together, in tokens; null is the policy's own.
     max_num_sequences: sampled or scored at once. max_batched_tokens: of one forward pass, which
@@ -47,6 +49,8 @@ class Options(ComponentOptions):
                 f"base_urls are the servers of mode external_servers; found mode {self.mode} with "
                 f"{len(self.base_urls)} base_urls: name at least one, or leave them out"
             )
+        for url in self.base_urls:
+            plain_address(url)
         if len(set(self.base_urls)) != len(self.base_urls):
             raise ValueError("base_urls name a server twice: each takes its share of the requests")
         if self.max_batched_tokens < self.max_num_sequences:

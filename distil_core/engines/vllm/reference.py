@@ -13,7 +13,7 @@ from distil_core.config.models import ComputeParams
 from distil_core.engines._sampling import normalised_logprobs, sampling_logprobs
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.vllm.backend import Backend, Policy
-from distil_core.errors import EngineError
+from distil_core.errors import EngineRefusedError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.model import load_model
 from distil_core.seeds import generator
@@ -54,7 +54,7 @@ class Reference:
         """The largest difference on two fixed sequences; `EngineError` where it exceeds `limit`."""
         limits = backend.limits
         if self._model.config.vocab_size != limits.vocabulary_size:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"vLLM holds a model of {limits.vocabulary_size} tokens, the policy in "
                 f"{self._policy.folder} has {self._model.config.vocab_size}: start the server with "
                 "a policy of this campaign"
@@ -70,7 +70,7 @@ class Reference:
             expected_tk = logprobs_tv.gather(1, ids_tk).numpy()
             largest = max(largest, float(np.abs(found.logprobs_tk - expected_tk).max()))
         if not largest <= limit:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"after loading {self._policy.folder}, vLLM's log-probabilities differ from "
                 f"transformers' by up to {largest:.3g} (canary_limit {limit:g}): it does not hold "
                 "this policy, or computes it otherwise. Nothing was sampled or scored"

@@ -23,7 +23,7 @@ from distil_core.engines.vllm.backend import (
 from distil_core.engines.vllm.managed import ManagedServer
 from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.worker import EXTENSION
-from distil_core.errors import EngineError
+from distil_core.errors import EngineError, EngineRefusedError
 
 _GENERATE = "/inference/v1/generate"
 _EXCERPT_CHARACTERS = 500
@@ -56,7 +56,7 @@ class _Server:
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise _ServerLost(f"HTTP {response.status_code}: {_excerpt(response)}")
         if not response.is_success:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"{self.base_url}{path} refused: HTTP {response.status_code}: {_excerpt(response)}"
                 f"\nA vLLM 0.32 server for this engine is started with VLLM_SERVER_DEV_MODE=1, "
                 f"VLLM_USE_V2_MODEL_RUNNER=0 and the arguments --enable-scale-out "
@@ -84,9 +84,11 @@ class ServersBackend:
     ):
         self._own = own
         self._options = options
+        limits = httpx.Limits(max_connections=options.connections * len(base_urls))
         self._client = httpx.Client(
             timeout=options.request_timeout_s,
-            limits=httpx.Limits(max_connections=options.connections * len(base_urls)),
+            limits=limits,
+            transport=own.transport(limits) if own else None,
             trust_env=False,
         )
         self._servers = [_Server(url.rstrip("/"), self._client) for url in base_urls]
@@ -169,7 +171,7 @@ class ServersBackend:
                 server.failure = str(lost)
         self._require_one()
         if len(set(found.values())) > 1:
-            raise EngineError(
+            raise EngineRefusedError(
                 f"the servers differ in vocabulary, max_model_len or max_logprobs: {found}; start "
                 "them with the same arguments"
             )
@@ -192,7 +194,7 @@ class ServersBackend:
             # Lost meanwhile is no verdict on its weights.
             if server.failure:
                 raise _ServerLost(server.failure) from error
-            raise EngineError(f"{server.base_url}: {error}") from error
+            raise type(error)(f"{server.base_url}: {error}") from error
         finally:
             self._servers = servers
 

@@ -1,31 +1,31 @@
-"""Stage `problems`: the campaign's problems, in disjoint splits."""
+"""Stage `problems`: the campaign's problems, in disjoint splits, each one that can be verified."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from distil_core.config.models import IterationParams
+from distil_core.errors import DataError, VerifierError
 from distil_core.problems import build_generalisation_source, build_source
-from distil_core.problems.base import ReportingSource
+from distil_core.problems.base import Problem, ProblemSource, ReportingSource, StoredSource
+from distil_core.problems.refused import Refused
 from distil_core.problems.splits import generalisation_split, make_splits
 from distil_core.problems.store import write_problems
 from distil_core.progress import ProgressCallback
+from distil_core.tools import build_verifier
+from distil_core.tools.base import Verifier
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write data/problems/{eval,train,warm_start,generalisation}.parquet, the last one without
-    rows where the settings ask for none."""
-    source = build_source(params.problems)
-    sizes = {
-        "eval": params.problems.num_eval,
-        "train": params.problems.num_train,
-        "warm_start": params.problems.num_warm_start,
-    }
-    splits = make_splits(source, sizes, params.seed)
-    harder, settings = build_generalisation_source(params.problems), params.problems.generalisation
-    splits["generalisation"] = (
-        generalisation_split(harder, settings.num_problems, splits, params.seed)
-        if harder and settings
-        else []
-    )
+    rows where the settings ask for none. `DataError` names all problems that the campaign's
+    verifier cannot read: after sampling they would come up one by one."""
+    source, harder = build_source(params.problems), build_generalisation_source(params.problems)
+    with closing(build_verifier(params.consult)) as verifier:
+        _check_stored([source, harder], verifier)
+        splits = _splits(source, harder, params)
+        _check_chosen(splits, verifier)
     context = {"problems": params.problems.model_dump(), "seed": params.seed}
     if isinstance(source, ReportingSource):
         context["found"] = source.report()
@@ -34,6 +34,47 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             workspace.problems_dir / f"{split}.parquet", problems, {**context, "split": split}
         )
         progress(done + 1, len(splits))
+
+
+def _splits(
+    source: ProblemSource, harder: ProblemSource | None, params: IterationParams
+) -> dict[str, list[Problem]]:
+    sizes = {
+        "eval": params.problems.num_eval,
+        "train": params.problems.num_train,
+        "warm_start": params.problems.num_warm_start,
+    }
+    splits = make_splits(source, sizes, params.seed)
+    settings = params.problems.generalisation
+    splits["generalisation"] = (
+        generalisation_split(harder, settings.num_problems, splits, params.seed)
+        if harder and settings
+        else []
+    )
+    return splits
+
+
+def _check_stored(sources: Sequence[ProblemSource | None], verifier: Verifier) -> None:
+    for source in sources:
+        if isinstance(source, StoredSource):
+            source.require_readable(verifier.check_problem)
+
+
+def _check_chosen(splits: Mapping[str, Sequence[Problem]], verifier: Verifier) -> None:
+    """Of a source that generates its problems, those chosen are all there is to check."""
+    refused = Refused()
+    for split, problems in splits.items():
+        for problem in problems:
+            try:
+                verifier.check_problem(problem)
+            except VerifierError as error:
+                refused.add(f"{split}, problem {problem.problem_id}", str(error))
+    if refused.count:
+        raise DataError(
+            f"the campaign's verifier (consult.verifier) cannot read {refused.count} of the "
+            f"problems that the source makes:\n  {refused}\nName the verifier that is of this "
+            "source in params.yaml"
+        )
 
 
 STAGE = StageSpec("problems", per_iteration=False, version=2, body=body)

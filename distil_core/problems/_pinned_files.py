@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -58,7 +59,7 @@ def jsonl_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line.decode("utf-8"))
+            row = json.loads(line.decode("utf-8"), object_pairs_hook=_each_field_once)
         except UnicodeDecodeError as error:
             raise DataError(f"{where}: not UTF-8 text ({error}): convert the file") from error
         except (ValueError, RecursionError) as error:
@@ -72,6 +73,16 @@ def jsonl_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
         yield where, row
 
 
+def _each_field_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two fields with one name, a reader of JSON silently takes the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"more than one field is called {', '.join(map(repr, twice))}")
+    return found
+
+
 def parquet_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
     """The rows of a Parquet file, counted from 1."""
     import pyarrow as pa
@@ -81,9 +92,11 @@ def parquet_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
     try:
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
                     yield f"{name}, row {number}", row
+    except KeyError as error:
+        raise DataError(f"{name}, row {number + 1} or one soon after it: {error}") from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{name} cannot be read as Parquet after row {number} ({error}): it is truncated, "

@@ -11,16 +11,24 @@ from distil_core.registry import ComponentOptions
 class RowOptions(ComponentOptions):
     """How a row becomes a problem: by naming its fields, or by `row_format`.
 
-    prompt_field: what the student sees. prompt_template: the same from several fields, such as
-    "{system}\\n\\n{prompt}", where a field that is no text becomes JSON; one of the two.
-    reference_field: the gold solution; what is no text is kept as JSON. metadata_fields: kept for
-    verifiers; null keeps all but prompt_field and reference_field. id_field: the row's own id,
-    which must not occur with another prompt. row_format: a module of
-    distil_core/problems/row_formats, in place of all fields but id_field.
+    A field is a column, or a path to what lies inside one: `reward_model.ground_truth`,
+    `answers.0`; a text on the way is read as JSON. NaN and infinities are refused.
+
+    prompt_field: what the student sees: text, or chat messages (`_row_fields.read_text`).
+    prompt_template: the same from several fields, such as "{system}\\n\\n{prompt}"; a field that is
+    null, blank or absent from the row is empty, and takes the blanks that set it apart with it,
+    but not all of them may be; one that is neither text nor messages becomes JSON. One of the two.
+    reference_field: the gold solution; a number as people write it, other values as JSON.
+    metadata_fields: kept for verifiers, what lies inside a column by its last name; null keeps all
+    but prompt_field and reference_field. id_field: the row's own id, which must not occur with
+    another prompt. row_format: a module of distil_core/problems/row_formats, in place of all
+    fields but id_field.
 
     eval_fraction: of one file's problems, by hash of id or prompt, where there is no second file.
     on_leak: what to do about training problems that the eval split holds too, letter case, blanks
     and punctuation aside: refuse them all, or drop them from the training problems.
+    on_unreadable: what to do about problems whose reference or metadata the campaign's verifier
+    cannot read: refuse them all, or drop them.
     """
 
     prompt_field: str | None = None
@@ -31,6 +39,7 @@ class RowOptions(ComponentOptions):
     row_format: str | None = None
     eval_fraction: float | None = Field(default=None, gt=0, lt=1)
     on_leak: Literal["refuse", "drop"] = "refuse"
+    on_unreadable: Literal["refuse", "drop"] = "refuse"
 
     @model_validator(mode="after")
     def _one_way_to_read_a_row(self) -> Self:
@@ -47,9 +56,24 @@ class RowOptions(ComponentOptions):
             raise ValueError("expected one of prompt_field, prompt_template and row_format")
         if self.reference_field is None:
             raise ValueError("expected reference_field, or a row_format")
+        self._check_metadata_names()
+        if self.prompt_field is not None and _overlap(self.prompt_field, self.reference_field):
+            raise ValueError(
+                f"prompt_field {self.prompt_field!r} and reference_field {self.reference_field!r} "
+                "lie inside each other: the student would read the solution"
+            )
         if self.prompt_template is not None:
             self._check_template(self.prompt_template, self.reference_field)
         return self
+
+    def _check_metadata_names(self) -> None:
+        names = [name.rpartition(".")[2] for name in self.metadata_fields or ()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"metadata_fields would keep more than one field as {', '.join(twice)}: keep one, "
+                "or the column that both lie in"
+            )
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
@@ -68,8 +92,13 @@ class RowOptions(ComponentOptions):
         fields = [field for _, field, _, _ in parts if field is not None]
         if any(spec or conversion for _, _, spec, conversion in parts) or not all(fields):
             raise ValueError("prompt_template: expected plain fields such as {prompt}")
-        if not fields or reference_field in fields:
+        if not fields or any(_overlap(field, reference_field) for field in fields):
             raise ValueError(
                 f"prompt_template: expected fields other than the reference {reference_field!r}, "
                 f"found {fields}"
             )
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether one field is the other, or lies inside it."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")

@@ -1,17 +1,18 @@
 """Problems from stored rows: checked for duplicates and leaks, split, in a seeded order."""
 
 import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from string import Formatter
 from typing import Any
 
-from distil_core.errors import DataError
+from distil_core.errors import DataError, VerifierError
+from distil_core.problems._named_fields import NamedFields
+from distil_core.problems._row_fields import MissingField, described, find
 from distil_core.problems._row_options import RowOptions
 from distil_core.problems.base import Problem
+from distil_core.problems.refused import Refused
 from distil_core.problems.row_formats import ROW_FORMATS, Row, RowFormat
 from distil_core.seeds import generator
 
@@ -26,8 +27,11 @@ _PUNCTUATION = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?\"'`\u2018\u2019\u201c\u
 
 @dataclass(frozen=True)
 class _Located:
+    """place: which part was read, and which of its rows this is."""
+
     problem: Problem
     where: str
+    place: tuple[str, int]
     row_id: str | None
     normalised: str
 
@@ -42,15 +46,20 @@ class RowSource:
     def __init__(self, options: RowOptions, read_rows: ReadRows):
         self._options = options
         self._read_rows = read_rows
-        self._row_format = _row_format(options)
-        self._splits: dict[str, list[Problem]] | None = None
+        self._named: NamedFields | None = None
+        self._row_format: RowFormat
+        if options.row_format is None:
+            self._row_format = self._named = NamedFields(options)
+        else:
+            self._row_format = ROW_FORMATS.build(options.row_format, {})
+        self._splits: dict[str, list[_Located]] | None = None
         self._report: dict[str, Any] = {}
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
         """The eval problems, or for any other split the training problems."""
         problems = self._loaded()["eval" if split == "eval" else "train"]
         for index in generator(seed, "problems", split).permutation(len(problems)):
-            yield problems[index]
+            yield problems[index].problem
 
     def alphabet(self) -> str:
         """Nothing of its own: these problems are for models with a tokenizer."""
@@ -61,12 +70,42 @@ class RowSource:
         self._loaded()
         return self._report
 
-    def _loaded(self) -> dict[str, list[Problem]]:
+    def require_readable(self, check_problem: Callable[[Problem], None]) -> None:
+        """Of all rows, also those that no split will hold: the next larger split may. Raises
+        `DataError` that names them, or with on_unreadable 'drop' leaves them out and counts them.
+        """
+        unreadable: dict[_Located, str] = {}
+        for found in self._loaded().values():
+            for one in found:
+                try:
+                    check_problem(one.problem)
+                except VerifierError as error:
+                    unreadable[one] = str(error)
+        if not unreadable:
+            return
+        if self._options.on_unreadable == "refuse":
+            refused = Refused()
+            for one in sorted(unreadable, key=lambda one: one.place):
+                refused.add(one.where, unreadable[one])
+            total = sum(map(len, self._loaded().values()))
+            raise DataError(
+                f"{refused.count} of {total} problems have a reference or metadata that the "
+                f"campaign's verifier (consult.verifier) cannot read:\n  {refused}\nCorrect or "
+                "remove these rows, name the verifier that reads them, or set on_unreadable: drop "
+                "in problems.source.options"
+            )
+        self._splits = {
+            split: [one for one in found if one not in unreadable]
+            for split, found in self._loaded().items()
+        }
+        self._report["unreadable"] = len(unreadable)
+
+    def _loaded(self) -> dict[str, list[_Located]]:
         if self._splits is None:
             self._splits = self._load()
         return self._splits
 
-    def _load(self) -> dict[str, list[Problem]]:
+    def _load(self) -> dict[str, list[_Located]]:
         by_id: dict[str, _Located] = {}
         by_prompt: dict[str, _Located] = {}
         if self._options.eval_fraction is None:
@@ -77,34 +116,54 @@ class RowSource:
         else:
             located = self._unique("all", self._read("train"), by_id, by_prompt)
             splits = _split_by_hash(located, self._options.eval_fraction)
+        self._require_fields_found()
         splits["train"] = self._without_leaks(splits)
-        return {split: [located.problem for located in found] for split, found in splits.items()}
+        return splits
+
+    def _require_fields_found(self) -> None:
+        """A field that no row has is a slip of the pen, where one that some lack is optional."""
+        if self._named is not None and (names := self._named.never_found()):
+            raise DataError(
+                f"prompt_template names {', '.join(names)}, which no row has: correct the name in "
+                "problems.source.options, or leave it out"
+            )
 
     def _read(self, split: str) -> list[_Located]:
-        found = [self._located(where, row) for where, row in self._read_rows(split)]
+        """All rows of a split's files. All that cannot be read are named, not the first only."""
+        found, refused, first_bad_row = list[_Located](), Refused(), Row()
+        for number, (where, row) in enumerate(self._read_rows(split)):
+            try:
+                found.append(self._located(where, (split, number), row))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                text = f"no field {error}" if isinstance(error, KeyError) else str(error)
+                first_bad_row = first_bad_row or row
+                refused.add(where, text)
+        if refused.count:
+            rows = "" if refused.count == 1 else f"{refused.count} rows are no problems:\n  "
+            first = "the row" if refused.count == 1 else "the first of them"
+            raise DataError(f"{rows}{refused}; {first} has {described(first_bad_row)}")
         if not found:
             raise DataError(f"the {split} problems' file holds no rows: expected at least one")
         return found
 
-    def _located(self, where: str, row: Row) -> _Located:
-        row_id = self._row_id(where, row)
-        try:
-            problem = self._row_format(row)
-            # Half a surrogate pair, which JSON can hold, is no character of any text.
-            "".join((problem.prompt, problem.reference)).encode()
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            text = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{where}: {text}; the row has {_described(row)}") from error
-        return _Located(problem, where, row_id, normalised(problem.prompt))
+    def _located(self, where: str, place: tuple[str, int], row: Row) -> _Located:
+        row_id = self._row_id(row)
+        problem = self._row_format(row)
+        # Half a surrogate pair, which JSON can hold, is no character of any text.
+        "".join((problem.prompt, problem.reference)).encode()
+        return _Located(problem, where, place, row_id, normalised(problem.prompt))
 
-    def _row_id(self, where: str, row: Row) -> str | None:
-        if self._options.id_field is None:
+    def _row_id(self, row: Row) -> str | None:
+        name = self._options.id_field
+        if name is None:
             return None
-        row_id = row.get(self._options.id_field)
+        try:
+            row_id = find(row, name)
+        except MissingField:
+            row_id = None
         if not isinstance(row_id, (str, int)) or isinstance(row_id, bool):
-            raise DataError(
-                f"{where}: expected {self._options.id_field!r} (id_field) to be text or a whole "
-                f"number, found {row_id!r}"
+            raise ValueError(
+                f"expected {name!r} (id_field) to be text or a whole number, found {row_id!r}"
             )
         return str(row_id)
 
@@ -180,61 +239,9 @@ def _require_agreement(
         )
 
 
-def _row_format(options: RowOptions) -> RowFormat:
-    if options.row_format is not None:
-        row_format: RowFormat = ROW_FORMATS.build(options.row_format, {})
-        return row_format
-    return lambda row: _by_fields(options, row)
-
-
-def _by_fields(options: RowOptions, row: Row) -> Problem:
-    assert options.reference_field is not None, "checked when the options were read"
-    reference = row[options.reference_field]
-    if reference is None or reference == "":
-        raise ValueError(
-            f"expected a reference in {options.reference_field!r}, found {reference!r}"
-        )
-    if options.prompt_template is None:
-        assert options.prompt_field is not None, "checked when the options were read"
-        prompt = required_text(row, options.prompt_field)
-    else:
-        prompt = "".join(
-            literal + ("" if field is None else _as_text(row, field))
-            for literal, field, _, _ in Formatter().parse(options.prompt_template)
-        )
-    used = {options.prompt_field, options.reference_field}
-    fields = options.metadata_fields
-    names = [name for name in row if name not in used] if fields is None else fields
-    return Problem(
-        prompt,
-        reference if isinstance(reference, str) else as_json(reference, options.reference_field),
-        as_json({name: row[name] for name in names}, "metadata"),
-    )
-
-
 def required_text(row: Row, field: str) -> str:
     """A field that must hold text; `KeyError` or `ValueError` where it does not."""
     value = row[field]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{field!r} must be text that is not blank, found {value!r:.80}")
     return value
-
-
-def _as_text(row: Row, field: str) -> str:
-    return required_text(row, field) if isinstance(row[field], str) else as_json(row[field], field)
-
-
-def as_json(value: Any, name: str) -> str:
-    """Values as the JSON text that verifiers read; `ValueError` for what JSON cannot hold."""
-    try:
-        return json.dumps(value, sort_keys=True)
-    except TypeError as error:
-        raise ValueError(
-            f"{name} cannot be kept as JSON ({error}): name the fields to keep in metadata_fields"
-        ) from error
-
-
-def _described(row: Row) -> str:
-    return (
-        ", ".join(f"{name} ({type(value).__name__})" for name, value in row.items()) or "no field"
-    )

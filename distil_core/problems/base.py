@@ -1,7 +1,7 @@
 """The contract of a problem source."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -43,6 +43,16 @@ class ReportingSource(ProblemSource, Protocol):
 
     def report(self) -> dict[str, Any]:
         """JSON-able counts that depend on the source's options alone."""
+        ...
+
+
+@runtime_checkable
+class StoredSource(ProblemSource, Protocol):
+    """A source of stored rows, which can be looked through as a whole, by file and line."""
+
+    def require_readable(self, check_problem: Callable[[Problem], None]) -> None:
+        """Have each of its problems checked. check_problem raises `VerifierError`; this raises
+        `DataError` that names all such problems, unless its options say to drop them."""
         ...
 
 

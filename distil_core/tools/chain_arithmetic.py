@@ -31,12 +31,7 @@ class ChainArithmeticVerifier(Verifier):
         self._modulus = options.modulus
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        if re_executed(problem.prompt, problem.reference, self._modulus) != problem.reference:
-            raise VerifierError(
-                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
-                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
-                "problems.source.options"
-            )
+        self.check_problem(problem)
         lines = len(steps(problem.prompt))
         digits = "0123456789"[: self._modulus]
         if response == problem.reference:
@@ -51,6 +46,18 @@ class ChainArithmeticVerifier(Verifier):
             verdict=verdict,
             feedback=(FeedbackItem("execution_trace", trace),),
         )
+
+    def check_problem(self, problem: Problem) -> None:
+        try:
+            solution = re_executed(problem.prompt, problem.reference, self._modulus)
+        except (ValueError, LookupError):
+            solution = None
+        if solution != problem.reference:
+            raise VerifierError(
+                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
+                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
+                "problems.source.options"
+            )
 
 
 def build(options: Options, reveal: str) -> ChainArithmeticVerifier:

@@ -55,16 +55,8 @@ class LinearExpressionVerifier(Verifier):
     def verify(self, problem: Problem, response: str) -> Verification:
         """Raises `SandboxError` where there is no sandbox, `VerifierError` for a problem of another
         source."""
-        try:
-            names, expected = variables(problem.prompt), outputs(problem.prompt)
-            hidden = json.loads(problem.metadata)["hidden_tests"]
-            inputs = [*example_inputs(len(names)), *(tuple(test["inputs"]) for test in hidden)]
-            wanted = [*expected, *(test["output"] for test in hidden)]
-        except (ValueError, KeyError, TypeError) as error:
-            raise VerifierError(
-                f"problem {problem.prompt!r} holds no examples and hidden tests: problems.source "
-                "must be linear_expression"
-            ) from error
+        inputs, wanted = _tests(problem)
+        names, expected = variables(problem.prompt), outputs(problem.prompt)
         run = self._sandbox.run_calls(
             _program(response, names), [Call("f", values) for values in inputs]
         )
@@ -83,9 +75,26 @@ class LinearExpressionVerifier(Verifier):
             isolation=run.isolation,
         )
 
+    def check_problem(self, problem: Problem) -> None:
+        _tests(problem)
+
     def close(self) -> None:
         """End the sandbox's processes; the next response starts it anew."""
         self._sandbox.close()
+
+
+def _tests(problem: Problem) -> tuple[list[tuple[int, ...]], list[int]]:
+    """What the expression is given in the examples and hidden tests, and what it is to yield."""
+    try:
+        names, expected = variables(problem.prompt), outputs(problem.prompt)
+        hidden = json.loads(problem.metadata)["hidden_tests"]
+        inputs = [*example_inputs(len(names)), *(tuple(test["inputs"]) for test in hidden)]
+        return inputs, [*expected, *(test["output"] for test in hidden)]
+    except (ValueError, LookupError, TypeError) as error:
+        raise VerifierError(
+            f"problem {problem.prompt!r} holds no examples and hidden tests: problems.source "
+            "must be linear_expression"
+        ) from error
 
 
 def _program(text: str, names: str) -> str:

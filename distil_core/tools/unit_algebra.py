@@ -25,11 +25,7 @@ class UnitAlgebraVerifier(Verifier):
     `VerifierError` where the problem's own solution does not follow from it."""
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        if re_executed(problem.prompt, problem.reference) != problem.reference:
-            raise VerifierError(
-                f"problem {problem.prompt!r} has the solution {problem.reference!r}, which the "
-                "units in it do not give: problems.source must be unit_algebra"
-            )
+        self.check_problem(problem)
         formed = len(response) == len(problem.reference) and _SOLUTION.fullmatch(response)
         verdict: Verdict = "wrong" if formed else "malformed"
         if response == problem.reference:
@@ -40,6 +36,17 @@ class UnitAlgebraVerifier(Verifier):
             verdict=verdict,
             feedback=(FeedbackItem("execution_trace", trace),),
         )
+
+    def check_problem(self, problem: Problem) -> None:
+        try:
+            solution = re_executed(problem.prompt, problem.reference)
+        except (ValueError, LookupError):
+            solution = None
+        if solution != problem.reference:
+            raise VerifierError(
+                f"problem {problem.prompt!r} has the solution {problem.reference!r}, which the "
+                "units in it do not give: problems.source must be unit_algebra"
+            )
 
 
 def build(options: Options, reveal: str) -> UnitAlgebraVerifier:

@@ -17,7 +17,7 @@ FOLDER = "data/iterations/002"
 CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
     # stage: keys read besides its version, dependencies, outputs
     "problems": (
-        ["seed", "problems"],
+        ["seed", "problems", "consult.verifier"],
         [],
         [
             f"data/problems/{name}.parquet"

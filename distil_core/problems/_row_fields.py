@@ -1,0 +1,216 @@
+"""Fields of a row as people have them: nested, in JSON kept as text, as chat messages, or empty."""
+
+import json
+import math
+from decimal import Decimal
+from typing import Any
+
+from distil_core.problems.row_formats import Row
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+}
+"""Roles of messages, and what ShareGPT's rows call them."""
+
+METADATA = "metadata"
+"""What all fields for verifiers are called together."""
+
+_MAX_WRITTEN_OUT = 20
+"""Powers of ten beyond this stay in scientific notation."""
+
+
+class MissingField(KeyError):
+    """The row has no such field. The text says which, and how far its name leads."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def find(row: Row, name: str) -> Any:
+    """A field's value by its name, or by a path of names and list indices with dots between them:
+    `reward_model.ground_truth`, `messages.0.content`, `messages.-1.content`.
+
+    A column that really is called so comes first. Text on the way is read as JSON; below null
+    everything is null. `MissingField` where the row has no such field, `ValueError` where text on
+    the way is no JSON.
+    """
+    return _find(row, name.split("."), [], name)
+
+
+def _find(value: Any, parts: list[str], done: list[str], name: str) -> Any:
+    if not parts:
+        return value
+    if isinstance(value, str):
+        value = _read_json(value, ".".join(done)) if value.strip() else None
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        for length in range(len(parts), 0, -1):
+            key = ".".join(parts[:length])
+            if key in value:
+                return _find(value[key], parts[length:], [*done, key], name)
+    elif isinstance(value, list) and parts[0].removeprefix("-").isdecimal():
+        index = int(parts[0])
+        if -len(value) <= index < len(value):
+            return _find(value[index], parts[1:], [*done, parts[0]], name)
+    where = f" ({'.'.join(done)!r} has {described(value)})" if done else ""
+    raise MissingField(f"{name!r}{where}")
+
+
+def _read_json(text: str, name: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{name!r} is text that is no JSON ({error}), so it has no fields: found {text!r:.80}"
+        ) from error
+
+
+def described(value: Any) -> str:
+    """What a row or another value holds, by names and types."""
+    if isinstance(value, dict):
+        fields = (f"{name} ({type(field).__name__})" for name, field in value.items())
+        return ", ".join(fields) or "no field"
+    if isinstance(value, list):
+        return f"{len(value)} items"
+    return f"the value {value!r:.80}"
+
+
+def read_text(value: Any, name: str) -> str | None:
+    """A value that is text, or chat messages, as the text that a student reads; None for any other.
+
+    Messages are [{"role", "content"}] or ShareGPT's [{"from", "value"}], also as JSON in a text,
+    and a content may be a list of text parts, which follow each other directly. A system message
+    stands before the user's with a blank line between. `ValueError` for any other conversation, and
+    for parts that are no text.
+    """
+    messages = _messages(value)
+    if messages is not None:
+        return _joined(messages, name)
+    if isinstance(value, list) and value and all(map(_is_text_part, value)):
+        return _content(value, name)
+    return value if isinstance(value, str) else None
+
+
+def _messages(value: Any) -> list[dict[str, Any]] | None:
+    """The value as messages; None where it is something else."""
+    if isinstance(value, str):
+        if not value.lstrip().startswith(("[{", "[ {", "[\n")):
+            return None
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    found = [value] if isinstance(value, dict) else value
+    if not isinstance(found, list) or not found:
+        return None
+    if not all(isinstance(item, dict) and _role(item) for item in found):
+        return None
+    return found if any("content" in item or "value" in item for item in found) else None
+
+
+def _role(message: dict[str, Any]) -> str | None:
+    role = message.get("role", message.get("from"))
+    return _ROLES.get(role, role) if isinstance(role, str) else None
+
+
+def _joined(messages: list[dict[str, Any]], name: str) -> str:
+    roles = [_role(message) for message in messages]
+    if roles not in (["user"], ["system", "user"]):
+        raise ValueError(
+            f"{name!r} is a conversation ({', '.join(map(str, roles[:9]))}): expected the message "
+            "of one user, and at most a system's before it; name the message that you mean, for "
+            f"example {name}.{roles.index('user') if 'user' in roles else 0}.content"
+        )
+    texts = [
+        _content(message.get("content", message.get("value")), f"{name}.{index}")
+        for index, message in enumerate(messages)
+    ]
+    if not texts[-1].strip():
+        return ""
+    return "\n\n".join(text for text in texts if text.strip())
+
+
+def _content(content: Any, name: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    for part in parts:
+        if not isinstance(part, str) and not _is_text_part(part):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"{name!r} holds a part of type {kind!r}: expected text only")
+    return "".join(part if isinstance(part, str) else part["text"] for part in parts)
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and _is_str(part.get("text"))
+
+
+def _is_str(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def written(value: Any, name: str) -> str:
+    """A value that is no text, as people write it: numbers plainly, all else as JSON."""
+    if isinstance(value, float | Decimal):
+        require_finite(value, name)
+        return _number(value)
+    return as_json(value, name)
+
+
+def _number(value: float | Decimal) -> str:
+    # Of a float the shortest digits that mean it; 1e-07 written out as 0.0000001.
+    text = str(value)
+    number = Decimal(text)
+    is_short = number == 0 or abs(number.adjusted()) <= _MAX_WRITTEN_OUT
+    return format(number, "f") if "e" in text.lower() and is_short else text
+
+
+def reference_text(value: Any, name: str) -> str:
+    """The gold solution as text. `ValueError` for null, blank text and truth values, whose text
+    could be any of several."""
+    messages = _messages(value)
+    if messages is not None and len(messages) == 1:
+        value = _content(messages[0].get("content", messages[0].get("value")), name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise ValueError(f"expected a reference in {name!r}, found {value!r}")
+    if isinstance(value, bool):
+        raise ValueError(
+            f"expected text or a number as reference in {name!r}, found {value}: write the text "
+            "that a response is to give, such as yes"
+        )
+    return value if isinstance(value, str) else written(value, name)
+
+
+def as_json(value: Any, name: str) -> str:
+    """Values as the JSON text that verifiers read; `ValueError` for what JSON cannot hold."""
+    require_finite(value, name)
+    try:
+        return json.dumps(value, sort_keys=True)
+    except TypeError as error:
+        remedy = "name the fields to keep in metadata_fields"
+        if name != METADATA:
+            remedy = "expected text, a number, a list or a mapping"
+        raise ValueError(f"{name} cannot be kept as JSON ({error}): {remedy}") from error
+
+
+def require_finite(value: Any, name: str) -> None:
+    """Raise `ValueError`, naming the field, for NaN and the infinities anywhere in the value."""
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{name} is {value}, which is no JSON value: expected a number, or null for none"
+            )
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            require_finite(item, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            require_finite(item, f"{name}.{index}")

@@ -9,7 +9,7 @@ settings are written before: a crash in between leaves at most a file that nothi
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,11 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
     _require_same_campaign(params, load_iteration_params(workspace, 0))
     added = list(range(first_added, first_added + count))
     _require_numbers(added[-1])
-    chain = [_freeze(params, iteration, stage_versions) for iteration in added]
+    earlier = [
+        load_iteration_params(workspace, iteration).sample.num_prompts
+        for iteration in range(1, first_added)
+    ]
+    chain = [_freeze(params, iteration, stage_versions, earlier) for iteration in added]
     listing = _list(workspace, chain, listing)
     for frozen in chain:
         _write_frozen(workspace, frozen)
@@ -132,8 +136,23 @@ def _replace_params(workspace: Workspace, params_file: Path) -> None:
     write_bytes(workspace.params_file, content)
 
 
-def _freeze(params: Params, iteration: int, stage_versions: Mapping[str, int]) -> IterationParams:
+def _freeze(
+    params: Params,
+    iteration: int,
+    stage_versions: Mapping[str, int],
+    earlier_num_prompts: Sequence[int] = (),
+) -> IterationParams:
+    """earlier_num_prompts: of the first iterations; those after them are frozen from `params`."""
+    if params.sample.earlier_num_prompts is not None:
+        raise ConfigError(
+            "params.yaml: sample.earlier_num_prompts is written into iterations/ by "
+            "`distil extend`: leave it out"
+        )
     values = params.model_dump(mode="json")
+    num_prompts = params.sample.num_prompts
+    if any(number != num_prompts for number in earlier_num_prompts):
+        rest = [num_prompts] * (iteration - 1 - len(earlier_num_prompts))
+        values["sample"]["earlier_num_prompts"] = [*earlier_num_prompts, *rest]
     values |= {"iteration": iteration, "stage_versions": dict(sorted(stage_versions.items()))}
     return parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
 

@@ -6,7 +6,14 @@ the file is an error, so that what ran is always what can be read.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from distil_core.config._base import (
     Component,
@@ -167,7 +174,11 @@ BaseParams = Annotated[FromScratchBase | PretrainedBase, Field(discriminator="ki
 
 
 class SampleParams(Settings):
-    """num_prompts: problems of an iteration. num_rollouts: of each problem, one group."""
+    """num_prompts: problems of an iteration. num_rollouts: of each problem, one group.
+
+    earlier_num_prompts: of each iteration before this one. `distil extend` freezes it where it was
+    not always the same, so that problems do not repeat; it is no setting of params.yaml.
+    """
 
     engine: Component
     num_prompts: PositiveInt
@@ -175,6 +186,15 @@ class SampleParams(Settings):
     max_new_tokens: PositiveInt
     temperature: Positive
     top_p: PositiveFraction
+    earlier_num_prompts: tuple[PositiveInt, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Iterations that need no such list are frozen as they always were."""
+        values: dict[str, Any] = serialise(self)
+        if self.earlier_num_prompts is None:
+            values.pop("earlier_num_prompts", None)
+        return values
 
 
 class VerificationParams(Settings):

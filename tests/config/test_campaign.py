@@ -124,6 +124,27 @@ def test_extend_adds_iterations_with_the_present_settings(workspace: Workspace) 
     assert policies["009"]["expert_policy"] == "data/iterations/008/handover"
 
 
+def test_another_number_of_prompts_is_frozen_with_those_before_it(workspace: Workspace) -> None:
+    """So that prompts do not repeat; iterations of one number are frozen as they always were."""
+    restart(workspace, VERSIONS)
+    before = load_iteration_params(workspace, 1).sample.num_prompts
+    last = existing_iterations(workspace)[-1]
+    extend(workspace, VERSIONS)
+    assert "earlier_num_prompts" not in workspace.frozen_params_file(last + 1).read_text()
+    change(workspace, "sample.num_prompts", before // 2)
+    extend(workspace, VERSIONS, 2)
+    frozen = [load_iteration_params(workspace, last + n).sample for n in (1, 2, 3)]
+    assert [one.earlier_num_prompts for one in frozen] == [
+        None,
+        (before,) * (last + 1),
+        (*(before,) * (last + 1), before // 2),
+    ]
+    change(workspace, "sample.earlier_num_prompts", [1])
+    for command in (restart, extend):
+        with pytest.raises(ConfigError, match=r"earlier_num_prompts is written .* leave it out"):
+            command(workspace, VERSIONS)
+
+
 def test_extending_one_by_one_writes_the_same_as_at_once(workspace: Workspace) -> None:
     restart(workspace, VERSIONS)
     before = workspace.iterations_file.read_text()

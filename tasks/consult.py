@@ -8,12 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distil_core.config.models import ConsultParams, IterationParams, SelfEvaluationParams
-from distil_core.engines import build_engine
 from distil_core.errors import DataError, VerifierError
-from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.peers import Attempt, peer_solutions
-from distil_core.feedback.self_evaluation import agreement, as_feedback, evaluate_own
-from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
@@ -28,7 +24,7 @@ from distil_core.verification import (
     verify_all,
 )
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from tasks.stage import StageSpec, main, prepare_torch
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
@@ -137,6 +133,13 @@ def _add_self_evaluations(
 ) -> dict[str, Any]:
     """Adds to the rows' feedback what the policy that sampled them says of its attempts; returns
     how its verdicts and the tools' agree."""
+    # Only this needs a model: without it the stage, and each retry, starts without torch.
+    from distil_core.engines import build_engine
+    from distil_core.feedback.contexts import ContextRenderer
+    from distil_core.feedback.self_evaluation import agreement, as_feedback, evaluate_own
+    from distil_core.policy.tokenizer import load_tokenizer
+
+    prepare_torch(params.compute)
     policy_dir = workspace.parent_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
     verdicts = evaluate_own(

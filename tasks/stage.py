@@ -24,8 +24,8 @@ from distil_core.workspace import Workspace, iteration_key
 
 StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
 
-TORCH_STAGES = frozenset({"base", "sample", "consult", "tabulate", "train", "evaluate"})
-"""Stages that always compute with torch."""
+TORCH_STAGES = frozenset({"base", "sample", "tabulate", "train", "evaluate"})
+"""Stages that always compute with torch; `consult` does where the policy judges itself."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def run_body(
 ) -> None:
     """Do the stage's work, unrecorded, and note the seconds it took in the timings file."""
     iteration = iteration if spec.per_iteration else 0
-    params = load_iteration_params(workspace, iteration)
-    if spec.name in TORCH_STAGES:
+    uses_torch = spec.name in TORCH_STAGES
+    params = load_iteration_params(workspace, iteration, with_components=uses_torch)
+    if uses_torch:
         prepare_torch(params.compute)
     started = time.monotonic()
     spec.body(workspace, params, progress)

@@ -36,15 +36,22 @@ def load_params_file(path: Path) -> Params:
     return parse_params(_read_yaml(path), str(path))
 
 
-def load_iteration_params(workspace: Workspace, iteration: int) -> IterationParams:
-    """The frozen settings of one iteration; `ConfigError` when it does not exist yet."""
+def load_iteration_params(
+    workspace: Workspace, iteration: int, with_components: bool = True
+) -> IterationParams:
+    """The frozen settings of one iteration; `ConfigError` when it does not exist yet.
+
+    with_components: check the options of all parts named, which `extend` and `restart` have done
+    before and which imports torch. Each part checks its own again when it is built.
+    """
     path = workspace.frozen_params_file(iteration)
     if not path.exists():
         raise ConfigError(
             f"iteration {iteration} does not exist: no {workspace.relative(path)}. "
             "`distil extend` adds the next iteration with the settings of params.yaml."
         )
-    params = parse_iteration_params(_read_yaml(path), workspace.relative(path))
+    values, where = _read_yaml(path), workspace.relative(path)
+    params = _validated(IterationParams, values, where, with_components)
     if params.iteration != iteration:
         raise ConfigError(
             f"{workspace.relative(path)}: iteration is {params.iteration}, expected {iteration}; "
@@ -68,13 +75,17 @@ def dump_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _validated(params_type: type[AnyParams], values: Any, where: str) -> AnyParams:
+def _validated(
+    params_type: type[AnyParams], values: Any, where: str, with_components: bool = True
+) -> AnyParams:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
     try:
         params = params_type.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{where}: {describe(error)}") from error
+    if not with_components:
+        return params
     try:
         _check_components(params)
     except ConfigError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from distil_core.engines.base import (
     SampleRequest,
     SamplingSettings,
 )
+from distil_core.errors import VerifierError
 from distil_core.evaluation.expert_with_feedback import (
     JudgedAttempt,
     expert_columns,
@@ -26,7 +28,12 @@ from distil_core.evaluation.expert_with_feedback import (
     response_logprobs,
     sample_expert,
 )
-from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse, problem_row
+from distil_core.evaluation.judging import (
+    EXPERT_NOT_ASKED,
+    JudgedResponse,
+    problem_row,
+    require_verdicts,
+)
 from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext, count_shortened
 from distil_core.files import write_text
@@ -55,7 +62,8 @@ if TYPE_CHECKING:
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv."""
+    """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv. Problems
+    that lack a verdict are in no figure, and counted; `VerifierError` where these are too many."""
     policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
     # One that cannot work here is refused before anything is sampled.
@@ -66,7 +74,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     problems = [problem for split in splits.values() for problem in split]
     contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
     responses = engine.sample(_requests(problems, contexts, params), _sampling(params), progress)
-    drift = engine.drift() if isinstance(engine, MonitoredEngine) else {}
+    more_metrics = dict(engine.drift()) if isinstance(engine, MonitoredEngine) else {}
     digest = settings_digest(params.consult, STAGE.version)
     with Journal(workspace.verification_journal("evaluate", params.iteration), digest) as journal:
         num_samples = params.evaluate.num_samples
@@ -83,16 +91,18 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
                 splits[HELD_OUT], judged, params, engine, renderer, tokenizer
             )
             del engine  # its memory, before another policy is loaded
-            columns = _ask_expert(
+            columns, num_missing = _ask_expert(
                 workspace, params, attempts, expert_dir, renderer, journal, tokenizer, progress
             )
+            if num_missing:
+                more_metrics["expert_num_without_verdict"] = num_missing
         rows = [
             problem_row(problem.problem_id, split, judged[problem.problem_id])
             | columns.get(problem.problem_id, dict(EXPERT_NOT_ASKED))
             for split, its_problems in splits.items()
             for problem in its_problems
         ]
-        _write(workspace, params, rows, tokenizer, contexts, drift)
+        _write(workspace, params, rows, tokenizer, contexts, more_metrics)
         journal.remove()
 
 
@@ -102,7 +112,7 @@ def _write(
     rows: Sequence[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     contexts: Sequence[RenderedContext],
-    drift: Mapping[str, float],
+    more_metrics: Mapping[str, float],
 ) -> None:
     iteration, settings = params.iteration, params.evaluate
     context = {
@@ -116,7 +126,7 @@ def _write(
     metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
     if params.context.shorten:
         metrics["shortened_contexts"] = count_shortened(contexts)["contexts"]
-    metrics |= drift
+    metrics |= more_metrics
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
     write_text(workspace.pass_at_k_file(iteration), pass_at_k_csv(metrics))
 
@@ -127,22 +137,26 @@ def judge_samples(
     texts: Sequence[str],
     verifier: Verifier,
 ) -> list[JudgedResponse]:
-    """Each sample with its verdict; problems, samples and their texts in one order. A
-    `VerifierError` ends the evaluation: a missing verdict must not look like a wrong answer."""
+    """Each sample with its verdict, or the `VerifierError` in place of one; problems, samples and
+    their texts in one order."""
     judged = []
     for problem, sample, text in zip(problems, samples, texts, strict=True):
-        verification = verifier.verify(problem, text)
-        judged.append(
-            JudgedResponse(
-                text=text,
-                num_tokens=len(sample.token_ids),
-                logprob=sum(sample.behaviour_logprobs),
-                is_truncated=sample.finish_reason == "length",
-                verdict=verification.verdict,
-                answer=verification.answer,
-                feedback=verification.feedback,
-            )
+        response = JudgedResponse(
+            text=text,
+            num_tokens=len(sample.token_ids),
+            logprob=sum(sample.behaviour_logprobs),
+            is_truncated=sample.finish_reason == "length",
+            verdict="error",
+            answer=None,
         )
+        try:
+            found = verifier.verify(problem, text)
+            response = replace(
+                response, verdict=found.verdict, answer=found.answer, feedback=found.feedback
+            )
+        except VerifierError as error:
+            response = replace(response, error=str(error))
+        judged.append(response)
     return judged
 
 
@@ -158,7 +172,9 @@ def _verify_and_judge(
     jobs = map(VerificationJob, problems, texts)
     num_workers = params.verification.num_workers
     verify_all(jobs, len(samples), params.consult, num_workers, journal, progress)
-    return judge_samples(problems, samples, texts, KeptVerdicts(journal))
+    judged = judge_samples(problems, samples, texts, KeptVerdicts(journal))
+    require_verdicts(judged)
+    return judged
 
 
 def _read_splits(workspace: Workspace, params: IterationParams) -> dict[str, list[Problem]]:
@@ -195,8 +211,9 @@ def _ask_expert(
     journal: Journal,
     tokenizer: PreTrainedTokenizerBase,
     progress: ProgressCallback,
-) -> dict[str, dict[str, Any]]:
-    """The expert's columns by problem, of the problems on which it had feedback to read."""
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The expert's columns by problem, of the problems on which it had feedback to read; and how
+    many of its responses have no verdict."""
     expert = build_engine(params.sample.engine, expert_dir, params.compute)
     samples = sample_expert(attempts, expert, renderer, _sampling(params), params.seed, progress)
     del expert
@@ -213,7 +230,8 @@ def _ask_expert(
         [samples[index].token_ids for index in successes],
         params.evaluate.temperature,
     )
-    return expert_columns(attempts, judged, dict(zip(successes, logprobs, strict=True)))
+    columns = expert_columns(attempts, judged, dict(zip(successes, logprobs, strict=True)))
+    return columns, sum(response.error is not None for response in judged)
 
 
 STAGE = StageSpec("evaluate", per_iteration=True, version=3, body=body)

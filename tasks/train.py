@@ -75,6 +75,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     if "num_shortened" in rows.context:
         shortened = rows.context["num_shortened"]["contexts"]
         curve = [{**row, "shortened_contexts": shortened} for row in curve]
+    if rows.num_without_verdict:
+        curve = [{**row, "without_verdict": rows.num_without_verdict} for row in curve]
     # Of the sampler whose log-probabilities the importance weights are made from.
     drift = rows.context.get("engine_drift", {})
     curve = [{**row, **drift} for row in curve]

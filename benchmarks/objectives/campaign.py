@@ -17,7 +17,7 @@ from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
-from distil_core.evaluation.judging import problem_row
+from distil_core.evaluation.judging import problem_row, require_verdicts
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
@@ -90,6 +90,7 @@ def evaluate(
     responses = _sample(bench, engine, jobs, "evaluate")
     texts = [decode(bench.tokenizer, response.token_ids) for response in responses]
     judged = judge_samples([problem for problem, _ in jobs], responses, texts, bench.verifier)
+    require_verdicts(judged, max_missing=0)
     rows = [
         problem_row(
             problem.problem_id,

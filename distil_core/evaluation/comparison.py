@@ -7,7 +7,7 @@ import numpy as np
 
 from distil_core.errors import DataError
 from distil_core.evaluation.bootstrap import interval, resampled_means
-from distil_core.evaluation.summary import Columns, per_problem_scores
+from distil_core.evaluation.summary import Columns, is_complete, per_problem_scores
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,17 @@ def paired_differences(
     """For each score that both have (pass@k, majority@n): new minus old, problem by problem.
 
     Pairing takes out how hard the problems are, which is most of what each score's own interval is
-    about. Raises `DataError` where the two are not of the same problems.
+    about. Problems that lack a verdict in either are left out. Raises `DataError` where the two are
+    not of the same problems.
     """
-    new_scores, old_scores = per_problem_scores(new), per_problem_scores(old)
     order_p = matching_order(new, old)
+    both_p = is_complete(new) & is_complete(old)[order_p]
+    if not both_p.any():
+        raise DataError("no problem has all its verdicts in both evaluations: evaluate again")
+    new_scores = per_problem_scores({name: values[both_p] for name, values in new.items()})
+    old_scores = per_problem_scores({n: values[order_p][both_p] for n, values in old.items()})
     names = [name for name in new_scores if name in old_scores]
-    values_pm = np.stack([new_scores[n] - old_scores[n][order_p] for n in names], axis=1)
+    values_pm = np.stack([new_scores[n] - old_scores[n] for n in names], axis=1)
     resampled_bm = resampled_means(values_pm, num_bootstrap, seed)
     return {
         name: Difference(float(values_pm[:, m].mean()), *interval(resampled_bm[:, m]))

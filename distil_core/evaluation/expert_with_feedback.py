@@ -54,13 +54,16 @@ def judged_attempts(
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[JudgedAttempt]:
     """The first evaluate.num_expert_samples samples of each problem, with the feedback that
-    `consult` would gather on them; without those that leave the expert nothing to read.
+    `consult` would gather on them; without those that leave the expert nothing to read, and
+    without problems that lack a verdict.
 
     judged: each problem's samples. engine: with the weights that sampled them.
     """
     found = []
     for problem in problems:
         samples = judged[problem.problem_id]
+        if any(sample.error is not None for sample in samples):
+            continue
         names = [f"{problem.problem_id}/{index}" for index in range(len(samples))]
         peers = peer_solutions(
             [
@@ -127,10 +130,12 @@ def expert_columns(
     """The expert's columns of the evaluation table by problem id (tables/schemas.py, EVALUATION).
 
     responses: the expert's, one for each attempt. student_logprobs: log pi(y | x) of its correct
-    ones, by their position.
+    ones, by their position. A response without a verdict counts as not asked for.
     """
     columns: dict[str, dict[str, Any]] = {}
     for index, (attempt, response) in enumerate(zip(attempts, responses, strict=True)):
+        if response.error is not None:
+            continue
         row = columns.setdefault(attempt.problem.problem_id, dict(EXPERT_NOT_ASKED))
         row["expert_num_samples"] += 1
         if attempt.sample_index == 0:

@@ -71,7 +71,7 @@ def _alarms(
             f"alarm: responses have {length:.1f} tokens instead of {before:.1f}, more than "
             f"{ratio:g} times {'longer' if length > before else 'shorter'}"
         )
-    score = f"pass_at_{int(new['num_samples'][0])}"
+    score = f"pass_at_{int(new['num_samples'].max())}"
     if params.pass_at_n_fell and score in differences and differences[score].high < 0:
         difference = differences[score]
         found.append(

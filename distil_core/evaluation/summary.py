@@ -28,6 +28,20 @@ def columns_of(rows: Sequence[Mapping[str, Any]], split: str = HELD_OUT) -> dict
     return {name: np.array([row[name] for row in chosen]) for name in names}
 
 
+def is_complete(columns: Columns) -> NDArray[np.bool_]:
+    """Which problems have a verdict on as many samples as any. Scores of the others would be of
+    fewer samples, or of a choice among them that the verifier's failures made."""
+    counts = columns["num_samples"]
+    complete: NDArray[np.bool_] = counts == counts.max()
+    return complete
+
+
+def complete(columns: Columns) -> dict[str, NDArray[Any]]:
+    """The problems of `is_complete`."""
+    chosen = is_complete(columns)
+    return {name: values[chosen] for name, values in columns.items()}
+
+
 def per_problem_scores(columns: Columns) -> dict[str, NDArray[np.float64]]:
     """What policies are compared by, for each problem: pass@k for k = 1, 2, 4 .. n, and
     majority@n."""
@@ -48,13 +62,15 @@ def summarise(
 
     pass_at_k for k = 1, 2, 4 .. n, mean_at_n (which is pass_at_1), majority_at_n, lengths in tokens
     and entropies in nats, each with `_low` and `_high`, the ends of its 95% interval over problems;
-    malformed and truncated responses as shares of all. Where the expert was asked: its accuracy
+    malformed and truncated responses as shares of all. Problems that lack a verdict are left out of
+    all figures; then num_without_verdict and num_problems_left_out say how many responses and
+    problems these are. Where the expert was asked: its accuracy
     with feedback, expert_gain over the student on the same problems, and the success bound
     (`success_bound_figures`). Where there is a generalisation split, `generalisation_` and the
     names of the first kind.
     """
-    held_out = columns_of(rows)
-    summary: dict[str, float | int] = dict(_policy_figures(held_out, num_bootstrap, seed))
+    held_out = complete(columns_of(rows))
+    summary = _policy_figures(columns_of(rows), num_bootstrap, seed)
     if held_out["expert_num_samples"].any():
         summary |= _expert_figures(held_out, num_bootstrap, seed)
     harder = columns_of(rows, GENERALISATION)
@@ -73,7 +89,8 @@ def pass_at_k_csv(summary: Mapping[str, float | int]) -> str:
     return "\n".join(["k,pass_at_k,low,high", *lines]) + "\n"
 
 
-def _policy_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:
+def _policy_figures(all_columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:
+    columns = complete(all_columns)
     num_samples = _num_samples(columns)
     values: dict[str, NDArray[np.float64]] = per_problem_scores(columns)
     for name in ("response_tokens_mean", "entropy_per_token", "entropy_per_response"):
@@ -90,7 +107,11 @@ def _policy_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str
         "distinct_responses_mean": float(columns["num_distinct"].mean()),
         "distinct_answers_mean": float(columns["num_distinct_answers"].mean()),
     }
-    return counts | with_intervals(values, figures, num_bootstrap, seed) | plain
+    found = counts | with_intervals(values, figures, num_bootstrap, seed) | plain
+    if num_left_out := int((~is_complete(all_columns)).sum()):
+        num_missing = int((num_samples - all_columns["num_samples"]).sum())
+        found |= {"num_without_verdict": num_missing, "num_problems_left_out": num_left_out}
+    return found
 
 
 def _expert_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:

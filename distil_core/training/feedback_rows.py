@@ -59,7 +59,10 @@ class FeedbackRows:
     Rows lie in a scratch file, and memory holds less than 200 bytes for each, whatever its length.
     context: of the newest table. by_expert, table_numbers: of each row; by default all rows are
     the student's, of one table. scratch_dir: where the file is made; the system's by default.
+    num_without_verdict: rollouts that were sampled but are no rows, since they have no verdict.
     """
+
+    num_without_verdict: int = 0
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ def read_feedback_tables(
     by_expert: list[bool] = []
     table_numbers: list[int] = []
     context: dict[str, Any] = {}
+    num_without_verdict: dict[int, int] = {}
 
     def parts() -> Iterator[pa.Table]:
         for number, folder in enumerate(folders):
@@ -142,6 +146,7 @@ def read_feedback_tables(
                 _check_tokenizer(folder, found, expected_tokenizer_digest)
                 context.clear()
                 context.update(found)
+                num_without_verdict[number] = found.get("num_without_verdict", 0)
                 yield from checked(number, table, False)
             for table in _continuations(folder):
                 yield from checked(number, table, True)
@@ -152,7 +157,9 @@ def read_feedback_tables(
         table_numbers.extend([number] * table.num_rows)
         yield table
 
-    return FeedbackRows(parts(), context, by_expert, table_numbers, scratch_dir)
+    rows = FeedbackRows(parts(), context, by_expert, table_numbers, scratch_dir)
+    rows.num_without_verdict = sum(num_without_verdict.values())
+    return rows
 
 
 def _continuations(folder: Path) -> list[pa.Table]:

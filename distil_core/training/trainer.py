@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -128,25 +129,36 @@ def masked_rows(rows: FeedbackRows, params: TrainParams, end_token_id: int | Non
 
 
 def group_batches(
-    groups: list[list[int]], batch_rollouts: int, num_steps: int, seed: int
+    groups: list[list[int]],
+    batch_rollouts: int,
+    num_steps: int,
+    seed: int,
+    num_without_verdict: int = 0,
 ) -> Iterator[list[list[int]]]:
     """`num_steps` batches of whole groups of rollouts, each of about `batch_rollouts` rows.
 
     Each epoch is a permutation of all groups; a rest too small for a batch waits for no one and
     is left to the next epoch's permutation.
+
+    num_without_verdict: rollouts that were sampled, but are not in the table. An epoch has as many
+    batches as with them, and where there are too few groups for that, the batches are smaller.
+    Raises `TrainingError` where the table has less than half a batch.
     """
     num_rows = sum(map(len, groups))
-    groups_per_batch = max(1, round(batch_rollouts * len(groups) / num_rows))
-    batches_per_epoch = len(groups) // groups_per_batch
-    if not batches_per_epoch:
+    if 2 * num_rows < batch_rollouts:
+        lost = f" ({num_without_verdict} more have no verdict)" if num_without_verdict else ""
         raise TrainingError(
             f"train.batch_rollouts is {batch_rollouts}, but the feedback table has only "
-            f"{num_rows} rollouts: lower it, or sample more"
+            f"{num_rows} rollouts{lost}: lower it, or sample more"
         )
+    groups_per_batch = max(1, round(batch_rollouts * len(groups) / num_rows))
+    num_sampled_groups = round(len(groups) * (num_rows + num_without_verdict) / num_rows)
+    batches_per_epoch = min(max(1, num_sampled_groups // groups_per_batch), len(groups))
     for step in range(num_steps):
         epoch, batch = divmod(step, batches_per_epoch)
         order = generator(seed, "order", epoch).permutation(len(groups))
-        chosen = order[batch * groups_per_batch : (batch + 1) * groups_per_batch]
+        whole = order[: batches_per_epoch * groups_per_batch]
+        chosen = np.array_split(whole, batches_per_epoch)[batch]
         yield [groups[index] for index in chosen]
 
 
@@ -159,7 +171,9 @@ def _step_batches(
     num_done: int,
 ) -> Iterator[StepBatch]:
     """Of the steps from `num_done` on."""
-    batches = group_batches(rows.groups, params.batch_rollouts, params.num_steps, seed)
+    batches = group_batches(
+        rows.groups, params.batch_rollouts, params.num_steps, seed, rows.num_without_verdict
+    )
     vocabulary = vocabulary_size(model)
     for groups in islice(batches, num_done, None):
         yield make_step_batch(

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from distil_core.config.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.engines.base import SampledResponse
 from distil_core.errors import ConfigError, DataError, VerifierError
+from distil_core.evaluation.comparison import paired_differences
 from distil_core.evaluation.judging import problem_row
-from distil_core.evaluation.summary import summarise
+from distil_core.evaluation.summary import columns_of, summarise
 from distil_core.feedback.compose import render_student
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.tokenizer import (
@@ -32,7 +37,14 @@ from distil_core.policy.tokenizer import (
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, FEEDBACK, ROLLOUTS
+from distil_core.seeds import derive_seed
+from distil_core.tables.schemas import (
+    CONSULTATIONS,
+    EVALUATION,
+    FEEDBACK,
+    PROBLEMS,
+    ROLLOUTS,
+)
 from distil_core.tables.store import read_rows, read_table, shard_files, write_table
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verification
@@ -234,6 +246,38 @@ def test_iterations_use_up_the_problems_before_any_returns(campaign: Workspace) 
     assert chosen[0] != chosen[3]
     assert chosen == [sample.choose_problems(everything, 8, i, 5) for i in range(1, 7)]
     assert len(sample.choose_problems(everything, 7, 9, 5)) == 7
+
+
+@given(st.lists(st.integers(1, 24), min_size=1, max_size=8), st.integers(1, 9))
+@hypothesis_settings(deadline=None)
+def test_no_problem_repeats_while_others_are_unused(sizes: list[int], steady: int) -> None:
+    """Whatever the numbers are, once they have changed; while they are the same, as ever."""
+    everything = [Problem(str(number), "") for number in range(24)]
+    sizes = [sizes[0]] * steady + sizes[1:]
+    uses = dict.fromkeys(everything, 0)
+    for number, size in enumerate(sizes, start=1):
+        chosen = sample.choose_problems(everything, size, number, 5, sizes[: number - 1])
+        assert len(set(chosen)) == len(chosen) == size
+        if set(sizes[:number]) == {size}:
+            assert chosen == sample.choose_problems(everything, size, number, 5)
+        else:
+            left_out = [uses[problem] for problem in everything if problem not in chosen]
+            assert max(uses[problem] for problem in chosen) <= min(left_out, default=99)
+        for problem in chosen:
+            uses[problem] += 1
+
+
+def test_the_case_of_fewer_prompts_later() -> None:
+    everything = [Problem(str(number), "") for number in range(100)]
+    sizes = [10, 10, 10, 5]
+    chosen = [
+        problem
+        for number, size in enumerate(sizes, start=1)
+        for problem in sample.choose_problems(everything, size, number, 0, sizes[: number - 1])
+    ]
+    assert len(set(chosen)) == len(chosen) == 35
+    with pytest.raises(ConfigError, match="has 2 entries, iteration 4 has 3 before it"):
+        sample.choose_problems(everything, 5, 4, 0, [10, 10])
 
 
 def test_consultations_follow_the_rollouts(campaign: Workspace) -> None:
@@ -446,6 +490,62 @@ def test_rows_without_verdict_are_left_out_and_without_feedback_masked(copy: Wor
     assert (context["num_without_verdict"], context["num_without_feedback"]) == (1, 2)
     assert all(row["expert_ids"] == [] for row in rows if not row["has_expert"])
     train.body(copy, params(1), no_progress)
+    with copy.train_curve_file(1).open(encoding="utf-8") as file:
+        assert {row["without_verdict"] for row in csv.DictReader(file)} == {"1"}
+
+
+def test_a_group_without_verdicts_does_not_end_training(copy: Workspace) -> None:
+    """A batch that takes the whole table is as many rollouts smaller."""
+
+    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "reward": None, "error": "no verdict"} if index in (3, 4, 5, 9) else row
+
+    rewrite(copy.consultations_file(1), CONSULTATIONS, change)
+    whole = {"batch_rollouts": 24}
+    tabulate.body(copy, params(1), no_progress)
+    train.body(copy, params(1, train=whole), no_progress)
+    with copy.train_curve_file(1).open(encoding="utf-8") as file:
+        curve = list(csv.DictReader(file))
+    assert len(curve) == params(1).train.num_steps
+    assert {row["without_verdict"] for row in curve} == {"4"}
+
+
+def with_unreadable_references(copy: Workspace, num_problems: int) -> None:
+    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "reference": "99"} if index < num_problems else row
+
+    rewrite(copy.problems_dir / "eval.parquet", PROBLEMS, change)
+
+
+def test_an_evaluation_leaves_out_and_counts_what_has_no_verdict(copy: Workspace) -> None:
+    """One problem that the verifier cannot read: 4 of 64 responses. All other figures, and the
+    comparison with the parent, are those of the other problems."""
+    before = read_rows(copy.evaluation_file(1), EVALUATION)
+    with_unreadable_references(copy, 1)
+    evaluate.body(copy, params(1), no_progress)
+    rows = read_rows(copy.evaluation_file(1), EVALUATION)
+    assert rows[1:] == before[1:]
+    assert (rows[0]["num_samples"], rows[0]["num_correct"]) == (0, 0)
+    assert (rows[0]["first_verdict"], rows[0]["expert_num_samples"]) == ("error", 0)
+    metrics = json.loads(copy.metrics_file(1).read_text())
+    counted = {"num_problems": 9, "num_without_verdict": 4, "num_problems_left_out": 1}
+    assert {name: metrics[name] for name in counted} == counted
+    seed = derive_seed(params(1).seed, "evaluate")
+    others = summarise(before[1:], params(1).evaluate.num_bootstrap, seed)
+    assert metrics == {"iteration": 1, **others} | {k: metrics[k] for k in counted}
+    gate.body(copy, params(1), no_progress)
+    differences = json.loads(copy.decision_file(1).read_text())["from_parent"]
+    parent = columns_of(read_rows(copy.evaluation_file(0), EVALUATION)[1:])
+    expected = paired_differences(
+        columns_of(rows[1:]), parent, params(1).evaluate.num_bootstrap, seed
+    )
+    assert differences["pass_at_1"] == asdict(expected["pass_at_1"])
+
+
+def test_an_evaluation_without_many_verdicts_ends_with_the_reason(copy: Workspace) -> None:
+    with_unreadable_references(copy, 2)
+    with pytest.raises(VerifierError, match=r"^8 of 64 responses have no verdict.*not of modulus"):
+        evaluate.body(copy, params(1), no_progress)
 
 
 def test_tables_that_do_not_belong_together(copy: Workspace) -> None:

@@ -233,10 +233,11 @@ def test_batches_are_whole_groups_and_epochs_permutations(
 ) -> None:
     groups = make_groups(sizes)
     per_batch = max(1, round(batch_rollouts * len(groups) / sum(sizes)))
-    if per_batch > len(groups):
+    if batch_rollouts > 2 * sum(sizes):
         with pytest.raises(TrainingError, match="lower it, or sample more"):
             next(group_batches(groups, batch_rollouts, 1, seed))
         return
+    per_batch = min(per_batch, len(groups))
     per_epoch = len(groups) // per_batch
     batches = list(group_batches(groups, batch_rollouts, 3 * per_epoch, seed))
     assert batches == list(group_batches(groups, batch_rollouts, 3 * per_epoch, seed))
@@ -250,6 +251,34 @@ def test_batches_are_whole_groups_and_epochs_permutations(
         assert all(group in groups for group in met), "groups are never split"
         assert max(Counter(map(tuple, met)).values()) == 1
         assert len(met) == per_epoch * per_batch > len(groups) - per_batch
+
+
+@pytest.mark.parametrize("batch_rollouts", [1536, 768, 512, 128])
+@pytest.mark.parametrize("num_lost", [1, 3, 40])
+def test_an_epoch_has_as_many_batches_where_groups_lack_verdicts(
+    batch_rollouts: int, num_lost: int
+) -> None:
+    groups = make_groups([4] * 384)
+    per_epoch = 1536 // batch_rollouts
+    left, missing = groups[:-num_lost], 4 * num_lost
+    batches = list(group_batches(left, batch_rollouts, 2 * per_epoch, 0, missing))
+    for epoch in (batches[:per_epoch], batches[per_epoch:]):
+        assert sorted(group for batch in epoch for group in batch) == left
+        sizes = {len(batch) for batch in epoch}
+        assert max(sizes) - min(sizes) <= 1
+    assert len(list(group_batches(left, batch_rollouts, 3, 0))) == 3, "also where it is not said"
+
+
+def test_single_rollouts_without_verdict_change_no_batch_count() -> None:
+    groups = make_groups([4] * 380 + [3] * 4)
+    batches = list(group_batches(groups, 1536, 3, 0, 4))
+    assert [len(batch) for batch in batches] == [384] * 3
+
+
+def test_a_table_that_lost_most_of_a_batch_is_refused() -> None:
+    groups = make_groups([4] * 100)
+    with pytest.raises(TrainingError, match=r"only 400 rollouts \(1136 more have no verdict\)"):
+        next(group_batches(groups, 1536, 1, 0, 1136))
 
 
 def test_epochs_have_different_orders_and_a_longer_run_begins_the_same() -> None:

@@ -1,8 +1,8 @@
-"""Compares mathematical expressions with math-verify, in a process that can be killed.
+"""Compares mathematical expressions with SymPy, in a process that can be killed.
 
-Its own timeout is a Python signal handler, which does not run inside a long operation on big
-numbers (huggingface/Math-Verify, issues 63 and 65). Here the limits are the kernel's; a process
-that ran into one is replaced, and the stage it was in tells whose expression was too costly.
+A timeout by a Python signal handler does not run inside a long operation on big numbers
+(huggingface/Math-Verify, issues 63 and 65). Here the limits are the kernel's; a process that ran
+into one is replaced, and the stage it was in tells whose expression was too costly.
 """
 
 import json
@@ -12,20 +12,31 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from distil_core.errors import VerifierError
+from distil_core.tools._math_text import Node
 
 Comparison = Literal[
     "equal", "different", "unreadable_answer", "answer_too_costly", "comparison_too_costly"
 ]
 
-_SIMPLEST = "\\boxed{1}"
+_SIMPLEST: Node = {"kind": "number", "value": "1", "unit": []}
 _WORKER = Path(__file__).with_name("_math_worker.py")
 _START_LIMIT_S = 120.0
 # Ends of the process that a response cannot cause: somebody else killed it.
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 0)
+
+
+@dataclass(frozen=True)
+class ComparisonSettings:
+    """allow_unevaluated: `37 * 43 + 11` may stand for 1602. factor: the answer, a single number or
+    expression, is multiplied by it to be in the reference's unit."""
+
+    allow_unevaluated: bool
+    factor: str = "1"
 
 
 class _Died(Exception):
@@ -38,7 +49,7 @@ class _Died(Exception):
 
 
 class MathProcess:
-    """One math-verify process, started when it is first needed and after each end.
+    """One mathematics process, started when it is first needed and after each end.
 
     cpu_limit_s: of each stage (reading the reference, reading the answer, comparing). The wall
     clock is only a loose backstop (a busy machine is not the response's fault). An object that is
@@ -52,19 +63,24 @@ class MathProcess:
         self._owner = 0
         self._received = b""
 
-    def compare(self, reference: str, answer: str) -> Comparison:
-        """Whether `answer` means the same as `reference`, both as math-verify reads them.
+    def compare(self, reference: Node, answer: Node, settings: ComparisonSettings) -> Comparison:
+        """Whether `answer` means the same as `reference`.
 
         Raises `VerifierError` when the reference cannot be read within the limits, or when the
         process cannot run for a reason that is not the answer's.
         """
-        comparison = self._compare(reference, answer)
+        comparison = self._compare(reference, answer, settings)
         # Reading is lazy: what a reference costs may show only when it is compared.
-        if comparison != "comparison_too_costly":
-            return comparison
-        if answer == _SIMPLEST or self._compare(reference, _SIMPLEST) == comparison:
-            raise VerifierError(f"even comparing the reference with 1 takes more than {self}")
+        if comparison == "comparison_too_costly":
+            self.check(reference)
         return comparison
+
+    def check(self, reference: Node) -> None:
+        """Raises `VerifierError` when the reference cannot be read and compared within the
+        limits."""
+        settings = ComparisonSettings(allow_unevaluated=True)
+        if self._compare(reference, _SIMPLEST, settings) == "comparison_too_costly":
+            raise VerifierError(f"even comparing the reference with 1 takes more than {self}")
 
     def close(self) -> None:
         """End the process, if there is one here."""
@@ -86,15 +102,16 @@ class MathProcess:
         memory_mib = self._memory_limit_bytes >> 20
         return f"{self._cpu_limit_s:g} s of CPU time or {memory_mib} MiB of memory"
 
-    def _compare(self, reference: str, answer: str) -> Comparison:
+    def _compare(self, reference: Node, answer: Node, settings: ComparisonSettings) -> Comparison:
+        request = {"reference": reference, "answer": answer, **asdict(settings)}
         try:
-            return self._attempt(reference, answer)
+            return self._attempt(request)
         except _Died as death:
             if death.returncode == -signal.SIGPROF:
                 return self._blame(death)
         # Once more in a fresh process, so that nothing which came before decides a verdict.
         try:
-            return self._attempt(reference, answer)
+            return self._attempt(request)
         except _Died as death:
             return self._blame(death)
 
@@ -102,27 +119,27 @@ class MathProcess:
         if death.returncode is None or death.returncode in _FROM_OUTSIDE:
             how = "did not answer" if death.returncode is None else "was killed from outside"
             raise VerifierError(
-                f"the math-verify process {how} twice while it was at stage '{death.stage}': "
+                f"the mathematics process {how} twice while it was at stage '{death.stage}': "
                 "is the machine overloaded or out of memory?"
             )
         if death.stage == "reference":
             raise VerifierError(f"reading the reference takes more than {self}")
         return "answer_too_costly" if death.stage == "answer" else "comparison_too_costly"
 
-    def _attempt(self, reference: str, answer: str) -> Comparison:
+    def _attempt(self, request: dict[str, Any]) -> Comparison:
         try:
-            return self._exchange(reference, answer)
+            return self._exchange(request)
         except BaseException:
             # Also when the caller is interrupted: a late answer must not be read as the next one.
             self.close()
             raise
 
-    def _exchange(self, reference: str, answer: str) -> Comparison:
+    def _exchange(self, request: dict[str, Any]) -> Comparison:
         process = self._running()
-        request = json.dumps({"reference": reference, "answer": answer}) + "\n"
+        line = json.dumps(request) + "\n"
         stage = "reference"
         try:
-            _pipe(process.stdin).write(request.encode("ascii"))
+            _pipe(process.stdin).write(line.encode("ascii"))
             _pipe(process.stdin).flush()
         except BrokenPipeError:
             raise self._death(stage) from None
@@ -135,7 +152,7 @@ class MathProcess:
                 self.close()
             outcome: Any = message["outcome"]
             if outcome == "unreadable_reference":
-                raise VerifierError("math-verify finds no expression in the reference")
+                raise VerifierError("the reference is no number or expression")
             return outcome
 
     def _wall_limit_s(self) -> float:
@@ -152,12 +169,12 @@ class MathProcess:
             message = self._message("start", _START_LIMIT_S)
         except _Died as death:
             raise VerifierError(
-                f"the math-verify process did not start (exit status {death.returncode})"
+                f"the mathematics process did not start (exit status {death.returncode})"
             ) from None
         if "failed" in message:
             self.close()
             raise VerifierError(
-                f"math-verify does not work here ({message['failed']}): install the versions of "
+                f"latex2sympy does not work here ({message['failed']}): install the versions of "
                 "this project's requirements"
             )
         return self._process
@@ -175,7 +192,7 @@ class MathProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise VerifierError(f"the math-verify process cannot be started: {error}") from error
+            raise VerifierError(f"the mathematics process cannot be started: {error}") from error
 
     def _message(self, stage: str, wall_limit_s: float) -> dict[str, Any]:
         output = _pipe(self._process.stdout if self._process else None)
@@ -201,5 +218,5 @@ class MathProcess:
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     if pipe is None:
-        raise VerifierError("the math-verify process has no pipe")
+        raise VerifierError("the mathematics process has no pipe")
     return pipe

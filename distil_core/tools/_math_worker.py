@@ -1,15 +1,18 @@
-"""The process in which math-verify runs: a program of its own, started by `_math_process`.
+"""The process in which expressions are read and compared: a program of its own, started by
+`_math_process`. It reads LaTeX with latex2sympy, the reader of math-verify.
 
 It reads requests from standard input, one JSON object a line, and writes a line at each stage, so
 that whoever waits knows what a hang was caused by. Its limits are the kernel's: CPU time of each
 stage (a timer whose signal ends the process, also inside a long multiplication, where no Python
 handler would run), memory, no files written, no new processes. It dies with its parent.
 
-Nothing of this project is imported here: the program starts in the time that SymPy takes.
+Of this project only `_math_compare` is loaded, by its path: the program starts in the time that
+SymPy takes.
 """
 
 import contextlib
 import ctypes
+import importlib.util
 import json
 import logging
 import os
@@ -21,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-# A reader that does not fit its runtime fails on some of these, and silently.
-_READABLE = ("\\boxed{\\frac{1}{2}}", "\\boxed{50\\%}", "\\boxed{x^2+1}", "so it is 18")
+# A reader that does not fit its runtime fails on some of these.
+_READABLE = (r"\frac{1}{2}", r"\sqrt {2}", r"x^{2}+1", r"\sin (2x)")
 _FORBIDDEN_EVENTS = (
     "os.exec os.fork os.forkpty os.posix_spawn os.spawn os.system pty.spawn subprocess.Popen "
     "socket.connect socket.bind os.remove os.rename os.mkdir os.kill ctypes.dlopen"
@@ -40,21 +43,21 @@ def main() -> None:
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
         resource.setrlimit(limit, (0, 0))
     try:
-        import math_verify
+        reader = _Reader()
+        compare = _sibling("_math_compare")
+        for text in _READABLE:
+            reader(text)
     except Exception as error:
         _say(failed=f"{type(error).__name__}: {error}")
         return
     logging.disable(logging.CRITICAL)
-    if unread := [text for text in _READABLE if not _parse(math_verify, text)]:
-        _say(failed=f"it cannot read {unread[0]}; the antlr4 runtime may be of another version")
-        return
     _forbid()
     _say(ready=True)
-    _serve(math_verify, memory_bytes, cpu_limit_s)
+    _serve(reader, compare, memory_bytes, cpu_limit_s)
 
 
 def _forbid() -> None:
-    """Refuse what no expression needs; the second lock, math-verify evaluates no code."""
+    """Refuse what no expression needs; the second lock, the reader evaluates no code."""
     forbidden = frozenset(_FORBIDDEN_EVENTS.split())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -64,27 +67,60 @@ def _forbid() -> None:
     sys.addaudithook(hook)
 
 
-def _serve(math_verify: Any, memory_bytes: int, cpu_limit_s: float) -> None:
+class _Reader:
+    """LaTeX as SymPy's expression; raises whatever the parser raises."""
+
+    def __init__(self) -> None:
+        from latex2sympy2_extended import NormalizationConfig, latex2sympy
+        from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+        self._latex2sympy = latex2sympy
+        self._normalization = NormalizationConfig(
+            basic_latex=True, malformed_operators=True, boxed="none"
+        )
+        self._conversion = ConversionConfig(
+            interpret_as_mixed_fractions=False, lowercase_symbols=False
+        )
+
+    def __call__(self, latex: str) -> Any:
+        found = self._latex2sympy(
+            latex, normalization_config=self._normalization, conversion_config=self._conversion
+        )
+        if found is None:
+            raise ValueError(f"no expression in {latex}")
+        return found
+
+
+def _sibling(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name}.py is missing")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _serve(reader: _Reader, compare: Any, memory_bytes: int, cpu_limit_s: float) -> None:
     @lru_cache(maxsize=8)
-    def parse_reference(text: str) -> list[Any]:
-        return _parse(math_verify, text)
+    def read_reference(content: str) -> Any:
+        return _read(compare, reader, json.loads(content))
 
     for line in sys.stdin:
         request = json.loads(line)
         _limit_cpu(cpu_limit_s)
-        reference = parse_reference(request["reference"])
-        if not reference:
+        reference = read_reference(json.dumps(request["reference"]))
+        if reference is None:
             _say(outcome="unreadable_reference")
             continue
         _say(stage="answer")
         _limit_cpu(cpu_limit_s)
-        answer = _parse(math_verify, request["answer"])
-        if not answer:
+        answer = _read(compare, reader, request["answer"])
+        if answer is None:
             _say(outcome="unreadable_answer")
             continue
         _say(stage="comparison")
         _limit_cpu(cpu_limit_s)
-        equal = math_verify.verify(reference, answer, timeout_seconds=None)
+        equal = _compared(compare, reference, answer, request)
         _limit_cpu(0)
         retiring = _peak_bytes() > memory_bytes // 2
         _say(outcome="equal" if equal else "different", retiring=retiring)
@@ -92,9 +128,27 @@ def _serve(math_verify: Any, memory_bytes: int, cpu_limit_s: float) -> None:
             return
 
 
-def _parse(math_verify: Any, text: str) -> list[Any]:
-    """Expressions only: a text that is none must not be compared letter by letter."""
-    return list(math_verify.parse(text, fallback_mode="no_fallback", parsing_timeout=None))
+def _read(compare: Any, reader: _Reader, node: dict[str, Any]) -> Any:
+    """None for an expression that the reader does not take."""
+    try:
+        return compare.parsed(node, reader)
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception:
+        # The generated parser raises what its runtime and SymPy's constructors do.
+        return None
+
+
+def _compared(compare: Any, reference: Any, answer: Any, request: dict[str, Any]) -> bool:
+    try:
+        if request["factor"] != "1":
+            answer = compare.scaled(answer, request["factor"])
+        return bool(compare.Comparison(request["allow_unevaluated"]).equal(reference, answer))
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception:
+        # Two expressions that SymPy cannot take together (a matrix and a number) are different.
+        return False
 
 
 def _peak_bytes() -> int:

@@ -12,7 +12,13 @@ from distil_core.tools import VERIFIERS
 from distil_core.tools.base import Verifier
 
 PAGE = Path(__file__).parents[2] / "docs" / "answers.md"
-OPTIONS: dict[str, dict[str, Any]] = {"final_number": {}, "quantity": {}}
+PLAIN = "math_answer with the form plain"
+OPTIONS: dict[str, dict[str, Any]] = {
+    "final_number": {},
+    "quantity": {},
+    "math_answer": {"check_steps": False},
+    PLAIN: {"check_steps": False, "forms": ["hash", "boxed", "answer_tag", "plain"]},
+}
 ROW = re.compile(r"\| `(.*)` \| `(.*)` \| (correct|wrong|malformed) \|")
 
 
@@ -33,7 +39,8 @@ def rows() -> list[tuple[str, str, str, str]]:
 @pytest.fixture(scope="module")
 def verifiers() -> Iterator[dict[str, Verifier]]:
     built = {
-        name: VERIFIERS.build(name, options, reveal="nothing") for name, options in OPTIONS.items()
+        name: VERIFIERS.build(name.split()[0], options, reveal="nothing")
+        for name, options in OPTIONS.items()
     }
     yield built
     for verifier in built.values():

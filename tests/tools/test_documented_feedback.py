@@ -30,7 +30,7 @@ CALL = {"name": "get_weather", "arguments": {"city": "Paris", "days": 3}}
             Problem("?", r"\boxed{\frac{3}{4}}"),
             r"$\frac{1}{2} + \frac{1}{4} = 1$, so \boxed{\frac{2}{3}}",
         ),
-        ("math_answer", {"cpu_limit_s": 1.0}, Problem("?", "18"), r"\boxed{9^{9^{9^9}}}"),
+        ("math_answer", {"cpu_limit_s": 1.0}, Problem("?", "2x"), r"\boxed{9^{9^{9^9}}}"),
         (
             "answer_letter",
             {},

@@ -80,9 +80,12 @@ def test_a_written_equation_is_judged_exactly(a: int, b: int, sign: str, error: 
         assert len(list(wrong_equations(f"so {a} {sign} {b} = {value + error} of them"))) == 1
 
 
-def test_a_reference_without_an_answer_is_no_wrong_answer() -> None:
+@pytest.mark.parametrize("reference", ["none", "#### Even n.", "#### 18 or 17", "", "#### 1/0"])
+def test_a_reference_without_an_answer_is_no_wrong_answer(reference: str) -> None:
     with pytest.raises(VerifierError, match="holds no '#### number'"):
-        verify("#### 1", reference="none")
+        verify("#### 1", reference=reference)
+    with pytest.raises(VerifierError, match="holds no '#### number'"):
+        VERIFIERS.build("final_number", {}, reveal="nothing").check_problem(Problem("?", reference))
 
 
 @pytest.mark.parametrize(

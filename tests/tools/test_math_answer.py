@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.tools import VERIFIERS
-from distil_core.tools.math_answer import MathAnswerVerifier, _equal_numbers
+from distil_core.tools._math_process import ComparisonSettings
+from distil_core.tools._math_text import read_math
+from distil_core.tools.math_answer import MathAnswerVerifier, _equal_without_process
 from tests.tools.shared_data import shared_rows
 
 ALL_FORMS = ["hash", "boxed", "answer_tag", "plain"]
@@ -102,12 +104,14 @@ def test_feedback_re_executes_the_attempt_and_reveals_only_where_the_run_says_so
     ],
 )
 def test_what_is_too_costly_is_the_responses_fault_and_ends_in_time(
-    verifier: MathAnswerVerifier, response: str, verdict: str
+    response: str, verdict: str
 ) -> None:
+    verifier = build(allow_unevaluated=True)
     result = verifier.verify(Problem("?", "18"), response)
     assert (result.verdict, result.reward) == (verdict, 0.0)
     assert "within 1 s and 1024 MiB" in result.feedback[-1].text
     assert verifier.verify(Problem("?", "x+1"), r"\boxed{1+x}").verdict == "correct"
+    verifier.close()
 
 
 @pytest.mark.parametrize(
@@ -131,20 +135,56 @@ NUMBERS = st.one_of(
     st.integers(-(10**6), 10**6).map(str),
     st.integers(0, 10**9).map("{:,}".format),
     st.decimals(-1000, 1000, places=2, allow_nan=False).map(str),
-    st.sampled_from(["$18", "-$5", "0.5", "0.50", "1,000.0", "0", "-0", "18.000001"]),
+    st.sampled_from(["$18", "-$5", "0.5", "0.50", "1,000.0", "0", "-0", "18.000001", "1/2"]),
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(NUMBERS, NUMBERS)
-def test_the_short_way_for_numbers_agrees_with_math_verify(
+def test_numbers_are_compared_alike_with_and_without_the_process(
     verifier: MathAnswerVerifier, one: str, other: str
 ) -> None:
     for expected, answer in ((one, other), (one, one)):
-        shortcut = _equal_numbers(expected, answer)
-        if shortcut is not None:
-            compared = verifier._process.compare(f"\\boxed{{{expected}}}", f"\\boxed{{{answer}}}")
-            assert compared == ("equal" if shortcut else "different")
+        nodes = read_math(expected), read_math(answer)
+        compared = verifier._process.compare(*nodes, ComparisonSettings(allow_unevaluated=False))
+        assert compared == ("equal" if _equal_without_process(*nodes) else "different")
+
+
+@pytest.mark.parametrize(
+    ("reference", "response"),
+    [
+        ("1602", r"\boxed{37\cdot 43+11}"),
+        ("55", r"\boxed{\sum_{n=1}^{10} n}"),
+        ("\\frac{1}{2}", r"\boxed{\int_0^1 x\,dx}"),
+        ("1024", r"\boxed{2^{10}}"),
+        ("\\pi^2", r"\boxed{\int_0^{\pi} 2x\,dx}"),
+        ("(1, 4)", r"\boxed{(1, 2+2)}"),
+    ],
+)
+def test_what_is_not_evaluated_is_right_by_an_option_only(reference: str, response: str) -> None:
+    problem = Problem("?", reference)
+    for allowed, verdict in ((False, "wrong"), (True, "correct")):
+        verifier = build(allow_unevaluated=allowed)
+        assert verifier.verify(problem, response).verdict == verdict
+        verifier.close()
+
+
+@pytest.mark.parametrize("reference", ["45°", "√2", "10:30 a.m.", "4", r"\text{Evelyn}", "(1,2]"])
+def test_a_reference_that_can_be_read_passes_the_check(
+    verifier: MathAnswerVerifier, reference: str
+) -> None:
+    verifier.check_problem(Problem("?", reference))
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["Even n.", "", "#### eighteen", "3 or so", r"\frac{1}{", "x = ?", r"\boxed{9^{9^{9^9}}}"],
+)
+def test_a_reference_that_cannot_be_read_is_found_before_anything_is_sampled(
+    verifier: MathAnswerVerifier, reference: str
+) -> None:
+    with pytest.raises(VerifierError, match="reference"):
+        verifier.check_problem(Problem("?", reference))
 
 
 def test_a_process_killed_from_outside_is_replaced() -> None:
@@ -199,7 +239,7 @@ def test_an_interrupted_comparison_leaves_no_answer_for_the_next_one() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         with pytest.raises(_Interrupted):
-            verifier.verify(Problem("?", "18"), HANGS)
+            verifier.verify(Problem("?", "2x"), HANGS)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -233,11 +273,11 @@ from distil_core.tools import VERIFIERS
 verifier = VERIFIERS.build("math_answer", {"cpu_limit_s": 300.0}, reveal="nothing")
 verifier.verify(Problem("?", "x+1"), "#### 1+x")
 print(verifier._process.pid, flush=True)
-verifier.verify(Problem("?", "18"), sys.argv[1])
+verifier.verify(Problem("?", "2x"), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("response", [HANGS, "#### 18"])
+@pytest.mark.parametrize("response", [HANGS, "#### x"])
 def test_no_process_outlives_a_killed_parent(response: str) -> None:
     """Also not one that is in the middle of an endless calculation."""
     parent = subprocess.Popen(

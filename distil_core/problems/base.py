@@ -1,6 +1,7 @@
 """The contract of a problem source."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -21,6 +22,12 @@ class Problem:
     def problem_id(self) -> str:
         """Sixteen hex digits of the prompt's hash: the same problem has the same id anywhere."""
         return hashlib.blake2b(self.prompt.encode(), digest_size=8).hexdigest()
+
+    @property
+    def has_tests(self) -> bool:
+        """Whether the metadata hold tests, so that the reference is one right program of many."""
+        metadata = json.loads(self.metadata)
+        return isinstance(metadata, dict) and bool(metadata.get("tests"))
 
 
 class ProblemSource(Protocol):

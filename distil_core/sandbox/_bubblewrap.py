@@ -3,10 +3,13 @@
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from distil_core.errors import SandboxError
+from distil_core.sandbox._packages import MOUNTED_PACKAGES, package_mounts, package_paths
 from distil_core.sandbox.inside.confine import WORKING_FOLDER
+from distil_core.sandbox.inside.frames import STDIN_FILE
 
 _INSIDE = Path(__file__).parent / "inside"
 _MOUNTED_INSIDE = "/distil"
@@ -15,11 +18,13 @@ _LIBRARY_FOLDERS = ("/lib", "/lib64", "/lib32", "/libx32")
 INSTALL = "apt install bubblewrap"
 
 
-def zygote_command(isolated: bool) -> list[str]:
-    """argv of the zygote. Raises `SandboxError` where bubblewrap is not installed."""
+def zygote_command(isolated: bool, packages: Sequence[str] = ()) -> list[str]:
+    """argv of the zygote. packages: top-level ones that programs may import. Raises `SandboxError`
+    where bubblewrap is not installed."""
     python = os.path.realpath(sys.executable)
     if not isolated:
-        return [python, *_run_inside(str(_INSIDE.parent))]
+        folders = {str(path.parent) for path in package_paths(packages)}
+        return [python, *_run_inside(str(_INSIDE.parent), *sorted(folders))]
     bubblewrap = shutil.which("bwrap")
     if bubblewrap is None:
         raise SandboxError(
@@ -31,16 +36,18 @@ def zygote_command(isolated: bool) -> list[str]:
         *("--unshare-user", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv"),
         *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
         *_mounts(),
+        *package_mounts(packages),
         *("--uid", "65534", "--gid", "65534"),
         # The zygote alone may make namespaces; a child drops this before it reads the program.
         *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),
         *("--remount-ro", "/", "--chdir", "/"),
-        *(python, *_run_inside(_MOUNTED_INSIDE)),
+        *(python, *_run_inside(_MOUNTED_INSIDE, MOUNTED_PACKAGES)),
     ]
 
 
-def _run_inside(folder: str) -> list[str]:
-    start = f"import sys; sys.path.insert(0, {folder!r}); from inside.zygote import main; main()"
+def _run_inside(folder: str, *packages: str) -> list[str]:
+    paths = f"sys.path.insert(0, {folder!r}); sys.path += {list(packages)!r}"
+    start = f"import sys; {paths}; from inside.zygote import main; main()"
     # Not -I, which would ignore the fixed hash seed; the environment is ours alone.
     return ["-s", "-P", "-S", "-B", "-c", start]
 
@@ -60,6 +67,7 @@ def _mounts() -> list[str]:
     mounts += ["--ro-bind", str(_INSIDE), f"{_MOUNTED_INSIDE}/inside", "--dir", WORKING_FOLDER]
     for device in _DEVICES:
         mounts += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    mounts += ["--symlink", STDIN_FILE, "/dev/stdin"]
     return mounts
 
 

@@ -43,6 +43,7 @@ class Child:
         self._limits = limits
         self.started_s = time.monotonic()
         self._buffer = bytearray()
+        self.num_bytes_received = 0
         self._outputs: dict[int, bytearray] = {}
         self._channel, theirs = socket.socketpair()
         out_read, out_write = os.pipe()
@@ -204,6 +205,7 @@ class Child:
                 self._wall_deadline_s = time.monotonic() + _EXIT_TIMEOUT_S
             return False
         self._buffer += part
+        self.num_bytes_received += len(part)
         return True
 
     def _read_output(self, descriptor: int) -> bool:

@@ -50,7 +50,7 @@ def examine_isolation(
     """A line that says what holds. Raises `SandboxError` naming what got through."""
     if isolation == "rlimits_only":
         return "rlimits_only: programs are NOT isolated, only their time and memory are limited"
-    result = run({"mode": "program", "source": _PROBE, "trace_lines": 0}, b"")
+    result = run({"mode": "program", "source": _PROBE, "preamble": "", "trace_lines": 0}, b"")
     if result.ending != "exited" or result.exit_code != 0:
         reason = result.exception.message if result.exception else result.stderr[-300:].decode()
         raise SandboxError(

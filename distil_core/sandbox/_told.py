@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distil_core.sandbox._child import Ended
+from distil_core.sandbox._child import Child, Ended
 from distil_core.sandbox.results import CandidateException
 
 _MAX_TRACE_MESSAGES = 2
@@ -20,8 +20,22 @@ class Told:
     def __init__(self, traced: bool = False):
         self.exception: CandidateException | None = None
         self.compiled = True
+        self.preamble_exception: CandidateException | None = None
         self.trace: list[str] = []
         self._num_trace_messages = 0 if traced else _MAX_TRACE_MESSAGES
+
+    def take_preparation(self, child: Child) -> None:
+        """What came of the code before the program, of which no line has run yet. Raises `Ended`
+        where the program will not run."""
+        try:
+            message = child.receive()
+        except Ended as end:
+            ended = f"it ended its process ({end.ending})"
+            self.preamble_exception = CandidateException("SystemExit", ended)
+            raise
+        if message.get("prepared") is not True:
+            self.preamble_exception = read_exception(message.get("exception"))
+            raise Ended("exited")
 
     def take(self, message: dict[str, Any]) -> bool:
         """Note what `message` holds; True if it was a trace, so that the answer is yet to come.

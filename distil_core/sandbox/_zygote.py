@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from distil_core.errors import SandboxError
@@ -25,9 +26,9 @@ class ZygoteDied(Exception):
 class Zygote:
     """One zygote process. Belongs to the process that made it; a fork must make its own."""
 
-    def __init__(self, isolation: Isolation, answer_bytes: int):
+    def __init__(self, isolation: Isolation, answer_bytes: int, packages: Sequence[str] = ()):
         isolated = isolation != "rlimits_only"
-        command = zygote_command(isolated)
+        command = zygote_command(isolated, packages)
         self.owner = os.getpid()
         self._folder: str | None = None
         if not isolated:

@@ -1,156 +1,227 @@
 """Assert-style tests: their code runs in one sandbox and asks the program in another.
 
-The host carries each call across as plain data, so an object that lies, a patched builtin or a
-test that patches has nobody to reach.
+The host carries each call across as it is written, without building what it holds, so an object
+that lies, a patched builtin or a test that patches has nobody to reach.
 """
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from distil_core.sandbox._child import Child, Ended
 from distil_core.sandbox._told import read_exception
-from distil_core.sandbox.inside.values import decode
-from distil_core.sandbox.results import Call, CallResult, CandidateException, ProgramResult
+from distil_core.sandbox.answers import show
+from distil_core.sandbox.results import CallResult, CandidateException, ProgramResult
 from distil_core.sandbox.sandbox import Sandbox, Session
 
 _MAX_CALLS_OF_A_TEST = 20_000
 _MAX_CALLS_KEPT = 5
+_MAX_ANSWERS_OF_A_TEST = 16
+"""In answers of the largest size: what the host reads and writes of one test."""
 _MAX_RESTARTS = 2
+_LABEL_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class AssertProgram:
+    """A program, and what is to be known of it. preamble: code that runs before it. names: what
+    the tests call, the first also as `candidate`."""
+
+    source: str
+    preamble: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AssertCode:
+    """Tests, each of which is statements. preamble: code that stands before program and tests
+    alike; setup: code of the tests alone."""
+
+    preamble: str
+    setup: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RelayedCall:
+    """What a test asked of the program, by the name it has in the test, with its arguments as
+    they crossed."""
+
+    label: str
+    operation: str
+    arguments: list[Any]
+    keywords: dict[str, Any]
+
+    @property
+    def written(self) -> str:
+        """As Python would write it, shortened."""
+        given = [show(value) for value in self.arguments]
+        named = self.keywords.get("d", [])
+        given += [f"{name}={show(value)}" for name, value in named]
+        if self.operation == "__call__":
+            return f"{self.label}({', '.join(given)})"
+        return f"{self.operation.strip('_')}({', '.join([self.label, *given])})"
 
 
 @dataclass(frozen=True)
 class TestReport:
     """status: 'passed'; 'failed' (exception: what the test raised); 'program_ended' (the last of
     `calls` says how); 'test_ended' (the test's own process ran into a limit); 'unsupported' (it
-    hands the program what is no plain data, said in detail); 'not_run'. calls: the last few."""
+    hands the program what cannot cross, said in detail); 'not_run'. calls: the last few.
+    is_relayed: the exception is the program's own. undefined: a name that neither the test nor
+    the program defines."""
 
     __test__ = False
 
     status: Literal["passed", "failed", "program_ended", "test_ended", "unsupported", "not_run"]
     exception: CandidateException | None = None
-    calls: tuple[tuple[Call, CallResult], ...] = ()
+    calls: tuple[tuple[RelayedCall, CallResult], ...] = ()
     num_calls: int = 0
     detail: str = ""
+    is_relayed: bool = False
+    undefined: str | None = None
 
 
 @dataclass(frozen=True)
 class RelayedTests:
-    """program: how loading the program went. setup_failure: of the tests' own setup code."""
+    """program: how loading the program went, the first time. setup_failure: of the tests' preamble
+    and setup, where they did not get through it."""
 
-    program: ProgramResult | None
+    program: ProgramResult
     tests: tuple[TestReport, ...]
-    setup_failure: CandidateException | None = None
+    setup_failure: TestReport | None = None
 
 
 def run_tests(
-    program_sandbox: Sandbox,
-    test_sandbox: Sandbox,
-    source: str,
-    names: Sequence[str],
-    setup: str,
-    tests: Sequence[str],
+    program_sandbox: Sandbox, test_sandbox: Sandbox, program: AssertProgram, code: AssertCode
 ) -> RelayedTests:
-    """Run each of `tests` (statements) after `setup`; `names` (the first also as `candidate`) are
-    functions of the program `source`. A program that ends in a test is started again for the next
-    one, twice at most; the tests after that are 'not_run'. Raises `SandboxError`."""
+    """Run each test of `code`. A program that ends in a test is started again for the next one,
+    with a process of the tests that knows nothing of it, twice at most; the tests after that are
+    'not_run'. Raises `SandboxError`."""
+    reports: list[TestReport] = []
+    first: RelayedTests | None = None
+    for _ in range(_MAX_RESTARTS + 1):
+        rest = replace(code, tests=code.tests[len(reports) :])
 
-    def run() -> RelayedTests:
-        with ExitStack() as stack:
-            relay = _Relay(program_sandbox, source, stack)
-            if not relay.session.usable:
-                stack.close()
-                return RelayedTests(relay.session.result(), ())
+        converse = partial(_converse, program_sandbox, test_sandbox, program, rest)
+        part = program_sandbox.retried(partial(test_sandbox.retried, converse))
+        first = first or part
+        reports += part.tests
+        if len(reports) == len(code.tests) or not part.tests:
+            break
+    missing = len(code.tests) - len(reports)
+    assert first is not None, "there is at least one try"
+    return replace(first, tests=(*reports, *[TestReport("not_run")] * missing))
+
+
+def _converse(
+    program_sandbox: Sandbox, test_sandbox: Sandbox, program: AssertProgram, code: AssertCode
+) -> RelayedTests:
+    """The tests up to the one in which the program or their own process ends."""
+    with ExitStack() as stack:
+        session = stack.enter_context(program_sandbox.session(program.source, program.preamble))
+        relay = _Relay(session, program_sandbox)
+        if session.usable:
             child = stack.enter_context(test_sandbox.child())
-            job = {"mode": "tests", "source": setup, "names": list(names), "tests": list(tests)}
-            failure = relay.converse(child, job)
-            reports = tuple(relay.reports)
+            relay.converse(
+                child,
+                {
+                    "mode": "tests",
+                    "source": code.setup,
+                    "preamble": code.preamble,
+                    "names": list(program.names),
+                    "tests": list(code.tests),
+                },
+            )
             child.finish("exited")
-        rest = (TestReport("not_run"),) * (len(tests) - len(reports))
-        return RelayedTests(relay.result, reports + rest, failure)
-
-    return program_sandbox.retried(lambda: test_sandbox.retried(run))
+    return RelayedTests(session.result(), tuple(relay.reports), relay.setup_failure)
 
 
 class _Relay:
     """Carries one conversation between the tests' process and the program's."""
 
-    def __init__(self, sandbox: Sandbox, source: str, stack: ExitStack):
-        self._sandbox, self._source = sandbox, source
-        self._opened = stack.enter_context(ExitStack())
-        self._restarts = 0
+    def __init__(self, session: Session, sandbox: Sandbox):
+        self._session = session
+        self._limit_s = sandbox.limits.cpu_time_s
+        self._limit_bytes = _MAX_ANSWERS_OF_A_TEST * sandbox.limits.answer_kb * 1024
         self.reports: list[TestReport] = []
-        self.session = self._open()
+        self.setup_failure: TestReport | None = None
         self._forget()
 
-    @property
-    def result(self) -> ProgramResult | None:
-        """Of the program's last process."""
-        return self.session.result() if self.session.ended else None
-
-    def _open(self) -> Session:
-        return self._opened.enter_context(self._sandbox.session(self._source))
-
     def _forget(self) -> None:
-        self._calls: list[tuple[Call, CallResult]] = []
+        self._calls: list[tuple[RelayedCall, CallResult]] = []
         self._num_calls = 0
         self._cpu_s = 0.0
+        self._num_bytes = 0
         self._unanswered = False
 
-    def converse(self, child: Child, job: dict[str, Any]) -> CandidateException | None:
-        """Until the last test has reported; returns what the tests' setup raised, if anything."""
-        is_set_up = running = False
+    def converse(self, child: Child, job: dict[str, Any]) -> None:
+        """Until the last test has reported, or one after which there can be no more."""
+        is_set_up = is_running = False
         try:
             child.ask(job)
-            while True:
+            while self._session.usable or is_running or not is_set_up:
                 message = child.receive()
-                if message.get("setup"):
-                    return read_exception(message["setup"])
-                is_set_up = True
-                if "begin" in message:
+                if "setup" in message:
+                    is_set_up = True
+                    if message["setup"] or self._unanswered:
+                        self.setup_failure = self._report(message["setup"])
+                        return
+                elif "begin" in message:
                     self._forget()
-                    running = True
-                    if not self._alive():
-                        return None
-                elif "call" in message:
-                    child.ask(self._answer(message["call"]))
+                    is_running = True
+                elif "request" in message:
+                    child.ask(self._answer(message["request"], message["label"]))
                 elif "test" in message:
-                    running = False
+                    is_running = False
                     self.reports.append(self._report(message))
+                    if len(self.reports) == len(job["tests"]):
+                        return
         except Ended as end:
-            if running:
-                self.reports.append(self._as_report("test_ended", detail=end.ending))
-            elif not is_set_up:
-                return CandidateException("SystemExit", f"its process ended: {end.ending}")
-        return None
+            report = self._as_report("test_ended", detail=end.ending)
+            if not is_set_up:
+                self.setup_failure = report
+            elif is_running:
+                self.reports.append(report)
 
-    def _alive(self) -> bool:
-        """Whether the program can be asked, after another start if that is still allowed."""
-        if not self.session.usable and self._restarts < _MAX_RESTARTS:
-            self._restarts += 1
-            self._opened.close()
-            self.session = self._open()
-        return self.session.usable
-
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        call = Call(request["function"], decode(request["arguments"]), decode(request["keywords"]))
-        self._num_calls += 1
-        limit_s = self._sandbox.limits.cpu_time_s
-        if self._num_calls > _MAX_CALLS_OF_A_TEST or self._cpu_s > limit_s:
+    def _answer(self, request: dict[str, Any], label: str) -> dict[str, Any]:
+        limits = (self._num_calls > _MAX_CALLS_OF_A_TEST, self._cpu_s > self._limit_s)
+        raw: dict[str, Any] = {}
+        if any(limits) or self._num_bytes > self._limit_bytes:
             # The limit of a call is also the limit of a test, which may make many.
-            self.session.stop("cpu_timeout")
-            result = CallResult("cpu_timeout")
+            ending: Literal["cpu_timeout", "answer_limit"] = (
+                "cpu_timeout" if any(limits) else "answer_limit"
+            )
+            self._session.stop(ending)
+            result = CallResult(ending)
         else:
-            result = self.session.call(call)
+            before = self._session.num_bytes
+            result, raw = self._session.request(request)
             self._cpu_s += result.cpu_s
-        self._calls = [*self._calls[-_MAX_CALLS_KEPT + 1 :], (call, result)]
+            self._num_bytes += self._session.num_bytes - before
+        if "operation" in request:
+            self._note(request, label, result)
         if result.status == "returned":
-            return {"value": result.encoded}
+            return {name: raw[name] for name in ("value", "absent", "exhausted") if name in raw}
         if result.exception is not None:
-            return {"raised": {"type": result.exception.type, "message": result.exception.message}}
+            raised = raw.get("raised")
+            known = raised if type(raised) is dict else {}
+            return {"raised": {**known, "message": result.exception.message}}
         self._unanswered = True
         return {"stopped": True}
+
+    def _note(self, request: dict[str, Any], label: str, result: CallResult) -> None:
+        self._num_calls += 1
+        # Of what is done to objects, a test's last few calls would tell nothing.
+        if request["operation"] == "__call__" or result.status != "returned":
+            call = RelayedCall(
+                label[:_LABEL_CHARACTERS],
+                request["operation"],
+                request["arguments"],
+                request["keywords"],
+            )
+            self._calls = [*self._calls[-_MAX_CALLS_KEPT + 1 :], (call, result)]
 
     def _report(self, message: dict[str, Any]) -> TestReport:
         if self._unanswered:
@@ -158,9 +229,14 @@ class _Relay:
             return self._as_report("program_ended")
         if message.get("unsupported"):
             return self._as_report("unsupported", detail=str(message["unsupported"]))
-        if message["exception"] is None:
+        if message.get("exception") is None:
             return self._as_report("passed")
-        return replace(self._as_report("failed"), exception=read_exception(message["exception"]))
+        return replace(
+            self._as_report("failed"),
+            exception=read_exception(message["exception"]),
+            is_relayed=message["is_relayed"],
+            undefined=message["undefined"],
+        )
 
     def _as_report(self, status: Any, detail: str = "") -> TestReport:
         return TestReport(

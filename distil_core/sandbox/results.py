@@ -25,11 +25,13 @@ class CandidateException:
 @dataclass(frozen=True)
 class Call:
     """One call of a function of the program, or of `Class.method` on a new object. Arguments are
-    plain data: None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset."""
+    plain data: None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, and
+    what else inside/values.py writes. is_encoded: they are trees of its writing."""
 
     function: str
-    arguments: tuple[Any, ...] = ()
-    keywords: dict[str, Any] = field(default_factory=dict)
+    arguments: Any = ()
+    keywords: Any = field(default_factory=dict)
+    is_encoded: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class ProgramResult:
 
     ending 'exited' with exit_code 0 is the only success. calls: of `run_calls`, one for each
     call asked for. exception: what loading or running the program raised. compiled: False
-    where that was before its first line ran. cpu_s and wall_s are
+    where that was before its first line ran. preamble_exception: what the code before the program
+    raised, so that the program itself never ran. cpu_s and wall_s are
     the host's own measurement."""
 
     ending: Ending
@@ -70,3 +73,4 @@ class ProgramResult:
     compiled: bool = True
     calls: tuple[CallResult, ...] = ()
     trace: tuple[str, ...] = ()
+    preamble_exception: CandidateException | None = None

@@ -33,14 +33,20 @@ class Sandbox:
     The zygote starts at the first program (about 0.3 s), after which a program costs a few
     milliseconds. Where it dies it is replaced and the program runs again: `SandboxError` says that
     the sandbox itself failed three times over, or is missing, and never speaks of the program.
+    packages: top-level ones outside the standard library that programs may import, where this
+    Python has them.
     Threads may share a Sandbox (they take turns) and a forked process gets a zygote of its own.
     Linux ends the zygote with the thread that started it; it is then replaced too.
     """
 
     def __init__(
-        self, limits: Limits | None = None, isolation: Isolation = "bubblewrap_zygote"
+        self,
+        limits: Limits | None = None,
+        isolation: Isolation = "bubblewrap_zygote",
+        packages: Sequence[str] = (),
     ) -> None:
         self.limits = limits or Limits()
+        self._packages = tuple(packages)
         self.isolation: Isolation = isolation
         self.num_zygotes_started = 0
         self._zygote: Zygote | None = None
@@ -71,31 +77,46 @@ class Sandbox:
         return self._zygote.pid if self._zygote is not None else None
 
     def run_program(
-        self, source: str, stdin: bytes | str = b"", trace_lines: int = 0
+        self,
+        source: str,
+        stdin: bytes | str = b"",
+        trace_lines: int = 0,
+        preamble: str = "",
+        output_kb: int | None = None,
     ) -> ProgramResult:
         """Run `source` as a script. trace_lines: about how many lines of the execution are told
-        in `trace`, half of them its first ones."""
+        in `trace`, half of them its first ones. preamble: code that runs before it, in the same
+        names. output_kb: in place of the limits' own."""
         data = stdin.encode("utf-8", "surrogateescape") if isinstance(stdin, str) else stdin
-        job = {"mode": "program", "source": source, "trace_lines": trace_lines}
-        return self.retried(lambda: self._run_program(job, data))
+        limits = self.limits.model_copy(update={"output_kb": output_kb or self.limits.output_kb})
+        job = {
+            "mode": "program",
+            "source": source,
+            "trace_lines": trace_lines,
+            "preamble": preamble,
+        }
+        return self.retried(lambda: self._run_program(job, data, limits))
 
-    def run_calls(self, source: str, calls: Sequence[Call], trace_lines: int = 0) -> ProgramResult:
+    def run_calls(
+        self, source: str, calls: Sequence[Call], trace_lines: int = 0, preamble: str = ""
+    ) -> ProgramResult:
         """Load `source`, then make the calls one after another in the same process. Each has
-        its own time limit; after one that ended the process the rest are 'not_run'."""
+        its own time limit; after one that ended the process the rest are 'not_run'. preamble: code
+        that runs before it, in the same names."""
 
         def run() -> ProgramResult:
-            with self.session(source) as session:
+            with self.session(source, preamble) as session:
                 results = tuple(session.call(call, trace_lines) for call in calls)
             return session.result(results)
 
         return self.retried(run)
 
     @contextmanager
-    def session(self, source: str) -> Iterator["Session"]:
+    def session(self, source: str, preamble: str = "") -> Iterator["Session"]:
         """A program that is loaded and can be asked; its result is there after the block. What
         `ZygoteDied` ends is to be run again as a whole: see `retried`."""
         with self.child() as child:
-            session = Session(child, source, self.isolation)
+            session = Session(child, source, preamble, self.isolation)
             yield session
             session.finish()
 
@@ -130,24 +151,28 @@ class Sandbox:
                 self.close()
                 raise
 
-    def _run_program(self, job: dict[str, Any], stdin: bytes) -> ProgramResult:
-        with self.child(stdin) as child:
+    def _run_program(
+        self, job: dict[str, Any], stdin: bytes, limits: Limits | None = None
+    ) -> ProgramResult:
+        with self.child(stdin, limits) as child:
             told = Told(job["trace_lines"] > 0)
             try:
                 child.ask(job)
+                told.take_preparation(child)
                 while True:
                     told.take(child.receive())
             except Ended as end:
                 return _result(child, end.ending, self.isolation, told)
 
     @contextmanager
-    def child(self, stdin: bytes = b"") -> Iterator[Child]:
-        """A confined process that waits for its job. Raises `ZygoteDied`: see `retried`."""
+    def child(self, stdin: bytes = b"", limits: Limits | None = None) -> Iterator[Child]:
+        """A confined process that waits for its job. limits: in place of the sandbox's own.
+        Raises `ZygoteDied`: see `retried`."""
         with self._lock:
             self.ensure_ready()
             zygote = self._living_zygote()
             try:
-                child = Child(zygote, self.limits, stdin)
+                child = Child(zygote, limits or self.limits, stdin)
             except BaseException:
                 self._drop_zygote()
                 raise
@@ -168,7 +193,7 @@ class Sandbox:
             self._zygote = None
         if self._zygote is None:
             try:
-                self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024)
+                self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024, self._packages)
             except SandboxError as error:
                 if not self.num_zygotes_started:
                     raise
@@ -186,13 +211,14 @@ class Sandbox:
 class Session:
     """A loaded program. Its process ends with the block that `Sandbox.session` opens."""
 
-    def __init__(self, child: Child, source: str, isolation: Isolation):
+    def __init__(self, child: Child, source: str, preamble: str, isolation: Isolation):
         self._child = child
         self._isolation = isolation
         self._ending: Ending | None = None
         self._result: ProgramResult | None = None
         self._told = Told()
-        answer = self._ask({"mode": "calls", "source": source}, self._told)
+        job = {"mode": "calls", "source": source, "preamble": preamble}
+        answer = self._ask(job, self._told, prepares=True)
         if self._ending is None and "loaded" not in answer and self._told.exception is None:
             self._ending = "violation"
 
@@ -203,30 +229,43 @@ class Session:
 
     def call(self, call: Call, trace_lines: int = 0) -> CallResult:
         """Make one call. Raises `NotPlainDataError` for arguments that are none."""
-        if not self.usable:
-            return CallResult("not_run")
-        # Not to be known ahead: an answer written before its question breaks the protocol.
-        sequence = secrets.randbits(48)
+        arguments, keywords = call.arguments, call.keywords
+        if not call.is_encoded:
+            arguments, keywords = encode(tuple(arguments)), encode(dict(keywords))
         request = {
-            "sequence": sequence,
             "function": call.function,
-            "arguments": encode(tuple(call.arguments)),
-            "keywords": encode(dict(call.keywords)),
+            "arguments": arguments,
+            "keywords": keywords,
             "trace_lines": trace_lines,
         }
-        before_s, told = self._child.cpu_s, Told(trace_lines > 0)
-        answer = self._ask(request, told, sequence)
+        return self.request(request, trace_lines > 0)[0]
+
+    def request(
+        self, request: dict[str, Any], is_traced: bool = False
+    ) -> tuple[CallResult, dict[str, Any]]:
+        """Ask what inside/harness.py answers: the result, and the answer itself, unchecked."""
+        if not self.usable:
+            return CallResult("not_run"), {}
+        # Not to be known ahead: an answer written before its question breaks the protocol.
+        sequence = secrets.randbits(48)
+        before_s, told = self._child.cpu_s, Told(is_traced)
+        answer = self._ask({**request, "sequence": sequence}, told, sequence)
         cpu_s, trace = self._child.cpu_s - before_s, tuple(told.trace)
         if self._ending is not None:
-            return CallResult(self._ending, cpu_s=cpu_s, trace=trace)
+            return CallResult(self._ending, cpu_s=cpu_s, trace=trace), {}
         if told.exception is not None:
-            return CallResult("raised", None, told.exception, cpu_s, trace)
-        return CallResult("returned", answer["value"], None, cpu_s, trace)
+            return CallResult("raised", None, told.exception, cpu_s, trace), answer
+        return CallResult("returned", answer["value"], None, cpu_s, trace), answer
 
     @property
     def ended(self) -> bool:
         """Whether `result` can be had."""
         return self._result is not None
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all messages that the program's process has sent."""
+        return self._child.num_bytes_received
 
     def stop(self, ending: Ending) -> None:
         """Let no more calls reach it, for this reason."""
@@ -250,10 +289,15 @@ class Session:
             raise AssertionError("the session has not ended")
         return ProgramResult(**{**self._result.__dict__, "calls": calls})
 
-    def _ask(self, message: Any, told: Told, sequence: int | None = None) -> dict[str, Any]:
-        """The answer to `message`; where there is none, `_ending` says why."""
+    def _ask(
+        self, message: Any, told: Told, sequence: int | None = None, prepares: bool = False
+    ) -> dict[str, Any]:
+        """The answer to `message`; where there is none, `_ending` says why. prepares: what comes
+        before the program runs first."""
         try:
             self._child.ask(message)
+            if prepares:
+                told.take_preparation(self._child)
             while told.take(answer := self._child.receive()):
                 pass
             if answer.get("sequence") != sequence:
@@ -282,5 +326,6 @@ def _result(child: Child, ending: Ending, isolation: Isolation, told: Told) -> P
         isolation=isolation,
         exception=told.exception,
         compiled=told.compiled,
+        preamble_exception=told.preamble_exception,
         trace=tuple(told.trace),
     )

@@ -1,8 +1,8 @@
 """What verifiers of code share: settings, the program in a response, verdicts, feedback."""
 
+import ast
 import builtins
 import json
-import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,25 +23,49 @@ from distil_core.sandbox import (
 )
 from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.inside.values import encode
+from distil_core.tools._program_text import WRITES, completions, defines, extract_code
+from distil_core.tools._reasoning import without_reasoning
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
-
-_FENCE = re.compile(r"[ \t]*(?P<fence>`{3,}|~{3,})[ \t]*(?P<label>[\w+-]*)(?P<rest>.*)", re.DOTALL)
-_PYTHON_LABELS = ("", "python", "py", "python3")
 
 
 class CodeOptions(ComponentOptions):
     """reward: 1 only when all tests pass, or the share that passes. extraction: where the program
-    is: in the last fenced block of Python, or the whole response, or the one if there is a fence
-    and else the other. trace_lines: of the execution trace of the first failing test that may be
-    shown; 0 for none. max_tests_shown: failing tests that feedback tells of, one by one.
+    is: in a fenced block of Python, or the whole response, or the one if there is a fence
+    and else the other. packages: what else than the standard library programs and tests may
+    import, where it is installed. trace_lines: of the execution trace of the first failing test
+    that may be shown; 0 for none. max_tests_shown: failing tests that feedback tells of, one by
+    one.
     """
 
     limits: Limits = Limits()
     isolation: Isolation = "bubblewrap_zygote"
     reward: Literal["all", "fraction"] = "all"
     extraction: Literal["fenced", "plain", "either"] = "either"
+    packages: tuple[str, ...] = ("numpy",)
     trace_lines: NonNegativeInt = 16
     max_tests_shown: PositiveInt = 5
+
+
+class Specification(ComponentOptions):
+    """The metadata of a problem, whatever its tests are. preamble: code that stands before the
+    response's own. stub: the beginning of a function with which the prompt ends, for responses
+    that go on with its body."""
+
+    preamble: str = ""
+    stub: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a program must define at its top; none where it only has to run."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in a response. first_line: lines before the response's own."""
+
+    source: str
+    first_line: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,41 +92,6 @@ class Judgement:
     trace: tuple[str, ...] = ()
 
 
-def extract_code(response: str, extraction: str) -> str | None:
-    """The program in a response; None where the response is malformed: no Python block where one
-    is required, or a fence that is never closed."""
-    blocks, closed = _fenced_blocks(response)
-    python = [code for label, code in blocks if label.lower() in _PYTHON_LABELS]
-    if extraction != "plain" and python:
-        return python[-1]
-    if extraction == "fenced" or (extraction == "either" and (blocks or not closed)):
-        return None
-    return response if response.strip() else None
-
-
-def _fenced_blocks(text: str) -> tuple[list[tuple[str, str]], bool]:
-    """Label and content of each closed block, and whether all blocks are closed. By CommonMark,
-    a block ends at a line of nothing but a fence at least as long as the one that opened it."""
-    blocks: list[tuple[str, str]] = []
-    opening: re.Match[str] | None = None
-    lines: list[str] = []
-    for line in text.splitlines(keepends=True):
-        fence = _FENCE.match(line)
-        if opening is None:
-            if fence is not None and "`" not in fence["rest"]:
-                opening, lines = fence, []
-        elif (
-            fence is not None
-            and fence["fence"].startswith(opening["fence"])
-            and not (fence["label"] or fence["rest"].strip())
-        ):
-            blocks.append((opening["label"], "".join(lines)))
-            opening = None
-        else:
-            lines.append(line)
-    return blocks, opening is None
-
-
 class CodeVerifier(Verifier):
     """Malformed: no program in the response, or text that does not compile as Python. A program
     that fails in any other way is wrong, and a sandbox that fails is neither."""
@@ -111,37 +100,72 @@ class CodeVerifier(Verifier):
         self.options = options
         self.reveals = reveal == "expected_outputs"
         self.isolation = options.isolation
-        self.sandbox = Sandbox(options.limits, options.isolation)
+        self.sandbox = Sandbox(options.limits, options.isolation, options.packages)
 
     @abstractmethod
-    def judge(self, problem: Problem, code: str) -> Judgement:
-        """Run the problem's tests on the program."""
+    def read(self, problem: Problem) -> Specification:
+        """The problem's tests, checked. Raises `VerifierError` where they are none."""
+
+    @abstractmethod
+    def judge(self, specification: Specification, program: Program) -> Judgement:
+        """Run the tests on the program. Raises `VerifierError` where it is the tests that are
+        broken."""
 
     def verify(self, problem: Problem, response: str) -> Verification:
         """Raises `SandboxError` where the isolation is missing, and `VerifierError` when it
         failed on this program or the problem's tests are no tests."""
-        code = extract_code(response, self.options.extraction)
+        specification = self.read(problem)
+        wanted = defines(specification.names) if specification.names else WRITES
+        answer = without_reasoning(response)
+        code = extract_code(answer, self.options.extraction, wanted)
         if code is None:
-            wanted = "a fenced block of Python" if "```" in response else "a program"
-            return _verification(Judgement(malformed=f"The response holds no {wanted}."), self)
+            missing = "fenced block of Python" if "```" in answer else "program"
+            return _verification(Judgement(malformed=f"The response holds no {missing}."), self)
         self.sandbox.ensure_ready()
         try:
-            judgement = self.judge(problem, code)
-        except SandboxError as error:
+            judgement = self._judge_likeliest(specification, code)
+        except (SandboxError, VerifierError) as error:
             raise VerifierError(f"problem {problem.problem_id}: {error}") from error
         return _verification(judgement, self, ran=True)
+
+    def _judge_likeliest(self, specification: Specification, code: str) -> Judgement:
+        """Of what the response may be the first that is a program at all."""
+        first: Judgement | None = None
+        for source, first_line in completions(code, specification.stub, specification.names):
+            judgement = self.judge(specification, Program(source, first_line))
+            if not judgement.malformed:
+                return judgement
+            first = first or judgement
+        assert first is not None, "the response itself is one"
+        return first
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raises `VerifierError` where the metadata are no tests."""
+        self.read(problem)
 
     def may_show(self, public: bool) -> bool:
         """Whether feedback may hold a test's input and expected output."""
         return public or self.reveals
 
-    def trace_of(self, program: str, call: Call) -> tuple[str, ...]:
+    def kept_apart(self, are_public: Sequence[bool]) -> list[list[int]]:
+        """The numbers of the tests that may run in one process of the program. What a hidden test
+        hands it must not reach the answer to a public one, which feedback shows."""
+        shown = [self.may_show(is_public) for is_public in are_public]
+        groups = [
+            [i for i, is_shown in enumerate(shown) if is_shown is kind] for kind in (True, False)
+        ]
+        return [group for group in groups if group]
+
+    def trace_of(
+        self, program: Program, preamble: str, call: Call, written: str
+    ) -> tuple[str, ...]:
         """The execution of a call that may be shown, run once more for it."""
         if not self.options.trace_lines:
             return ()
-        result = self.sandbox.run_calls(program, [call], self.options.trace_lines)
+        num_lines = self.options.trace_lines
+        result = self.sandbox.run_calls(program.source, [call], num_lines, preamble)
         lines = result.calls[0].trace
-        return (f"{written_call(call)}:", *lines) if lines else ()
+        return (f"{written}:", *lines) if lines else ()
 
     def close(self) -> None:
         self.sandbox.close()
@@ -224,7 +248,11 @@ def exception_kind(exception: CandidateException) -> str:
 
 
 def load_failure(result: ProgramResult, limits: Limits, first_line: int) -> Judgement | None:
-    """The judgement of a program that did not load, or None if it did."""
+    """The judgement of a program that did not load, or None if it did. Raises `VerifierError`
+    where what comes before it failed."""
+    if result.preamble_exception is not None:
+        text = exception_text(result.preamble_exception, limits)
+        raise VerifierError(f"the code before the response {text}")
     if result.exception is not None:
         text = exception_text(result.exception, limits, first_line)
         if not result.compiled:
@@ -248,7 +276,18 @@ def read_tests(problem: Problem, kind: Any) -> Any:
         raise VerifierError(
             f"the metadata of problem {problem.problem_id} are no tests: {describe(error)}"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VerifierError(
             f"the metadata of problem {problem.problem_id} are no JSON: {error}"
+        ) from error
+
+
+def require_python(what: str, code: str, problem: Problem) -> None:
+    """Raise `VerifierError` where code of the problem is none."""
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise VerifierError(
+            f"{what} of problem {problem.problem_id} is no Python "
+            f"({type(error).__name__}: {error}): {shorten(code.strip(), 80)}"
         ) from error

@@ -4,35 +4,46 @@ A problem's metadata, as JSON:
 
     {"entry_point": "add", "tests": [{"code": "assert add(1, 2) == 3", "public": true}]}
 
-entry_point: the function the tests call, or a list of them; the first is also `candidate`. code:
-statements that fail by raising. setup: code of the tests, run once before them (imports, a
-`check` function). preamble: code before the response's own. public: whether the prompt shows the
-test.
+entry_point: what the tests call, or a list of it; the first is also `candidate`. code: statements
+that fail by raising. setup: code of the tests, run before them (imports, a `check` function).
+preamble: code before the response's own and before the tests' too (imports, helpers). stub: the
+beginning of a function with which the prompt ends, for responses that go on with its body.
+public: whether the prompt shows the test.
 
-The tests run in a sandbox of their own, where each entry point is a stand-in that asks the
-program's sandbox. Only plain data crosses: changes that the program makes to its arguments are
-not seen, and a test that hands it a function cannot be run (an error, not a wrong answer).
+The tests run in a sandbox of their own, where the functions, classes and objects of the program
+are stand-ins that ask the program's sandbox. Only data crosses: changes that the program makes to
+its arguments are not seen, and a test that hands it a function of its own cannot be run (an error,
+not a wrong answer). A name that a test uses and nobody defines is an error too; one of a module of
+the standard library is that module, and any other is what the program defines.
+
+Each test has names of its own beside those of setup and preamble. Public tests share a process of
+the program and its objects, and hidden tests share another.
 """
+
+import ast
+from dataclasses import replace
 
 from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
-from distil_core.sandbox import CallResult, Sandbox
+from distil_core.sandbox import Call, CallResult, Sandbox
 from distil_core.sandbox.answers import shorten, show
-from distil_core.sandbox.relay import TestReport, run_tests
+from distil_core.sandbox.relay import AssertCode, AssertProgram, TestReport, run_tests
 from distil_core.tools._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Program,
+    Specification,
     TestOutcome,
     ending_text,
     exception_kind,
     exception_text,
     load_failure,
     read_tests,
-    written_call,
+    require_python,
 )
 
 _CODE_CHARACTERS = 300
@@ -50,13 +61,17 @@ class AssertTest(ComponentOptions):
     public: bool = False
 
 
-class AssertTests(ComponentOptions):
+class AssertTests(Specification):
     """The metadata of one problem."""
 
     entry_point: str | tuple[str, ...]
     tests: tuple[AssertTest, ...] = Field(min_length=1)
     setup: str = ""
-    preamble: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the tests call."""
+        return (self.entry_point,) if isinstance(self.entry_point, str) else self.entry_point
 
 
 class AssertTestsVerifier(CodeVerifier):
@@ -66,45 +81,58 @@ class AssertTestsVerifier(CodeVerifier):
         super().__init__(options, reveal)
         # Relayed calls are a little larger than the answers they hold.
         limits = options.limits.model_copy(update={"answer_kb": 2 * options.limits.answer_kb})
-        self._test_sandbox = Sandbox(limits, options.isolation)
+        self._test_sandbox = Sandbox(limits, options.isolation, options.packages)
 
     def close(self) -> None:
         super().close()
         self._test_sandbox.close()
 
-    def judge(self, problem: Problem, code: str) -> Judgement:
-        """Raises `VerifierError` where it is the tests that are broken."""
+    def read(self, problem: Problem) -> AssertTests:
+        """The metadata."""
         specification: AssertTests = read_tests(problem, AssertTests)
-        names = specification.entry_point
-        preamble = specification.preamble and specification.preamble.rstrip("\n") + "\n"
-        first_line = preamble.count("\n")
-        relayed = run_tests(
-            self.sandbox,
-            self._test_sandbox,
-            preamble + code,
-            [names] if isinstance(names, str) else names,
-            specification.setup,
-            [test.code for test in specification.tests],
-        )
-        if relayed.setup_failure is not None:
-            text = exception_text(relayed.setup_failure, self.options.limits)
-            raise VerifierError(f"the tests' setup of problem {problem.problem_id} {text}")
-        program = relayed.program
-        if program is None:
-            raise VerifierError(f"problem {problem.problem_id}: the run has no result")
-        if failure := load_failure(program, self.options.limits, first_line):
-            return failure
-        if not relayed.tests:
-            text = ending_text(program.ending, self.options.limits, program.exit_code)
-            return Judgement(failure=f"Loading the program: {text}")
-        for report, test in zip(relayed.tests, specification.tests, strict=True):
-            _refuse_broken(report, test, problem)
-        outcomes = tuple(
-            self._outcome(report, test, first_line)
-            for report, test in zip(relayed.tests, specification.tests, strict=True)
-        )
-        trace = self._trace(preamble + code, relayed.tests, outcomes)
-        return Judgement(outcomes, trace=trace)
+        require_python("the preamble", specification.preamble, problem)
+        require_python("the tests' setup", specification.setup, problem)
+        for test in specification.tests:
+            require_python("a test", test.code, problem)
+        return specification
+
+    def judge(self, specification: Specification, program: Program) -> Judgement:
+        """Raises `VerifierError` where it is the tests that are broken."""
+        assert isinstance(specification, AssertTests)
+        tests, limits = specification.tests, self.options.limits
+        # What the tests import is there for the program too, as where both are one module.
+        preamble = "\n".join([specification.preamble, *_imports(specification.setup)])
+        judged = AssertProgram(program.source, preamble, specification.names)
+        outcomes: dict[int, TestOutcome] = {}
+        reports: dict[int, TestReport] = {}
+        for group in self.kept_apart([test.public for test in tests]):
+            code = AssertCode(
+                specification.preamble, specification.setup, tuple(tests[i].code for i in group)
+            )
+            relayed = run_tests(self.sandbox, self._test_sandbox, judged, code)
+            if failure := load_failure(relayed.program, limits, program.first_line):
+                return failure
+            if relayed.setup_failure is not None:
+                outcomes |= self._all_failed(relayed.setup_failure, specification, group, program)
+                continue
+            if all(report.status == "not_run" for report in relayed.tests):
+                text = ending_text(relayed.program.ending, limits, relayed.program.exit_code)
+                return Judgement(failure=f"Loading the program: {text}")
+            for index, report in zip(group, relayed.tests, strict=True):
+                _refuse_broken(report, f"a test ({shorten(tests[index].code.strip(), 80)})")
+                outcomes[index] = self._outcome(report, tests[index], program.first_line)
+                reports[index] = report
+        in_order = tuple(outcomes[index] for index in range(len(tests)))
+        return Judgement(in_order, trace=self._trace(specification, program, reports, outcomes))
+
+    def _all_failed(
+        self, failure: TestReport, specification: AssertTests, group: list[int], program: Program
+    ) -> dict[int, TestOutcome]:
+        """Where the tests' setup, which may use the program, did not get through."""
+        _refuse_broken(failure, "the tests' setup")
+        setup = AssertTest(code="the tests' setup")
+        failed = self._outcome(failure, setup, program.first_line)
+        return {index: replace(failed, public=specification.tests[index].public) for index in group}
 
     def _outcome(self, report: TestReport, test: AssertTest, first_line: int) -> TestOutcome:
         if report.status == "passed":
@@ -124,7 +152,7 @@ class AssertTestsVerifier(CodeVerifier):
             if report.exception is not None:
                 told.append(_failure_text(report))
         told += [
-            f"  {written_call(call)} {self._answered(answer, first_line)}"
+            f"  {call.written} {self._answered(answer, first_line)}"
             for call, answer in report.calls
         ]
         return TestOutcome(False, test.public, "\n".join(told), hidden)
@@ -137,27 +165,56 @@ class AssertTestsVerifier(CodeVerifier):
         return ending_text(answer.status, self.options.limits)
 
     def _trace(
-        self, program: str, reports: tuple[TestReport, ...], outcomes: tuple[TestOutcome, ...]
+        self,
+        specification: AssertTests,
+        program: Program,
+        reports: dict[int, TestReport],
+        outcomes: dict[int, TestOutcome],
     ) -> tuple[str, ...]:
-        for report, outcome in zip(reports, outcomes, strict=True):
-            if not outcome.passed and self.may_show(outcome.public) and report.calls:
-                return self.trace_of(program, report.calls[-1][0])
+        """Of the last call of the first failing test that may be shown."""
+        for index, report in sorted(reports.items()):
+            failed = not outcomes[index].passed and self.may_show(outcomes[index].public)
+            if failed and report.calls:
+                last = report.calls[-1][0]
+                if last.operation != "__call__":
+                    return ()
+                call = Call(last.label, last.arguments, last.keywords, is_encoded=True)
+                return self.trace_of(program, specification.preamble, call, last.written)
         return ()
 
 
-def _refuse_broken(report: TestReport, test: AssertTest, problem: Problem) -> None:
-    """A test that fails before it asked the program anything says nothing about it."""
-    where = f"a test of problem {problem.problem_id} ({shorten(test.code.strip(), 80)})"
+def _imports(setup: str) -> list[str]:
+    """The import statements at the top of code that `read` has parsed. One that fails does so in
+    the tests too, which say so."""
+    found = [
+        node for node in ast.parse(setup).body if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    return [
+        f"try:\n    {ast.unparse(node)}\nexcept ImportError:\n    pass"
+        for node in found
+        if getattr(node, "module", "") != "__future__"
+    ]
+
+
+def _refuse_broken(report: TestReport, where: str) -> None:
+    """A test that fails before it asked the program anything says nothing about it, and neither
+    does one that uses what nobody defines. Raises `VerifierError`."""
+    exception = report.exception
     if report.status == "unsupported":
         raise VerifierError(f"{where} hands the program {report.detail}")
+    if report.undefined is not None:
+        when = "" if report.num_calls else " without a call of the program"
+        raise VerifierError(
+            f"{where} raised NameError{when}: {report.undefined!r} is defined neither by the "
+            "tests nor by the program"
+        )
     if report.num_calls:
         return
     if report.status == "test_ended":
         raise VerifierError(f"{where} ended without a call of the program: {report.detail}")
-    if report.status == "failed" and report.exception is not None:
+    if report.status == "failed" and exception is not None:
         raise VerifierError(
-            f"{where} raised {report.exception.type} without a call of the program: "
-            f"{report.exception.message}"
+            f"{where} raised {exception.type} without a call of the program: {exception.message}"
         )
 
 

@@ -7,7 +7,8 @@ A problem's metadata, as JSON:
 entry_point: a function, or `Class.method` of a new object. arguments (with `keywords`, a dict, if
 there are any) and expected are Python literals as text, compared with exact types; with
 `"values": "json"` they are JSON itself, which has no tuples, so that a returned tuple counts as a
-list. public: whether the prompt shows the test. preamble: code before the response's own.
+list and 2.0 as 2. public: whether the prompt shows the test. preamble: code before the response's
+own. Public tests are calls of one process, one after another, and hidden tests of another.
 """
 
 import ast
@@ -25,12 +26,15 @@ from distil_core.tools._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Program,
+    Specification,
     TestOutcome,
     ending_text,
     exception_kind,
     exception_text,
     load_failure,
     read_tests,
+    require_python,
     written_call,
 )
 
@@ -51,49 +55,63 @@ class CallTest(ComponentOptions):
     public: bool = False
 
 
-class CallTests(ComponentOptions):
+class CallTests(Specification):
     """The metadata of one problem."""
 
     entry_point: str
     tests: tuple[CallTest, ...] = Field(min_length=1)
     values: Literal["python", "json"] = "python"
-    preamble: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The function, or the class that it is a method of."""
+        return (self.entry_point.partition(".")[0],)
 
 
 class FunctionCallsVerifier(CodeVerifier):
     """Malformed: no program in the response, or one that does not compile."""
 
-    def judge(self, problem: Problem, code: str) -> Judgement:
-        """One call at a time, each answer compared here."""
+    def read(self, problem: Problem) -> CallTests:
+        """The metadata, with values for what is written as Python."""
         specification: CallTests = read_tests(problem, CallTests)
-        preamble = specification.preamble and specification.preamble.rstrip("\n") + "\n"
-        first_line = preamble.count("\n")
+        require_python("the preamble", specification.preamble, problem)
         try:
-            calls = [_call(specification, test) for test in specification.tests]
-            expected = [_value(specification, test.expected) for test in specification.tests]
-        except (ValueError, SyntaxError, TypeError) as error:
+            tests = tuple(_with_values(specification, test) for test in specification.tests)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
             raise VerifierError(
                 f"a test of problem {problem.problem_id} is no literal: {error}"
             ) from error
-        program = preamble + code
-        result, results = self._run(program, calls)
-        if failure := load_failure(result, self.options.limits, first_line):
-            return failure
-        as_json = specification.values == "json"
-        outcomes = tuple(
-            self._outcome(call, answer, value, test.public, as_json, first_line)
-            for call, answer, value, test in zip(
-                calls, results, expected, specification.tests, strict=True
-            )
-        )
-        trace = self._trace(program, calls, outcomes)
-        return Judgement(outcomes, trace=trace)
+        return specification.model_copy(update={"tests": tests})
 
-    def _run(self, program: str, calls: list[Call]) -> tuple[ProgramResult, list[CallResult]]:
-        """All calls; where one ends the process, the rest in another one."""
+    def judge(self, specification: Specification, program: Program) -> Judgement:
+        """One call at a time, each answer compared here."""
+        assert isinstance(specification, CallTests)
+        tests = specification.tests
+        outcomes: dict[int, TestOutcome] = {}
+        for group in self.kept_apart([test.public for test in tests]):
+            calls = [_call(specification, tests[index]) for index in group]
+            result, answers = self._run(specification, program, calls)
+            if failure := load_failure(result, self.options.limits, program.first_line):
+                return failure
+            for index, call, answer in zip(group, calls, answers, strict=True):
+                outcomes[index] = self._outcome(
+                    specification, call, answer, tests[index], program.first_line
+                )
+        in_order = tuple(outcomes[index] for index in range(len(tests)))
+        return Judgement(in_order, trace=self._trace(specification, program, in_order))
+
+    def _run(
+        self, specification: CallTests, program: Program, calls: list[Call]
+    ) -> tuple[ProgramResult, list[CallResult]]:
+        """All calls; where one ends the process, the rest in another one. The result is that of
+        the first process."""
         results: list[CallResult] = []
+        first: ProgramResult | None = None
         for _ in range(_MAX_RESTARTS + 1):
-            result = self.sandbox.run_calls(program, calls[len(results) :])
+            result = self.sandbox.run_calls(
+                program.source, calls[len(results) :], preamble=specification.preamble
+            )
+            first = first or result
             results += [answer for answer in result.calls if answer.status != "not_run"]
             if len(results) == len(calls) or not result.calls or result.exception:
                 break
@@ -102,23 +120,24 @@ class FunctionCallsVerifier(CodeVerifier):
                 results.append(CallResult(result.ending))
                 break
         missing = len(calls) - len(results)
-        return result, results + [CallResult("not_run")] * missing
+        assert first is not None, "there is at least one try"
+        return first, results + [CallResult("not_run")] * missing
 
     def _outcome(
         self,
+        specification: CallTests,
         call: Call,
         answer: CallResult,
-        expected: Any,
-        public: bool,
-        as_json: bool,
+        test: CallTest,
         first_line: int,
     ) -> TestOutcome:
-        limits = self.options.limits
+        limits, public = self.options.limits, test.public
         written = written_call(call)
         if answer.status == "returned":
-            if matches(expected, answer.encoded, tuples_are_lists=as_json):
+            as_json = specification.values == "json"
+            if matches(test.expected, answer.encoded, as_json, as_json):
                 return TestOutcome(True, public)
-            wanted = show(encode(expected))
+            wanted = show(encode(test.expected))
             text = f"{written} returned {show(answer.encoded)}, expected {wanted}"
             return TestOutcome(False, public, text, "wrong answer")
         if answer.exception is not None:
@@ -128,20 +147,29 @@ class FunctionCallsVerifier(CodeVerifier):
         return TestOutcome(False, public, f"{written} {text}", text)
 
     def _trace(
-        self, program: str, calls: list[Call], outcomes: tuple[TestOutcome, ...]
+        self, specification: CallTests, program: Program, outcomes: tuple[TestOutcome, ...]
     ) -> tuple[str, ...]:
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if not outcome.passed and self.may_show(outcome.public):
-                return self.trace_of(program, call)
+        """The execution of a call that may be shown, run once more for it."""
+        for test, outcome in zip(specification.tests, outcomes, strict=True):
+            if not outcome.passed and self.may_show(test.public):
+                call = _call(specification, test)
+                return self.trace_of(program, specification.preamble, call, written_call(call))
         return ()
 
 
-def _call(specification: CallTests, test: CallTest) -> Call:
+def _with_values(specification: CallTests, test: CallTest) -> CallTest:
     arguments = _value(specification, test.arguments)
     keywords = _value(specification, test.keywords) if test.keywords is not None else {}
     if type(arguments) not in (list, tuple) or type(keywords) is not dict:
-        raise TypeError(f"arguments must be a list or tuple: {test.arguments!r}")
-    return Call(specification.entry_point, tuple(arguments), keywords)
+        raise TypeError(f"arguments must be a list or tuple: {test.arguments!r:.80}")
+    expected = _value(specification, test.expected)
+    return test.model_copy(
+        update={"arguments": tuple(arguments), "keywords": keywords, "expected": expected}
+    )
+
+
+def _call(specification: CallTests, test: CallTest) -> Call:
+    return Call(specification.entry_point, test.arguments, test.keywords)
 
 
 def _value(specification: CallTests, written: Any) -> Any:

@@ -5,7 +5,8 @@ A problem's metadata, as JSON:
     {"tests": [{"stdin": "3 4\\n", "stdout": "7\\n", "public": true}]}
 
 Each test is a run of its own. A test passes when the program exits with 0 and its output is the
-expected one by `comparison`. public: whether the prompt shows the test.
+expected one by `comparison`. public: whether the prompt shows the test. preamble: code that runs
+before the response's own, such as the imports of a contest's grader.
 """
 
 from typing import Literal
@@ -20,19 +21,25 @@ from distil_core.tools._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Program,
+    Specification,
     TestOutcome,
     ending_text,
     exception_kind,
     exception_text,
+    load_failure,
     read_tests,
+    require_python,
 )
+from distil_core.tools._printed_output import same_output
 
 _SHOWN_CHARACTERS = 200
 
 
 class Options(CodeOptions):
     """comparison: 'lines' ignores white space at the ends of lines and of the output, 'tokens'
-    any difference of white space, 'exact' nothing."""
+    any difference of white space, and both the ways to write a number and its last digits (see
+    `same_numbers`); 'exact' ignores nothing."""
 
     comparison: Literal["lines", "tokens", "exact"] = "lines"
 
@@ -45,7 +52,7 @@ class ProgramTest(ComponentOptions):
     public: bool = False
 
 
-class ProgramTests(ComponentOptions):
+class ProgramTests(Specification):
     """The metadata of one problem."""
 
     tests: tuple[ProgramTest, ...] = Field(min_length=1)
@@ -58,19 +65,37 @@ class StdinProgramsVerifier(CodeVerifier):
         super().__init__(options, reveal)
         self._comparison = options.comparison
 
-    def judge(self, problem: Problem, code: str) -> Judgement:
-        """One run of the program a test."""
+    def read(self, problem: Problem) -> ProgramTests:
+        """The metadata."""
         specification: ProgramTests = read_tests(problem, ProgramTests)
+        require_python("the preamble", specification.preamble, problem)
+        return specification
+
+    def judge(self, specification: Specification, program: Program) -> Judgement:
+        """One run of the program a test."""
+        assert isinstance(specification, ProgramTests)
         outcomes = []
         for test in specification.tests:
-            result = self.sandbox.run_program(code, stdin=test.stdin)
-            if not result.compiled:
+            result = self._run(specification, test, program)
+            if result.preamble_exception is not None or not result.compiled:
                 return self._malformed(result, test)
             outcomes.append(self._outcome(result, test))
-        return Judgement(tuple(outcomes), trace=self._trace(code, specification.tests, outcomes))
+        return Judgement(tuple(outcomes), trace=self._trace(specification, program, outcomes))
+
+    def _run(
+        self, specification: ProgramTests, test: ProgramTest, program: Program, trace_lines: int = 0
+    ) -> ProgramResult:
+        # An expected output beyond the limit would leave no program that is right.
+        expected_kb = 2 * len(test.stdout.encode("utf-8", "surrogatepass")) // 1024
+        output_kb = max(self.options.limits.output_kb, expected_kb)
+        return self.sandbox.run_program(
+            program.source, test.stdin, trace_lines, specification.preamble, output_kb
+        )
 
     def _malformed(self, result: ProgramResult, test: ProgramTest) -> Judgement:
         """Its message comes from a process that has read the input, hidden or not."""
+        if result.preamble_exception is not None:
+            load_failure(result, self.options.limits, 0)
         text = "The program is no Python"
         if result.exception is not None and self.may_show(test.public):
             text += f": it {exception_text(result.exception, self.options.limits)}"
@@ -91,29 +116,21 @@ class StdinProgramsVerifier(CodeVerifier):
                 text, hidden = f"exited with code {result.exit_code}", "exited with a failure"
             return TestOutcome(False, test.public, f"{given} {text}", hidden)
         printed = result.stdout.decode("utf-8", "surrogateescape")
-        if _compared(printed, self._comparison) == _compared(test.stdout, self._comparison):
+        if same_output(printed, test.stdout, self._comparison):
             return TestOutcome(True, test.public)
         text = f"{given} printed {_quoted(printed)}, expected {_quoted(test.stdout)}"
         return TestOutcome(False, test.public, text, "wrong output")
 
     def _trace(
-        self, code: str, tests: tuple[ProgramTest, ...], outcomes: list[TestOutcome]
+        self, specification: ProgramTests, program: Program, outcomes: list[TestOutcome]
     ) -> tuple[str, ...]:
         """The execution of the first failing test that may be shown, run once more for it."""
         num_lines = self.options.trace_lines
-        for test, outcome in zip(tests, outcomes, strict=True):
+        for test, outcome in zip(specification.tests, outcomes, strict=True):
             if num_lines and not outcome.passed and self.may_show(test.public):
-                lines = self.sandbox.run_program(code, test.stdin, num_lines).trace
+                lines = self._run(specification, test, program, num_lines).trace
                 return (f"input {_quoted(test.stdin)}:", *lines) if lines else ()
         return ()
-
-
-def _compared(text: str, comparison: str) -> str | list[str]:
-    if comparison == "exact":
-        return text
-    if comparison == "tokens":
-        return text.split()
-    return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,7 @@ import base64
 import json
 import os
 import pickle
+import sys
 import zlib
 from typing import Any
 
@@ -75,12 +76,16 @@ def run(program: str, metadata: dict[str, Any]) -> None:
 def test_live_code_bench_private_tests_are_unpacked() -> None:
     problem = ROW_FORMATS.build("live_code_bench", {})(LIVE_CODE_BENCH)
     assert problem.prompt == LIVE_CODE_BENCH["question_content"]
-    assert json.loads(problem.metadata) == {
-        "tests": [
-            {"stdin": "2\n", "stdout": "4", "public": True},
-            {"stdin": "3\n", "stdout": "6", "public": False},
-        ]
-    }
+    metadata = json.loads(problem.metadata)
+    assert metadata["tests"] == [
+        {"stdin": "2\n", "stdout": "4", "public": True},
+        {"stdin": "3\n", "stdout": "6", "public": False},
+    ]
+    names: dict[str, Any] = {}
+    before = sys.getrecursionlimit()
+    exec(metadata["preamble"], names)
+    sys.setrecursionlimit(before)
+    assert {"defaultdict", "cache", "heappush", "gcd", "math", "List", "sys"} <= set(names)
 
 
 def test_live_code_bench_calls_of_a_method() -> None:
@@ -141,3 +146,51 @@ class Attack:
 def test_a_row_of_another_format_is_refused(name: str, row: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, KeyError), match=message):
         ROW_FORMATS.build(name, {})(row)
+
+
+def test_human_eval_has_what_comes_before_the_function_and_its_beginning() -> None:
+    prompt = (
+        "import math\n\ndef encode(s):\n    return s[::-1]\n\n"
+        + '\ndef decode(s):\n    """Undo."""\n'
+    )
+    row = {**HUMAN_EVAL, "prompt": prompt, "entry_point": "decode"}
+    metadata = json.loads(ROW_FORMATS.build("human_eval", {})(row).metadata)
+    assert metadata["preamble"] + metadata["stub"] == prompt
+    assert metadata["stub"].startswith("def decode(s):")
+
+
+CLASSES = """
+from dataclasses import dataclass
+import sys
+import re as regular
+
+class Base:
+    pass
+
+@dataclass
+class Pair(Base):
+    a: int
+
+class Unused:
+    pass
+
+def first(p): return p.a
+def helper(p): return p
+"""
+
+
+def test_mbpp_tests_have_the_classes_and_imports_that_they_name() -> None:
+    tests = ["assert first(Pair(1)) == 1", "assert sys.getsizeof(helper(root)) > regular.I - 2"]
+    row = {**MBPP, "code": CLASSES, "test_list": tests, "test_setup_code": "root = Pair(2)"}
+    metadata = json.loads(ROW_FORMATS.build("mbpp", {})(row).metadata)
+    assert metadata["entry_point"] == ["first", "helper", "Pair"]
+    assert metadata["setup"] == "import sys\nimport re as regular\nroot = Pair(2)"
+    names: dict[str, Any] = {}
+    exec(metadata["preamble"], names)
+    assert {"Base", "Pair", "dataclass"} <= set(names)
+    assert not {"Unused", "first", "helper", "sys"} & set(names)
+    run(CLASSES, metadata)
+    # A class that is itself what the tests call is the response's to write.
+    row = {**MBPP, "code": CLASSES, "test_list": ["assert Pair(1).a == 1"]}
+    metadata = json.loads(ROW_FORMATS.build("mbpp", {})(row).metadata)
+    assert (metadata["entry_point"], metadata["preamble"]) == ("Pair", "")

@@ -93,6 +93,16 @@ def test_contradictions_and_bad_rows_are_named(
         source(train, [row("Z", n=0, m=1)], **options).report()
 
 
+def test_a_task_that_is_judged_by_tests_may_have_several_references() -> None:
+    tests = [{"code": "assert f(1) == 2"}]
+    train = [row("Q", "a = 1", tests=tests), row("Q", "a = 2", tests=tests), row("R", tests=tests)]
+    found = source(train, [row("Z", tests=tests)])
+    assert prompts(found, "train") == {"Q", "R"}
+    assert {one.reference for one in found.problems("train", 1) if one.prompt == "Q"} == {"a = 1"}
+    with pytest.raises(DataError, match="the reference differs"):
+        source([row("Q", "1", tests=tests), row("Q", "2", tests=[])], [row("Z", tests=[])]).report()
+
+
 def test_a_template_makes_the_prompt_of_several_fields() -> None:
     found = source(
         [row("{q}", s="Be short.", tools=[{"name": "f"}])],

@@ -104,7 +104,6 @@ LIES = {
         "    def __repr__(self): return '41'\n    def __int__(self): return 41\n"
         "def f(x): return A(0)"
     ),
-    "an int of its own that is right": "class A(int): pass\ndef f(x): return A(41)",
     "a str of its own": "class A(str): pass\ndef f(x): return A('41')",
     "a float": "def f(x): return 41.0",
     "a bool": "def f(x): return True",

@@ -109,9 +109,9 @@ def test_exact_data_crosses() -> None:
 @pytest.mark.parametrize(
     ("test", "setup", "match"),
     [
-        ("assert f(len) == 1", "", "hands the program"),
+        ("assert f(lambda: 1) == 1", "", "hands the program"),
         ("assert undefined(1)", "", "NameError without a call"),
-        ("assert f(1) ==", "", "SyntaxError without a call"),
+        ("assert f(1) ==", "", "is no Python .SyntaxError"),
         ("import os; os._exit(0)", "", "ended without a call"),
         ("while True: pass", "", "cpu_timeout"),
         ("assert f(1) == 4", "import missing_module", "setup"),

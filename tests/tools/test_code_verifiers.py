@@ -14,7 +14,7 @@ from code_problems import METADATA, build, problem, told, verify
 from distil_core.errors import ConfigError, VerifierError
 from distil_core.problems.base import Problem
 from distil_core.tools import VERIFIERS
-from distil_core.tools._code import extract_code
+from distil_core.tools._program_text import extract_code
 
 RIGHT = {
     "function_calls": "def f(x):\n    return 3 * x + 1",
@@ -151,7 +151,9 @@ def test_malformed_is_not_wrong(name: str, response: str) -> None:
         ("a = 1", "plain", "a = 1"),
         ("a = 1", "fenced", None),
         ("```python\na = 1\n```", "fenced", "a = 1\n"),
-        ("```py\na = 1\n```\nno:\n```\nb = 2\n```", "either", "b = 2\n"),
+        ("```py\na = 1\n```\nno:\n```\nb = 2\n```", "either", "a = 1\n"),
+        ("```py\na = 1\n```\nno:\n```py\nb = 2\n```", "either", "b = 2\n"),
+        ("```\na = 1\n```\nno:\n```\nb = 2\n```", "either", "b = 2\n"),
         ("```python\na = 1\n```\n```text\nout\n```", "either", "a = 1\n"),
         ("~~~python\na = 1\n~~~", "either", "a = 1\n"),
         ("````python\na = '''\n```\n'''\n````", "either", "a = '''\n```\n'''\n"),

@@ -1,8 +1,10 @@
 """HumanEval: the beginning of a function, and a test program that defines `check(candidate)`.
 
 Rows have prompt, canonical_solution, test and entry_point. The metadata is that of the verifier
-assert_tests: `entry_point`; `setup`, the test program; `tests`, the call of its `check`; and
-`preamble`, what the prompt has before the function, for responses that begin with the function.
+assert_tests: `entry_point`; `setup`, the test program; `tests`, the call of its `check`;
+`preamble`, what the prompt has before the function (imports, helpers), for responses that begin
+with the function and for tests that use it; and `stub`, the function's beginning, for responses
+that are its body.
 """
 
 from distil_core.problems._rows import required_text
@@ -27,6 +29,7 @@ def problem(row: Row) -> Problem:
         prompt + required_text(row, "canonical_solution"),
         entry_point=entry_point,
         preamble=preamble,
+        stub=prompt[len(preamble) :],
         setup=required_text(row, "test"),
         tests=[{"code": f"check({entry_point})"}],
     )

@@ -3,7 +3,8 @@
 Rows have question_content, starter_code, public_test_cases, private_test_cases and metadata. With a
 `func_name` in it, the problem's metadata is that of function calls: `entry_point`, a method of
 `class Solution`, and `tests` with `arguments` and `expected` as JSON. Otherwise it is that of
-programs: `tests` with `stdin` and `stdout`. A campaign has one verifier, so its rows must be of one
+programs: `tests` with `stdin` and `stdout`. Both have the imports of the data set's own grader as
+`preamble`. A campaign has one verifier, so its rows must be of one
 kind: keep those where `starter_code` is empty, or the others.
 """
 
@@ -22,6 +23,19 @@ from distil_core.problems.row_formats._fields import code_problem, optional_text
 from distil_core.registry import ComponentOptions
 
 _MAX_TEST_BYTES = 256 * 2**20
+_IMPORTED = (
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
+    *("statistics", "itertools", "functools", "operator", "io", "sys", "json"),
+)
+# What the data set's own grader puts before every program.
+_PREAMBLE = "\n".join(
+    [
+        *(f"from {name} import *" for name in (*_IMPORTED, "builtins", "typing")),
+        f"import {', '.join(_IMPORTED)}",
+        "sys.setrecursionlimit(50000)",
+        "",
+    ]
+)
 
 
 class Options(ComponentOptions):
@@ -42,13 +56,12 @@ def problem(row: Row) -> Problem:
     function = json.loads(optional_text(row, "metadata") or "{}").get("func_name")
     if not function:
         tests = [{"stdin": text, "stdout": out, "public": public} for text, out, public in cases]
-        return code_problem(prompt, "", tests=tests)
+        return code_problem(prompt, "", preamble=_PREAMBLE, tests=tests)
     return code_problem(
         f"{prompt}\n\nBegin with:\n{starter}",
         "",
         entry_point=f"Solution.{function}",
-        # The beginning that the prompt gives uses its names.
-        preamble="from typing import *\n",
+        preamble=_PREAMBLE,
         values="json",
         tests=[_call(*case) for case in cases],
     )

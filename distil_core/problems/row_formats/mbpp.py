@@ -2,18 +2,20 @@
 
 Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
 (test_imports). The function's name stands in the asserts only, so the prompt shows the first of
-them; the others stay hidden. The metadata is that of
-the verifier assert_tests.
+them; the others stay hidden. The metadata is that of the verifier assert_tests. Tests and their
+setup may use more of the solution than the function: of its classes, which only hold what the
+function is called with, and of its imports. A response need not know them, so they are there
+unless it has its own.
 """
 
 from distil_core.problems._rows import required_text
 from distil_core.problems.base import Problem
 from distil_core.problems.row_formats import Row, RowFormat
 from distil_core.problems.row_formats._fields import (
-    called_function,
     code_problem,
     optional_text,
     text_list,
+    uses_of,
 )
 from distil_core.registry import ComponentOptions
 
@@ -27,15 +29,17 @@ def problem(row: Row) -> Problem:
     text = required_text(row, "text" if "text" in row else "prompt")
     code, tests = required_text(row, "code"), text_list(row, "test_list")
     setup = "\n".join(text_list(row, "test_imports")) if row.get("test_imports") else ""
+    setup = setup or optional_text(row, "test_setup_code")
     try:
-        name = called_function(tests[0], code)
+        uses = uses_of([*tests, setup], code)
     except SyntaxError as error:
         raise ValueError(f"'code' or 'test_list' is no Python ({error})") from error
     return code_problem(
         f"{text}\nYour code should pass this test, among others:\n{tests[0]}",
         code,
-        setup=setup or optional_text(row, "test_setup_code"),
-        entry_point=name,
+        setup=uses.imports + setup,
+        preamble=uses.classes,
+        entry_point=uses.names[0] if len(uses.names) == 1 else uses.names,
         tests=[{"code": test, "public": index == 0} for index, test in enumerate(tests)],
     )
 

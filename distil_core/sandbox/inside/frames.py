@@ -7,6 +7,8 @@ from typing import Any
 from .values import dump, parse
 
 HEADER_BYTES = 4
+STDIN_FILE = "/box/.stdin"
+"""What /dev/stdin is a link to, where there is no /proc that it could lead to."""
 
 
 def write_frame(descriptor: int, tree: Any) -> None:

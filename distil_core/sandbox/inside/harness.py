@@ -13,13 +13,15 @@ from typing import Any, NoReturn
 
 from . import tests
 from .failures import describe_exception
-from .frames import read_frame, write_frame
+from .frames import STDIN_FILE, read_frame, write_frame
 from .fresh_module import new_module
+from .held import Held
 from .trace import Tracer
 from .values import HEAD_ROOM, decode, dump, encode
 
 CHANNEL = 3
 PROGRAM_FILE = "<program>"
+PREAMBLE_FILE = "<preamble>"
 
 
 def serve(answer_bytes: int) -> NoReturn:
@@ -30,11 +32,14 @@ def serve(answer_bytes: int) -> NoReturn:
     sys.stdin = _text(0, "r")
     sys.stdout = _text(1, "w")
     sys.stderr = _text(2, "w")
-    source = job["source"]
+    # numpy's own threads would take the memory that a program has; the environment stays empty.
+    os.putenv("OPENBLAS_NUM_THREADS", "1")
+    # As long as a program has time to write it.
+    sys.set_int_max_str_digits(0)
     if job["mode"] == "program":
-        _run_program(source, job["trace_lines"])
+        _run_program(job)
     elif job["mode"] == "calls":
-        _answer_calls(source, answer_bytes)
+        _answer_calls(job, answer_bytes)
     else:
         tests.run(job, CHANNEL)
     # Every answer is given: threads and exit handlers of the program would only cost time.
@@ -64,21 +69,32 @@ def _not_python(error: NotPythonError) -> dict[str, Any]:
     return {"exception": describe_exception(cause, PROGRAM_FILE), "compiled": False}
 
 
-def _program_module(name: str, source: str) -> types.ModuleType:
-    """A module for the program to run in, its lines known to traces."""
+def _program_module(name: str, job: dict[str, Any]) -> types.ModuleType:
+    """A module for the program to run in, after the code that comes before it; its lines known to
+    traces. The host is told how that code went before a line of the program has run."""
+    source = job["source"]
     lines = source.splitlines(keepends=True)
     linecache.cache[PROGRAM_FILE] = (len(source), None, lines, PROGRAM_FILE)
-    return new_module(name)
+    module = new_module(name)
+    try:
+        exec(compile(job["preamble"], PREAMBLE_FILE, "exec"), module.__dict__)
+    except BaseException as error:
+        _send({"prepared": False, "exception": describe_exception(error, PREAMBLE_FILE)})
+        os._exit(1)
+    _send({"prepared": True})
+    return module
 
 
-def _run_program(source: str, trace_lines: int) -> None:
+def _run_program(job: dict[str, Any]) -> None:
     sys.argv = ["program.py"]
-    module = _program_module("__main__", source)
-    tracer = Tracer(PROGRAM_FILE, trace_lines, lambda lines: _send({"trace": lines}))
+    if "/dev/stdin" in job["source"]:
+        _write_stdin_file()
+    module = _program_module("__main__", job)
+    tracer = Tracer(PROGRAM_FILE, job["trace_lines"], lambda lines: _send({"trace": lines}))
     code = 0
     try:
         with tracer:
-            exec(_compiled(source), module.__dict__)
+            exec(_compiled(job["source"]), module.__dict__)
             threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as stop:
         code = _exit_code(stop)
@@ -89,6 +105,15 @@ def _run_program(source: str, trace_lines: int) -> None:
         _send({"exception": describe_exception(error, PROGRAM_FILE)})
         code = 1
     _exit(code)
+
+
+def _write_stdin_file() -> None:
+    """A copy of standard input for the programs that open it by name: there is no /proc here,
+    through which that name leads elsewhere."""
+    if os.path.islink("/dev/stdin") and os.readlink("/dev/stdin") == STDIN_FILE:
+        size = os.fstat(0).st_size
+        with open(STDIN_FILE, "wb") as file:
+            file.write(os.pread(0, size, 0))
 
 
 def _exit_code(stop: SystemExit) -> int:
@@ -118,11 +143,12 @@ def _send(tree: Any) -> None:
     write_frame(CHANNEL, tree)
 
 
-def _answer_calls(source: str, answer_bytes: int) -> None:
-    module = _program_module("solution", source)
+def _answer_calls(job: dict[str, Any], answer_bytes: int) -> None:
+    module = _program_module("solution", job)
+    held = Held(module.__dict__)
     loaded: dict[str, Any] = {"loaded": True}
     try:
-        exec(_compiled(source), module.__dict__)
+        exec(_compiled(job["source"]), module.__dict__)
     except NotPythonError as error:
         loaded = _not_python(error)
     except BaseException as error:
@@ -132,27 +158,43 @@ def _answer_calls(source: str, answer_bytes: int) -> None:
         request = read_frame(CHANNEL)
         if request.get("finish"):
             return
-        _send({"sequence": request["sequence"], **_answer(module, request, answer_bytes)})
+        answer = _answer(module, held, request)
+        if len(dump(answer)) > answer_bytes - HEAD_ROOM:
+            answer = {"too_large": True}
+        _send({"sequence": request["sequence"], **answer})
 
 
-def _answer(module: types.ModuleType, request: dict[str, Any], answer_bytes: int) -> dict[str, Any]:
-    tracer = Tracer(PROGRAM_FILE, request["trace_lines"], lambda lines: _send({"trace": lines}))
+def _answer(module: types.ModuleType, held: Held, request: dict[str, Any]) -> dict[str, Any]:
+    """To a call of the host's, or to what tests ask of the program and its objects."""
     try:
+        if "look_up" in request:
+            return held.look_up(request["look_up"])
+        if "operation" in request:
+            return _operate(held, request)
         function = _find(module, request["function"])
         arguments, keywords = decode(request["arguments"]), decode(request["keywords"])
+        tracer = Tracer(PROGRAM_FILE, request["trace_lines"], lambda lines: _send({"trace": lines}))
         with tracer:
             value = function(*arguments, **keywords)
-        encoded = encode(value)
-        if len(dump(encoded)) > answer_bytes - HEAD_ROOM:
-            return {"too_large": True}
-        return {"value": encoded}
+        return {"value": encode(value)}
     except BaseException as error:
         return {"exception": describe_exception(error, PROGRAM_FILE)}
 
 
+def _operate(held: Held, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return held.operate(request)
+    except BaseException as error:
+        description = describe_exception(error, PROGRAM_FILE)
+        return {"exception": description, "raised": held.raised(error)}
+
+
 def _find(module: types.ModuleType, path: str) -> Callable[..., Any]:
-    """`name`, or `Class.method`, whose object is made anew for each call."""
+    """`name`, or `Class.method`, whose object is made anew for each call; the function `method`
+    where there is no such class, as the graders of contests have it."""
     owner, _, method = path.partition(".")
+    if owner not in module.__dict__ and isinstance(module.__dict__.get(method), types.FunctionType):
+        return module.__dict__[method]
     if owner not in module.__dict__:
         raise NameError(f"the program defines no {owner!r}")
     found = module.__dict__[owner]

@@ -1,99 +1,120 @@
 """Assert-style tests, in a sandbox of their own: the program under test is not in this process.
 
-Its functions are stand-ins that ask the host, which asks the program's sandbox. So only plain data
-comes back, and neither side can patch the other.
+Its functions, classes and objects are stand-ins that ask the host, which asks the program's
+sandbox. So only data comes back, and neither side can patch the other.
 """
 
-import builtins
-from collections.abc import Callable
+import ast
+import sys
 from typing import Any
 
 from .failures import describe_exception
 from .frames import read_frame, write_frame
 from .fresh_module import new_module
-from .values import NotPlainDataError, decode, encode
+from .proxies import CandidateStopped, Program, Unsupported
 
 TESTS_FILE = "<tests>"
 SETUP_FILE = "<setup>"
+PREAMBLE_FILE = "<preamble>"
+_MODULE = "tests"
 
 
-class CandidateStopped(BaseException):
-    """The program can answer no more: no test may catch this."""
+class _Names(dict[str, Any]):
+    """What names mean where the tests define them not: Python's own first, then a module of the
+    standard library, which a test may use as the solution it was written for imports it, and
+    last what the program defines."""
 
+    def __init__(self, builtins: dict[str, Any], program: Program):
+        super().__init__(builtins)
+        self._program = program
 
-class CandidateError(Exception):
-    """The program raised an exception of a class of its own, or returned no plain data."""
-
-
-class Unsupported(BaseException):
-    """The test hands the program what cannot cross (a function, an object)."""
+    def __missing__(self, name: str) -> Any:
+        if name in sys.stdlib_module_names:
+            return __import__(name)
+        return self._program.look_up(name)
 
 
 def run(job: dict[str, Any], channel: int) -> None:
-    """Run each test of the job in one namespace; report each as it ends."""
-    names = new_module("tests").__dict__
-    try:
-        exec(compile(job["source"], SETUP_FILE, "exec"), names)
-    except BaseException as error:
-        write_frame(channel, {"setup": describe_exception(error, SETUP_FILE)})
-        return
-    write_frame(channel, {"setup": None})
-    for name in job["names"]:
-        names[name] = _stand_in(name, channel)
+    """Run each test of the job after the preamble and the setup; report each as it ends."""
+
+    def ask(request: dict[str, Any], label: str) -> dict[str, Any]:
+        write_frame(channel, {"request": request, "label": label})
+        answer: dict[str, Any] = read_frame(channel)
+        if answer.get("stopped"):
+            raise CandidateStopped
+        return answer
+
+    codes = [job["preamble"], job["source"], *job["tests"]]
+    program = Program(ask, set(job["names"]).union(*map(_identifiers, codes)))
+    names = new_module(_MODULE).__dict__
+    names["__builtins__"] = _Names(names["__builtins__"].__dict__, program)
+    stand_ins = {name: program.function(name) for name in job["names"]}
+    failure: dict[str, Any] = {}
+    for code, file in ((job["preamble"], PREAMBLE_FILE), (job["source"], SETUP_FILE)):
+        names.update(stand_ins)
+        failure = failure or _execute(code, file, names, program)
+        if file == PREAMBLE_FILE:
+            _leave_classes_to_the_program(names)
+    write_frame(channel, {"setup": failure})
+    names.update(stand_ins)
     if job["names"]:
         names.setdefault("candidate", names[job["names"][0]])
-    for index, test in enumerate(job["tests"]):
+    for index, test in enumerate([] if failure else job["tests"]):
         write_frame(channel, {"begin": index})
-        report: dict[str, Any] = {"test": index, "exception": None}
-        try:
-            exec(compile(test, TESTS_FILE, "exec"), names)
-        except CandidateStopped:
-            pass  # The host left the call unanswered, so it knows.
-        except Unsupported as error:
-            report["unsupported"] = str(error)
-        except BaseException as error:
-            report["exception"] = _describe(error, test)
-        write_frame(channel, report)
+        # Each in names of its own: what one test defines is not there in the next.
+        write_frame(channel, {"test": index, **_execute(test, TESTS_FILE, dict(names), program)})
 
 
-def _describe(error: BaseException, test: str) -> dict[str, Any]:
-    description = describe_exception(error, TESTS_FILE)
-    lines = test.splitlines()
+def _execute(code: str, file: str, names: dict[str, Any], program: Program) -> dict[str, Any]:
+    """What came of it: nothing where it passed, else `exception` (is_relayed: it is the program's;
+    undefined: the name that nobody defines), `unsupported` or `stopped`."""
+    try:
+        exec(compile(code, file, "exec"), names)
+    except CandidateStopped:
+        return {"stopped": True}
+    except Unsupported as error:
+        return {"unsupported": str(error)}
+    except BaseException as error:
+        is_relayed = program.has_raised(error)
+        # A name that the code does define was not reached, since the program stopped it before.
+        missing = error.name if isinstance(error, NameError) else None
+        is_undefined = type(error) is NameError and missing not in _bound(code)
+        return {
+            "exception": _described(error, file, code),
+            "is_relayed": is_relayed,
+            "undefined": str(missing) if is_undefined and not is_relayed else None,
+        }
+    return {}
+
+
+def _described(error: BaseException, file: str, code: str) -> dict[str, Any]:
+    description = describe_exception(error, file)
+    lines = code.splitlines()
     for frame in description["lines"]:
         if not frame[2] and 0 < frame[0] <= len(lines):
             frame[2] = lines[frame[0] - 1].strip()[:200]
     return description
 
 
-def _stand_in(name: str, channel: int) -> Callable[..., Any]:
-    def candidate(*arguments: Any, **keywords: Any) -> Any:
-        request = {"function": name, "arguments": encode(arguments), "keywords": encode(keywords)}
-        try:
-            decode([request["arguments"], request["keywords"]])
-        except NotPlainDataError as error:
-            raise Unsupported(str(error)) from None
-        write_frame(channel, {"call": request})
-        answer = read_frame(channel)
-        if "value" in answer:
-            try:
-                return decode(answer["value"])
-            except NotPlainDataError as error:
-                raise CandidateError(f"it returned {error}") from None
-        if "raised" in answer:
-            raise _exception(answer["raised"]["type"])(answer["raised"]["message"])
-        raise CandidateStopped
-
-    candidate.__name__ = name
-    return candidate
+def _leave_classes_to_the_program(names: dict[str, Any]) -> None:
+    """The preamble stands before the program too, whose objects are of the classes there."""
+    for name, value in list(names.items()):
+        if isinstance(value, type) and value.__module__ == _MODULE:
+            del names[name]
 
 
-def _exception(name: str) -> type[Exception]:
-    """The builtin exception of this name, if its constructor takes just a message."""
-    found = getattr(builtins, name, None)
-    if isinstance(found, type) and issubclass(found, Exception):
-        try:
-            found("message")
-        except TypeError:
-            return CandidateError
-        return found
-    return CandidateError
+def _nodes(code: str) -> list[ast.AST]:
+    try:
+        return list(ast.walk(ast.parse(code)))
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+
+
+def _identifiers(code: str) -> set[str]:
+    return {node.id for node in _nodes(code) if isinstance(node, ast.Name)}
+
+
+def _bound(code: str) -> set[str]:
+    """Names that the code assigns or deletes somewhere."""
+    nodes = [node for node in _nodes(code) if isinstance(node, ast.Name)]
+    return {node.id for node in nodes if not isinstance(node.ctx, ast.Load)}

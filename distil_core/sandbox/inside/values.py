@@ -1,77 +1,143 @@
-"""Plain data as JSON that keeps exact types, both ways.
+"""Data as JSON that keeps exact types, both ways.
 
 Answers come from code that nobody trusts, so the encoding is data only (no pickle, nothing to
 evaluate), and small against its text (parsing a Python literal takes 300 times its size).
 None, bool, str, int, float and list are JSON's own; the rest are objects of one key:
 `{"t": [..]}` tuple, `{"s": [..]}` set, `{"f": [..]}` frozenset, `{"d": [[key, value], ..]}` dict,
-`{"b": hex}` bytes, `{"c": [real, imaginary]}` complex, `{"i": hex}` an int past 1000 bits, and
-`{"o": class}` for what is no plain data.
+`{"b": hex}` bytes, `{"c": [real, imaginary]}` complex, `{"i": hex}` an int past 1000 bits,
+`{"C": [name, ..]}` an object of a class of the standard library (see `known_classes`),
+`{"B": name}` a builtin type or function, and `{"o": class}` for what is no data.
+
+A subclass of a builtin type crosses as the builtin value that it is: its own methods could say
+anything. Two processes that hold objects for each other add `{"p": number}`, one that is held for
+the other side, and `{"m": [value, object]}`, such a subclass with the object that it is.
 """
 
+import builtins
 from collections.abc import Callable
 from json import dumps, loads
+from types import BuiltinFunctionType
 from typing import Any
+
+from .known_classes import content_of_known, known_from_content
 
 HEAD_ROOM = 256
 """Bytes of a message around an answer."""
 _NATIVE_INT_BITS = 1000
+Keep = Callable[[Any], Any]
+"""Makes the tree of an object that is no data, such as `{"o": ..}`."""
+Resolve = Callable[[str, Any], Any]
+"""Makes a value of a tag that holds an object ('o', 'p', 'm') and its content."""
 
 
 class NotPlainDataError(ValueError):
     """A value that is not of the builtin types, or a text that is no encoding of one."""
 
 
-def encode(value: Any) -> Any:
-    """`value` as a JSON tree. A subclass of a builtin type is no plain data: its methods could
-    say anything."""
+def encode(value: Any, keep: Keep | None = None) -> Any:
+    """`value` as a JSON tree; `keep` for what is no data, else only its class is told."""
     encoder = _ENCODERS.get(type(value))
-    return {"o": type(value).__name__} if encoder is None else encoder(value)
+    return _encode_other(value, keep) if encoder is None else encoder(value, keep)
 
 
-def _encode_items(value: Any) -> list[Any]:
-    return [encode(item) for item in value]
+def _encode_items(value: Any, keep: Keep | None) -> list[Any]:
+    return [encode(item, keep) for item in value]
 
 
-_ENCODERS: dict[type, Callable[[Any], Any]] = {
-    **dict.fromkeys((type(None), bool, str, float), lambda value: value),
-    int: lambda value: value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)},
+def _encode_pairs(value: Any, keep: Keep | None) -> list[Any]:
+    return [_encode_items(pair, keep) for pair in value]
+
+
+_ENCODERS: dict[type, Callable[[Any, Keep | None], Any]] = {
+    **dict.fromkeys((type(None), bool, str, float), lambda value, keep: value),
+    int: lambda value, keep: value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)},
     list: _encode_items,
-    tuple: lambda value: {"t": _encode_items(value)},
-    set: lambda value: {"s": _encode_items(value)},
-    frozenset: lambda value: {"f": _encode_items(value)},
-    dict: lambda value: {"d": [_encode_items(pair) for pair in value.items()]},
-    bytes: lambda value: {"b": value.hex()},
-    complex: lambda value: {"c": [value.real, value.imag]},
+    tuple: lambda value, keep: {"t": _encode_items(value, keep)},
+    set: lambda value, keep: {"s": _encode_items(value, keep)},
+    frozenset: lambda value, keep: {"f": _encode_items(value, keep)},
+    dict: lambda value, keep: {"d": _encode_pairs(value.items(), keep)},
+    bytes: lambda value, keep: {"b": value.hex()},
+    complex: lambda value, keep: {"c": [value.real, value.imag]},
 }
 
+# What a value of a subclass is as a builtin one, by the builtin's own methods.
+_AS_BUILTIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (int, lambda value: int.__add__(value, 0)),
+    (float, float.__float__),
+    (str, str.__str__),
+    (bytes, lambda value: bytes.__getitem__(value, slice(None))),
+    (complex, complex.__pos__),
+    (list, lambda value: list(list.__iter__(value))),
+    (tuple, lambda value: tuple(tuple.__iter__(value))),
+    (set, lambda value: set(set.__iter__(value))),
+    (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
+    (dict, lambda value: dict(dict.items(value))),
+)
+_BUILTINS = dict(vars(builtins))
 
-def decode(tree: Any) -> Any:
-    """The value of a JSON tree. Raises `NotPlainDataError` for objects and malformed trees."""
+
+def _encode_other(value: Any, keep: Keep | None) -> Any:
+    kind = type(value)
+    if kind in (type, BuiltinFunctionType):
+        name: str = value.__name__
+        if _BUILTINS.get(name) is value:
+            return {"B": name}
+    known = content_of_known(value)
+    if known is not None:
+        name, content = known
+        tree = {"C": [name, *_encode_items(content, keep)]}
+        # A named tuple may have methods of its own.
+        return tree if keep is None or name != "namedtuple" else {"m": [tree, keep(value)]}
+    if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+        # An array without dimensions, or one of numpy's own numbers.
+        return encode(value.item(), keep)
+    plain = as_builtin(value)
+    if plain is value:
+        return {"o": kind.__name__} if keep is None else keep(value)
+    tree = encode(plain, keep)
+    return tree if keep is None else {"m": [tree, keep(value)]}
+
+
+def as_builtin(value: Any) -> Any:
+    """What a value of a subclass of a builtin type is as a value of that type; else itself."""
+    own = next((own for base, own in _AS_BUILTIN if issubclass(type(value), base)), None)
+    return value if own is None else own(value)
+
+
+def decode(tree: Any, resolve: Resolve | None = None) -> Any:
+    """The value of a JSON tree; `resolve` for what holds objects. Raises `NotPlainDataError` for
+    objects without it, and for malformed trees."""
     if type(tree) is list:
-        return [decode(item) for item in tree]
+        return [decode(item, resolve) for item in tree]
     if type(tree) is not dict:
         return tree
     if len(tree) != 1:
         raise NotPlainDataError(f"not an encoded value: {repr(tree)[:80]}")
     ((tag, content),) = tree.items()
+    if tag in ("o", "p", "m") and resolve is not None:
+        return resolve(tag, content)
     if tag == "o":
         raise NotPlainDataError(f"an object of class {str(content)[:80]}, which is no plain data")
     if tag not in _DECODERS:
         raise NotPlainDataError(f"not an encoded value: unknown tag {tag[:20]!r}")
     try:
-        return _DECODERS[tag](content)
-    except (TypeError, ValueError) as error:
+        return _DECODERS[tag](content, resolve)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
         raise NotPlainDataError(f"not an encoded value: {error}") from error
 
 
-_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "i": lambda content: int(content, 16),
-    "t": lambda content: tuple(decode(item) for item in content),
-    "s": lambda content: {decode(item) for item in content},
-    "f": lambda content: frozenset(decode(item) for item in content),
-    "d": lambda content: {decode(key): decode(item) for key, item in content},
-    "b": bytes.fromhex,
-    "c": lambda content: complex(*content),
+_DECODERS: dict[str, Callable[[Any, Resolve | None], Any]] = {
+    "i": lambda content, resolve: int(content, 16),
+    "t": lambda content, resolve: tuple(decode(item, resolve) for item in content),
+    "s": lambda content, resolve: {decode(item, resolve) for item in content},
+    "f": lambda content, resolve: frozenset(decode(item, resolve) for item in content),
+    "d": lambda content, resolve: {
+        decode(key, resolve): decode(item, resolve) for key, item in content
+    },
+    "b": lambda content, resolve: bytes.fromhex(content),
+    "c": lambda content, resolve: complex(*content),
+    "B": lambda content, resolve: _BUILTINS[content],
+    "C": lambda content, resolve: known_from_content(content[0], decode(content[1:], resolve)),
 }
 
 

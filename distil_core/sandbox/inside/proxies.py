@@ -1,0 +1,319 @@
+"""In the tests' process: stand-ins for what the program's process holds.
+
+What an object of the program says of itself is the program's word. So a comparison or sum with
+plain data, which would also tell the program what is expected, is the program's only where the
+tests name the object's class, as in `assert make(1) == Point(1, 2)`. Of any other object a test
+sees its parts: what it iterates over, its attributes, what its methods return.
+"""
+
+import builtins
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from . import operations
+from .values import NotPlainDataError, decode, encode
+
+_LABEL_CHARACTERS = 60
+_READABLE_SPECIAL = ("__name__", "__qualname__", "__dict__", "__annotations__", "__wrapped__")
+# A test's runner takes these as its own, whoever raised them.
+_FOREIGN_MODULES = ("unittest", "asyncio", "concurrent", "_pytest", "pytest")
+
+
+class CandidateStopped(BaseException):
+    """The program can answer no more: no test may catch this."""
+
+
+class CandidateError(Exception):
+    """The program raised what means something else in the test's own code (the end of an
+    iteration, say), or returned what cannot be read."""
+
+
+class CandidateExit(BaseException):
+    """The same of what is no `Exception`."""
+
+
+class Unsupported(BaseException):
+    """The test hands the program what cannot cross (a function, an object of its own)."""
+
+
+class Proxy:
+    """Stands for an object of the program. named: the tests name its class."""
+
+    def __init__(self, program: "Program", target: dict[str, Any], label: str, named: bool):
+        for name, value in (
+            ("_program", program),
+            ("_target", target),
+            ("_label", label[:_LABEL_CHARACTERS]),
+            ("_named", named),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name not in _READABLE_SPECIAL:
+            raise AttributeError(f"{self._label} has no attribute {name!r} that a test may see")
+        return self._program.operate(self, "__getattr__", (name,), label=f"{self._label}.{name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("__"):
+            raise AttributeError(f"attribute {name!r} of {self._label} cannot be set by a test")
+        self._program.operate(self, "__setattr__", (name, value))
+
+    def __delattr__(self, name: str) -> None:
+        self._program.operate(self, "__delattr__", (name,))
+
+    def __str__(self) -> str:
+        return _exactly(str, self._program.operate(self, "__str__"))
+
+    def __repr__(self) -> str:
+        return _exactly(str, self._program.operate(self, "__repr__"))
+
+    def __instancecheck__(self, value: Any) -> bool:
+        if isinstance(value, (Proxy, Mirror)):
+            return _exactly(bool, self._program.operate(self, "__instancecheck__", (value,)))
+        return False
+
+    def __hash__(self) -> int:
+        if not self._named:
+            return id(self)
+        return _exactly(int, self._program.operate(self, "__hash__"))
+
+    def __contains__(self, value: Any) -> bool:
+        if self._named or isinstance(value, Proxy):
+            return _exactly(bool, self._program.operate(self, "__contains__", (value,)))
+        return any(item is value or item == value for item in iter(self))
+
+
+class Mirror:
+    """A value of a subclass of a builtin type: the builtin value, with the object behind it for
+    what the builtin type has not."""
+
+    _behind: Proxy
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        found = getattr(self._behind, name)
+        return _refreshing(self, found) if isinstance(found, Proxy) and callable(found) else found
+
+
+def _refreshing(mirror: Any, method: Any) -> Callable[..., Any]:
+    """The method, after which a list, set or dict has what it now holds in the program."""
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        result: Any = method(*arguments, **keywords)
+        behind = mirror._behind
+        if isinstance(mirror, (list, set, dict)):
+            content = behind._program.operate(behind, "plain")
+            mirror.clear()
+            (mirror.extend if isinstance(mirror, list) else mirror.update)(content)
+        return result
+
+    return call
+
+
+def _exactly(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise CandidateError(f"the program gave a {type(value).__name__} for a {kind.__name__}")
+    return value
+
+
+def _two_operands(name: str) -> Callable[[Proxy, Any], Any]:
+    def operation(self: Proxy, other: Any) -> Any:
+        if name in ("__eq__", "__ne__") and self is other:
+            return name == "__eq__"
+        if not self._named and not isinstance(other, Proxy):
+            return NotImplemented
+        return self._program.operate(self, name, (other,))
+
+    return operation
+
+
+def _converted(name: str) -> Callable[..., Any]:
+    def operation(self: Proxy, *arguments: Any) -> Any:
+        if not self._named:
+            raise TypeError(f"{self._label} is no plain data, on which a test could use {name}")
+        return self._program.operate(self, name, arguments)
+
+    return operation
+
+
+def _used(name: str) -> Callable[..., Any]:
+    def operation(self: Proxy, *arguments: Any, **keywords: Any) -> Any:
+        given = () if name == "__exit__" else arguments
+        label = f"{self._label}(..)" if name == "__call__" else ""
+        value = self._program.operate(self, name, given, keywords, label)
+        return _exactly(bool, value) if name in ("__bool__", "__exit__") else value
+
+    return operation
+
+
+for _name in (*operations.COMPARING, *operations.COMPUTING):
+    setattr(Proxy, _name, _two_operands(_name))
+for _name in operations.CONVERTING:
+    if _name != "__hash__":
+        setattr(Proxy, _name, _converted(_name))
+_USED = {name: _used(name) for name in operations.USING}
+
+
+class Program:
+    """The program as its tests see it. ask: sends an operation and returns the answer.
+    test_names: every name in the tests' own code."""
+
+    def __init__(self, ask: Callable[[dict[str, Any], str], dict[str, Any]], test_names: set[str]):
+        self._ask = ask
+        self._test_names = test_names
+        self._classes: dict[tuple[str, ...], type[Proxy]] = {}
+        self._proxies: dict[int, Any] = {}
+        self._exceptions: dict[tuple[tuple[str, str], ...], type[BaseException]] = {}
+        self._raised: list[BaseException] = []
+
+    def function(self, name: str) -> Proxy:
+        """What the program defines under this name, asked for when it is used."""
+        return self._class_with(("__call__",))(self, {"name": name}, name, True)
+
+    def look_up(self, name: str) -> Any:
+        """The program's global. Raises `KeyError` where it has none."""
+        answer = self._ask({"look_up": name}, "")
+        if answer.get("absent"):
+            raise KeyError(name)
+        return decode(answer["value"], self._resolve(name))
+
+    def has_raised(self, error: BaseException) -> bool:
+        """Whether `error` was raised by the program and not by the test's own code."""
+        return any(error is one for one in self._raised)
+
+    def operate(
+        self,
+        proxy: Proxy,
+        operation: str,
+        arguments: tuple[Any, ...] = (),
+        keywords: dict[str, Any] | None = None,
+        label: str = "",
+    ) -> Any:
+        """The operation's result. Raises what it raised."""
+        request = {
+            "operation": operation,
+            "arguments": encode(list(arguments), _handed_over),
+            "keywords": encode(keywords or {}, _handed_over),
+            **proxy._target,
+        }
+        answer = self._ask(request, proxy._label)
+        if "raised" in answer:
+            error = self._exception(answer["raised"])
+            self._raised.append(error)
+            raise error
+        if answer.get("exhausted"):
+            raise StopIteration
+        try:
+            return decode(answer["value"], self._resolve(label))
+        except NotPlainDataError as error:
+            raise CandidateError(f"it returned {error}") from None
+
+    def _resolve(self, label: str) -> Callable[[str, Any], Any]:
+        def resolve(tag: str, content: Any) -> Any:
+            try:
+                if tag == "o":
+                    return self._proxy(label, *content)
+                plain, behind = content
+                return _mirror(decode(plain, resolve), decode(behind, resolve))
+            except (TypeError, ValueError, LookupError, AttributeError) as error:
+                raise NotPlainDataError(f"no object of the program ({error})") from None
+
+        return resolve
+
+    def _proxy(
+        self, label: str, kind: str, number: int, special: list[str], named: list[str], classes: Any
+    ) -> Any:
+        if classes is not None:
+            return self._exception_class(classes)
+        if number not in self._proxies:
+            is_named = bool(self._test_names.intersection(named))
+            made = self._class_with(tuple(sorted(special)))
+            self._proxies[number] = made(self, {"object": number}, label or kind, is_named)
+        found = self._proxies[number]
+        return _awaitable(found) if kind == "coroutine" else found
+
+    def _class_with(self, special: tuple[str, ...]) -> type[Proxy]:
+        """Proxies have just the special methods that their objects have."""
+        if special not in self._classes:
+            methods = {name: _USED[name] for name in special if name in _USED}
+            self._classes[special] = type("Proxy", (Proxy,), methods)
+        return self._classes[special]
+
+    def _exception(self, raised: dict[str, Any]) -> BaseException:
+        try:
+            kind = self._exception_class(raised["classes"])
+            arguments = decode(raised["arguments"], self._resolve(""))
+        except (NotPlainDataError, TypeError, ValueError, LookupError):
+            return CandidateError(str(raised.get("message")))
+        try:
+            return kind(*arguments)
+        except Exception:
+            error = kind.__new__(kind)
+            error.args = tuple(arguments)
+            return error
+
+    def _exception_class(self, classes: list[list[str]]) -> type[BaseException]:
+        """The class of this name and these bases: a library's own where it is one, else one made
+        here, which only the test's `except` of the same name catches, or one of a base."""
+        key = tuple((module, name) for module, name in classes)
+        if key not in self._exceptions:
+            module, name = key[0]
+            if len(key) == 1:
+                made = _builtin_exception(name)
+            else:
+                base = self._exception_class([list(one) for one in key[1:]])
+                made = _library_exception(module, name, base) or type(name, (base,), {})
+            self._exceptions[key] = made
+        return self._exceptions[key]
+
+
+def _mirror(value: Any, behind: Any) -> Any:
+    kind = type(value)
+    made = type(kind.__name__, (Mirror, kind), {})
+    mirror = made(value) if not hasattr(kind, "_fields") else made(*value)
+    mirror._behind = behind
+    return mirror
+
+
+async def _awaitable(proxy: Proxy) -> Any:
+    return proxy._program.operate(proxy, "await")
+
+
+def _handed_over(value: Any) -> Any:
+    """An object of the program's goes back as its number; a value of a class of the test's own
+    as the builtin value it is."""
+    if isinstance(value, Mirror):
+        value = value._behind
+    elif isinstance(value, (int, float, str, bytes, complex, list, tuple, set, frozenset, dict)):
+        return None
+    if not isinstance(value, Proxy):
+        raise Unsupported(f"an object of class {type(value).__name__}, which is no plain data")
+    if "object" in value._target:
+        return {"p": value._target["object"]}
+    return {"p": value._target["name"]}
+
+
+def _builtin_exception(name: str) -> type[BaseException]:
+    found = getattr(builtins, name, None)
+    if not isinstance(found, type) or not issubclass(found, BaseException):
+        raise ValueError(f"no exception of Python's own: {name!r:.40}")
+    # Python's loops take these for the end of the test's own iteration.
+    if issubclass(found, (StopIteration, StopAsyncIteration)):
+        return CandidateError
+    if issubclass(found, GeneratorExit):
+        return CandidateExit
+    return found
+
+
+def _library_exception(
+    module: str, name: str, base: type[BaseException]
+) -> type[BaseException] | None:
+    if module.partition(".")[0] in _FOREIGN_MODULES or module.partition(".")[0] not in (
+        sys.stdlib_module_names
+    ):
+        return None
+    found = getattr(sys.modules.get(module), name, None)
+    is_one = isinstance(found, type) and issubclass(found, base)
+    return found if is_one else None

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from distil_core.problems.base import Problem, ProblemSource
 from distil_core.problems.splits import make_splits
 from distil_core.problems.store import read_problems, write_problems
 from distil_core.tools import build_verifier
+from distil_core.tools._junk_answers import JUNK
+from distil_core.tools._scoring_process import ScoringProcess
 from distil_core.tools.base import Verifier
 
 library = pytest.importorskip("reasoning_gym", reason="the extra reasoning-gym is not installed")
@@ -69,6 +72,8 @@ def test_a_generators_own_rule_judges(dataset: str) -> None:
         ("2</answer>", "has no <answer>"),
         ("<answer> </answer>", "is empty"),
         (f"<answer>{'2' * 10_001}</answer>", "longer than 10000"),
+        ("<answer>1e99999999</answer>", "a number that is too large"),
+        ("<think><answer>2</answer></think>", "has no <answer>"),
         ("<answer>two</answer>", "not in the form"),
     ],
 )
@@ -77,6 +82,74 @@ def test_what_is_malformed(response: str, said: str) -> None:
     found = verifier().verify(problem, response)
     assert (found.reward, found.verdict) == (0.0, "malformed")
     assert said in found.feedback[0].text
+
+
+def usable_generators() -> list[str]:
+    from reasoning_gym.factory import DATASETS
+
+    return sorted(set(DATASETS) - {"composite"})
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Verifier]:
+    built = verifier(cpu_limit_s=2.0)
+    yield built
+    built.close()
+
+
+@pytest.mark.parametrize("dataset", usable_generators())
+def test_no_generator_accepts_junk(judge: Verifier, dataset: str) -> None:
+    try:
+        problem = next(source(dataset).problems("train", 1))
+    except (ConfigError, DataError):
+        return  # refused as a whole
+    own = problem.reference.strip().lower()
+    for junk in JUNK:
+        result = judge.verify(problem, f"<answer>{junk}</answer>")
+        is_own = junk.lower() == own or (_float(junk) is not None and _float(junk) == _float(own))
+        assert result.verdict != "correct" or is_own, (junk, problem.reference)
+        for item in result.feedback:
+            item.text.encode("utf-8")
+    assert judge.verify(problem, f"<answer>{problem.reference}</answer>").verdict == "correct"
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def test_an_answer_that_costs_too_much_to_score_is_malformed_and_hangs_nothing() -> None:
+    """What the guard in front of the rule keeps from it, given to the process as it is."""
+    problem = next(source("coin_flip").problems("train", 1))
+    metadata = json.loads(problem.metadata)
+    process = ScoringProcess(cpu_limit_s=1.0, memory_limit_bytes=4 << 30)
+    arguments = ("coin_flip", json.dumps(metadata["config"]), metadata["entry"])
+    assert process.score(*arguments, "1e99999999") == "too_costly"
+    assert process.score(*arguments, problem.reference) == 1.0
+    assert process.score(*arguments, "x") == 0.0
+    process.close()
+    process.close()
+
+
+def test_a_rule_that_fails_on_its_own_answer_is_no_fault_of_the_response() -> None:
+    problem = next(source("prime_factorization").problems("train", 1))
+    metadata = json.loads(problem.metadata)
+    metadata["entry"]["answer"] = "two"
+    damaged = Problem(problem.prompt, problem.reference, json.dumps(metadata))
+    judge = verifier()
+    with pytest.raises(VerifierError, match="cannot score the problem's own answer"):
+        judge.verify(damaged, "<answer>two</answer>")
+    judge.close()
+
+
+def test_problems_are_checked_before_anything_is_sampled() -> None:
+    judge = verifier()
+    judge.check_problem(next(source("chain_sum").problems("train", 1)))
+    for metadata in ("{}", "[" * 10**5, "no JSON", '{"dataset": 1, "config": {}, "entry": {}}'):
+        with pytest.raises(VerifierError, match="is none of the source reasoning_gym"):
+            judge.check_problem(Problem("?", "2", metadata))
 
 
 def test_the_whole_response_as_answer() -> None:

@@ -1,0 +1,61 @@
+"""The process in which rules of reasoning-gym score answers: started by `_scoring_process`.
+
+It reads requests from standard input, one JSON object a line, and answers each with one. Its limits
+are the kernel's: CPU time of each answer (a timer whose signal ends the process, also inside of a
+long multiplication, where no Python handler would run) and memory. It dies with its parent.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from functools import cache
+from typing import Any
+
+from distil_core.problems._reasoning_gym_library import create_dataset
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Arguments: the parent's process id, bytes of memory, seconds of CPU time of each answer."""
+    parent, memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it died before the line above
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    for limit, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(limit, (value, value))
+    # What a rule prints must not be read as an outcome.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    dataset = cache(_dataset)
+    for line in sys.stdin:
+        request = json.loads(line)
+        rule = dataset(request["name"], request["config"])
+        replies.write(json.dumps({"started": True}) + "\n")
+        replies.flush()
+        signal.setitimer(signal.ITIMER_PROF, cpu_limit_s)
+        outcome = _outcome(rule, request["answer"], request["entry"])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        replies.write(json.dumps(outcome) + "\n")
+        replies.flush()
+
+
+def _outcome(rule: Any, answer: str, entry: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"score": float(rule.score_answer(answer, entry))}
+    except Exception as error:
+        # Rules of many authors, which raise anything on what they did not expect. Whether the
+        # problem's own answer raises as well is asked for by the parent.
+        return {"raised": f"{type(error).__name__}: {str(error)[:200]}"}
+
+
+def _dataset(name: str, config: str) -> Any:
+    return create_dataset(name, {**json.loads(config), "seed": 0, "size": 1})
+
+
+if __name__ == "__main__":
+    main()

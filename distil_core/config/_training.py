@@ -9,6 +9,9 @@ from distil_core.config._base import Component, Fraction, NonNegative, Positive,
 Layout = Literal["padded", "packed", "prefix_tree"]
 """How rows lie in a model's input; see `TrainParams`."""
 
+TILED_HEAD_ABOVE = 16384
+"""Vocabularies above this are read in tiles unless settings say otherwise."""
+
 OnePassLayout = Literal["padded", "prefix_tree"]
 """Those that take a batch in one forward pass."""
 
@@ -63,7 +66,7 @@ class TrainParams(Settings):
     truncated_responses: Literal["train", "mask"] = "train"
     micro_batch_rollouts: PositiveInt | None = None
     activation_checkpointing: bool = False
-    tiled_head_above_vocabulary: PositiveInt | None = 16384
+    tiled_head_above_vocabulary: PositiveInt | None = TILED_HEAD_ABOVE
     lora: LoraParams | None = None
     layout: Layout = "padded"
 

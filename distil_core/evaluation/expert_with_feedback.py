@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from distil_core.config._training import TILED_HEAD_ABOVE
 from distil_core.config.models import IterationParams
 from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse
@@ -19,14 +21,27 @@ from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.peers import Attempt, peer_solutions
 from distil_core.feedback.self_evaluation import as_feedback, evaluate_own
-from distil_core.policy.batching import collate, response_logits
+from distil_core.policy.batching import (
+    LOGITS_AT_ONCE,
+    ResponseBatch,
+    collate,
+    response_hidden,
+    response_logits,
+    vocabulary_size,
+)
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.seeds import derive_seed
 from distil_core.tools.base import FeedbackItem
+from distil_core.training.head_logprobs import token_logprobs
+from distil_core.training.plain_head import has_plain_head, softcap
+from distil_core.training.student_logprobs import is_tiled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+_TOKENS_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True)
@@ -155,14 +170,53 @@ def response_logprobs(
     responses: Sequence[Sequence[int]],
     temperature: float,
     batch_size: int = 64,
+    tiled_above: int | None = TILED_HEAD_ABOVE,
 ) -> list[float]:
-    """log pi(y | x) of whole responses, in nats, summed in float64; in order."""
+    """log pi(y | x) of whole responses, in nats, summed in float64; in order.
+
+    tiled_above: a vocabulary larger than this is read in tiles, as training does, where the
+    model's head allows it; memory does not grow with it then. At most batch_size rows at once,
+    fewer where they are long.
+    """
+    if not contexts:
+        return []
+    longest = max(map(len, responses))
+    tiled = is_tiled(model, tiled_above) and has_plain_head(
+        model, collate(contexts[:1], responses[:1], str(model.device))
+    )
+    if tiled:
+        num_rows = _TOKENS_AT_ONCE // (max(map(len, contexts)) + longest)
+    else:
+        num_rows = LOGITS_AT_ONCE // (longest * vocabulary_size(model))
+    size = max(1, min(batch_size, num_rows))
     found = []
-    for start in range(0, len(contexts), batch_size):
-        rows = slice(start, start + batch_size)
+    for start in range(0, len(contexts), size):
+        rows = slice(start, start + size)
         batch = collate(contexts[rows], responses[rows], str(model.device))
-        logits_btv = response_logits(model, batch).double() / temperature
-        logprobs_bt = torch.log_softmax(logits_btv, dim=-1)
-        chosen_bt = logprobs_bt.gather(-1, batch.response_ids_bt[..., None]).squeeze(-1)
-        found += chosen_bt.masked_fill(~batch.response_mask_bt, 0.0).sum(1).tolist()
+        logprobs_bt = (
+            _of_tiles(model, batch, temperature) if tiled else _whole(model, batch, temperature)
+        )
+        found += logprobs_bt.masked_fill(~batch.response_mask_bt, 0.0).sum(1).tolist()
     return found
+
+
+def _whole(model: PreTrainedModel, batch: ResponseBatch, temperature: float) -> Tensor:
+    logits_btv = response_logits(model, batch).double().div_(temperature)
+    logprobs_btv = torch.log_softmax(logits_btv, dim=-1)
+    return logprobs_btv.gather(-1, batch.response_ids_bt[..., None]).squeeze(-1)
+
+
+def _of_tiles(model: PreTrainedModel, batch: ResponseBatch, temperature: float) -> Tensor:
+    mask_bt = batch.response_mask_bt
+    head = model.get_output_embeddings()
+    logprobs_n = token_logprobs(
+        response_hidden(model, batch)[mask_bt],
+        head.weight,
+        batch.response_ids_bt[mask_bt],
+        temperature=temperature,
+        bias_v=head.bias,
+        softcap=softcap(model),
+    )
+    placed_bt = logprobs_n.new_zeros(mask_bt.shape)
+    placed_bt[mask_bt] = logprobs_n
+    return placed_bt

@@ -14,22 +14,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distil_core.config._training import TILED_HEAD_ABOVE
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.objectives._credit import discounted_future_sum_bt
 from distil_core.objectives._divergences import entropy, forward_cross_entropy
 from distil_core.objectives._matched import matched_distributions
-from distil_core.policy.batching import vocabulary_size
+from distil_core.policy.batching import LOGITS_AT_ONCE, vocabulary_size
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import (
     expert_buckets,
     make_labels,
     make_objective_batch,
 )
+from distil_core.training.plain_head import has_plain_head
 from distil_core.training.step_batch import collated
-from distil_core.training.student_logprobs import student_logprobs
+from distil_core.training.student_logprobs import is_tiled, student_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_TOKENS_AT_ONCE = 2**14
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,26 @@ class TokenCosts:
 
 @torch.inference_mode()
 def token_costs(
-    model: PreTrainedModel, rows: Sequence[FeedbackRow], batch_size: int = 128
+    model: PreTrainedModel,
+    rows: Sequence[FeedbackRow],
+    batch_size: int = 128,
+    tiled_above: int | None = TILED_HEAD_ABOVE,
 ) -> list[TokenCosts]:
-    """The costs of each row's tokens under `model`; rows without an expert cost nothing."""
+    """The costs of each row's tokens under `model`; rows without an expert cost nothing.
+
+    tiled_above: a vocabulary larger than this is read in tiles, as training does, where the
+    model's head allows it. At most batch_size rows at once, fewer where they are long.
+    """
     found: list[TokenCosts] = []
-    for start in range(0, len(rows), batch_size):
-        part = rows[start : start + batch_size]
+    if not rows:
+        return found
+    if is_tiled(model, tiled_above) and not has_plain_head(
+        model, collated(rows[:1]).to(model.device)
+    ):
+        tiled_above = None
+    size = _rows_at_once(model, rows, batch_size, tiled_above)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
         tokens = collated(part)
         buckets = expert_buckets(part, tokens.response_ids_bt.shape[1], vocabulary_size(model))
         labels = make_labels(
@@ -60,7 +79,9 @@ def token_costs(
             tokens.response_mask_bt,
             tokens.response_ids_bt,
         )
-        student = student_logprobs(model, tokens.to(model.device), buckets[0])
+        student = student_logprobs(
+            model, tokens.to(model.device), buckets[0], tiled_above=tiled_above
+        )
         batch = make_objective_batch(labels, student)
         matched = matched_distributions(batch)
         experts_btk = matched.expert_logprobs_btk
@@ -79,16 +100,32 @@ def token_costs(
     return found
 
 
-def table_loss(model: PreTrainedModel, table: FeedbackRows, max_rows: int | None = None) -> float:
+def _rows_at_once(
+    model: PreTrainedModel, rows: Sequence[FeedbackRow], batch_size: int, tiled_above: int | None
+) -> int:
+    longest = max(len(row.response_ids_t) for row in rows)
+    if is_tiled(model, tiled_above):
+        num_rows = _TOKENS_AT_ONCE // (max(len(row.context_ids) for row in rows) + longest)
+    else:
+        num_rows = LOGITS_AT_ONCE // (longest * vocabulary_size(model))
+    return max(1, min(batch_size, num_rows))
+
+
+def table_loss(
+    model: PreTrainedModel,
+    table: FeedbackRows,
+    max_rows: int | None = None,
+    tiled_above: int | None = TILED_HEAD_ABOVE,
+) -> float:
     """Mean KL(T || pi) in nats over the positions that the expert labelled, in the student's own
     rollouts: the loss that training lowers, less the expert's own entropy, which no policy changes.
 
-    max_rows: how many rollouts of the table, from its first on; None for all. 0 where the expert
-    labelled nothing.
+    max_rows: how many rollouts of the table, from its first on; None for all. tiled_above: as of
+    `token_costs`. 0 where the expert labelled nothing.
     """
     num_rows = len(table) if max_rows is None else min(max_rows, len(table))
     rows = [row for row in map(table.row, range(num_rows)) if row.has_expert and not row.by_expert]
-    costs = token_costs(model, rows)
+    costs = token_costs(model, rows, tiled_above=tiled_above)
     num_labelled = sum(int(cost.labelled_t.sum()) for cost in costs)
     return float(sum(cost.disagreement_t.sum() for cost in costs)) / max(1, num_labelled)
 

@@ -18,6 +18,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+LOGITS_AT_ONCE = 2**23
+"""How many logits an evaluation holds whole at a time, several times over in double precision."""
+
 TokenIds: TypeAlias = Sequence[int] | NDArray[np.int32]
 
 

@@ -61,6 +61,39 @@ def head_logprobs(
     return buckets_nk[:num_tokens], sampled_n[:num_tokens]
 
 
+def token_logprobs(
+    hidden_nd: Tensor,
+    weight_vd: Tensor,
+    ids_n: Tensor,
+    *,
+    temperature: float,
+    bias_v: Tensor | None = None,
+    softcap: float | None = None,
+    chunk_tokens: int = 1024,
+) -> Tensor:
+    """log softmax(logits / temperature) of one id at each position, float64 [N], without gradient.
+
+    Arguments as of `head_logprobs`; ids_n: int64. Logits are as there, all sums in float64.
+    """
+    missing = -len(hidden_nd) % ROW_MULTIPLE
+    head = _Head(pad(hidden_nd, (0, 0, 0, missing)), weight_vd, bias_v, softcap, chunk_tokens)
+    padded_n = pad(ids_n, (0, missing))
+    chosen_n = hidden_nd.new_zeros(len(padded_n), dtype=torch.float64)
+    max_n, sum_n = torch.full_like(chosen_n, -torch.inf), torch.zeros_like(chosen_n)
+    for tile in head.vocabulary_tiles:
+        weight_wd = head.weight_tile(tile)
+        for chunk in head.chunks:
+            logits_cw = head.logits(chunk, tile, weight_wd).double().div_(temperature)
+            places_c, inside_c1 = head.places(padded_n[chunk, None], tile)
+            found_c = head.buffer[places_c].double() / temperature
+            chosen_n[chunk] = torch.where(inside_c1[:, 0], found_c, chosen_n[chunk])
+            new_max_c = torch.maximum(max_n[chunk], logits_cw.amax(-1))
+            sum_c = logits_cw.sub_(new_max_c[:, None]).exp_().sum(-1)
+            sum_n[chunk] = sum_n[chunk] * (max_n[chunk] - new_max_c).exp() + sum_c
+            max_n[chunk] = new_max_c
+    return (chosen_n - max_n - sum_n.log())[: len(hidden_nd)]
+
+
 def _require_ids(expert_ids_nk: Tensor, sampled_ids_n: Tensor, vocabulary_size: int) -> None:
     if not len(sampled_ids_n):
         return

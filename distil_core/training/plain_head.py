@@ -13,6 +13,8 @@ from distil_core.policy.batching import ResponseBatch, response_hidden, response
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# The comparison holds whole logits, some of them twice in double precision.
+_COMPARED_TOKENS = 32
 # Of the largest logit: sums in another order, or logits that a half-precision head rounded.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_TOLERANCE = 2e-2
@@ -27,7 +29,8 @@ def softcap(model: PreTrainedModel) -> float | None:
 @torch.no_grad()
 def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
     """Raise `TrainingError` unless the logits are softcap(hidden @ weight + bias): compared with
-    what the model itself computes for `tokens`, two forward passes of them."""
+    what the model itself computes for the first of `tokens`, two forward passes of them."""
+    tokens = _first_tokens(tokens, _COMPARED_TOKENS)
     name, head = type(model).__name__, model.get_output_embeddings()
     advice = "set train.tiled_head_above_vocabulary: null, which has the model make its logits"
     # Exactly: a subclass or an adapter's layer computes something else with the same weight.
@@ -63,6 +66,29 @@ def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
             f"the logits of {name} are not the product of its head and the decoder's output: they "
             f"differ by {difference:.3g}, rounding is below {allowed:.3g}: {advice}"
         )
+
+
+def has_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> bool:
+    """Whether `require_plain_head` finds nothing wrong."""
+    try:
+        require_plain_head(model, tokens)
+    except TrainingError:
+        return False
+    return True
+
+
+def _first_tokens(tokens: ResponseBatch, count: int) -> ResponseBatch:
+    """The same rows with at most that many response tokens."""
+    length = tokens.response_ids_bt.shape[1]
+    kept = min(length, count)
+    columns = tokens.input_ids_bs.shape[1] - length + kept
+    return ResponseBatch(
+        tokens.input_ids_bs[:, :columns],
+        tokens.attention_mask_bs[:, :columns],
+        tokens.position_ids_bs[:, :columns],
+        tokens.response_ids_bt[:, :kept],
+        tokens.response_mask_bt[:, :kept],
+    )
 
 
 def _capped(logits: Tensor, cap: float | None) -> Tensor:

@@ -1,15 +1,17 @@
 """Stage `base`: the policy that the first iteration starts from."""
 
+import sys
 from contextlib import closing
 
 import torch
 
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
+from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.from_scratch import new_model, warm_start
 from distil_core.policy.model import save_policy
 from distil_core.policy.pretrained import link_pretrained
-from distil_core.policy.tokenizer import character_tokenizer
+from distil_core.policy.tokenizer import character_tokenizer, load_tokenizer
 from distil_core.policy.warm_start_data import correction_examples, demonstration_examples
 from distil_core.problems import build_source
 from distil_core.problems.base import SupervisedSource
@@ -25,7 +27,11 @@ from tasks.stage import StageSpec, main
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write data/policy-000, an ordinary Hugging Face folder."""
     if isinstance(params.base, PretrainedBase):
-        link_pretrained(params.base, workspace.policy_dir(0))
+        for line in link_pretrained(params.base, workspace.policy_dir(0)):
+            print(f"base: {line}", file=sys.stderr)
+        # Both contexts in its chat template, or with its first token: refused before anything is
+        # sampled where they cannot be made.
+        ContextRenderer(params.context, load_tokenizer(workspace.policy_dir(0)))
     else:
         _from_scratch(workspace, params, params.base, progress)
 

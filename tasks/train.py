@@ -10,6 +10,7 @@ from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.objectives.base import Objective
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model, write_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.progress import ProgressCallback
@@ -69,7 +70,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         progress,
         params.compute.dtype,
         average,
-        int(tokenizer.eos_token_id),
+        end_token_ids(tokenizer),
         resume,
     )
     if "num_shortened" in rows.context:

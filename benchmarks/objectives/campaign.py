@@ -21,6 +21,7 @@ from distil_core.evaluation.judging import problem_row, require_verdicts
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import decode
 from distil_core.problems.base import Problem
@@ -51,7 +52,7 @@ def execute(bench: Bench, run: Run, file: Path) -> None:
     """The run, and its result as a small JSON file that is there only when the run is whole."""
     task, budget, method = bench.task, bench.task.budget, METHODS[run.method]
     model = load_model(bench.base_dir, COMPUTE)
-    engine = TransformersEngine(model, int(bench.tokenizer.eos_token_id), _ENGINE_ROWS)
+    engine = TransformersEngine(model, end_token_ids(bench.tokenizer), _ENGINE_ROWS)
     objective = OBJECTIVES.build(method.objective, method.options)
     params = TrainParams(
         objective=Component(name=method.objective, options=method.options),

@@ -1,6 +1,7 @@
 """Settings of contexts and of the feedback that goes into them."""
 
 import re
+from datetime import date
 from string import Formatter
 from typing import Literal
 
@@ -31,6 +32,11 @@ class ContextParams(Settings):
     shorten: what to shorten where a context exceeds max_context_tokens, in this order, each field
     to nothing before the next; with none, such a context is an error. shortening_marker: stands
     where content was left out.
+
+    bos: whether contexts begin with the model's first token where the template does not write it.
+    'auto': as the checkpoint's own files say, and with chat as its chat template does. 'never'
+    adds none, 'always' does. chat_date: what a chat template is told that asks for today's date,
+    so that the same settings give the same tokens on another day.
     """
 
     student_template: str
@@ -39,6 +45,8 @@ class ContextParams(Settings):
     chat: bool = False
     shorten: tuple[ShorteningRule, ...] = ()
     shortening_marker: str = "[...]"
+    bos: Literal["auto", "never", "always"] = "auto"
+    chat_date: date = date(2026, 1, 1)
 
     @model_validator(mode="after")
     def _each_field_once(self) -> "ContextParams":

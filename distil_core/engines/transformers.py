@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from distil_core.config.models import ComputeParams, OnePassLayout
+from distil_core.engines._known_ids import require_known_ids
 from distil_core.engines._rows import next_rows
 from distil_core.engines._sampling import draw, sampling_logprobs
 from distil_core.engines._scoring import (
@@ -28,6 +29,8 @@ from distil_core.engines.base import (
     ScoredResponse,
     ScoreRequest,
 )
+from distil_core.policy.batching import vocabulary_size
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
@@ -56,12 +59,12 @@ class TransformersEngine:
     def __init__(
         self,
         model: PreTrainedModel,
-        end_token_id: int,
+        end_token_ids: Collection[int],
         batch_size: int,
         layout: OnePassLayout = "padded",
     ):
         self._model = model
-        self._end_token_id = end_token_id
+        self._end_token_ids = np.array(sorted(end_token_ids))
         self._batch_size = batch_size
         self._layout = layout
         self._longest_in_trees = 0
@@ -74,6 +77,7 @@ class TransformersEngine:
         progress: ProgressCallback,
     ) -> list[SampledResponse]:
         """Draw one response for each request; see the contract in engines/base.py."""
+        require_known_ids((one.context_ids for one in requests), vocabulary_size(self._model))
         results: list[SampledResponse | None] = [None] * len(requests)
         done = 0
         for indices in self._prompt_batches([tuple(request.context_ids) for request in requests]):
@@ -93,6 +97,10 @@ class TransformersEngine:
         progress: ProgressCallback,
     ) -> list[ScoredResponse]:
         """The model's distribution at every response position of each request."""
+        require_known_ids(
+            (ids for one in requests for ids in (one.context_ids, one.response_ids)),
+            vocabulary_size(self._model),
+        )
         results: list[ScoredResponse | None] = [None] * len(requests)
         done = 0
         order = scoring_order(requests, self._layout)
@@ -140,11 +148,13 @@ class TransformersEngine:
             np.stack([_uniforms(request.seed, settings.max_new_tokens) for request in requests])
         ).to(device)
         contexts, row_a = _shared([tuple(request.context_ids) for request in requests])
-        tokens_bt = torch.full(uniforms_bt.shape, self._end_token_id, device=device)
+        tokens_bt = torch.zeros(uniforms_bt.shape, dtype=torch.int64, device=device)
         logprobs_bt = torch.zeros_like(uniforms_bt)
         decoder = Decoder(self._model, contexts, len(requests), settings.max_new_tokens)
         # The requests that go on, and the decoder's row at which each of them stands.
         request_a = np.arange(len(requests))
+        length_b = np.full(len(requests), settings.max_new_tokens)
+        ended_b = np.zeros(len(requests), bool)
         for step in range(settings.max_new_tokens):
             logprobs_rv = sampling_logprobs(decoder.logits_rv, settings.temperature, settings.top_p)
             here_a, at_a = (
@@ -155,7 +165,8 @@ class TransformersEngine:
             tokens_bt[here_a, step] = drawn_a
             logprobs_bt[here_a, step] = logprobs_rv[at_a, drawn_a]
             token_a = drawn_a.cpu().numpy()
-            going_a = token_a != self._end_token_id
+            going_a = ~np.isin(token_a, self._end_token_ids)
+            ended_b[request_a[~going_a]], length_b[request_a[~going_a]] = True, step + 1
             request_a = request_a[going_a]
             if not len(request_a) or step + 1 == settings.max_new_tokens:
                 break
@@ -163,15 +174,11 @@ class TransformersEngine:
             row_a = rows.row_a
             decoder.go_on(rows.source_r, rows.token_r)
         return [
-            self._response(tokens, logprobs)
-            for tokens, logprobs in zip(tokens_bt.tolist(), logprobs_bt.tolist(), strict=True)
+            SampledResponse(tokens[:length], logprobs[:length], "stop" if ended else "length")
+            for tokens, logprobs, length, ended in zip(
+                tokens_bt.tolist(), logprobs_bt.tolist(), length_b, ended_b, strict=True
+            )
         ]
-
-    def _response(self, tokens: list[int], logprobs: list[float]) -> SampledResponse:
-        if self._end_token_id in tokens:
-            end = tokens.index(self._end_token_id) + 1
-            return SampledResponse(tokens[:end], logprobs[:end], "stop")
-        return SampledResponse(tokens, logprobs, "length")
 
 
 def _bucket(length: int) -> int:
@@ -197,7 +204,7 @@ def build(options: Options, policy_dir: Path, compute: ComputeParams) -> Transfo
     tokenizer = load_tokenizer(policy_dir)
     return TransformersEngine(
         load_model(policy_dir, compute),
-        int(tokenizer.eos_token_id),
+        end_token_ids(tokenizer),
         options.batch_size,
         options.layout,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from distil_core.experts._response_record import Completion
+from distil_core.feedback.chat_template import response_end_id
 from distil_core.policy.tokenizer import decode, encode_text
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class TextLabels:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
-        self._end = int(tokenizer.eos_token_id)
+        self._end = response_end_id(tokenizer)
         self.vocabulary_size = len(tokenizer)
         self.counts = dict.fromkeys(
             ("unwritable_states", "refused", "cut", "unencodable", "misaligned"), 0

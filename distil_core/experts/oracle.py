@@ -14,6 +14,8 @@ from distil_core.config.models import Component
 from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts._labels import scored_labels
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.feedback.chat_template import response_end_id
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.tokenizer import encode_text, load_tokenizer
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
@@ -57,7 +59,8 @@ class OracleExpert:
     ):
         self._source = source
         self._tokenizer = tokenizer
-        self._end = int(tokenizer.eos_token_id)
+        self._ends = end_token_ids(tokenizer)
+        self._end = response_end_id(tokenizer)
         self._label_smoothing = label_smoothing
         self._top_k = top_k
         self._top_p = top_p
@@ -84,7 +87,7 @@ class OracleExpert:
 
     def _labels(self, problem: Problem, response_ids: Sequence[int]) -> list[int]:
         """One label a response token; after the solution's last character comes the end."""
-        ended = bool(response_ids) and response_ids[-1] == self._end
+        ended = bool(response_ids) and response_ids[-1] in self._ends
         attempt = "".join(map(self._character, response_ids[:-1] if ended else response_ids))
         characters = self._source.oracle_characters(problem, attempt)
         labels = encode_text(self._tokenizer, characters)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from distil_core.config.models import ContextParams
 from distil_core.errors import ConfigError, DataError
+from distil_core.feedback.chat_template import render_chat
 from distil_core.feedback.compose import (
     Segment,
     TemplatePart,
@@ -20,6 +21,7 @@ from distil_core.feedback.compose import (
     render,
     template_parts,
 )
+from distil_core.policy.conventions import beginning
 from distil_core.policy.tokenizer import encode_context
 from distil_core.tools.base import FeedbackItem
 
@@ -146,7 +148,32 @@ class ContextRenderer:
         return list(student[-count:])
 
     def _parts(self, template: str) -> list[TemplatePart]:
-        return self._chat_parts(template) if self._params.chat else template_parts(template)
+        parts = self._chat_parts(template) if self._params.chat else template_parts(template)
+        beginning = self._beginning()
+        if not beginning or self._begins_with(parts, beginning):
+            return parts
+        # Apart from the text after it: as a tokenizer writes it before a text, not within one.
+        return [(beginning, None), *parts]
+
+    def _beginning(self) -> str:
+        """What a context has to begin with, by `context.bos`; '' for nothing."""
+        if self._params.bos == "always":
+            if not (found := beginning(self._tokenizer) or self._tokenizer.bos_token):
+                raise ConfigError(
+                    "context.bos is always, but the policy's tokenizer has no first token "
+                    "(bos_token): set it to auto"
+                )
+            return str(found)
+        # A chat template writes its model's first token itself, where it is to have one.
+        automatic = self._params.bos == "auto" and not self._params.chat
+        return beginning(self._tokenizer) if automatic else ""
+
+    def _begins_with(self, parts: Sequence[TemplatePart], beginning: str) -> bool:
+        wanted, found = (
+            self._tokenizer.encode(text, add_special_tokens=False)
+            for text in (beginning, parts[0][0])
+        )
+        return bool(found[: len(wanted)] == wanted)
 
     def _chat_parts(self, template: str) -> list[TemplatePart]:
         """The template as a user's message in the tokenizer's chat template.
@@ -154,11 +181,6 @@ class ContextRenderer:
         Fields go through it as placeholders, so that content is neither read as Jinja nor trimmed,
         and can be encoded as content afterwards.
         """
-        if not self._tokenizer.chat_template:
-            raise ConfigError(
-                "context.chat is true, but the policy's tokenizer has no chat template: write the "
-                "turns into the templates and set context.chat: false"
-            )
         parts = template_parts(template)
         fields = [field for _, field in parts if field is not None]
         message, number = "", 0
@@ -167,10 +189,13 @@ class ContextRenderer:
             if field is not None:
                 message += f"\ue000{number}\ue001"
                 number += 1
-        rendered = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+        rendered = render_chat(
+            self._tokenizer,
+            [{"role": "user", "content": message}],
+            add_generation_prompt=True,
+            today=self._params.chat_date,
         )
-        pieces = re.split("\ue000([0-9]+)\ue001", str(rendered))
+        pieces = re.split("\ue000([0-9]+)\ue001", rendered)
         if pieces[1::2] != [str(index) for index in range(len(fields))]:
             raise ConfigError(
                 "the tokenizer's chat template does not repeat a user's message as it is: write "

@@ -1,44 +1,119 @@
 """A base policy from outside: a local Hugging Face folder, or a hub id pinned to a revision."""
 
+import json
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from distil_core.config.models import PretrainedBase
 from distil_core.errors import CheckpointError
 from distil_core.files import atomic_path
 from distil_core.policy.adapter import is_adapter, merged_adapter
+from distil_core.policy.base_check import require_usable
+from distil_core.policy.checkpoint_files import (
+    WANTED,
+    describing_files,
+    index_files,
+    require_model_folder,
+    require_own_files,
+    weight_files,
+)
+from distil_core.policy.conventions import read_json_object
 
-_WANTED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+_GENERATION = "generation_config.json"
 
 
-def link_pretrained(base: PretrainedBase, policy_dir: Path) -> None:
+def link_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
     """Bring the checkpoint's files to `policy_dir`; a LoRA adapter is merged into its model, so
-    that every engine takes it for what it is, a policy.
+    that every engine takes it for what it is, a policy. Returns what was changed on the way, a
+    line each.
 
-    Only safetensors weights are taken: pickled weights run code when they are loaded. Raises
-    `CheckpointError` when the folder holds none, or the hub may not or cannot be asked.
+    Only safetensors weights are taken, no code, and no link that leaves the folder. Raises
+    `CheckpointError` where a campaign could not work with it (`require_usable`), or the hub may
+    not or cannot be asked.
     """
     source = Path(base.path_or_id).expanduser()
     if not source.is_dir():
         source = _download(base)
-    if is_adapter(source):
-        with atomic_path(policy_dir) as temporary, merged_adapter(source) as merged:
-            _copy_checkpoint(merged, temporary)
-        return
     with atomic_path(policy_dir) as temporary:
-        _copy_checkpoint(source, temporary)
+        if is_adapter(source):
+            with merged_adapter(source) as merged:
+                return _bring(merged, temporary, source)
+        return _bring(source, temporary, source)
 
 
-def _copy_checkpoint(source: Path, target: Path) -> None:
-    files = sorted(file for pattern in _WANTED for file in source.glob(pattern))
-    if not any(file.suffix == ".safetensors" for file in files):
-        raise CheckpointError(
-            f"{source} holds no *.safetensors: expected an ordinary Hugging Face folder (config, "
-            "safetensors, tokenizer); convert older weights with `save_pretrained`"
-        )
+def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:
+    """source: the folder that the user knows, which errors name."""
+    require_model_folder(checkpoint)
+    files = [
+        *describing_files(checkpoint),
+        *index_files(checkpoint),
+        *weight_files(checkpoint),
+    ]
+    require_own_files(files, checkpoint)
     target.mkdir(parents=True)
     for file in files:
         shutil.copy(file, target / file.name)
+    try:
+        told = [*_without_code(target), *_writable_generation_config(target)]
+        require_usable(target)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace(str(target), str(source))) from error
+    return told
+
+
+def _without_code(folder: Path) -> list[str]:
+    """Take out where configurations point to code: none of it is ever run."""
+    told = []
+    for path in sorted(folder.glob("*config.json")):
+        content = read_json_object(path)
+        if "auto_map" in content:
+            content.pop("auto_map")
+            _write(path, content)
+            told.append(
+                f"{path.name} names code of the checkpoint's own (auto_map), which is never run: "
+                "left out; transformers' own implementation is used"
+            )
+    return told
+
+
+def _writable_generation_config(folder: Path) -> list[str]:
+    """Published files often hold sampling defaults that transformers reads and then refuses to
+    write (do_sample false beside a temperature). Sampling here has its own settings."""
+    content = read_json_object(folder / _GENERATION)
+    reason = _refused(content)
+    if reason is None:
+        return []
+    tokens = {
+        name: value
+        for name, value in content.items()
+        if name.endswith("_token_id") and not (isinstance(value, int) and value < 0)
+    }
+    if (still := _refused(tokens)) is not None:
+        raise CheckpointError(f"{folder / _GENERATION} cannot be used: {still}")
+    _write(folder / _GENERATION, tokens)
+    return [
+        f"{_GENERATION} holds settings that transformers does not write again ({reason}): only "
+        "its tokens are kept; sampling follows params.yaml in any case"
+    ]
+
+
+def _refused(content: dict[str, Any]) -> str | None:
+    """Why transformers does not read, or not write, this generation configuration; or None."""
+    from transformers import GenerationConfig
+
+    with tempfile.TemporaryDirectory(prefix="distil-generation-") as temporary:
+        _write(Path(temporary) / _GENERATION, content)
+        try:
+            GenerationConfig.from_pretrained(temporary).save_pretrained(temporary)
+        except Exception as error:  # it raises many unrelated types
+            return " ".join(str(error).split())[:200]
+    return None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _download(base: PretrainedBase) -> Path:
@@ -51,7 +126,7 @@ def _download(base: PretrainedBase) -> Path:
 
     try:
         return Path(
-            snapshot_download(base.path_or_id, revision=base.revision, allow_patterns=list(_WANTED))
+            snapshot_download(base.path_or_id, revision=base.revision, allow_patterns=list(WANTED))
         )
     except Exception as error:  # the hub's client raises many unrelated types
         raise CheckpointError(

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from distil_core.errors import CheckpointError, DataError
 from distil_core.feedback.compose import Segment
+from distil_core.policy.conventions import end_token_ids, keep_conventions, read_conventions
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -51,7 +52,8 @@ def character_tokenizer(extra_alphabet: str) -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a checkpoint folder; `CheckpointError` when it is missing or unusable."""
+    """The tokenizer in a checkpoint folder, with the folder's conventions (see `end_token_ids`).
+    Raises `CheckpointError` when it is missing or unusable. No code of the folder is run."""
     if not (policy_dir / "tokenizer_config.json").exists():
         raise CheckpointError(
             f"no tokenizer in {policy_dir}: expected tokenizer_config.json there; "
@@ -60,14 +62,20 @@ def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(policy_dir, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            policy_dir, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # transformers and tokenizers raise many unrelated types
         raise CheckpointError(
             f"the tokenizer in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
             "`dvc checkout --force` restores it from the cache"
         ) from error
-    if tokenizer.eos_token_id is None:
-        raise CheckpointError(f"the tokenizer in {policy_dir} has no end-of-sequence token")
+    keep_conventions(tokenizer, read_conventions(policy_dir))
+    if not end_token_ids(tokenizer):
+        raise CheckpointError(
+            f"the policy in {policy_dir} has no end-of-sequence token: expected eos_token in its "
+            "tokenizer_config.json, or eos_token_id in its generation_config.json"
+        )
     return tokenizer
 
 
@@ -150,7 +158,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     Any other special token in it is spelled out: a verifier that did not see it would take a
     response for one it is not.
     """
-    ended = bool(token_ids) and token_ids[-1] == tokenizer.eos_token_id
+    ended = len(token_ids) > 0 and int(token_ids[-1]) in end_token_ids(tokenizer)
     kept_ids = list(token_ids[:-1] if ended else token_ids)
     if tokenizer.is_fast:
         # As in `encode_text`.

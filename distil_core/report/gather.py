@@ -18,6 +18,7 @@ from distil_core.evaluation.hindsight import TokenCosts, table_loss, token_costs
 from distil_core.files import write_text
 from distil_core.lineage.mlflow_evidence import Evidence, History
 from distil_core.lineage.mlflow_inputs import read_stage_seconds, require_unchanged
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.problems.store import read_problems
@@ -213,6 +214,6 @@ def _most_likely(row: FeedbackRow) -> list[int | None]:
 def _token_text(tokenizer: Any, token: int | None) -> str:
     if token is None:
         return ""
-    if token == tokenizer.eos_token_id:
+    if token in end_token_ids(tokenizer):
         return "⏎"
     return str(tokenizer.decode([token]))

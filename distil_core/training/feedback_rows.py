@@ -1,6 +1,6 @@
 """Feedback tables as rows that a training batch is cut from."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,9 @@ class FeedbackRow:
     expert_tail_logprobs_t: NDArray[np.float32]
     by_expert: bool = False
 
-    def is_truncated(self, end_token_id: int) -> bool:
+    def is_truncated(self, end_token_ids: Collection[int]) -> bool:
         """Whether the student was cut off; what the expert wrote may end anywhere."""
-        return not self.by_expert and int(self.response_ids_t[-1]) != end_token_id
+        return not self.by_expert and int(self.response_ids_t[-1]) not in end_token_ids
 
 
 class FeedbackRows:

@@ -1,7 +1,7 @@
 """The training loop: feedback rows in, a better policy and its curve out."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from itertools import islice
 from typing import Literal
 
@@ -40,21 +40,21 @@ def train(
     progress: ProgressCallback,
     forward_dtype: Literal["float32", "bfloat16"] = "float32",
     average: WeightAverage | None = None,
-    end_token_id: int | None = None,
+    end_token_ids: Collection[int] = (),
     resume: ResumePoint | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place for `params.num_steps`; one curve row a step.
 
     forward_dtype: in which the model computes; its weights should be float32 in either case.
     average: takes in the weights after each step.
-    end_token_id: a response without it at its end is truncated; needed to mask those.
+    end_token_ids: a response without one of them at its end is truncated; needed to mask those.
     resume: where an interrupted run is taken up from, and this one keeps its state.
 
     Every number that is drawn depends on (seed, step) alone. Raises `TrainingError` before the
     weights change when a loss or gradient is not finite, and before the first step for adapters,
     a layout, a tiled head or activation checkpointing that the model cannot have.
     """
-    masked = masked_rows(rows, params, end_token_id)
+    masked = masked_rows(rows, params, end_token_ids)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     average_model = average.model if average is not None else None
@@ -110,16 +110,18 @@ def train(
     return curve
 
 
-def masked_rows(rows: FeedbackRows, params: TrainParams, end_token_id: int | None) -> set[int]:
+def masked_rows(
+    rows: FeedbackRows, params: TrainParams, end_token_ids: Collection[int]
+) -> set[int]:
     """Indices of the rows that `truncated_responses` says not to train. `TrainingError` where
     nothing would be left."""
     if params.truncated_responses == "train":
         return set()
-    if end_token_id is None:
+    if not end_token_ids:
         raise TrainingError(
-            "train.truncated_responses mask needs the tokenizer's end token, found none"
+            "train.truncated_responses mask needs the policy's end tokens, found none"
         )
-    masked = {index for index in range(len(rows)) if rows.row(index).is_truncated(end_token_id)}
+    masked = {index for index in range(len(rows)) if rows.row(index).is_truncated(end_token_ids)}
     if len(masked) == len(rows):
         raise TrainingError(
             f"all {len(rows)} responses are truncated, and train.truncated_responses is mask, so "

@@ -133,7 +133,7 @@ def test_what_requests_have_in_common_is_computed_once(
     monkeypatch.setattr(model, "forward", seen)
     contexts = RANDOM.integers(3, 99, (4, 9)).tolist()
     asked = [SampleRequest(contexts[i % 4], i // 8) for i in range(256)]
-    responses = TransformersEngine(model, 1, 256).sample(
+    responses = TransformersEngine(model, [1], 256).sample(
         asked, SamplingSettings(30, 0.3, 1.0), no_progress
     )
     assert shapes[0] == (4, 9)

@@ -40,7 +40,7 @@ def model(new_model: Any) -> Any:
 @pytest.fixture(scope="module")
 def engine(model: Any) -> TransformersEngine:
     # Not 5: each length occurs five times, and every batch would be of one length.
-    return TransformersEngine(model, END, batch_size=7)
+    return TransformersEngine(model, [END], batch_size=7)
 
 
 def requests(count: int = 40) -> list[SampleRequest]:
@@ -116,7 +116,7 @@ def test_tokens_depend_neither_on_the_batch_nor_on_the_order(
     asked = requests()
     expected = engine.sample(asked, SETTINGS, no_progress)
     shuffled = RANDOM.permutation(len(asked))
-    other = TransformersEngine(model, END, batch_size)
+    other = TransformersEngine(model, [END], batch_size)
     found = other.sample([asked[i] for i in shuffled], SETTINGS, no_progress)
     for index, response in zip(shuffled, found, strict=True):
         assert response.token_ids == expected[index].token_ids
@@ -146,7 +146,7 @@ def test_first_tokens_follow_the_models_distribution(
 ) -> None:
     asked = [SampleRequest(CONTEXTS[2], seed) for seed in range(3000)]
     one = SamplingSettings(1, 1.0, 1.0)
-    big = TransformersEngine(model, END, 3000)
+    big = TransformersEngine(model, [END], 3000)
     tokens = [response.token_ids[0] for response in big.sample(asked, one, no_progress)]
     masses = torch.softmax(plain_logits(model, CONTEXTS[2], [0])[0], -1).numpy()
     likely = masses > 5 / len(asked)
@@ -186,7 +186,7 @@ SCORED = [
 def test_scores_are_those_of_a_plain_forward_pass(
     model: Any, top_k: int, top_p: float, layout: Any
 ) -> None:
-    engine = TransformersEngine(model, END, 7, layout)
+    engine = TransformersEngine(model, [END], 7, layout)
     for request, scored in zip(
         SCORED, engine.score(SCORED, top_k, top_p, no_progress), strict=True
     ):
@@ -220,7 +220,7 @@ def test_a_tiny_tail_is_exact(model: Any) -> None:
     with torch.no_grad():
         sure.get_input_embeddings().weight *= 30
     request = ScoreRequest(CONTEXTS[1], CONTEXTS[4])
-    (scored,) = TransformersEngine(sure, END, 4).score([request], 4, 1.0, no_progress)
+    (scored,) = TransformersEngine(sure, [END], 4).score([request], 4, 1.0, no_progress)
     logits = plain_logits(sure, request.context_ids, request.response_ids).numpy()
     tiny = 0
     for (ids, _, tail), row in zip(position_by_position(scored), logits, strict=True):
@@ -233,7 +233,7 @@ def test_a_tiny_tail_is_exact(model: Any) -> None:
 
 
 def test_scores_do_not_depend_on_the_batch(model: Any, engine: TransformersEngine) -> None:
-    alone = TransformersEngine(model, END, 1).score(SCORED, 6, 1.0, no_progress)
+    alone = TransformersEngine(model, [END], 1).score(SCORED, 6, 1.0, no_progress)
     for one, batched in zip(alone, engine.score(SCORED, 6, 1.0, no_progress), strict=True):
         np.testing.assert_array_equal(one.counts_t, batched.counts_t)
         np.testing.assert_array_equal(one.token_ids, batched.token_ids)
@@ -279,7 +279,7 @@ def test_trees_compute_what_rows_share_once(model: Any) -> None:
         lambda _, __, output: computed.append(output.shape[:-1].numel())
     )
     for layout in ("padded", "prefix_tree"):
-        TransformersEngine(model, END, 8, layout).score(asked, 6, 1.0, no_progress)
+        TransformersEngine(model, [END], 8, layout).score(asked, 6, 1.0, no_progress)
     hook.remove()
     # The check of trees scores these few both ways before.
     padded, *check, trees = computed
@@ -292,7 +292,7 @@ def test_a_model_that_cannot_do_trees_is_refused(model: Any, new_model: Any) -> 
     windowed = new_model(7)
     windowed.config.sliding_window = 20
     with pytest.raises(EngineError, match="34 tokens, and it attends to the last 20 only; set"):
-        TransformersEngine(windowed, END, 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
+        TransformersEngine(windowed, [END], 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
     mixing = new_model(7)
     original = mixing.forward
 
@@ -303,17 +303,17 @@ def test_a_model_that_cannot_do_trees_is_refused(model: Any, new_model: Any) -> 
 
     mixing.forward = without_mask
     with pytest.raises(EngineError, match=r"prefix_tree is not for .* a probability differs by"):
-        TransformersEngine(mixing, END, 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
+        TransformersEngine(mixing, [END], 4, "prefix_tree").score(SCORED, 4, 1.0, no_progress)
 
 
 def test_a_damaged_policy_is_said_and_scores_nothing(new_model: Any) -> None:
     broken = new_model()
     with torch.no_grad():
         next(broken.parameters()).fill_(float("nan"))
-    engine = TransformersEngine(broken, END, 4)
+    engine = TransformersEngine(broken, [END], 4)
     with pytest.raises(EngineError, match="NaN or infinity"):
         engine.sample(requests(3), SETTINGS, no_progress)
-    for scoring in (engine, TransformersEngine(broken, END, 4, "prefix_tree")):
+    for scoring in (engine, TransformersEngine(broken, [END], 4, "prefix_tree")):
         with pytest.raises(EngineError, match="NaN or infinity"):
             scoring.score(SCORED[:3], 4, 1.0, no_progress)
 

@@ -84,7 +84,7 @@ def model(policy: Path, compute: ComputeParams) -> Any:
 
 @pytest.fixture(scope="module")
 def reference(model: Any) -> TransformersEngine:
-    return TransformersEngine(model, END, batch_size=16)
+    return TransformersEngine(model, [END], batch_size=16)
 
 
 def requests(count: int = 40) -> list[SampleRequest]:

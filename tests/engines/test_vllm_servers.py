@@ -109,7 +109,7 @@ def relays(managed: Any) -> Iterator[list[Relay]]:
 def test_a_managed_server_samples_and_scores_as_transformers_does(
     managed: Any, policy: Path
 ) -> None:
-    reference = TransformersEngine(load_model(policy, COMPUTE), END, batch_size=16)
+    reference = TransformersEngine(load_model(policy, COMPUTE), [END], batch_size=16)
     for top_k, top_p in ((5, 0.9), (99, 1.0)):
         found = managed.score(SCORED, top_k, top_p, no_progress)
         assert_same_scores(found, reference.score(SCORED, top_k, top_p, no_progress))

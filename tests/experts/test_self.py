@@ -48,7 +48,7 @@ def test_answers_are_scores_in_the_experts_own_context(
     policy_dir: Path, compute: ComputeParams, tokenizer: Any, queries: list[ExpertQuery]
 ) -> None:
     answers = expert(policy_dir, compute).answer(queries, no_progress)
-    engine = TransformersEngine(load_model(policy_dir, compute), 1, batch_size=2)
+    engine = TransformersEngine(load_model(policy_dir, compute), [1], batch_size=2)
     contexts = [query.context_ids for query in queries]
     requests = [
         ScoreRequest(ids, query.response_ids) for ids, query in zip(contexts, queries, strict=True)

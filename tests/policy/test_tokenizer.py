@@ -1,5 +1,6 @@
 """The character tokenizer, its digest, and responses read as they are (5 s)."""
 
+import json
 import shutil
 import string
 import subprocess
@@ -140,17 +141,22 @@ def test_a_context_is_refused_rather_than_cut() -> None:
         require_context_fits([1, 2, 3], 2, "a1b2")
 
 
+def _without_an_end(folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast"}', encoding="utf-8"
+    )
+    for name in ("generation_config.json", "config.json"):
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content.pop("eos_token_id")
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
         (lambda folder: (folder / "tokenizer_config.json").unlink(), "expected tokenizer_config"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "cannot be loaded .*checkout"),
-        (
-            lambda folder: (folder / "tokenizer_config.json").write_text(
-                '{"tokenizer_class": "PreTrainedTokenizerFast"}'
-            ),
-            "no end-of-sequence token",
-        ),
+        (_without_an_end, "no end-of-sequence token"),
     ],
 )
 def test_a_damaged_tokenizer(policy_dir: Path, tmp_path: Path, damage: Any, expected: str) -> None:

@@ -101,7 +101,7 @@ def trained(
 ) -> list[torch.Tensor]:
     params = TrainParams(**{**settings["train"], "num_steps": 4, "batch_rollouts": 8, **changes})
     objective = OBJECTIVES.build("forward_cross_entropy", {})
-    trainer.train(model, rows, objective, params, 1, no_progress, dtype, end_token_id=END)
+    trainer.train(model, rows, objective, params, 1, no_progress, dtype, end_token_ids=[END])
     return list(model.state_dict().values())
 
 

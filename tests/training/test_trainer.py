@@ -166,7 +166,7 @@ def test_truncated_responses_may_be_masked(
     one_step = {"num_steps": 1, "batch_rollouts": 24}
     for mode in ("train", "mask"):
         chosen = params(settings, truncated_responses=mode, **one_step)
-        (row,) = train(new_model(0), rows, recording, chosen, 1, no_progress, end_token_id=END)
+        (row,) = train(new_model(0), rows, recording, chosen, 1, no_progress, end_token_ids=[END])
     assert row["masked_rollouts"] == ended.count(False)
     trained, masked = seen
     kept = masked.response_mask_bt.any(dim=1)
@@ -175,17 +175,17 @@ def test_truncated_responses_may_be_masked(
     assert torch.equal(masked.rewards_b, trained.rewards_b)
     # What the expert wrote is never truncated.
     texts = dataclasses.replace(rows.row(ended.index(False)), by_expert=True)
-    assert not texts.is_truncated(END)
+    assert not texts.is_truncated([END])
 
 
 def test_masking_truncated_responses_says_what_it_lacks(
     settings: dict[str, Any], new_model: Any, rows: FeedbackRows
 ) -> None:
     masking = params(settings, truncated_responses="mask")
-    with pytest.raises(TrainingError, match="needs the tokenizer's end token"):
+    with pytest.raises(TrainingError, match="needs the policy's end tokens"):
         train(new_model(0), rows, objective(), masking, 1, no_progress)
     with pytest.raises(TrainingError, match=r"all 24 responses are truncated.*max_new_tokens"):
-        train(new_model(0), rows, objective(), masking, 1, no_progress, end_token_id=-1)
+        train(new_model(0), rows, objective(), masking, 1, no_progress, end_token_ids=[-1])
 
 
 def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(

@@ -22,8 +22,8 @@ def make_table(new_model: Any) -> list[dict[str, Any]]:
     """Real rollouts of one model, scored by another in a longer context: 12 problems, 2 each."""
     random = np.random.default_rng(0)
     contexts = [random.integers(3, 90, 5).tolist() for _ in range(12) for _ in range(2)]
-    student = TransformersEngine(new_model(0), END, 8)
-    expert = TransformersEngine(new_model(5), END, 8)
+    student = TransformersEngine(new_model(0), [END], 8)
+    expert = TransformersEngine(new_model(5), [END], 8)
     settings = SamplingSettings(max_new_tokens=6, temperature=1.0, top_p=1.0)
     requests = [SampleRequest(context, seed) for seed, context in enumerate(contexts)]
     responses = student.sample(requests, settings, no_progress)

@@ -80,7 +80,7 @@ class Backend(Protocol):
         self,
         requests: Sequence[SampleRequest],
         settings: SamplingSettings,
-        end_token_id: int,
+        end_token_ids: Sequence[int],
         done: Callable[[int], None],
     ) -> list[Sampled]: ...
 
@@ -100,9 +100,10 @@ class Backend(Protocol):
 
 
 def sampling_arguments(
-    request: SampleRequest, settings: SamplingSettings, end_token_id: int
+    request: SampleRequest, settings: SamplingSettings, end_token_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Of vLLM's SamplingParams. Ends at our end token only, whatever the checkpoint names."""
+    """Of vLLM's SamplingParams. Ends at our end tokens only, which are read from the checkpoint as
+    for every engine."""
     return {
         "temperature": settings.temperature,
         "top_p": settings.top_p,
@@ -112,7 +113,7 @@ def sampling_arguments(
         "logprobs": 0,
         "detokenize": False,
         "ignore_eos": True,
-        "stop_token_ids": [end_token_id],
+        "stop_token_ids": list(end_token_ids),
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from distil_core.config.models import ComputeParams
+from distil_core.engines._known_ids import require_known_ids
 from distil_core.engines._sampling import mass_before
 from distil_core.engines.base import (
     SampledResponse,
@@ -35,14 +36,14 @@ class VllmEngine:
         backend: Backend,
         lock: threading.RLock,
         policy: Policy,
-        end_token_id: int,
+        end_token_ids: tuple[int, ...],
         options: Options,
         compute: ComputeParams,
     ):
         self._backend = backend
         self._lock = lock
         self._policy = policy
-        self._end_token_id = end_token_id
+        self._end_token_ids = end_token_ids
         self._options = options
         self._compute = compute
         self._drift: dict[str, float] = {}
@@ -63,13 +64,15 @@ class VllmEngine:
                 f"vLLM samples at temperatures from {LOWEST_TEMPERATURE} on, found "
                 f"{settings.temperature}: raise it, or use engine 'transformers'"
             )
-        self._require_known(request.context_ids for request in requests)
+        require_known_ids(
+            (one.context_ids for one in requests), self._backend.limits.vocabulary_size
+        )
         longest = max(len(request.context_ids) for request in requests)
         self._require_fits(longest + settings.max_new_tokens)
         with self._lock:
             self._hold_policy()
             sampled = self._backend.sample(
-                requests, settings, self._end_token_id, _counted(progress, len(requests))
+                requests, settings, self._end_token_ids, _counted(progress, len(requests))
             )
         responses = [self._response(row) for row in sampled]
         self._check_drift(requests, responses, settings)
@@ -90,7 +93,9 @@ class VllmEngine:
                 f"top_k {top_k} exceeds max_logprobs {limits.max_logprobs} of engine 'vllm': raise "
                 "that option (a server: --max-logprobs), or lower tabulate.top_k"
             )
-        self._require_known((*r.context_ids, *r.response_ids) for r in requests)
+        require_known_ids(
+            ((*r.context_ids, *r.response_ids) for r in requests), limits.vocabulary_size
+        )
         if requests:
             # One more: vLLM samples a token after each sequence that it scores.
             self._require_fits(max(len(r.context_ids) + len(r.response_ids) for r in requests) + 1)
@@ -118,17 +123,6 @@ class VllmEngine:
             reference.check_canary(self._backend, self._options.canary_limit)
 
         self._backend.hold(self._policy, canary)
-
-    def _require_known(self, sequences: Iterable[Sequence[int]]) -> None:
-        """A token id outside of the vocabulary would end vLLM's engine for all."""
-        size = self._backend.limits.vocabulary_size
-        for token_ids in sequences:
-            if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
-                raise EngineRefusedError(
-                    f"token ids from {min(token_ids)} to {max(token_ids)} were asked for, the "
-                    f"policy's vocabulary has 0 to {size - 1}: are tokenizer and weights of one "
-                    "checkpoint?"
-                )
 
     def _require_fits(self, num_tokens: int) -> None:
         if num_tokens > self._backend.limits.max_model_len:
@@ -163,7 +157,7 @@ class VllmEngine:
                 "the policy's logits hold NaN or infinity: its weights are damaged, or too large "
                 "for compute.dtype; nothing was written"
             )
-        ended = sampled.token_ids[-1] == self._end_token_id
+        ended = sampled.token_ids[-1] in self._end_token_ids
         return SampledResponse(sampled.token_ids, logprobs, "stop" if ended else "length")
 
 

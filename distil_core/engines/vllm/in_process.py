@@ -64,7 +64,7 @@ class InProcessBackend:
         self,
         requests: Sequence[SampleRequest],
         settings: SamplingSettings,
-        end_token_id: int,
+        end_token_ids: Sequence[int],
         done: Callable[[int], None],
     ) -> list[Sampled]:
         from vllm import SamplingParams
@@ -72,7 +72,7 @@ class InProcessBackend:
         prompts = [list(request.context_ids) for request in requests]
         params = [
             SamplingParams(
-                **sampling_arguments(request, settings, end_token_id), flat_logprobs=True
+                **sampling_arguments(request, settings, end_token_ids), flat_logprobs=True
             )
             for request in requests
         ]

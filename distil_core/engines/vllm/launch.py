@@ -43,6 +43,9 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
         "model": str(policy_dir),
         # Token ids in and out: without a tokenizer there is no text to be decoded by mistake.
         "skip_tokenizer_init": True,
+        # A checkpoint is data: none of its code is run, and no pickle is read.
+        "trust_remote_code": False,
+        "load_format": "safetensors",
         "dtype": compute.dtype,
         "seed": 0,
         "enforce_eager": options.enforce_eager,

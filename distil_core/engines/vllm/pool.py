@@ -13,6 +13,8 @@ from distil_core.engines.vllm.backend import Backend, Policy
 from distil_core.engines.vllm.engine import VllmEngine
 from distil_core.engines.vllm.options import Options
 from distil_core.errors import CheckpointError
+from distil_core.policy.checkpoint_files import require_model_folder
+from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.tokenizer import load_tokenizer
 
 _Key = tuple[Options, ComputeParams, str]
@@ -36,7 +38,8 @@ class EnginePool:
     def engine(self, options: Options, policy_dir: Path, compute: ComputeParams) -> VllmEngine:
         """An engine with this policy, checked by the canary. Raises `CheckpointError` where there
         is none in the folder, `EngineError` where vLLM cannot start or holds another."""
-        end_token_id = int(load_tokenizer(policy_dir).eos_token_id)
+        ends = end_token_ids(load_tokenizer(policy_dir))
+        require_model_folder(policy_dir)
         policy = Policy.of(policy_dir)
         key = (options, compute, _architecture(policy_dir))
         with self._lock:
@@ -45,7 +48,7 @@ class EnginePool:
             if key not in self._entries:
                 self._entries[key] = _Entry(_start(options, compute, policy))
             entry = self._entries[key]
-        return VllmEngine(entry.backend, entry.lock, policy, end_token_id, options, compute)
+        return VllmEngine(entry.backend, entry.lock, policy, ends, options, compute)
 
     def close(self) -> None:
         """End all engines and what they started."""

@@ -121,13 +121,13 @@ class ServersBackend:
         self,
         requests: Sequence[SampleRequest],
         settings: SamplingSettings,
-        end_token_id: int,
+        end_token_ids: Sequence[int],
         done: Callable[[int], None],
     ) -> list[Sampled]:
         def ask(server: _Server, request: SampleRequest) -> Sampled:
             body = {
                 "token_ids": list(request.context_ids),
-                "sampling_params": sampling_arguments(request, settings, end_token_id),
+                "sampling_params": sampling_arguments(request, settings, end_token_ids),
             }
             (choice,) = server.post(_GENERATE, body)["choices"]
             logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]

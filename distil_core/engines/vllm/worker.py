@@ -14,6 +14,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from distil_core.policy.checkpoint_files import weight_files
+
 EXTENSION = f"{__name__}.PolicyWorker"
 LM_HEAD = "lm_head.weight"
 TIED_SOURCES = ("model.embed_tokens.weight", "transformer.wte.weight", "embed_tokens.weight")
@@ -56,11 +58,11 @@ class PolicyWorker:
 
 
 def checkpoint_tensors(policy_dir: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of the folder's safetensors files. With tied embeddings the output layer's, which
+    """All tensors of the model's safetensors files. With tied embeddings the output layer's, which
     such files leave out, comes too: vLLM on CPU otherwise keeps its old one."""
     names = set()
     tied = None
-    for file in sorted(policy_dir.glob("*.safetensors")):
+    for file in weight_files(policy_dir):
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 tensor = tensors.get_tensor(name)

@@ -1,0 +1,128 @@
+"""A tokenizer's chat template on a conversation: it is a program of whoever made the checkpoint.
+
+jinja2's sandbox keeps it from the process around it, but neither from running for ever nor from
+filling the memory; so it runs in a process of its own, with a limit for both. The date it may ask
+for is a setting, so that the same settings give the same tokens tomorrow.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distil_core.errors import ConfigError
+from distil_core.policy.conventions import end_token_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 2, 512 * 2**20, 2**20
+# A loose backstop: what decides is the CPU time.
+_WALL_S = 120.0
+_ADVICE = "write the turns into the templates and set context.chat: false"
+_MARK = "\ue000a\ue001"
+
+
+def render_chat(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, str]],
+    add_generation_prompt: bool,
+    today: date,
+) -> str:
+    """The conversation in the tokenizer's chat template, as text with its special tokens.
+
+    today: what the template is told where it asks for the date. Raises `ConfigError` where there
+    is no template, or it is broken, refuses this conversation, or needs more than its limits.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"context.chat is true, but the policy's tokenizer has no chat template: {_ADVICE}"
+        )
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise ConfigError(f"the tokenizer's chat template cannot be used ({error})") from error
+    variables = {
+        **tokenizer.special_tokens_map,
+        "messages": [dict(message) for message in messages],
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+    }
+    try:
+        written = json.dumps(variables)
+    except TypeError as error:
+        raise ConfigError(f"the tokenizer's special tokens are no text ({error})") from error
+    return _rendered(template, written, today.isoformat())
+
+
+def response_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends a response written by someone else: of the policy's end tokens the one
+    that its chat template writes after an assistant's turn, else the tokenizer's own."""
+    ends = end_token_ids(tokenizer)
+    if len(ends) == 1 or not tokenizer.chat_template:
+        return ends[0]
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+    try:
+        text = render_chat(tokenizer, turns, False, date(2026, 1, 1))
+    except ConfigError:
+        # Such a template is refused where it is used for contexts; here it only says nothing.
+        return ends[0]
+    after = tokenizer.encode(text.rpartition(_MARK)[2], add_special_tokens=False)
+    return next((token_id for token_id in after if token_id in ends), ends[0])
+
+
+@lru_cache(maxsize=256)
+def _rendered(template: str, variables: str, today: str) -> str:
+    jinja2 = find_spec("jinja2")
+    if jinja2 is None or jinja2.origin is None:
+        raise ConfigError("context.chat needs the package jinja2, which is not installed")
+    request = {
+        "template": template,
+        "variables": json.loads(variables),
+        "date": today,
+        "packages": str(Path(jinja2.origin).parents[1]),
+        "cpu_s": _CPU_S,
+        "memory_bytes": _MEMORY_BYTES,
+        "max_characters": _MAX_CHARACTERS,
+    }
+    script = Path(__file__).with_name("_render_template.py")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", str(script)],
+            input=json.dumps(request),
+            capture_output=True,
+            encoding="utf-8",
+            env={},
+            timeout=_WALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise _refused(f"it did not end within {_WALL_S:.0f} s") from None
+    if done.returncode:
+        raise _refused(_ending(done))
+    answer = json.loads(done.stdout)
+    if "error" in answer:
+        raise _refused(answer["error"])
+    return str(answer["text"])
+
+
+def _ending(done: subprocess.CompletedProcess[str]) -> str:
+    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+        return f"it needs more than {_CPU_S} s of CPU time"
+    return f"its process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
+
+
+def _refused(reason: str) -> ConfigError:
+    return ConfigError(
+        f"the tokenizer's chat template cannot be used for a user's message alone ({reason}): "
+        f"{_ADVICE}"
+    )

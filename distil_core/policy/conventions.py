@@ -1,0 +1,123 @@
+"""How a checkpoint begins and ends a text, by its own files: what its tokenizer does not tell.
+
+Chat models often end a turn in another token than the tokenizer's end of sequence, and name it in
+generation_config.json; some models need a first token that their tokenizer does not write.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from distil_core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_NEED_BOS = ("gemma", "recurrent_gemma")
+"""How the model types begin that write nonsense without their first token, whatever their
+tokenizer's files say or leave out (measured on gemma-3-270m)."""
+
+_ADDS_BOS = "add_bos_token"
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """end_token_ids: besides the tokenizer's own. adds_bos: what tokenizer_config.json says
+    (add_bos_token), if anything. needs_bos: whether a text must begin with the tokenizer's first
+    token though the tokenizer may not write it itself."""
+
+    end_token_ids: tuple[int, ...] = ()
+    adds_bos: bool | None = None
+    needs_bos: bool = False
+
+
+_KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, Conventions] = WeakKeyDictionary()
+
+
+def read_conventions(policy_dir: Path) -> Conventions:
+    """From generation_config.json, config.json and tokenizer_config.json, each of which may be
+    missing. `CheckpointError` where one is no JSON object or holds something else than token ids.
+    """
+    generation, config, tokenizer = (
+        read_json_object(policy_dir / name)
+        for name in ("generation_config.json", "config.json", "tokenizer_config.json")
+    )
+    source, named = "generation_config.json", generation.get("eos_token_id")
+    if named is None:
+        # As transformers does for a checkpoint without that file.
+        text_config = config.get("text_config")
+        nested = text_config if isinstance(text_config, dict) else {}
+        source, named = "config.json", config.get("eos_token_id", nested.get("eos_token_id"))
+    said = tokenizer.get(_ADDS_BOS)
+    adds_bos = said if isinstance(said, bool) else None
+    family = str(config.get("model_type", "")).startswith(_NEED_BOS)
+    needs_bos = family if adds_bos is None else adds_bos
+    return Conventions(_token_ids(named, policy_dir / source), adds_bos, needs_bos)
+
+
+def keep_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
+    """Remember them with the tokenizer, so that whoever has one knows how its policy ends."""
+    _KNOWN[tokenizer] = conventions
+
+
+def write_conventions(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """What transformers loses when it saves the tokenizer: whether a text begins with its first
+    token. The ends are in the model's generation_config.json."""
+    adds_bos = _KNOWN.get(tokenizer, Conventions()).adds_bos
+    path = folder / "tokenizer_config.json"
+    content = read_json_object(path)
+    if adds_bos is not None and content.get(_ADDS_BOS) is not adds_bos:
+        text = json.dumps(content | {_ADDS_BOS: adds_bos}, indent=2, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a response, the tokenizer's own first."""
+    own = tokenizer.eos_token_id
+    named = _KNOWN.get(tokenizer, Conventions()).end_token_ids
+    return tuple(dict.fromkeys([*([] if own is None else [int(own)]), *named]))
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a text of this policy begins with: the tokens that its tokenizer writes before any
+    text, or the first token that its files ask for; '' where there is none."""
+    bare = list(tokenizer.encode("x", add_special_tokens=False))
+    marked = list(tokenizer.encode("x"))
+    start = next((at for at in range(len(marked)) if marked[at : at + len(bare)] == bare), 0)
+    if start:
+        return "".join(map(str, tokenizer.convert_ids_to_tokens(marked[:start])))
+    needs_bos = _KNOWN.get(tokenizer, Conventions()).needs_bos
+    return str(tokenizer.bos_token) if needs_bos and tokenizer.bos_token else ""
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """What the file holds; {} where there is none. `CheckpointError` where it is something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: expected a JSON object, found {type(content).__name__}: copy the checkpoint "
+            "anew"
+        )
+    return content
+
+
+def _token_ids(named: object, path: Path) -> tuple[int, ...]:
+    found: list[Any] = named if isinstance(named, list) else [] if named is None else [named]
+    for token_id in found:
+        if not isinstance(token_id, int) or isinstance(token_id, bool):
+            raise CheckpointError(
+                f"{path}: eos_token_id must be a token id or a list of them, found {named!r}"
+            )
+    # Some files write -1 for none.
+    return tuple(token_id for token_id in found if token_id >= 0)

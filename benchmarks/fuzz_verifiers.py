@@ -66,7 +66,6 @@ class Finding:
 def cases() -> dict[str, Case]:
     """One of each verifier of the registry; reasoning_gym's has no problems where the library is
     not installed."""
-    code = {"options": {"limits": _LIMITS}, "needs_sandbox": True, "cost": 30}
     forms = ["hash", "boxed", "answer_tag", "plain"]
     call = json.dumps([{"name": "find", "arguments": {"x": [1, {"y": None}]}}])
     asserts = {"entry_point": "f", "tests": [{"code": "assert f(1) == 4", "public": True}]}
@@ -78,14 +77,14 @@ def cases() -> dict[str, Case]:
             [Problem("Which?\nA: 1\nB: 2", "B")],
             rights=["<reasoning>x</reasoning><answer>B</answer>", "(B)", "\\text{B}"],
         ),
-        "assert_tests": Case([_coded(asserts)], rights=[_CODE], **code),
+        "assert_tests": _code_case(asserts, _CODE),
         "chain_arithmetic": _generated(
             "chain_arithmetic", {"num_operations": 6, "modulus": 7, **slips}, {"modulus": 7}
         ),
         "final_number": Case(
             [Problem("?", "#### 1,018.5"), Problem("?", "#### -3")], rights=["1018.5", "-3 eggs"]
         ),
-        "function_calls": Case([_coded(_CALLS)], rights=[_CODE], **code),
+        "function_calls": _code_case(_CALLS, _CODE),
         "linear_expression": _generated(
             "linear_expression", {"num_variables": 3, **slips}, {}, needs_sandbox=True, cost=30
         ),
@@ -102,7 +101,7 @@ def cases() -> dict[str, Case]:
             ["56.2 pC", "25 °C", "1 h 30 min", "\\SI{3e8}{\\metre\\per\\second}", "5 J/(mol K)"],
         ),
         "reasoning_gym": _reasoning_gym(),
-        "stdin_programs": Case([_coded(programs)], rights=["print(3 * int(input()) + 1)"], **code),
+        "stdin_programs": _code_case(programs, "print(3 * int(input()) + 1)"),
         "tool_calls": Case(
             [Problem("?", call, json.dumps({"tools": _TOOLS}))],
             rights=[call, f"<tool_call>{call}</tool_call>", 'Action: find\nAction Input: {"x": 1}'],
@@ -116,6 +115,11 @@ def cases() -> dict[str, Case]:
 
 def _coded(metadata: dict[str, Any]) -> Problem:
     return Problem("Write it.", "", json.dumps(metadata))
+
+
+def _code_case(metadata: dict[str, Any], right: str) -> Case:
+    options = {"limits": _LIMITS}
+    return Case([_coded(metadata)], options, [right], needs_sandbox=True, cost=30)
 
 
 def _generated(name: str, source: dict[str, Any], options: dict[str, Any], **more: Any) -> Case:

@@ -8,19 +8,22 @@ from pathlib import Path
 
 from distil_core.errors import SandboxError
 from distil_core.sandbox._packages import MOUNTED_PACKAGES, package_mounts, package_paths
-from distil_core.sandbox.inside.confine import WORKING_FOLDER
+from distil_core.sandbox.inside.confine import DEVICES, NOBODY, WORKING_FOLDER
 from distil_core.sandbox.inside.frames import STDIN_FILE
 
 _INSIDE = Path(__file__).parent / "inside"
 _MOUNTED_INSIDE = "/distil"
-_DEVICES = ("null", "zero", "random", "urandom")
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/lib32", "/libx32")
 INSTALL = "apt install bubblewrap"
 
 
-def zygote_command(isolated: bool, packages: Sequence[str] = ()) -> list[str]:
-    """argv of the zygote. packages: top-level ones that programs may import. Raises `SandboxError`
-    where bubblewrap is not installed."""
+def zygote_command(
+    isolated: bool, packages: Sequence[str] = (), user_map: Sequence[str] = ()
+) -> list[str]:
+    """argv of the zygote. packages: top-level ones that programs may import. user_map: what has
+    bubblewrap wait for a map of users (see `UserMap`), from which the zygote takes its own;
+    without, it is the host's user who runs this. Raises `SandboxError` where bubblewrap is not
+    installed."""
     python = os.path.realpath(sys.executable)
     if not isolated:
         folders = {str(path.parent) for path in package_paths(packages)}
@@ -37,9 +40,11 @@ def zygote_command(isolated: bool, packages: Sequence[str] = ()) -> list[str]:
         *("--setenv", "PYTHONHASHSEED", "0", "--setenv", "LANG", "C.UTF-8"),
         *_mounts(),
         *package_mounts(packages),
-        *("--uid", "65534", "--gid", "65534"),
+        *(user_map or ("--uid", str(NOBODY), "--gid", str(NOBODY))),
         # The zygote alone may make namespaces; a child drops this before it reads the program.
         *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),
+        # These it drops itself, once it is another user.
+        *(("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID") if user_map else ()),
         *("--remount-ro", "/", "--chdir", "/"),
         *(python, *_run_inside(_MOUNTED_INSIDE, MOUNTED_PACKAGES)),
     ]
@@ -63,10 +68,15 @@ def _mounts() -> list[str]:
             mounts += ["--ro-bind", folder, folder]
     prefix = os.path.realpath(sys.base_prefix)
     if not Path(prefix).is_relative_to("/usr"):
+        # Those above it, which bubblewrap would make for root alone.
+        for parent in reversed(Path(prefix).parents[:-1]):
+            mounts += ["--dir", str(parent)]
         mounts += ["--ro-bind", prefix, prefix]
-    mounts += ["--ro-bind", str(_INSIDE), f"{_MOUNTED_INSIDE}/inside", "--dir", WORKING_FOLDER]
-    for device in _DEVICES:
-        mounts += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    mounts += ["--dir", _MOUNTED_INSIDE, "--ro-bind", str(_INSIDE), f"{_MOUNTED_INSIDE}/inside"]
+    mounts += ["--dir", MOUNTED_PACKAGES, "--dir", WORKING_FOLDER, "--dir", "/dev"]
+    for device in DEVICES:
+        # The zygote makes them read only: bubblewrap's own way leaves none that can be opened.
+        mounts += ["--dev-bind", device, device]
     mounts += ["--symlink", STDIN_FILE, "/dev/stdin"]
     return mounts
 
@@ -76,7 +86,7 @@ def start_failure(stderr: str) -> str:
     lines = " / ".join(stderr.strip().splitlines()[-3:]) or "no message"
     return (
         f"the sandbox does not start: {lines}. It needs unprivileged user namespaces and "
-        "Linux 5.8 or later: look at `sysctl kernel.unprivileged_userns_clone` (must be 1), "
+        "Linux 5.9 or later: look at `sysctl kernel.unprivileged_userns_clone` (must be 1), "
         "`sysctl kernel.apparmor_restrict_unprivileged_userns` (must be 0) and "
         "`sysctl user.max_user_namespaces` (not 0); in a container, allow them there"
     )

@@ -13,7 +13,7 @@ import socket
 import time
 from typing import Any
 
-from distil_core.sandbox._zygote import Zygote, ZygoteDied
+from distil_core.sandbox._zygote import EndOfChild, Zygote, ZygoteDied
 from distil_core.sandbox.inside.frames import HEADER_BYTES
 from distil_core.sandbox.inside.values import NotPlainDataError, dump, parse
 from distil_core.sandbox.limits import Limits
@@ -70,10 +70,10 @@ class Child:
             self._poll.register(descriptor, select.POLLIN)
         self._poll.register(self._pidfd, select.POLLIN)
         self._exited = self._closed = False
-        self._clock = _cpu_clock(self._pidfd)
         self._last_cpu_s = 0.0
-        self._allow(_READY_TIMEOUT_S, _READY_TIMEOUT_S)
         try:
+            self._clock = _cpu_clock(self._pidfd)
+            self._allow(_READY_TIMEOUT_S, _READY_TIMEOUT_S)
             if self.receive() != {"ready": True}:
                 raise ZygoteDied("a child began with something else than ready")
         except (Ended, ZygoteDied) as error:
@@ -120,9 +120,9 @@ class Child:
             if not self._exited:
                 self._wait()
 
-    def finish(self, ending: Ending) -> tuple[Ending, dict[str, Any]]:
+    def finish(self, ending: Ending) -> tuple[Ending, EndOfChild]:
         """End the child, unless it exited, and take what it still wrote. Returns the ending and
-        the zygote's report: exit, cpu_s, max_rss_mb. Raises `ZygoteDied`."""
+        the zygote's report. Raises `ZygoteDied`."""
         if not self._exited:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -240,5 +240,6 @@ def _cpu_clock(pidfd: int) -> int:
         for line in information:
             if line.startswith(_PID_FIELD):
                 pid = int(line.removeprefix(_PID_FIELD))
-                return (~pid << 3) | 2
+                if pid > 0:
+                    return (~pid << 3) | 2
     raise ZygoteDied("the kernel does not say the number of a child's process")

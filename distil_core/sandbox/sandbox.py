@@ -188,9 +188,8 @@ class Sandbox:
                     self._drop_zygote()
 
     def _living_zygote(self) -> Zygote:
-        if self._zygote is not None and self._zygote.owner != os.getpid():
-            self._zygote.close()
-            self._zygote = None
+        if self._zygote is not None and (self._zygote.owner != os.getpid() or self._zygote.is_dead):
+            self._drop_zygote()
         if self._zygote is None:
             try:
                 self._zygote = Zygote(self.isolation, self.limits.answer_kb * 1024, self._packages)
@@ -317,12 +316,12 @@ def _result(child: Child, ending: Ending, isolation: Isolation, told: Told) -> P
     ending, report = child.finish(ending)
     return ProgramResult(
         ending=ending,
-        exit_code=report["exit"] if ending == "exited" else None,
+        exit_code=report.exit if ending == "exited" else None,
         stdout=child.stdout,
         stderr=child.stderr,
-        cpu_s=max(cpu_s, report["cpu_s"]),
+        cpu_s=max(cpu_s, report.cpu_s),
         wall_s=time.monotonic() - child.started_s,
-        max_rss_mb=report["max_rss_mb"],
+        max_rss_mb=report.max_rss_mb,
         isolation=isolation,
         exception=told.exception,
         compiled=told.compiled,

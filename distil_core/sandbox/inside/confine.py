@@ -1,4 +1,4 @@
-"""How a forked child gives up everything before it reads a line of the program.
+"""How the zygote and its children give up everything before a line of the program is read.
 
 Each program is process 1 of a process namespace of its own, so that it can name no other process;
 sees an empty working folder of its own; holds no capability; and may only make the system calls
@@ -6,6 +6,7 @@ of the filter. The C library is called directly: Python 3.11 has none of this.
 """
 
 import ctypes
+import fcntl
 import os
 import random
 import resource
@@ -14,14 +15,23 @@ from typing import Any
 _CLONE_NEWNS = 0x00020000
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
-_MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
+_MS_REMOUNT, _MS_BIND, _MS_RELATIME = 0x20, 0x1000, 1 << 21
+_ST_RELATIME = 0x1000
 _PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
+_CAP_SYS_ADMIN = 1 << 21
+# Of the same number on every processor.
+_CLOSE_RANGE = 436
 _SIGKILL = 9
 WORKING_FOLDER = "/box"
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+NOBODY = 65534
+"""Which user and group a program is, as it sees itself."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -31,8 +41,38 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
+def become_nobody() -> None:
+    """In a zygote that the host's root started: be the other user, in no group but its own, with
+    the right to make namespaces and no other. Ends the process, saying so, where that user cannot
+    read this Python's library, which root could."""
+    _check("prctl", _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    _keep_capabilities(_CAP_SYS_ADMIN)
+    if not os.access(os.__file__, os.R_OK):
+        folder = os.path.dirname(os.__file__)
+        raise SystemExit(
+            f"programs of root run as another user, who cannot read this Python: {folder} "
+            f"(chmod -R go+rX {folder})"
+        )
+
+
+def protect_devices() -> None:
+    """Nobody changes a device node's mode, owner or times through these mounts; what is written
+    to the device passes. The mounts' other flags must stay, or the kernel refuses."""
+    for device in DEVICES:
+        now = os.statvfs(device).f_flag
+        flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | (now & (_MS_NODEV | _MS_NOEXEC))
+        if now & _ST_RELATIME:
+            flags |= _MS_RELATIME
+        flags |= now & (os.ST_NOATIME | os.ST_NODIRATIME)
+        _check(f"mount {device}", _libc.mount(None, device.encode(), None, flags, None))
+
+
 def die_with_parent() -> None:
-    """The kernel kills this process when the one that made it ends."""
+    """The kernel kills this process when the one that made it ends. It forgets that when the
+    process becomes another user."""
     _check("prctl", _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
 
 
@@ -54,13 +94,14 @@ def isolate(limits: dict[str, Any], seccomp_filter: bytes) -> None:
     """In the child: fresh folder, limits, no capabilities, the filter. In this order."""
     _check("unshare", _libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     options = f"size={limits['disk_mb']}m,nr_inodes=4096,mode=0700".encode()
+    flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _check(
         "mount",
-        _libc.mount(b"tmpfs", WORKING_FOLDER.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options),
+        _libc.mount(b"tmpfs", WORKING_FOLDER.encode(), b"tmpfs", flags, options),
     )
     os.chdir(WORKING_FOLDER)
     limit_resources(limits)
-    _drop_capabilities()
+    _keep_capabilities(0)
     _check("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     program = _FilterProgram(len(seccomp_filter) // 8, seccomp_filter)
     _check(
@@ -79,7 +120,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_CPU, 600 + int(limits["cpu_time_s"])),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
-        # Root is exempt from it; the filter forbids processes, and threads need address space.
+        # Of threads, since the filter forbids processes.
         (resource.RLIMIT_NPROC, 64),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -91,12 +132,17 @@ def limit_resources(limits: dict[str, Any]) -> None:
 
 def take_descriptors(descriptors: list[int]) -> None:
     """Make them 0, 1, 2 .. in this order and close every other one."""
-    copies = [os.dup(descriptor) for descriptor in descriptors]
     # Moved out of the way of the numbers they are to take.
-    high = [os.dup2(copy, 100 + index, inheritable=False) for index, copy in enumerate(copies)]
-    for index, descriptor in enumerate(high):
-        os.dup2(descriptor, index)
-    os.closerange(len(descriptors), 1024)
+    high = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for number in descriptors]
+    for index, number in enumerate(high):
+        os.dup2(number, index)
+    close_from(len(descriptors))
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor of this number and above, however high it is."""
+    last = ctypes.c_uint(0xFFFFFFFF)
+    _check("close_range", _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), last, 0))
 
 
 def same_random_state() -> None:
@@ -104,10 +150,11 @@ def same_random_state() -> None:
     random.seed(0)
 
 
-def _drop_capabilities() -> None:
+def _keep_capabilities(kept: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _check("capset", _libc.capset(header, nothing))
+    # Effective, permitted and inheritable, the lower half of each first.
+    sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
+    _check("capset", _libc.capset(header, sets))
 
 
 def _check(what: str, result: int) -> None:

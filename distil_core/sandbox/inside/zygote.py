@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from . import confine, harness
 from .values import dump, parse
 
+_CONTROL = 3
 _MESSAGE_BYTES = 1 << 16
 _NUM_DESCRIPTORS = 4
 # What programs often import: loaded once here, it costs them nothing.
@@ -27,11 +28,16 @@ _PRELOADED = (
 
 def main() -> None:
     """Serve until the host closes its end of the socket that the first argument names."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    os.dup2(int(sys.argv[1]), _CONTROL)
+    confine.close_from(_CONTROL + 1)
+    control = socket.socket(fileno=_CONTROL)
     control.set_inheritable(False)
     settings = parse(control.recv(_MESSAGE_BYTES))
     if settings["isolated"]:
         os.umask(0o077)
+        if settings["is_root"]:
+            confine.become_nobody()
+        confine.protect_devices()
     confine.die_with_parent()
     if settings["preload"]:
         for module in _PRELOADED.split():

@@ -1,0 +1,100 @@
+"""Another user of the host for programs, where we are root.
+
+A program of root's would own the host's device nodes and be exempt from the limit of threads, in
+whatever namespace it runs. So bubblewrap, which needs root only to see this Python, waits until
+its user namespace maps one more user: an id that nobody else has. The zygote then becomes that
+user, and nothing inside has a capability to go back.
+"""
+
+import contextlib
+import json
+import os
+import random
+import select
+
+from distil_core.errors import SandboxError
+from distil_core.sandbox.inside.confine import NOBODY
+
+# Above the ranges of people, services and containers, and where a signed number still holds it.
+_FIRST_ID, _NUM_IDS = 2_000_000_000, 1 << 24
+# Of a container's own ids, where it has no such range: the last ones but 'nobody' and its group.
+_NUM_LAST_IDS = 500
+_SMALLEST_RANGE = 1000
+_TIMEOUT_S = 60.0
+
+
+def other_user() -> int | None:
+    """An id of its own for one zygote; None where we are an ordinary user, or are root of a
+    container that has no other id (and so is no root of the host's)."""
+    if os.geteuid() != 0:
+        return None
+    with open("/proc/self/uid_map", encoding="ascii") as users:
+        ranges = [(int(first), int(count)) for first, _, count in map(str.split, users)]
+    # Not from the run's seed: no result depends on it.
+    pick = random.SystemRandom().randrange
+    if any(first <= _FIRST_ID and first + count >= _FIRST_ID + _NUM_IDS for first, count in ranges):
+        return _FIRST_ID + pick(_NUM_IDS)
+    first, count = max(ranges)
+    if count < _SMALLEST_RANGE:
+        return None
+    return first + count - 4 - pick(_NUM_LAST_IDS)
+
+
+class UserMap:
+    """The map of one bubblewrap's user namespace: `arguments` for its command line, with the
+    descriptors `pass_fds`, then `write` once it is started, at last `close`."""
+
+    def __init__(self, user: int):
+        self._user = user
+        self._told, told = os.pipe()
+        waits, self._go_on = os.pipe()
+        self.pass_fds = (told, waits)
+        self.arguments = ("--info-fd", str(told), "--userns-block-fd", str(waits))
+
+    def write(self) -> None:
+        """Map root to root, and the program's user. Without effect where bubblewrap ended already.
+        Raises `SandboxError` where this root may not."""
+        self._close_passed()
+        pid = self._read_pid()
+        if pid is None:
+            return
+        lines = f"0 0 1\n{NOBODY} {self._user} 1\n"
+        try:
+            for kind in ("gid_map", "uid_map"):
+                with open(f"/proc/{pid}/{kind}", "w", encoding="ascii") as file:
+                    file.write(lines)
+        except PermissionError as error:
+            raise SandboxError(
+                "the sandbox does not start: this root may not give programs another user id "
+                f"({error}), as their isolation needs: allow the capabilities CAP_SETUID and "
+                "CAP_SETGID, or run as an ordinary user"
+            ) from error
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._go_on, b"1")
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        self._close_passed()
+        for descriptor in (self._told, self._go_on):
+            os.close(descriptor)
+
+    def _close_passed(self) -> None:
+        for descriptor in self.pass_fds:
+            os.close(descriptor)
+        self.pass_fds = ()
+
+    def _read_pid(self) -> int | None:
+        """What bubblewrap tells of its child, as the host counts; None where it ended."""
+        text = b""
+        poll = select.poll()
+        poll.register(self._told, select.POLLIN)
+        while not text.rstrip().endswith(b"}"):
+            if not poll.poll(_TIMEOUT_S * 1000):
+                raise SandboxError(f"bubblewrap said nothing within {_TIMEOUT_S:g} s")
+            part = os.read(self._told, 1 << 12)
+            if not part:
+                return None
+            text += part
+        return int(json.loads(text)["child-pid"])

@@ -90,7 +90,7 @@ def _add_other_feedback(
 
 
 def _as_set(params: ConsultParams) -> dict[str, Any]:
-    """The settings without sources of feedback that are off."""
+    """The settings without those that are off, or as they usually are."""
     defaults = {
         name: field.default
         for name, field in ConsultParams.model_fields.items()
@@ -99,7 +99,7 @@ def _as_set(params: ConsultParams) -> dict[str, Any]:
     return {
         name: value
         for name, value in params.model_dump().items()
-        if name not in defaults or value != defaults[name]
+        if name not in defaults or value not in (None, defaults[name])
     }
 
 

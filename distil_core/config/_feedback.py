@@ -96,7 +96,9 @@ class SelfEvaluationParams(Settings):
 class ConsultParams(Settings):
     """verifier: gives reward and feedback. reveal: whether feedback may hold hidden answers.
     verify_timeout_s: wall-clock limit of one response, after which it is a row with an error;
-    null sets none. A verifier's own limits come first, this one is for a verifier that hangs.
+    null sets none. A verifier's own limits come first, this one is for a verifier that hangs: by
+    default half an hour, which is what 60 tests of a program take that each sleep through their
+    30 s. More tests, or longer limits of them, need more.
 
     Feedback besides the verifier's, all off unless set; which of it the expert reads is up to
     context.expert_template. peer_solution: another, correct rollout of the same prompt.
@@ -106,7 +108,7 @@ class ConsultParams(Settings):
 
     verifier: Component
     reveal: Literal["nothing", "expected_outputs"]
-    verify_timeout_s: Positive | None = None
+    verify_timeout_s: Positive | None = 1800.0
     peer_solution: bool = False
     reference_correction: bool = False
     self_evaluation: SelfEvaluationParams | None = None

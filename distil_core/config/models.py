@@ -200,8 +200,8 @@ class SampleParams(Settings):
 class VerificationParams(Settings):
     """How verdicts are come by, never which they are: no stage in dvc.yaml depends on it.
 
-    num_workers: processes that verify. 1 verifies in the stage's own process, unless
-    consult.verify_timeout_s asks for a process that can be stopped.
+    num_workers: processes that verify. With 1, a verifier that can neither hang nor crash runs in
+    the stage's own process; so does any other where consult.verify_timeout_s is null.
     """
 
     num_workers: PositiveInt = 1

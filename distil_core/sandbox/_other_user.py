@@ -48,7 +48,7 @@ class UserMap:
         self._user = user
         self._told, told = os.pipe()
         waits, self._go_on = os.pipe()
-        self.pass_fds = (told, waits)
+        self.pass_fds: tuple[int, ...] = (told, waits)
         self.arguments = ("--info-fd", str(told), "--userns-block-fd", str(waits))
 
     def write(self) -> None:

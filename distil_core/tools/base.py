@@ -41,9 +41,13 @@ class Verifier(ABC):
     """Judges responses. What it keeps between them (a process, a compiled pattern) never changes
     a verdict, so that order, batch and number of workers do not either.
 
-    isolation: under which it runs what a response holds; None where it runs nothing of it."""
+    isolation: under which it runs what a response holds; None where it runs nothing of it.
+    is_bounded: whether it is plain Python whose time and memory go with the length of the texts,
+    whatever they say, so that it can neither hang nor end its process: no search, no number that a
+    text may make large, no library that could. Then no process of its own watches over it."""
 
     isolation: Isolation | None = None
+    is_bounded: bool = False
 
     @abstractmethod
     def verify(self, problem: Problem, response: str) -> Verification:

@@ -27,6 +27,8 @@ class ChainArithmeticVerifier(Verifier):
     """Malformed: not exactly one digit below the modulus for each operation. `VerifierError` where
     the problem itself is of another modulus: every trace would be wrong."""
 
+    is_bounded = True
+
     def __init__(self, options: Options):
         self._modulus = options.modulus
 

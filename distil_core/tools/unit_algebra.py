@@ -24,6 +24,8 @@ class UnitAlgebraVerifier(Verifier):
     """Malformed: not four exponents for each operation, lines parted by one space.
     `VerifierError` where the problem's own solution does not follow from it."""
 
+    is_bounded = True
+
     def verify(self, problem: Problem, response: str) -> Verification:
         self.check_problem(problem)
         formed = len(response) == len(problem.reference) and _SOLUTION.fullmatch(response)

@@ -16,6 +16,10 @@ Outcome = Verification | VerifierError
 """A verdict, or why there is none."""
 
 
+class NoVerdictInTimeError(VerifierError):
+    """The verifier was still at it after `consult.verify_timeout_s`."""
+
+
 @dataclass(frozen=True)
 class VerificationJob:
     """One response to one problem."""

@@ -74,6 +74,12 @@ class Journal:
         query = "SELECT 1 FROM outcomes WHERE key = ?"
         return self._connection.execute(query, (key,)).fetchone() is not None
 
+    @property
+    def has_verdict(self) -> bool:
+        """Whether any job has an outcome that is no failure."""
+        query = "SELECT 1 FROM outcomes WHERE NOT failed LIMIT 1"
+        return self._connection.execute(query).fetchone() is not None
+
     def find(self, key: bytes) -> Outcome | None:
         """The job's outcome, or None while there is none."""
         query = "SELECT failed, content FROM outcomes WHERE key = ?"

@@ -14,7 +14,7 @@ from typing import Any
 
 from distil_core.config.models import ConsultParams
 from distil_core.errors import VerifierError
-from distil_core.verification.jobs import Outcome, VerificationJob
+from distil_core.verification.jobs import NoVerdictInTimeError, Outcome, VerificationJob
 from distil_core.verification.worker import WorkerFailure
 
 _START_LIMIT_S = 180.0
@@ -109,7 +109,7 @@ class Pool:
 
     def collect(self) -> Iterator[Finished]:
         """Wait until something happens; yields the jobs finished since, maybe none. Raises errors
-        that are not a row's: a verifier that cannot be built, or has a defect."""
+        that are not a row's: a verifier that cannot be built, or can judge nothing here."""
         for worker in self._workers:
             self._feed(worker)
         connections = [worker.connection for worker in self._workers]
@@ -206,7 +206,7 @@ class Pool:
         self._waiting.extendleft(reversed(worker.jobs))
         yield (
             job,
-            VerifierError(
+            NoVerdictInTimeError(
                 f"no verdict within {self._params.verify_timeout_s:g} s "
                 "(consult.verify_timeout_s); the verifier's process was ended"
             ),

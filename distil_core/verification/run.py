@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from distil_core.config.models import ConsultParams
-from distil_core.errors import VerifierError
 from distil_core.progress import ProgressCallback
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
-from distil_core.verification.jobs import Outcome, VerificationJob
+from distil_core.verification.jobs import VerificationJob
 from distil_core.verification.journal import Journal
+from distil_core.verification.judging import BrokenVerifierWatch, judge
 from distil_core.verification.pool import Pool
 
 CHUNK_SIZE = 32
@@ -29,37 +29,38 @@ def verify_all(
     """Have an outcome of each job in the journal. Equal jobs are verified once, and none that the
     journal holds from before. num_jobs: for the progress only.
 
-    With one worker and no `verify_timeout_s`, verifiers run in this process, where nothing can
-    stop one that hangs or dies. Otherwise they run in num_workers processes. Memory holds a few
-    chunks for each, however many jobs there are.
+    With one worker, a verifier that is bounded runs in this process, as does any other without
+    `verify_timeout_s`, where nothing can stop one that hangs or dies. Otherwise they run in
+    num_workers processes. Memory holds a few chunks for each, however many jobs there are.
 
-    Raises what `build_verifier` raises, and an error where a verifier has a defect.
+    A verifier that fails on a response gives an outcome that says so. Raises what `build_verifier`
+    raises, and `VerifierError` where it gave no verdict on any response (`BrokenVerifierWatch`).
     """
-    if num_workers == 1 and params.verify_timeout_s is None:
-        _in_this_process(jobs, num_jobs, params, journal, progress)
-    else:
-        _in_workers(jobs, num_jobs, params, num_workers, journal, progress, chunk_size)
+    watch = BrokenVerifierWatch(journal)
+    if num_workers == 1:
+        with closing(build_verifier(params)) as verifier:
+            if verifier.is_bounded or params.verify_timeout_s is None:
+                _in_this_process(verifier, jobs, num_jobs, journal, watch, progress)
+                watch.finish()
+                return
+    _in_workers(jobs, num_jobs, params, num_workers, journal, watch, progress, chunk_size)
+    watch.finish()
 
 
 def _in_this_process(
+    verifier: Verifier,
     jobs: Iterable[VerificationJob],
     num_jobs: int,
-    params: ConsultParams,
     journal: Journal,
+    watch: BrokenVerifierWatch,
     progress: ProgressCallback,
 ) -> None:
-    with closing(build_verifier(params)) as verifier:
-        for done, job in enumerate(jobs, start=1):
-            if job.key not in journal:
-                journal.keep(job.key, _outcome(verifier, job))
-            progress(done, num_jobs)
-
-
-def _outcome(verifier: Verifier, job: VerificationJob) -> Outcome:
-    try:
-        return verifier.verify(job.problem, job.response)
-    except VerifierError as error:
-        return error
+    for done, job in enumerate(jobs, start=1):
+        if job.key not in journal:
+            outcome = judge(verifier, job)
+            journal.keep(job.key, outcome)
+            watch.note(job, outcome)
+        progress(done, num_jobs)
 
 
 def _in_workers(
@@ -68,6 +69,7 @@ def _in_workers(
     params: ConsultParams,
     num_workers: int,
     journal: Journal,
+    watch: BrokenVerifierWatch,
     progress: ProgressCallback,
     chunk_size: int,
 ) -> None:
@@ -91,6 +93,7 @@ def _in_workers(
             for job, outcome in pool.collect():
                 journal.keep(job.key, outcome)
                 under_way.discard(job.key)
+                watch.note(job, outcome)
             journal.commit()
         pool.close()
     finally:

@@ -11,18 +11,20 @@ import traceback
 from multiprocessing.connection import Connection
 
 from distil_core.config.models import ConsultParams
-from distil_core.errors import DistilError, VerifierError
+from distil_core.errors import DistilError
 from distil_core.tools import build_verifier
 from distil_core.tools.base import Verifier
-from distil_core.verification.jobs import VerificationJob
+from distil_core.verification.judging import judge
 
 
 class WorkerFailure:
-    """Sent in place of an outcome where the verifier raised what it must not: the exception and
-    its trace as text, since not every exception survives the way between processes."""
+    """Sent where the verifier cannot be built, or can judge nothing here: the exception and its
+    trace as text, since not every exception survives the way between processes."""
 
     def __init__(self, error: BaseException):
-        self.error = error if isinstance(error, DistilError) else None
+        self.error: DistilError | None = None
+        if isinstance(error, DistilError) and type(error).__module__ == DistilError.__module__:
+            self.error = error
         self.text = "".join(traceback.format_exception(error))
 
 
@@ -53,16 +55,11 @@ def _serve(connection: Connection, verifier: Verifier) -> None:
     """An answer for each job, in order."""
     while (jobs := connection.recv()) is not None:
         for job in jobs:
-            connection.send(_answer(verifier, job))
-
-
-def _answer(verifier: Verifier, job: VerificationJob) -> object:
-    try:
-        return verifier.verify(job.problem, job.response)
-    except VerifierError as error:
-        return error
-    except Exception as error:
-        return WorkerFailure(error)
+            try:
+                answer: object = judge(verifier, job)
+            except DistilError as error:
+                answer = WorkerFailure(error)
+            connection.send(answer)
 
 
 def _end_with_parent(connection_fd: int, lifeline_fd: int) -> None:

@@ -27,7 +27,10 @@ params = ConsultParams(
     reveal="nothing",
     verify_timeout_s=call["timeout_s"],
 )
-jobs = [VerificationJob(Problem("prompt", "right"), text) for text in call["responses"]]
+jobs = [
+    VerificationJob(Problem(f"prompt {index % call['problems']}", "right"), text)
+    for index, text in enumerate(call["responses"])
+]
 try:
     with Journal(Path("journal.sqlite"), settings_digest(params, 1)) as journal:
         print(json.dumps({"resumed": journal.num_resumed}), flush=True)
@@ -61,6 +64,7 @@ class ScratchRun:
         timeout_s: float | None = 60.0,
         chunk_size: int = 4,
         build: str = "",
+        problems: int = 1,
     ) -> "subprocess.Popen[str]":
         call = {
             "responses": list(responses),
@@ -68,6 +72,7 @@ class ScratchRun:
             "timeout_s": timeout_s,
             "chunk_size": chunk_size,
             "build": build,
+            "problems": problems,
         }
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, json.dumps(call)],

@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written under a temporary name, synced, renamed."""
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,16 +16,21 @@ PRIVATE_FOLDER = 0o700
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` to write a file or folder to; it takes `target`'s place
-    only when the block ends without an error. Whatever was there before stays until then.
+    """A temporary path to write a file or folder to; it takes `target`'s place only when the block
+    ends without an error. Whatever was there before stays until then.
+
+    It lies in a folder of its own beside `target`, since libraries that write it may have temporary
+    files of their own there (safetensors does), which a kill leaves with it.
 
     Raises `DataError` with the free space when the disk is full; nothing is left behind.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    temporary = target.parent / f".{target.name}.{os.getpid()}.partial"
-    _remove(temporary)
+    remove_leftovers(target)
+    room = target.parent / f".{target.name}.{os.getpid()}.partial"
+    _remove(room)
+    temporary = room / target.name
     try:
+        room.mkdir()
         yield temporary
         _sync(temporary)
         _replace(temporary, target)
@@ -38,7 +44,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        _remove(temporary)
+        _remove(room)
 
 
 def write_text(target: Path, text: str, private: bool = False) -> None:
@@ -83,9 +89,10 @@ def _close_to_others(path: Path) -> None:
         path.chmod(status.st_mode & 0o700)
 
 
-def _remove_leftovers(target: Path) -> None:
-    """What killed processes left half-written: large policies would fill the disk."""
-    for path in target.parent.glob(f".{target.name}.*.*"):
+def remove_leftovers(target: Path) -> None:
+    """What killed processes left half-written of `target`: large policies would fill the disk.
+    Whoever writes anew does this first; it is for those who only remove."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
         process_id, _, kind = path.name.removeprefix(f".{target.name}.").partition(".")
         if kind in ("partial", "replaced") and process_id.isdigit() and not _lives(int(process_id)):
             _remove(path)
@@ -106,7 +113,7 @@ def _replace(temporary: Path, target: Path) -> None:
         os.replace(temporary, target)
         return
     # Moved away whole first: a folder half deleted must never be seen under its own name.
-    replaced = temporary.with_suffix(".replaced")
+    replaced = temporary.parent.with_suffix(".replaced")
     _remove(replaced)
     os.replace(target, replaced)
     try:

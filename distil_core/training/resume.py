@@ -20,7 +20,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from distil_core.files import atomic_path
+from distil_core.files import atomic_path, remove_leftovers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -80,8 +80,9 @@ class ResumePoint:
         """Put the kept state into the three; returns the number of steps done and their curve.
 
         (0, []) with nothing touched where there is no state, or where it is another run's or
-        damaged, which is logged.
+        damaged, which is logged. What a kill left half-written is removed.
         """
+        remove_leftovers(self.path)
         if not self.path.exists():
             return 0, []
         try:
@@ -123,6 +124,7 @@ class ResumePoint:
 
     def remove(self) -> None:
         """To be called when the stage's outputs are written."""
+        remove_leftovers(self.path)
         self.path.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distil_core.errors import DataError
-from distil_core.files import atomic_path, write_text
+from distil_core.files import atomic_path, remove_leftovers, write_text
 from distil_core.policy.model import save_policy
 from distil_core.tables.schemas import PROBLEMS
 from distil_core.tables.store import write_table
@@ -125,6 +125,68 @@ def test_a_writer_killed_in_the_middle_leaves_what_was_there(tmp_path: Path, kin
         _write(temporary, kind == "folder", "new")
     assert (target / "part" if kind == "folder" else target).read_text() == "new"
     assert names(tmp_path) == ["artifact"]
+
+
+LIBRARY = """
+import os, signal, sys, threading
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from distil_core.files import atomic_path
+
+target = Path(sys.argv[1])
+
+def kill_while_it_writes():
+    while not any(path.is_file() for path in target.parent.rglob("*")):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill_while_it_writes, daemon=True).start()
+while True:
+    with atomic_path(target) as temporary:
+        save_file({"weights": torch.zeros(30_000_000)}, temporary)
+"""
+
+
+@pytest.mark.parametrize("how", ["write", "remove"])
+def test_what_a_library_wrote_beside_its_file_goes_with_it(tmp_path: Path, how: str) -> None:
+    """safetensors writes to a temporary file of its own, beside the path it is given."""
+    target = tmp_path / "state*.safetensors"
+    writer = subprocess.run(
+        [sys.executable, "-c", LIBRARY, str(target)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert writer.returncode == -signal.SIGKILL, writer.stderr
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert left, "the kill came while a file was there"
+    assert not target.exists()
+    if how == "write":
+        write_text(target, OLD)
+    else:
+        remove_leftovers(target)
+    assert names(tmp_path) == ([target.name] if how == "write" else [])
+
+
+def test_a_living_writers_file_is_not_taken_for_a_leftover(tmp_path: Path) -> None:
+    target = tmp_path / "artifact"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(target), "file"],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert writer.stdout
+    assert writer.stdout.readline() == "writing\n"
+    before = names(tmp_path)
+    remove_leftovers(target)
+    assert names(tmp_path) == before != []
+    writer.kill()
+    writer.wait()
+    remove_leftovers(target)
+    assert names(tmp_path) == []
 
 
 REPLACER = """

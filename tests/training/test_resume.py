@@ -1,6 +1,7 @@
 """Training interrupted anywhere ends in the same bytes as training left alone (15 s)."""
 
 import logging
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,23 @@ def assert_same(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
 
 def point(path: Path, run_name: str = "this", every_s: float = 0.0) -> ResumePoint:
     return ResumePoint(path / "state.safetensors", fingerprint(name=run_name), every_s)
+
+
+def test_what_a_kill_left_is_removed_at_the_start_and_at_success(
+    tmp_path: Path, new_model: Any
+) -> None:
+    resume = point(tmp_path)
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    for take_care in (
+        lambda: resume.take_up(new_model(0), make_optimizer(new_model(0), 0.1, 0.0)),
+        resume.remove,
+    ):
+        room = tmp_path / f".state.safetensors.{ended.pid}.partial"
+        room.mkdir()
+        (room / ".tmpA1b2C3").write_bytes(b"half")
+        take_care()
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture(scope="module")

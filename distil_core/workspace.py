@@ -127,6 +127,10 @@ class Workspace:
         """Seconds each stage took when it last ran. No artifact: it differs from run to run."""
         return self.scratch_dir / "timings" / f"{iteration_key(iteration)}.json"
 
+    def finish_times_file(self, iteration: int) -> Path:
+        """When each stage last finished here, in seconds since the epoch. No artifact either."""
+        return self.scratch_dir / "timings" / f"{iteration_key(iteration)}-finished.json"
+
     @property
     def report_file(self) -> Path:
         """The campaign's report. A view of the artifacts, made anew at any time."""

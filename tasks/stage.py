@@ -69,7 +69,7 @@ def run(
 def run_body(
     spec: StageSpec, workspace: Workspace, iteration: int, progress: ProgressCallback = no_progress
 ) -> None:
-    """Do the stage's work, unrecorded, and note the seconds it took in the timings file."""
+    """Do the stage's work, unrecorded, and note the seconds it took and when it finished."""
     iteration = iteration if spec.per_iteration else 0
     uses_torch = spec.name in TORCH_STAGES
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
@@ -77,7 +77,8 @@ def run_body(
         prepare_torch(params.compute)
     started = time.monotonic()
     spec.body(workspace, params, progress)
-    _note_seconds(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
+    _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
+    _note(workspace.finish_times_file(iteration), spec.name, time.time())
 
 
 def prepare_torch(compute: ComputeParams) -> None:
@@ -164,6 +165,6 @@ def _progress_bar(description: str) -> Iterator[ProgressCallback]:
         yield report
 
 
-def _note_seconds(path: Path, stage: str, seconds: float) -> None:
+def _note(path: Path, stage: str, seconds: float) -> None:
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     write_text(path, json.dumps(noted | {stage: round(seconds, 3)}, indent=1) + "\n")

@@ -29,6 +29,7 @@ from distil_core.lineage.mlflow_inputs import (
     read_metrics,
     require_unchanged,
 )
+from distil_core.lineage.run_times import finished_at_ms
 from distil_core.workspace import Workspace
 
 _POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/(policy|handover))")
@@ -145,7 +146,9 @@ class History:
             expert=self._expert(iteration),
             metrics=read_metrics(workspace, metrics_file),
             decision=self._decision(iteration, by_role),
-            finished_at_ms=int(metrics_file.stat().st_mtime * 1000),
+            finished_at_ms=finished_at_ms(
+                workspace, str(frozen["campaign"]), iteration, self._lock_digests
+            ),
         )
 
     def _artifact(self, path: Path) -> Artifact:

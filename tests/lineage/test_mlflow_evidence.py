@@ -1,14 +1,18 @@
 """What is read for a record, and what is refused. A second; nothing imports MLflow."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
-from mlflow_scratch import edit_lock, make_campaign, rerun, write_settings
+from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_settings
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_lock import locked_outputs, read_entries
+from distil_core.lineage.git import git
 from distil_core.lineage.mlflow_evidence import History
 from distil_core.lineage.mlflow_inputs import flatten, read_stage_seconds, read_train_curve
+from distil_core.lineage.snapshot import take_snapshot
 from distil_core.workspace import Workspace
 
 
@@ -114,3 +118,19 @@ def test_timings(campaign: Workspace) -> None:
         read_stage_seconds(campaign, 1)
     campaign.timings_file(1).unlink()
     assert read_stage_seconds(campaign, 1) == {}
+
+
+def test_when_an_iteration_finished_is_no_files_time(campaign: Workspace) -> None:
+    """A checkout or clone writes the files anew. What ran elsewhere has its snapshot's time."""
+    noted = History(campaign)[1].finished_at_ms
+    os.utime(campaign.metrics_file(1), (1_000_000_000, 1_000_000_000))
+    assert History(campaign)[1].finished_at_ms == noted == (START_S + 60) * 1000
+    campaign.finish_times_file(1).unlink()
+    before = time.time()
+    assert before <= History(campaign)[1].finished_at_ms / 1000 + 0.001 <= time.time() + 0.001
+    snapshot = take_snapshot(campaign, 1)
+    at_s = int(git(campaign.root, "show", "--no-patch", "--format=%ct", snapshot.commit))
+    assert History(campaign)[1].finished_at_ms == at_s * 1000
+    campaign.finish_times_file(1).write_text("[1")
+    with pytest.raises(LineageError, match="delete the file"):
+        History(campaign)[1]

@@ -62,7 +62,8 @@ def measured(text: QuantityText) -> Measured:
         part = _measured(number, ((name, 1),))
         if part.meaning.dimensions != whole.meaning.dimensions or part.meaning.offset:
             raise QuantityError("is more than one quantity")
-        if not abs(part.value) < largest.meaning.factor * (1 + 1e-9):
+        is_smaller = part.meaning.factor < largest.meaning.factor
+        if not is_smaller or abs(part.value) > largest.meaning.factor * (1 - 1e-9):
             raise QuantityError("is more than one quantity")
         whole = Measured(whole.value + part.value, whole.meaning, whole.units)
         largest = part

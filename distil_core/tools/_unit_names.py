@@ -41,6 +41,8 @@ _ALIASES: dict[str, tuple[float, dict[str, int]]] = {
     "ev": (1, {"electron_volt": 1}), "kev": (1e3, {"electron_volt": 1}),
     "kj": (1e3, {"joule": 1}), "kw": (1e3, {"watt": 1}), "kwh": (1e3, {"watt_hour": 1}),
     "kpa": (1e3, {"pascal": 1}), "footpound": (1, {"foot_pound": 1}),
+    "kilohm": (1e3, {"ohm": 1}), "megohm": (1e6, {"ohm": 1}), "sqm": (1, {"meter": 2}),
+    "sqft": (1, {"foot": 2}), "'": (1, {"foot": 1}), '"': (1, {"inch": 1}),
     "floz": (1, {"fluid_ounce": 1}), "lightyear": (1, {"light_year": 1}),
     "lightsecond": (1, {"speed_of_light": 1, "second": 1}),
     "lightminute": (1, {"speed_of_light": 1, "minute": 1}),

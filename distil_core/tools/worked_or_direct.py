@@ -5,6 +5,7 @@ Its tool re-executes each character from the attempt's own previous one, along t
 
 from pydantic import Field
 
+from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.worked_or_direct import DIRECT, WORKED, labels, total
 from distil_core.registry import ComponentOptions
@@ -25,6 +26,8 @@ class WorkedOrDirectVerifier(Verifier):
         self._reveals = reveal == "expected_outputs"
 
     def verify(self, problem: Problem, response: str) -> Verification:
+        """Raises `VerifierError` where the problem is none of the source with this modulus."""
+        self.check_problem(problem)
         formed = self._is_formed(problem, response)
         right = formed and response[-1] == total(problem.prompt, self._modulus)
         verdict: Verdict = "correct" if right else "wrong" if formed else "malformed"
@@ -39,6 +42,19 @@ class WorkedOrDirectVerifier(Verifier):
             # The total, whichever way led to it.
             answer=response[-1] if formed else None,
         )
+
+    def check_problem(self, problem: Problem) -> None:
+        """The reference works the problem out, so each of its lines is its own label."""
+        try:
+            worked = labels(problem.prompt, problem.reference, self._modulus)
+        except (ValueError, LookupError):
+            worked = None
+        if worked != problem.reference:
+            raise VerifierError(
+                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
+                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
+                "problems.source.options"
+            )
 
     def _is_formed(self, problem: Problem, response: str) -> bool:
         digits = "0123456789"[: self._modulus]

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distil_core.errors import VerifierError
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.tools import VERIFIERS
@@ -103,3 +104,16 @@ def test_demonstrations_slip_when_working_and_guess_when_direct() -> None:
     assert texts == {f"d351{last}" for last in range(7)}
     lengths = {len(worked.corrupted_attempt(PROBLEM, random)) for _ in range(500)}
     assert lengths == {4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [Problem("1x2=", "w24"), Problem("", ""), Problem("112=", "w25"), Problem("112=", "")],
+)
+def test_a_problem_of_another_source_has_no_verdict(problem: Problem) -> None:
+    verifier = VERIFIERS.build("worked_or_direct", {"modulus": 7}, reveal="nothing")
+    verifier.check_problem(Problem("112=", "w24"))
+    with pytest.raises(VerifierError, match="is not of modulus 7"):
+        verifier.check_problem(problem)
+    with pytest.raises(VerifierError, match="is not of modulus 7"):
+        verifier.verify(problem, "w24")

@@ -63,7 +63,7 @@ def test_what_is_read(text: str, number: float, units: tuple[tuple[str, int], ..
     "text",
     [
         "", "m/s", "10**10**10", "10^10^10", "5 m**10**10", "1e99999 m", "1e400 m", "5 m^13",
-        "5 m^0", "nan m", "inf", "5 m + 3 m", "5 m)", "5 (m", "5 /", "5 m per", "5 5 m", "1.2.3 m",
+        "5 m^0", "nan m", "inf", "5 m)", "5 (m", "5 /", "5 m per", "5 5 m", "1.2.3 m",
         "5 m ^ 2 ^ 2", "0\u00bc0", "5 m or 7 m", "1/0 m", "\\frac{5}{0} m",
         "5 __import__('os')", "5 " + "m*" * 100, "5 " + "m" * 200, "5 " + "(" * 100, "9" * 500,
     ],

@@ -202,6 +202,230 @@ RIGHT = r"""
 5 °  |  5°
 5 ft-lb  |  5 foot-pounds
 5 h  |  5 hrs
+5 kΩ  |  5 kiloohms
+5 kΩ  |  5 kilohms
+5 kΩ  |  5 kilo-ohms
+5 MΩ  |  5 megohms
+5 kΩ  |  5\text{ k}\Omega
+5 kΩ  |  5\;k\Omega
+5 kΩ  |  $5\,k\Omega$
+5 kΩ  |  5k\Omega
+5 kΩ  |  5kΩ
+47 µΩ  |  47 \mu\Omega
+5 GΩ  |  5000 MΩ
+5 nΩ  |  5e-9 Ω
+5 Ω  |  5\,\ohm
+5 Ω  |  5 Ohms
+5 Ω  |  5 OHM
+5 nÅ  |  5e-9 Å
+5 kÅ  |  500 nm
+5 MJ  |  5 megajoules
+5 MPa  |  5 Megapascals
+5 MW  |  5 Mwatts
+5 mW  |  5 milliWatts
+5 GHz  |  5 gigaHertz
+5 mA  |  5 milliamps
+5 kN  |  5 KN
+25 °C  |  25°C
+25 °C  |  25 Celsius
+25 °C  |  25 °Celsius
+25 °C  |  25 degree celsius
+25 °C  |  25 \text{ degrees Celsius}
+25 °C  |  25\,^{\circ}C
+25 °C  |  25^\circ\text{C}
+25 °C  |  25\degree C
+-40 °C  |  -40 °F
+300 K  |  300 kelvin
+300 K  |  300 degrees Kelvin
+300 K  |  26.85 °C
+77 °F  |  25 °C
+45°  |  45 deg
+45°  |  45^\circ
+45°  |  45 degrees
+45°  |  0.785 rad
+45°  |  \frac{\pi}{4} \text{ radians}
+45°  |  π/4 rad
+\pi/4 rad  |  45°
+1.57 rad  |  \frac{\pi}{2}
+30°  |  30.0 degrees
+30.5°  |  30°30'
+12.5 arcsec  |  12.5''
+90 deg  |  0.25 turn
+5 m^2  |  5 m2
+5 m^2  |  5 \text{m}^2
+5 m^2  |  5\text{ m}^2
+5 m^2  |  5\,\mathrm{m^2}
+5 m^2  |  5 square-meters
+5 m^2  |  5 sq meters
+5 m^2  |  5 sqm
+5 ft^2  |  5 square feet
+5 ft^2  |  5 sq ft
+5 km^2  |  5 square kilometers
+5 in^2  |  5 square inches
+5 m^3  |  5 cubic meter
+5 cm^3  |  5 cubic cm
+5 cm^3  |  5 ccs
+5 L  |  5 litres
+5 L  |  5 dm³
+5 ft^3  |  5 cubic feet
+1 ha  |  10000 square meters
+5 acres  |  5 acre
+2 gal  |  2 gallons
+500 mL  |  500 milliliters
+500 mL  |  0.5 l
+5 cm^3  |  5 cm cubed
+9.8 m/s^2  |  9.8 m/sec^2
+9.8 m/s^2  |  9.8 m s^{-2}
+9.8 m/s^2  |  9.8\,\mathrm{m\,s^{-2}}
+9.8 m/s^2  |  9.8 \frac{m}{s^2}
+9.8 m/s^2  |  9.8 \frac{\text{m}}{\text{s}^2}
+9.8 m/s^2  |  9.8 m/s/s
+9.8 m/s^2  |  9.8 metres per second squared
+5 m  |  \SI{5.0}{\meter}
+5 m  |  \qty{5}{m}
+5 km/h  |  \SI{5}{\km\per\hour}
+5 km/h  |  \qty{5}{\kilo\metre\per\hour}
+5 MHz  |  \SI{5}{\mega\hertz}
+5 MHz  |  \SI{5}{\MHz}
+5e3 m  |  \SI{5e3}{\m}
+9.8 m/s^2  |  \SI{9.8}{\metre\per\second\squared}
+9.8 m/s^2  |  \SI{9.8}{\meter\per\square\second}
+9.8 m/s^2  |  \SI{9.8}{m/s^2}
+9.8 m/s^2  |  \SI{9.8}{\m\s\tothe{-2}}
+5 %  |  \SI{5}{\percent}
+30°  |  \SI{30}{\degree}
+5 Å  |  \SI{5}{\angstrom}
+5 µm  |  \SI{5}{\um}
+5 N m  |  \SI{5}{\newton\metre}
+4.5 eV  |  \SI{4.5}{\electronvolt}
+4.5 eV  |  \SI{4.5}{\eV}
+5 L  |  \SI{5}{\litre}
+2.5 m  |  2\tfrac{1}{2} m
+2.5 m  |  2 ½ m
+2.5 m  |  5/2 m
+2.5 m  |  2 \frac{1}{2}\text{ m}
+0.333 m  |  ⅓ m
+0.125 in  |  1/8 in
+-0.5 m  |  -½ m
+-0.5 m  |  -\frac{1}{2} m
+0.5 m  |  1⁄2 m
+5.5 m  |  5 1/2 m
+3.5 h  |  3 hours 30 minutes
+3 h 30 min  |  3.5 h
+3 h 30 min  |  210 minutes
+3665 s  |  1 h 1 min 5 s
+3665 s  |  1 hour, 1 minute, and 5 seconds
+36 h  |  1 day 12 hours
+36 h  |  1 d 12 h
+150 min  |  2 hrs 30 mins
+90 min  |  1 h + 30 min
+90 min  |  1\text{ h }30\text{ min}
+90 min  |  1\,\mathrm{h}\,30\,\mathrm{min}
+5.5 ft  |  5 ft 6 in
+5.5 ft  |  5 feet, 6 inches
+5.5 ft  |  5'6"
+5.5 ft  |  5 ft. 6 in.
+5000 m  |  5~000 m
+12345.6 m  |  12 345.6 m
+1234567 m  |  1,234,567 m
+5 m  |  __5 m__
+5 m  |  *5 m*
+5 m  |  \mathbf{5}\,\text{m}
+5 m  |  \mathbf{5 \text{ m}}
+5 m  |  \boldsymbol{5\,\mathrm{m}}
+5 m  |  {5\,\rm m}
+5 m  |  $$5\text{ m}$$
+5 m  |  \( 5 \text{ m} \)
+5 m  |  5 [m]
+5 m  |  5 (m)
+5 m  |  (5 m)
+5 m  |  5-m
+50 %  |  1/2
+50 %  |  0.5
+0.5  |  50 percent
+50%  |  ½
+50 %  |  50 percent
+120%  |  1.2
+5 Gy  |  5 gray
+5 Gy  |  5 grays
+5 Sv  |  5 J/kg
+5 kat  |  5 mol/s
+5 Ci  |  1.85e11 Bq
+5 cd  |  5 lm/sr
+5 Bq  |  5 decays per second
+5 Bq  |  5 counts per second
+5 Bq  |  5 becquerels
+5 Hz  |  5 hertz
+5 Hz  |  5 cycles/s
+5 Hz  |  300 rpm
+5 Hz  |  5 vibrations per second
+5 rad/s  |  5 s^-1
+5 N·m  |  5 newton-meters
+5 N·m  |  5 newton meters
+5 lbf ft  |  6.779 N m
+5 eV  |  8.01e-19 J
+5 J  |  5 N·m
+5 sr  |  5
+4 atoms  |  4 atoms
+8 Mbit  |  1 MB
+5 kVA  |  5000 V A
+1 kWh  |  3.6e6 J
+1 Wh  |  3600 J
+2 hp  |  1491.4 W
+20 dB  |  20 dB
+20 dB  |  2 bel
+5 m  |  v = 5 m
+5 m  |  5 m = 500 cm
+5 m  |  500 cm = 5.0 m
+5 m  |  d = 10/2 = 5 m
+5 m  |  d = \frac{10}{2} m = 5 m
+5.62 m  |  5.618 m ≈ 5.62 m
+5 m  |  5m
+5 m  |  5 meter
+5 m  |  5 metres
+5 m/s  |  5 m/s^1
+5 m  |  ~5 m
+5 m  |  about 5 m
+5e-3 m  |  5E-3 m
+5e-3 m  |  5 x 10^-3 m
+5e-3 m  |  5×10⁻³ m
+5e-3 m  |  5·10^{-3} m
+5e3 m  |  5*10**3 m
+1000 kg/m^3  |  1 g/cc
+1000 kg/m^3  |  1 g cm^-3
+5 Pa s  |  5 Pa·s
+5 Pa s  |  5 kg/(m s)
+5 Pa s  |  50 poise
+5 V  |  5 J/C
+6.626e-34 J s  |  6.626e-34 J·s
+6.626e-34 J s  |  6.626e-34 joule-seconds
+6.626e-34 J s  |  6.626 \times 10^{-34} \mathrm{J\cdot s}
+0.5 c  |  1.5e8 m/s
+931.5 MeV/c^2  |  1 u
+5 MeV/c  |  5 MeV/c
+1.6e-19 C  |  1 e
+5 kg m/s  |  5 kg·m/s
+5 kg m/s  |  5 N s
+5 kg m/s  |  5 newton-seconds
+5 W/m^2  |  5 watts per square meter
+5 g/L  |  5 grams per liter
+5 mol/L  |  5 moles per litre
+5 kJ/mol  |  5 kilojoules per mole
+5 kJ/mol  |  5 kJ mol⁻¹
+3 yr  |  3 years
+3 Myr  |  3 million years
+5 bar  |  5 bars
+5 atm  |  5 atmosphere
+5 inches  |  5 in
+5 inches  |  5"
+5 lb  |  5 lbs
+5 oz  |  5 ounces
+5 mi  |  5 miles
+5 knots  |  5 kn
+60 mph  |  60 mi/h
+60 mph  |  88 ft/s
+5 kcal  |  5 kilocalories
+100 kPa  |  1 bar
 """
 NOT_RIGHT = r"""
 5 MΩ  |  5 mΩ
@@ -231,6 +455,55 @@ NOT_RIGHT = r"""
 5 m  |  4 = 5 m
 5 mN  |  5 million N
 5 m  |  5 feet
+5 MJ  |  5 mJ
+5 mm  |  5 Mm
+5 MPa  |  5 mPa
+5 PJ  |  5 pJ
+5 mA  |  5 MA
+5 m  |  5 M
+5 s  |  5 S
+5 g  |  5 G
+5 K  |  5 k
+5 T  |  5 t
+25 °C  |  26 °C
+25 °C  |  25 K
+45°  |  π/4
+9.8 m/s^2  |  9.8 m/s
+1.5e-3 m  |  \SI{1.5d-3}{m}
+5 m  |  \SI{6}{m}
+51/2 m  |  5 1/2 m
+90 min  |  1 h 30 m
+90 min  |  1 h 30 min 5 kg
+5 m  |  5,0 m
+5 m  |  5 m (approx)
+50 %  |  50
+0.5  |  50
+5 mSv  |  5 mGy
+5 cd  |  5 lux
+31.4159 rad/s  |  5 Hz
+5 N m  |  5 joules
+5 sr  |  5 rad
+3 mol  |  3
+3  |  3 mol
+6.022e23 atoms  |  1 mol
+4  |  4 electrons
+12 photons  |  12 particles
+3  |  3 bits
+5 VA  |  5 W
+20  |  20 dB
+5 m  |  5 m, 5 m
+5 m  |  between 4 and 6 m
+5 m  |  5 m or 500 cm
+5 m  |  4 m ≈ 5 m
+5 m  |  five meters
+5 m/s  |  5 m/s north
+5 m  |  5 m ± 0.1 m
+5 W b  |  5 Wb
+8 m  |  5 m + 3 m
+5.3 m  |  5 m + 0.3 m
+6 ft  |  5 ft 12 in
+5.3 m  |  5 m 0.3 m
+90 min  |  1 h + 30 min + 30 min
 """
 
 

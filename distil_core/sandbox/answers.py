@@ -58,6 +58,7 @@ def _count_values(tree: Any, limit: int | None = None) -> int:
 
 
 _CONTAINERS = ("l", "t", "s", "f", "d")
+_TAGS = ("t", "s", "f", "d", "b", "c", "i", "B", "o")
 
 
 def _node(tree: Any) -> tuple[str, Any]:
@@ -69,8 +70,8 @@ def _node(tree: Any) -> tuple[str, Any]:
     ((tag, content),) = tree.items()
     if tag == "C":
         return _plain_node(*content)
-    if tag in _CONTAINERS and type(content) is not list:
-        raise ValueError(f"{tag!r} holds no list")
+    if tag not in _TAGS or (tag in _CONTAINERS and type(content) is not list):
+        raise ValueError(f"no encoding of a value: {tag[:20]!r}")
     return tag, content
 
 
@@ -109,7 +110,7 @@ def _digest(tree: Any, tuples_are_lists: bool, numbers_are_one: bool) -> bytes:
             return _hash(kind, sorted(of(key) + of(item) for key, item in content))
         if kind == "i":
             kind, content = "", int(content, 16)
-        if type(content) in (bool, int, float, Fraction):
+        if not kind and type(content) in (bool, int, float, Fraction):
             return _hash("", [_written_number(content, numbers_are_one).encode()])
         return _hash(kind, [f"{type(content).__name__} {content!r}".encode("utf-8", "replace")])
 
@@ -227,4 +228,8 @@ _SHOWN: dict[str, Callable[[Any, int], list[Any]]] = {
     "C": _known,
     "m": lambda content, limit: [content[0]],
     "o": _object,
+    "x": _object,
+    "p": lambda content, limit: [
+        _Written(shorten(content, 60) if type(content) is str else "<an object of the program>")
+    ],
 }

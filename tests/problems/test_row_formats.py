@@ -174,21 +174,28 @@ class Pair(Base):
 class Unused:
     pass
 
+numbers = [1, 2]
+count = len(numbers)
+
 def first(p): return p.a
 def helper(p): return p
+answer = [helper(n) for n in numbers]
 """
 
 
 def test_mbpp_tests_have_the_classes_and_imports_that_they_name() -> None:
-    tests = ["assert first(Pair(1)) == 1", "assert sys.getsizeof(helper(root)) > regular.I - 2"]
+    tests = [
+        "assert first(Pair(1)) == 1",
+        "assert sys.getsizeof(helper(root)) > regular.I - count + 0 * len(answer)",
+    ]
     row = {**MBPP, "code": CLASSES, "test_list": tests, "test_setup_code": "root = Pair(2)"}
     metadata = json.loads(ROW_FORMATS.build("mbpp", {})(row).metadata)
     assert metadata["entry_point"] == ["first", "helper", "Pair"]
     assert metadata["setup"] == "import sys\nimport re as regular\nroot = Pair(2)"
     names: dict[str, Any] = {}
     exec(metadata["preamble"], names)
-    assert {"Base", "Pair", "dataclass"} <= set(names)
-    assert not {"Unused", "first", "helper", "sys"} & set(names)
+    assert {"Base", "Pair", "dataclass", "numbers", "count"} <= set(names)
+    assert not {"Unused", "first", "helper", "sys", "answer"} & set(names)
     run(CLASSES, metadata)
     # A class that is itself what the tests call is the response's to write.
     row = {**MBPP, "code": CLASSES, "test_list": ["assert Pair(1).a == 1"]}

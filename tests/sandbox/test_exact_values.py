@@ -1,8 +1,15 @@
 """What crosses the border: exact types, strange values, hostile encodings, text of all kinds."""
 
+import array
+import collections
 import contextlib
+import datetime
+import decimal
+import enum
+import fractions
 import json
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -199,3 +206,117 @@ def test_strange_exceptions(source: str, sandbox: Sandbox) -> None:
     assert call.status == "raised"
     assert call.exception is not None
     assert len(call.exception.message) <= 500
+
+
+class _Colour(enum.IntEnum):
+    RED = 1
+
+
+_Pair = collections.namedtuple("_Pair", "x y")
+AS_BUILTIN: list[tuple[Any, Any]] = [
+    (collections.Counter("aab"), {"a": 2, "b": 1}),
+    (collections.OrderedDict(b=1, a=2), {"a": 2, "b": 1}),
+    (collections.defaultdict(list, a=[1]), {"a": [1]}),
+    (_Pair(1, (2,)), (1, (2,))),
+    (_Colour.RED, 1),
+    (type("Text", (str,), {"__eq__": lambda *_: True})("a"), "a"),
+    (fractions.Fraction(1, 2), 0.5),
+    (fractions.Fraction(4, 2), 2),
+    (decimal.Decimal("0.25"), 0.25),
+]
+
+
+@pytest.mark.parametrize(("answer", "plain"), AS_BUILTIN, ids=range(len(AS_BUILTIN)))
+def test_a_subclass_is_the_builtin_value(answer: Any, plain: Any) -> None:
+    crossed = parse(dump(encode(answer)))
+    assert matches(plain, crossed)
+    assert not matches([plain], crossed)
+    assert decode(crossed) == answer
+    assert show(crossed)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(range(1, 9, 2), bytearray(b"a\0"), collections.deque([1, 2], 3), int, len, ValueError),
+        *(datetime.date(2020, 1, 2), datetime.timedelta(1, 2, 3), decimal.Decimal("1e999999")),
+        *(datetime.datetime(2020, 1, 2, 3, 4, 5, 6), array.array("i", [1, 2]), {1: 2}.keys()),
+    ],
+)
+def test_known_classes_cross(value: Any) -> None:
+    again = decode(parse(dump(encode(value))))
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_numbers_of_json_are_one() -> None:
+    for expected, answer in ((2, 2.0), (2.0, 2), ([1], [True]), ({"a": 1.0}, {"a": 1}), (0, -0.0)):
+        assert not matches(expected, encode(answer)) or expected == 0
+        assert matches(expected, encode(answer), numbers_are_one=True)
+    for expected, answer in ((2, 2.5), ("2", 2), (10**17, 1e17 + 32), (None, 0), (2**60, 2.0**61)):
+        assert not matches(expected, encode(answer), numbers_are_one=True)
+
+
+def _nested(leaf: Any, depth: int, tag: str) -> Any:
+    for _ in range(depth):
+        leaf = {"d": [[0, leaf]]} if tag == "d" else {tag: [leaf]}
+    return leaf
+
+
+@pytest.mark.parametrize("tag", ["d", "s", "f", "t"])
+def test_comparing_and_showing_cost_what_is_asked_for(tag: str) -> None:
+    """Work is counted in calls and not in time."""
+    tree = _nested([0] * 200_000, 150, tag)
+    calls = 0
+
+    def profile(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    for work in (lambda: matches([5], tree), lambda: matches(5, tree), lambda: show(tree)):
+        calls = 0
+        sys.setprofile(profile)
+        try:
+            work()
+        finally:
+            sys.setprofile(None)
+        assert calls < 20_000
+    # An expected value of this depth costs each of its parts once.
+    expected = decode(_nested([1] * 500, 150, "t"))
+    calls = 0
+    sys.setprofile(profile)
+    try:
+        assert matches(expected, encode(expected))
+    finally:
+        sys.setprofile(None)
+    assert calls < 100_000
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"C": ["Fraction", {"i": "0x" + "7" * 500_000}, {"i": "0x" + "3" * 500_000}]},
+        {"C": ["Decimal", "1e999999999"]},
+        {"C": ["Decimal", "0." + "1" * 900_000]},
+        {"C": ["Decimal", "nan"]},
+        {"C": ["Counter", 5]},
+        {"C": ["namedtuple", "P", ["x"], 5]},
+        {"C": []},
+        {"C": 5},
+        {"B": ["x"]},
+        {"d": [[1]]},
+        {"d": [1]},
+        {"i": "9" * 10},
+        {"m": [1, 2]},
+        {"p": 1},
+        {"o": 1},
+        {"x": 1},
+        {"anything": 1},
+        {"": 1},
+        {"l": []},
+    ],
+)
+def test_forged_classes_are_no_answers(tree: Any) -> None:
+    for expected in (1, 0.5, [], {}, (1,)):
+        assert not matches(expected, tree)
+    assert len(show(tree)) <= 200

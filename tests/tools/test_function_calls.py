@@ -1,9 +1,11 @@
+import json
 from typing import Any
 
 import pytest
 from code_problems import told, verify
 
 from distil_core.errors import VerifierError
+from distil_core.problems.row_formats import ROW_FORMATS
 
 
 def judge(code: str, tests: list[dict[str, Any]], **metadata: Any) -> Any:
@@ -91,3 +93,47 @@ def test_feedback_is_bounded() -> None:
 def test_arguments_that_are_no_literal_are_the_problems_fault(written: str) -> None:
     with pytest.raises(VerifierError, match="is no literal"):
         judge("def f(): pass", [{"arguments": written, "expected": "1"}])
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "verdict"),
+    [
+        ("return 2", 2.0, "correct"),
+        ("return 2.0", 2, "correct"),
+        ("return True", 1, "correct"),
+        ("return 2.5", 2, "wrong"),
+        ("return '2'", 2, "wrong"),
+        ("return Counter('aab')", {"a": 2, "b": 1}, "correct"),
+        ("return math.gcd(4, 6) + len(defaultdict(int))", 2, "correct"),
+        ("return [n for n in accumulate([1, 2])]", [1, 3], "correct"),
+    ],
+)
+def test_live_code_benchs_way_to_call(body: str, expected: Any, verdict: str) -> None:
+    row = {
+        "question_content": "q",
+        "starter_code": "class Solution:\n    def f(self, a):\n",
+        "public_test_cases": json.dumps([{"input": "[1]", "output": json.dumps(expected)}]),
+        "private_test_cases": "[]",
+        "metadata": '{"func_name": "f"}',
+    }
+    metadata = json.loads(ROW_FORMATS.build("live_code_bench", {})(row).metadata)
+    future = "from __future__ import annotations\n"
+    method = f"{future}class Solution:\n    def f(self, a: List[int]):\n        {body}"
+    assert verify("function_calls", method, metadata).verdict == verdict
+    # Its own grader takes a function without the class too.
+    function = f"{future}def f(a):\n    {body}"
+    assert verify("function_calls", function, metadata).verdict == verdict
+
+
+def test_whole_numbers_have_any_number_of_digits() -> None:
+    code = "def f(n): return len(str(10**n)), int('7' * n) % 10"
+    assert judge(code, [{"arguments": "(6000,)", "expected": "(6001, 7)"}]).verdict == "correct"
+
+
+def test_code_before_the_response_that_fails_is_the_problems_fault() -> None:
+    test = {"arguments": "()", "expected": "1"}
+    for preamble in ("import no_such_module", "1 / 0", "import os; os._exit(0)", "exit()"):
+        with pytest.raises(VerifierError, match="the code before the response"):
+            judge("def f(): return 1", [test], preamble=preamble)
+    forged = "import os\nos.write(3, b'\\0\\0\\0\\x13{\"prepared\": false}')\nos._exit(1)"
+    assert judge(forged, [test]).verdict == "wrong"

@@ -3,6 +3,8 @@ from typing import Any
 import pytest
 from code_problems import told, verify
 
+from distil_core.errors import VerifierError
+
 
 def judge(code: str, stdin: str, stdout: str, **options: Any) -> Any:
     metadata = {"tests": [{"stdin": stdin, "stdout": stdout, "public": True}]}
@@ -80,3 +82,49 @@ def test_each_test_is_a_run_of_its_own() -> None:
     code = "import os\nprint(len(os.listdir('.')))\nopen('left', 'w').close()"
     tests = [{"stdin": "", "stdout": "0"}] * 3
     assert verify("stdin_programs", code, {"tests": tests}).verdict == "correct"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("print(0.5)", "0.50\n"),
+        ("print(1 / 3)", "0.333333333\n"),
+        ("print(len(str(10**5000)))", "5001\n"),
+        ("for i in range(60000): print(i)", "".join(f"{i}\n" for i in range(60000))),
+        ("print(open('/dev/stdin').read().strip())", "7\n"),
+        ("import sys\nsys.stdin = open('/dev/stdin')\nprint(input())", "7\n"),
+        ("import pathlib\nprint(pathlib.Path('/dev/stdin').read_text())", "7\n"),
+        ("import fileinput\nprint(*fileinput.input('/dev/stdin'))", "7\n"),
+        ("print(int(open('/dev/stdin').readline()) * int('1' * 5000) % 10)", "7\n"),
+    ],
+)
+def test_what_graders_of_contests_take(code: str, expected: str) -> None:
+    result = judge(code, "7\n", expected)
+    assert result.verdict == "correct", told(result)
+
+
+def test_output_beyond_what_is_expected_is_still_limited() -> None:
+    expected = "".join(f"{i}\n" for i in range(20_000))
+    assert "printed more than" in told(judge("while True: print(1)", "", expected))
+
+
+def test_a_preamble_comes_before_the_program() -> None:
+    metadata = {
+        "tests": [{"stdin": "4 6\n", "stdout": "2\n"}],
+        "preamble": "from math import *\nimport sys",
+    }
+    code = "from __future__ import annotations\nprint(gcd(*map(int, sys.stdin.read().split())))"
+    assert verify("stdin_programs", code, metadata).verdict == "correct"
+    with pytest.raises(VerifierError, match="the code before the response"):
+        verify("stdin_programs", code, {**metadata, "preamble": "1 / 0"})
+
+
+def test_the_program_is_not_its_output() -> None:
+    metadata = {"tests": [{"stdin": "3\n", "stdout": "6\n"}]}
+    code = "n = int(input())\nprint(n * 2)\n"
+    response = (
+        f"<think>\n```python\nn = 1\n</think>\nSo:\n```python\n{code}```\nOutput:\n```\n6\n```"
+    )
+    assert verify("stdin_programs", response, metadata).verdict == "correct"
+    bare = f"```\n{code}```\nFor 3 it prints:\n```\n6\n```"
+    assert verify("stdin_programs", bare, metadata).verdict == "correct"

@@ -1,6 +1,7 @@
 """Reading the fields of a row of code tests."""
 
 import ast
+import builtins
 import json
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
@@ -28,12 +29,13 @@ def text_list(row: Row, field: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Uses:
-    """What tests use of the solution they were written for. names: functions, and classes where
-    they call no function, the first called first; classes: code of those that hold what the
-    functions are called with; imports: statements that bring the modules that tests name."""
+    """What tests use of the solution they were written for. names: its functions, the first called
+    first, and classes; data: code of the classes and values with which the functions are called
+    (none where the tests call a class alone); imports: statements that bring the modules that
+    tests name."""
 
     names: tuple[str, ...]
-    classes: str
+    data: str
     imports: str
 
 
@@ -43,7 +45,9 @@ def uses_of(codes: list[str], solution: str) -> Uses:
     used = _names(map(ast.parse, codes))
     body = ast.parse(solution).body
     functions = {node.name for node in body if isinstance(node, _FUNCTIONS)}
+    functions |= {name for name, node in _assigned(body) if isinstance(node.value, ast.Lambda)}
     classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    values = _plain_values(body, {*classes, *(name for node in body for name, _ in _imports(node))})
     called = [name for name in used if name in functions]
     held = [name for name in used if name in classes]
     if not called and not held:
@@ -51,19 +55,30 @@ def uses_of(codes: list[str], solution: str) -> Uses:
             f"the test {codes[0]!r:.80} calls none of the functions "
             f"{sorted(functions.union(classes))}"
         )
-    needed = _with_bases(held, classes) if called else []
+    data: dict[str, ast.stmt] = {**classes, **values}
+    needed = _with_parts([name for name in used if name in data], data) if called else []
     return Uses(
         names=(*called, *held),
-        classes=_imports_of(_names(needed), body)
-        + "".join(f"{ast.unparse(one)}\n" for one in needed),
+        data=_imports_of(_names(needed), body) + "".join(f"{ast.unparse(one)}\n" for one in needed),
         imports=_imports_of(used, body),
     )
 
 
 def _names(nodes: Iterable[ast.AST]) -> dict[str, None]:
-    """All names in the code, in order."""
-    walked = (node for root in nodes for node in ast.walk(root))
-    return dict.fromkeys(node.id for node in walked if isinstance(node, ast.Name))
+    """All names in the code that it does not assign itself, in order."""
+    walked = [node for root in nodes for node in ast.walk(root) if isinstance(node, ast.Name)]
+    own = {node.id for node in walked if not isinstance(node.ctx, ast.Load)}
+    return dict.fromkeys(node.id for node in walked if node.id not in own)
+
+
+def _plain_values(body: list[ast.stmt], known: set[str]) -> dict[str, ast.stmt]:
+    """Assigned names whose values need none of the solution's functions."""
+    values: dict[str, ast.stmt] = {}
+    for name, node in _assigned(body):
+        is_function = isinstance(node.value, ast.Lambda)
+        if not is_function and set(_names([node.value])) <= {*known, *values, *dir(builtins)}:
+            values[name] = node
+    return values
 
 
 def _imports_of(names: Container[str], body: list[ast.stmt]) -> str:
@@ -87,15 +102,27 @@ def _imports(node: ast.stmt) -> list[tuple[str, str]]:
     return []
 
 
-def _with_bases(names: list[str], classes: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
-    """The classes and all that they name in their turn, in the solution's order."""
+def _assigned(body: list[ast.stmt]) -> list[tuple[str, ast.Assign]]:
+    """The names that a program assigns at its top, with the statements."""
+    return [
+        (target.id, node)
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+
+
+def _with_parts(names: list[str], data: dict[str, ast.stmt]) -> list[ast.stmt]:
+    """The statements and all that they name in their turn, in the solution's order."""
     wanted, waiting = set[str](), list(names)
     while waiting:
         name = waiting.pop()
         if name not in wanted:
             wanted.add(name)
-            waiting += [inner for inner in _names([classes[name]]) if inner in classes]
-    return [node for name, node in classes.items() if name in wanted]
+            waiting += [inner for inner in _names([data[name]]) if inner in data]
+    found = {id(data[name]): data[name] for name in wanted}
+    return sorted(found.values(), key=lambda node: node.lineno)
 
 
 def code_problem(prompt: str, reference: str, **metadata: Any) -> Problem:

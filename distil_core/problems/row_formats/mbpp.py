@@ -3,9 +3,9 @@
 Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
 (test_imports). The function's name stands in the asserts only, so the prompt shows the first of
 them; the others stay hidden. The metadata is that of the verifier assert_tests. Tests and their
-setup may use more of the solution than the function: of its classes, which only hold what the
-function is called with, and of its imports. A response need not know them, so they are there
-unless it has its own.
+setup may use more of the solution than the function: its classes and values, which are what the
+function is called with, and its imports. A response need not know them, so they are there unless it
+has its own.
 """
 
 from distil_core.problems._rows import required_text
@@ -38,7 +38,7 @@ def problem(row: Row) -> Problem:
         f"{text}\nYour code should pass this test, among others:\n{tests[0]}",
         code,
         setup=uses.imports + setup,
-        preamble=uses.classes,
+        preamble=uses.data,
         entry_point=uses.names[0] if len(uses.names) == 1 else uses.names,
         tests=[{"code": test, "public": index == 0} for index, test in enumerate(tests)],
     )

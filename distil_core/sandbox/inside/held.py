@@ -17,6 +17,7 @@ class Held:
         self._names = names
         self._objects: list[Any] = []
         self._numbers: dict[int, int] = {}
+        self._copies: dict[int, Any] = {}
 
     def keep(self, value: Any) -> Any:
         """`{"o": [class, number, special methods, global classes that it is of, exception]}`.
@@ -36,11 +37,25 @@ class Held:
         if tag == "m":
             plain, held = content
             return decode(plain, self.resolve) if held is None else decode(held, self.resolve)
+        if tag == "x":
+            return self._copy(*content)
         if tag == "p" and type(content) is str:
             return self._names[content]
         if tag == "p" and type(content) is int and 0 <= content < len(self._objects):
             return self._objects[content]
         raise NotPlainDataError(f"no object that is held: {repr(content)[:40]}")
+
+    def _copy(self, name: str, number: int, attributes: Any) -> Any:
+        """Of an object of the tests', of the program's own class of that name where it has one."""
+        if attributes is None:
+            return self._copies[number]
+        kind = self._names.get(name)
+        if not isinstance(kind, type):
+            kind = type(name, (), {})
+        copy: Any = object.__new__(kind)
+        self._copies[number] = copy
+        copy.__dict__.update(decode(attributes, self.resolve))
+        return copy
 
     def target(self, request: dict[str, Any]) -> Any:
         """What a request is about. Raises `NameError` where the program does not define it."""
@@ -61,6 +76,7 @@ class Held:
     def operate(self, request: dict[str, Any]) -> dict[str, Any]:
         """The operation's result, or that an iterator is at its end. Raises what it raises."""
         target, operation = self.target(request), request["operation"]
+        self._copies.clear()
         arguments = decode(request["arguments"], self.resolve)
         keywords = decode(request["keywords"], self.resolve)
         try:

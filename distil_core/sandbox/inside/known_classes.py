@@ -24,6 +24,7 @@ _CONTENT: dict[tuple[str, str], Callable[[Any], Content]] = {
     ("collections", "OrderedDict"): lambda value: (dict(value),),
     ("collections", "defaultdict"): lambda value: (dict(value), _type_or_none(value)),
     ("collections", "deque"): lambda value: (list(value), value.maxlen),
+    ("array", "array"): lambda value: (value.typecode, value.tolist()),
     ("fractions", "Fraction"): lambda value: (value.numerator, value.denominator),
     ("decimal", "Decimal"): lambda value: (str(value),),
     ("datetime", "date"): lambda value: (value.isoformat(),),

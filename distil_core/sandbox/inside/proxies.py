@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import operations
-from .values import NotPlainDataError, decode, encode
+from .values import NotPlainDataError, as_builtin, decode, encode
 
+TESTS_MODULE = "tests"
 _LABEL_CHARACTERS = 60
 _READABLE_SPECIAL = ("__name__", "__qualname__", "__dict__", "__annotations__", "__wrapped__")
 # A test's runner takes these as its own, whoever raised them.
@@ -34,7 +35,7 @@ class CandidateExit(BaseException):
 
 
 class Unsupported(BaseException):
-    """The test hands the program what cannot cross (a function, an object of its own)."""
+    """The test hands the program what cannot cross (a function, an object with methods)."""
 
 
 class Proxy:
@@ -194,8 +195,8 @@ class Program:
         """The operation's result. Raises what it raised."""
         request = {
             "operation": operation,
-            "arguments": encode(list(arguments), _handed_over),
-            "keywords": encode(keywords or {}, _handed_over),
+            "arguments": encode(list(arguments), hand_over := _HandOver()),
+            "keywords": encode(keywords or {}, hand_over),
             **proxy._target,
         }
         answer = self._ask(request, proxy._label)
@@ -281,18 +282,46 @@ async def _awaitable(proxy: Proxy) -> Any:
     return proxy._program.operate(proxy, "await")
 
 
-def _handed_over(value: Any) -> Any:
-    """An object of the program's goes back as its number; a value of a class of the test's own
-    as the builtin value it is."""
-    if isinstance(value, Mirror):
-        value = value._behind
-    elif isinstance(value, (int, float, str, bytes, complex, list, tuple, set, frozenset, dict)):
-        return None
-    if not isinstance(value, Proxy):
-        raise Unsupported(f"an object of class {type(value).__name__}, which is no plain data")
-    if "object" in value._target:
-        return {"p": value._target["object"]}
-    return {"p": value._target["name"]}
+class _HandOver:
+    """What goes to the program in one request: an object of its own as its number, a value of a
+    subclass of a builtin type as the builtin value it is, a copy of what has only attributes."""
+
+    def __init__(self) -> None:
+        self._copied: list[Any] = []
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Mirror):
+            value = value._behind
+        elif as_builtin(value) is not value:
+            return None
+        if not isinstance(value, Proxy):
+            return self._copy(value)
+        target = value._target
+        return {"p": target["object"] if "object" in target else target["name"]}
+
+    def _copy(self, value: Any) -> Any:
+        name = type(value).__name__
+        number = next((i for i, one in enumerate(self._copied) if one is value), None)
+        if number is not None:
+            return {"x": [name, number, None]}
+        attributes = _attributes(value)
+        if attributes is None:
+            raise Unsupported(f"an object of class {name}, which is more than data")
+        self._copied.append(value)
+        return {"x": [name, len(self._copied) - 1, encode(attributes, self)]}
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    """All that an object of a class of the tests' own holds; None where it can do more than hold
+    it: the program's process has no code of the tests."""
+    attributes: dict[str, Any] = {}
+    for kind in reversed(type(value).__mro__[:-1]):
+        own = {name: one for name, one in vars(kind).items() if not name.startswith("__")}
+        has_code = any(callable(one) or hasattr(type(one), "__get__") for one in own.values())
+        if kind.__module__ != TESTS_MODULE or has_code or "__slots__" in vars(kind):
+            return None
+        attributes |= own
+    return attributes | vars(value) if hasattr(value, "__dict__") else None
 
 
 def _builtin_exception(name: str) -> type[BaseException]:

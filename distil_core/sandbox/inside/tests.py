@@ -11,12 +11,11 @@ from typing import Any
 from .failures import describe_exception
 from .frames import read_frame, write_frame
 from .fresh_module import new_module
-from .proxies import CandidateStopped, Program, Unsupported
+from .proxies import TESTS_MODULE, CandidateStopped, Program, Unsupported
 
 TESTS_FILE = "<tests>"
 SETUP_FILE = "<setup>"
 PREAMBLE_FILE = "<preamble>"
-_MODULE = "tests"
 
 
 class _Names(dict[str, Any]):
@@ -46,7 +45,7 @@ def run(job: dict[str, Any], channel: int) -> None:
 
     codes = [job["preamble"], job["source"], *job["tests"]]
     program = Program(ask, set(job["names"]).union(*map(_identifiers, codes)))
-    names = new_module(_MODULE).__dict__
+    names = new_module(TESTS_MODULE).__dict__
     names["__builtins__"] = _Names(names["__builtins__"].__dict__, program)
     stand_ins = {name: program.function(name) for name in job["names"]}
     failure: dict[str, Any] = {}
@@ -99,7 +98,7 @@ def _described(error: BaseException, file: str, code: str) -> dict[str, Any]:
 def _leave_classes_to_the_program(names: dict[str, Any]) -> None:
     """The preamble stands before the program too, whose objects are of the classes there."""
     for name, value in list(names.items()):
-        if isinstance(value, type) and value.__module__ == _MODULE:
+        if isinstance(value, type) and value.__module__ == TESTS_MODULE:
             del names[name]
 
 

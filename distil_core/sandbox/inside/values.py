@@ -10,7 +10,9 @@ None, bool, str, int, float and list are JSON's own; the rest are objects of one
 
 A subclass of a builtin type crosses as the builtin value that it is: its own methods could say
 anything. Two processes that hold objects for each other add `{"p": number}`, one that is held for
-the other side, and `{"m": [value, object]}`, such a subclass with the object that it is.
+the other side; `{"m": [value, object]}`, such a subclass with the object that it is; and
+`{"x": [class, number, attributes]}`, a copy of an object that has nothing but attributes, which are
+null where the number came before.
 """
 
 import builtins
@@ -27,7 +29,7 @@ _NATIVE_INT_BITS = 1000
 Keep = Callable[[Any], Any]
 """Makes the tree of an object that is no data, such as `{"o": ..}`."""
 Resolve = Callable[[str, Any], Any]
-"""Makes a value of a tag that holds an object ('o', 'p', 'm') and its content."""
+"""Makes a value of a tag that holds an object ('o', 'p', 'm', 'x') and its content."""
 
 
 class NotPlainDataError(ValueError):
@@ -114,7 +116,7 @@ def decode(tree: Any, resolve: Resolve | None = None) -> Any:
     if len(tree) != 1:
         raise NotPlainDataError(f"not an encoded value: {repr(tree)[:80]}")
     ((tag, content),) = tree.items()
-    if tag in ("o", "p", "m") and resolve is not None:
+    if tag in ("o", "p", "m", "x") and resolve is not None:
         return resolve(tag, content)
     if tag == "o":
         raise NotPlainDataError(f"an object of class {str(content)[:80]}, which is no plain data")

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from distil_core.tools.base import Verifier
 library = pytest.importorskip("reasoning_gym", reason="the extra reasoning-gym is not installed")
 
 
+OPEN: list[Verifier] = []
+
+
 def version() -> str:
     import importlib.metadata
 
@@ -34,9 +38,20 @@ def source(dataset: str, **config: Any) -> ProblemSource:
     return PROBLEM_SOURCES.build("reasoning_gym", options)
 
 
+@cache
 def verifier(reveal: str = "nothing", **options: Any) -> Verifier:
+    """Each is built once, since it starts a process; all are closed at the end."""
     component = Component(name="reasoning_gym", options=options)
-    return build_verifier(ConsultParams(verifier=component, reveal=reveal))
+    built = build_verifier(ConsultParams(verifier=component, reveal=reveal))
+    OPEN.append(built)
+    return built
+
+
+@pytest.fixture(scope="module", autouse=True)
+def close_verifiers() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 def test_splits_are_disjoint_and_the_same_again(tmp_path: Path) -> None:
@@ -90,15 +105,9 @@ def usable_generators() -> list[str]:
     return sorted(set(DATASETS) - {"composite"})
 
 
-@pytest.fixture(scope="module")
-def judge() -> Iterator[Verifier]:
-    built = verifier(cpu_limit_s=2.0)
-    yield built
-    built.close()
-
-
 @pytest.mark.parametrize("dataset", usable_generators())
-def test_no_generator_accepts_junk(judge: Verifier, dataset: str) -> None:
+def test_no_generator_accepts_junk(dataset: str) -> None:
+    judge = verifier(cpu_limit_s=2.0)
     try:
         problem = next(source(dataset).problems("train", 1))
     except (ConfigError, DataError):
@@ -138,10 +147,8 @@ def test_a_rule_that_fails_on_its_own_answer_is_no_fault_of_the_response() -> No
     metadata = json.loads(problem.metadata)
     metadata["entry"]["answer"] = "two"
     damaged = Problem(problem.prompt, problem.reference, json.dumps(metadata))
-    judge = verifier()
     with pytest.raises(VerifierError, match="cannot score the problem's own answer"):
-        judge.verify(damaged, "<answer>two</answer>")
-    judge.close()
+        verifier().verify(damaged, "<answer>two</answer>")
 
 
 def test_problems_are_checked_before_anything_is_sampled() -> None:

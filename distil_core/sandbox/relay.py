@@ -202,6 +202,9 @@ class _Relay:
             self._num_bytes += self._session.num_bytes - before
         if "operation" in request:
             self._note(request, label, result)
+        elif not raw.get("absent"):
+            # From here on the program can have made the test fail.
+            self._num_calls += 1
         if result.status == "returned":
             return {name: raw[name] for name in ("value", "absent", "exhausted") if name in raw}
         if result.exception is not None:

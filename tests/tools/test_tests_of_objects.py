@@ -117,6 +117,12 @@ RIGHT = {
         "import json\ndef f(s): return json.loads(s)",
         "import json\ntry:\n    f('{')\n    assert 0\nexcept json.JSONDecodeError:\n    pass",
     ),
+    "object of the test's class": (
+        "def f(n): return n.value + (f(n.next) if n.next else 0)",
+        "class N:\n    next = None\n    def __init__(self, v): self.value = v\n"
+        "n = N(1)\nn.next = N(2)\nassert f(n) == 3",
+    ),
+    "array": ("def f(a): return a[0]", "from array import array\nassert f(array('i', [4])) == 4"),
     "module without import": (
         "from math import floor as f",
         "assert f(1.5) == math.floor(1.5)",
@@ -266,6 +272,19 @@ def test_a_name_that_the_program_kept_a_test_from_defining_is_not() -> None:
     # Nor is one that the problem says the program has to define.
     result = judge("def f(p): return p.a", "assert f(P(1)) == 1", entry_point=["f", "P"])
     assert "the program defines no 'P'" in told(result)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "type('T', (), {'__class__': property(lambda s: 1 / 0)})()",
+        "type('T', (type,), {'__getattribute__': lambda s, n: 1 / 0})('C', (), {})",
+        "[10**6] * 10**7",
+    ],
+)
+def test_a_strange_global_is_the_programs_fault(value: str) -> None:
+    code = f"P = {value}\ndef f(x): return 1"
+    assert judge(code, "assert P == f(1)").verdict == "wrong"
 
 
 def test_objects_tell_no_hidden_input() -> None:

@@ -178,7 +178,7 @@ class Program:
         answer = self._ask({"look_up": name}, "")
         if answer.get("absent"):
             raise KeyError(name)
-        return decode(answer["value"], self._resolve(name))
+        return self._result(answer, name)
 
     def has_raised(self, error: BaseException) -> bool:
         """Whether `error` was raised by the program and not by the test's own code."""
@@ -200,12 +200,15 @@ class Program:
             **proxy._target,
         }
         answer = self._ask(request, proxy._label)
+        if answer.get("exhausted"):
+            raise StopIteration
+        return self._result(answer, label)
+
+    def _result(self, answer: dict[str, Any], label: str) -> Any:
         if "raised" in answer:
             error = self._exception(answer["raised"])
             self._raised.append(error)
             raise error
-        if answer.get("exhausted"):
-            raise StopIteration
         try:
             return decode(answer["value"], self._resolve(label))
         except NotPlainDataError as error:

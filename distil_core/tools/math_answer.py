@@ -22,6 +22,7 @@ from distil_core.tools._final_answer import (
     quoted,
     reference_answer,
 )
+from distil_core.tools._kept_answer import kept_answer
 from distil_core.tools._math_latex import MathTextError
 from distil_core.tools._math_process import ComparisonSettings, MathProcess
 from distil_core.tools._math_text import Node, plain_words, read_math
@@ -80,7 +81,7 @@ class MathAnswerVerifier(Verifier):
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=tuple(FeedbackItem("tool_output", text) for text in feedback),
-            answer=form,
+            answer=kept_answer(form) if form is not None else None,
         )
 
     def check_problem(self, problem: Problem) -> None:

@@ -38,6 +38,34 @@ def test_any_response_gets_a_verdict_that_can_be_kept(
     assert not found, [(one.what, one.reference, one.response[:300]) for one in found]
 
 
+@pytest.mark.parametrize(
+    ("name", "response"),
+    [
+        # Kept as they were written, with what no table can store.
+        ("math_answer", "</tool_call>\udfff\\SI{"),
+        ("math_answer", "<tool_call>i\u207b\u2212photons_\ud800)</tool_call>"),
+        ("reasoning_gym", "<answer>\ud800</answer>"),
+        # pint raised on these, each in another way.
+        ("quantity", "\\boxed{0\u00bc}"),
+        ("quantity", "\\boxed{5\u2460}"),
+        ("quantity", "\\boxed{5 dB^2}"),
+        ("quantity", "\\boxed{5 hbar^-12}"),
+        # Once quadratic.
+        ("tool_calls", "```\n" + " \t" * 45_000),
+    ],
+)
+def test_what_the_fuzz_found_once(all_cases: dict[str, Case], name: str, response: str) -> None:
+    case = all_cases[name]
+    if not case.problems:
+        pytest.skip("the extra reasoning-gym is not installed")
+    verifier = VERIFIERS.build(name, case.options, reveal="nothing")
+    try:
+        for problem in case.problems:
+            assert broken_by(verifier, problem, response) is None
+    finally:
+        verifier.close()
+
+
 def test_the_same_seed_makes_the_same_responses() -> None:
     one, same, other = (list(islice(responses(seed, ["5 m"]), 200)) for seed in (1, 1, 2))
     assert one == same != other

@@ -1,7 +1,9 @@
 """Fixtures of all tests. Libraries that take seconds to import are imported where they are used."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,33 @@ import yaml
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PROJECT = Path(__file__).parents[1]
+HAS_BUBBLEWRAP = shutil.which("bwrap") is not None
+
+
+@contextmanager
+def _skipped_without_bubblewrap() -> Iterator[None]:
+    """A test that runs code in the sandbox is skipped where bubblewrap is not installed, and only
+    there: a sandbox that does not start for another reason fails it."""
+    from distil_core.errors import SandboxError
+
+    try:
+        yield
+    except SandboxError as error:
+        if HAS_BUBBLEWRAP:
+            raise
+        pytest.skip(f"bubblewrap is not installed: {error}"[:200])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Any:
+    with _skipped_without_bubblewrap():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Any:
+    with _skipped_without_bubblewrap():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Sandboxes to attack. Where bubblewrap is missing these tests fail and say how to install it."""
+"""Sandboxes to attack. Where bubblewrap is missing these tests are skipped, and say so."""
 
 from collections.abc import Iterator
 

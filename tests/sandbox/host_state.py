@@ -2,8 +2,16 @@
 
 import os
 import resource
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+needs_bubblewrap = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="bubblewrap is not installed (apt install bubblewrap)"
+)
+"""For tests that would meet its absence in another process than their own."""
 
 MARK = "distil_attack_"
 """Begins the name of each file that an attack tries to leave behind."""

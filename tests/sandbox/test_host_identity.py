@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_state import descendants
+from host_state import descendants, needs_bubblewrap
 
 from distil_core.errors import SandboxError
 from distil_core.sandbox import Sandbox, _bubblewrap, _other_user
@@ -147,6 +147,7 @@ def test_a_bubblewrap_that_ends_first_maps_nobody() -> None:
     users.close()
 
 
+@needs_bubblewrap
 @needs_root
 def test_root_without_the_right_to_map_says_what_to_do() -> None:
     code = (
@@ -203,6 +204,7 @@ def test_a_program_has_four_descriptors(isolation: str, many_open_files: None) -
         assert sandbox.num_zygotes_started == (2 if isolation == "bubblewrap_cold" else 1)
 
 
+@needs_bubblewrap
 @needs_root
 def test_a_python_that_other_users_cannot_read_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

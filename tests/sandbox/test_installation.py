@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from host_state import needs_bubblewrap
 
 from distil_core.doctor import examine
 from distil_core.errors import SandboxError
@@ -103,6 +104,7 @@ def test_a_bubblewrap_that_fails_is_named_with_its_message(
         sandbox.run_program("print(1)")
 
 
+@needs_bubblewrap
 def test_a_bubblewrap_that_does_not_isolate_is_refused(
     tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +116,7 @@ def test_a_bubblewrap_that_does_not_isolate_is_refused(
         sandbox.run_program("print(1)")
 
 
+@needs_bubblewrap
 def test_doctor_tries_the_isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path)
     assert any(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LIMITS
-from host_state import MARK, descendants
+from host_state import MARK, descendants, needs_bubblewrap
 
 from distil_core.errors import SandboxError
 from distil_core.sandbox import Call, Limits, Sandbox
@@ -116,6 +116,7 @@ def test_a_zygote_that_always_dies_is_the_sandboxs_error() -> None:
             thread.join()
 
 
+@needs_bubblewrap
 def test_no_process_outlives_a_killed_host() -> None:
     source = (
         "from distil_core.sandbox import Limits, Sandbox\n"
@@ -174,6 +175,7 @@ def test_two_sandboxes_at_once() -> None:
         assert one.zygote_pid != two.zygote_pid
 
 
+@needs_bubblewrap
 def test_threads_take_turns(warm_sandbox: Sandbox) -> None:
     answers: dict[int, int] = {}
 
@@ -227,6 +229,7 @@ def test_a_bubblewrap_that_cannot_isolate_is_refused(
         Sandbox().run_program("print(1)")
 
 
+@needs_bubblewrap
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs every other test as one")
 def test_an_ordinary_user_is_isolated_too(tmp_path: Path) -> None:
     """With the sandbox alone, copied where that user may read it, and the base interpreter."""

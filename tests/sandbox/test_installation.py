@@ -39,6 +39,8 @@ def install(tools: Path) -> subprocess.CompletedProcess[str]:
 
 
 def command(folder: Path, name: str, body: str) -> None:
+    # Not through the link: root would write to the system's own command.
+    (folder / name).unlink(missing_ok=True)
     (folder / name).write_text(f"#!{shutil.which('sh')}\n{body}\n", encoding="utf-8")
     (folder / name).chmod(0o755)
 

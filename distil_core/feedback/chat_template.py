@@ -24,7 +24,7 @@ from distil_core.policy.conventions import end_token_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 2, 512 * 2**20, 2**20
+_CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 1.0, 512 * 2**20, 2**20
 # A loose backstop: what decides is the CPU time.
 _WALL_S = 120.0
 _ADVICE = "write the turns into the templates and set context.chat: false"
@@ -116,8 +116,8 @@ def _rendered(template: str, variables: str, today: str) -> str:
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:
-    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
-        return f"it needs more than {_CPU_S} s of CPU time"
+    if done.returncode == -signal.SIGPROF:
+        return f"it needs more than {_CPU_S:g} s of CPU time"
     return f"its process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
 
 

@@ -83,9 +83,10 @@ def token_logprobs(
     for tile in head.vocabulary_tiles:
         weight_wd = head.weight_tile(tile)
         for chunk in head.chunks:
-            logits_cw = head.logits(chunk, tile, weight_wd).double().div_(temperature)
+            tile_logits_cw = head.logits(chunk, tile, weight_wd)
             places_c, inside_c1 = head.places(padded_n[chunk, None], tile)
             found_c = head.buffer[places_c].double() / temperature
+            logits_cw = tile_logits_cw.double() / temperature
             chosen_n[chunk] = torch.where(inside_c1[:, 0], found_c, chosen_n[chunk])
             new_max_c = torch.maximum(max_n[chunk], logits_cw.amax(-1))
             sum_c = logits_cw.sub_(new_max_c[:, None]).exp_().sum(-1)

@@ -95,6 +95,33 @@ def test_responses_end_at_the_first_end_token_or_at_the_limit(engine: Transforme
     assert {response.finish_reason for response in responses} == {"stop", "length"}
 
 
+def test_any_end_token_ends_a_response(engine: TransformersEngine, model: Any) -> None:
+    """The same draws, cut at whichever end comes first; the one that came is kept."""
+    long = engine.sample(requests(200), SETTINGS, no_progress)
+    ends = {END, 17, 40}
+    found = TransformersEngine(model, ends, batch_size=7).sample(
+        requests(200), SETTINGS, no_progress
+    )
+    last = set()
+    for one, whole in zip(found, long, strict=True):
+        at = next((i for i, token in enumerate(whole.token_ids) if token in ends), None)
+        kept = len(whole.token_ids) if at is None else at + 1
+        assert one.token_ids == whole.token_ids[:kept]
+        # Rows that ended leave smaller batches, which may sum in another order.
+        assert one.behaviour_logprobs == pytest.approx(whole.behaviour_logprobs[:kept], abs=1e-5)
+        assert one.finish_reason == ("length" if at is None else "stop")
+        last.add(one.token_ids[-1])
+    assert last >= ends
+
+
+@pytest.mark.parametrize("unknown", [-1, 99, 10**9])
+def test_tokens_that_the_model_does_not_know(engine: TransformersEngine, unknown: int) -> None:
+    with pytest.raises(EngineError, match="tokenizer and weights of one checkpoint"):
+        engine.sample([SampleRequest([5, unknown], 1)], SETTINGS, no_progress)
+    with pytest.raises(EngineError, match="tokenizer and weights of one checkpoint"):
+        engine.score([ScoreRequest([5], [unknown])], 4, 1.0, no_progress)
+
+
 def test_an_end_token_at_the_limit_is_an_end(engine: TransformersEngine) -> None:
     """The last allowed token may be the end token: that response is whole, not truncated."""
     long = engine.sample(requests(200), SETTINGS, no_progress)

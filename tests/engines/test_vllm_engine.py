@@ -145,6 +145,23 @@ def test_responses_end_at_the_first_end_token_or_at_the_limit(engine: VllmEngine
     assert {response.finish_reason for response in responses} == {"stop", "length"}
 
 
+def test_any_end_token_ends_a_response(
+    engine: VllmEngine, build: Any, policy: Path, tmp_path: Path
+) -> None:
+    """Of those that generation_config.json names; the one that came is kept."""
+    long = engine.sample(requests(60), SETTINGS, no_progress)
+    ends = {END, 17, 40}
+    folder = shutil.copytree(policy, tmp_path / "policy")
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [17, 40]}))
+    found = build(folder).sample(requests(60), SETTINGS, no_progress)
+    for one, whole in zip(found, long, strict=True):
+        at = next((i for i, token in enumerate(whole.token_ids) if token in ends), None)
+        kept = len(whole.token_ids) if at is None else at + 1
+        assert one.token_ids == whole.token_ids[:kept]
+        assert one.finish_reason == ("length" if at is None else "stop")
+    assert {17, 40} & {one.token_ids[-1] for one in found}
+
+
 def test_an_end_token_at_the_limit_is_an_end(engine: VllmEngine) -> None:
     asked = requests(100)
     long = engine.sample(asked, SETTINGS, no_progress)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distil_core.training import head_logprobs as module
-from distil_core.training.head_logprobs import head_logprobs
+from distil_core.training.head_logprobs import head_logprobs, token_logprobs
 from distil_core.training.student_logprobs import bucket_logprobs
 
 
@@ -189,3 +189,26 @@ def test_refuses(ids, sampled, chunk_tokens, message):
             torch.tensor(sampled),
             chunk_tokens=chunk_tokens,
         )
+
+
+@pytest.mark.parametrize("vocabulary", [5, 4096, 9001])
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_one_id_at_a_temperature(vocabulary, softcap, temperature):
+    hidden_nd, weight_vd, bias_v, _, ids_n = _inputs(70, vocabulary, 2)
+    for bias in (bias_v.detach(), None):
+        logits_nv = hidden_nd.detach() @ weight_vd.detach().t()
+        logits_nv = logits_nv if bias is None else logits_nv + bias
+        logits_nv = logits_nv if softcap is None else softcap * torch.tanh(logits_nv / softcap)
+        expected_n = torch.log_softmax(logits_nv / temperature, -1).gather(-1, ids_n[:, None])[:, 0]
+        found_n = token_logprobs(
+            hidden_nd.detach(),
+            weight_vd.detach(),
+            ids_n,
+            temperature=temperature,
+            bias_v=bias,
+            softcap=softcap,
+            chunk_tokens=64,
+        )
+        assert found_n.dtype == torch.float64
+        torch.testing.assert_close(found_n, expected_n, rtol=1e-12, atol=1e-12)

@@ -1,11 +1,14 @@
 """Labels from text through tokenizers that are not one token a character."""
 
+import copy
 from typing import Any
 
 import pytest
 
 from distil_core.experts._response_record import Completion
 from distil_core.experts._text_labels import TextLabels
+from distil_core.policy.conventions import Conventions, keep_conventions
+from distil_core.policy.tokenizer import encode_text
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +66,16 @@ def test_tokens_that_spell_another_text_are_no_label(lower_casing: Any) -> None:
     assert labels.tokens([1, 2], Completion("yes", "stop", None))
     assert labels.tokens([1, 2], Completion("Yes", "stop", None)) == []
     assert labels.counts["misaligned"] == 1
+
+
+def test_a_finished_text_ends_as_a_turn_of_the_chat_does(byte_level: Any) -> None:
+    tokenizer = copy.deepcopy(byte_level)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    turn_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    keep_conventions(tokenizer, Conventions((tokenizer.eos_token_id, turn_end)))
+    labels = TextLabels(tokenizer)
+    assert labels.tokens([], Completion("ab", "stop", None))[-1] == turn_end
+    # Whichever end the student drew, its state reads as the text before it.
+    for end in (turn_end, tokenizer.eos_token_id):
+        assert labels.prefix_text([*encode_text(tokenizer, "ab"), end]) == "ab"

@@ -8,7 +8,7 @@ import re
 import unicodedata
 
 _MAX_ROUNDS = 8
-_MINUS = frozenset("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d\u207b")
+_MINUS = frozenset("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d")
 _BLANK_CATEGORIES = ("Zs", "Zl", "Zp")
 _OTHER = {
     "\u2019": "'", "\u02bc": "'", "\u2044": "/", "\u2215": "/", "\u2024": ".", "\u3002": ".",
@@ -29,17 +29,19 @@ _BOLD = tuple(
 _SPACES = (
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\!"), ""),
-    (re.compile(r"\\[,;:> ]|(?<=\S)~(?=\S)"), " "),
+    (re.compile(r"(?<!\\)\\[,;:> ]|(?<=\S)~(?=\S)"), " "),
     (re.compile(r"\\(?:q?quad|thinspace|enspace|space|nobreakspace)(?![a-zA-Z])"), " "),
     (re.compile(r"\\[hv]space\s*\*?\{[^{}]{0,20}\}"), " "),
     (re.compile(r"\\(?:left|right|[bB]ig[gmlr]{0,2}|limits)(?![a-zA-Z])\.?"), " "),
     (re.compile(r"\\(?:display|text|script)style(?![a-zA-Z])"), " "),
-    (re.compile(r"\\[()\[\]]"), " "),
-    (re.compile(r"\\([%&#])"), r"\1"),
+    (re.compile(r"\\(?:text)?color\s*\{[^{}]{0,40}\}|\\(?:bf|rm|it|sf|tt)(?![a-zA-Z])"), " "),
+    (re.compile(r"\\(?:[lL]arge|LARGE|[hH]uge|small|normalsize)(?![a-zA-Z])"), " "),
+    (re.compile(r"(?<!\\)\\[()\[\]]"), " "),
+    (re.compile(r"(?<!\\)\\([%&#])"), r"\1"),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
 )
 # `**#### 18**` leaves half of its marks in the answer.
-_LOOSE_END = re.compile(r"(?:\s|\*\*+|`+|(?<![.\d])\.|(?<=\d)\.(?![.\d])|[;,])+$")
+_LOOSE_END = re.compile(r"(?:\s|\\|~|\*\*+|`+|(?<![.\d])\.|(?<=\d)\.(?![.\d])|[;,])+$")
 _LOOSE_START = re.compile(r"^(?:\s|\*\*+|`+|:)+")
 
 

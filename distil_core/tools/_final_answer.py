@@ -19,7 +19,7 @@ _JOINED = re.compile(
     r"[\s$*]*(?:\\[()\[\]])?\s*(,|;|(?:,\s*)?(?:or|and)|\\(?:text|quad|qquad)\s*(?:\{\s*(?:or|and)\s*\})?)"
     r"\s*(?:\\[()\[\]])?[\s$*]*"
 )
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_TAG = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 _ANNOUNCED = re.compile(r"answer(?:\s+is\b|\s*:)\s*:?", re.IGNORECASE)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 

@@ -80,7 +80,7 @@ _NAME = re.compile(
     r"(?:\\?[a-zA-Z]{1,20}|[^\W\d_])(?:_\{?\w{1,10}\}?|\^\{-1\})?'*(?:\s?\([\w, \\]{1,20}\))?"
     r"|m?\s?\\(?:angle|triangle|overline|overrightarrow|vec)\s*\{?\s*[A-Z]{1,4}\}?|\|?[A-Z]{1,4}\|?"
     r"|\\text\w{0,6}\s*\{[^{}\\]{1,60}\}(?:_\{?\w{1,10}\}?)?"
-    r"|[a-zA-Z]{1,30}(?: [a-zA-Z]{1,30}){0,6}"
+    r"|[a-zA-Z]{1,30}(?: [a-zA-Z]{1,30}){0,6}|\(\s*[a-zA-Z](?:\s*,\s*[a-zA-Z]){1,5}\s*\)"
     r"|(?:P|Pr|E|Var|\\Pr)\s?[(\[][^()=<>]{1,40}[)\]]"
 )
 _COMMAND = re.compile(r"\\(?!begin|end|mathbb)[a-zA-Z]+")
@@ -91,7 +91,7 @@ _PROSE = (
 _WORDS_OF_PROSE = frozenset(_PROSE.split())
 _DOUBT = re.compile(
     r"\b(?:maybe|perhaps|possibly|probably|likely|about|around|approximately|approx|roughly|nearly"
-    r"|not|unsure|guess|either|or|wait|no)\b|\?",
+    r"|not|unsure|guess|think|believe|least|most|between|more|less|than|either|or|wait|no)\b|\?",
     re.IGNORECASE,
 )
 
@@ -158,8 +158,11 @@ def expression_latex(text: str) -> str:
     text = _DEGREES.sub(lambda m: rf"(\frac{{{m[1]} \pi}}{{180}})", text)
     text = _PERCENT.sub(r"\\frac{\1}{100}", text)
     text = _DECIMAL.sub(lambda m: rf"\frac{{{int(m[1] + m[2])}}}{{{10 ** len(m[2])}}}", text)
-    if re.search(r"\d\s+\d|[\"$%&#@?°\x00-\x1f]|\\text|\d\.(?!\d)", text):
-        raise MathTextError("is no number or expression", is_doubt="?" in text)
+    if "\\begin" not in text and "&" in text:
+        raise MathTextError("is no number or expression")
+    if re.search(r"\d\s+\d|[\"$%#@?°\x00-\x1f]|\\text|\d\.(?!\d)", text):
+        is_doubt = _DOUBT.search(text) is not None and any(map(str.isdigit, text))
+        raise MathTextError("is no number or expression", is_doubt=is_doubt)
     return text
 
 

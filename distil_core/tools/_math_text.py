@@ -98,7 +98,9 @@ def _read(text: str, depth: int) -> Node:
         raise MathTextError("is nested too deep")
     if not text:
         raise MathTextError("is empty")
-    if number := read_number(text):
+    # In `x = 3, y = 4` the names count.
+    is_named = depth < _MAX_DEPTH and "=" in text
+    if not is_named and (number := read_number(text)):
         return {
             "kind": "number",
             "value": str(number.value),
@@ -274,7 +276,9 @@ def _split(text: str, pattern: re.Pattern[str], noted: Any = None) -> list[str]:
             continue
         if text[at] == "{":
             end = closing_brace(text, at)
-            at = end + 1 if end > 0 else at + 1
+            if end < 0:
+                break
+            at = end + 1
             continue
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(text[at], 0)
         at += 1

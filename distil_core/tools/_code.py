@@ -23,7 +23,7 @@ from distil_core.sandbox import (
 )
 from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.inside.values import encode
-from distil_core.tools._program_text import WRITES, completions, defines, extract_code
+from distil_core.tools._program_text import READS_AND_WRITES, completions, defines, extract_code
 from distil_core.tools._reasoning import without_reasoning
 from distil_core.tools.base import FeedbackItem, Verdict, Verification, Verifier
 
@@ -115,7 +115,8 @@ class CodeVerifier(Verifier):
         """Raises `SandboxError` where the isolation is missing, and `VerifierError` when it
         failed on this program or the problem's tests are no tests."""
         specification = self.read(problem)
-        wanted = defines(specification.names) if specification.names else WRITES
+        names = specification.names
+        wanted = (defines(names),) if names else READS_AND_WRITES
         answer = without_reasoning(response)
         code = extract_code(answer, self.options.extraction, wanted)
         if code is None:

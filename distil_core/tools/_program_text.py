@@ -24,19 +24,20 @@ class _Block(NamedTuple):
 
 
 def extract_code(
-    response: str, extraction: str, wanted: re.Pattern[str] | None = None
+    response: str, extraction: str, wanted: Sequence[re.Pattern[str]] = ()
 ) -> str | None:
     """The program in a response; None where the response is malformed: no Python block where one
     is required, or a fence that is never closed.
 
     A block that says that it is Python comes before all that say nothing, which may be output.
-    Of several the last counts in which `wanted` is found, or else the last."""
+    Of several the last counts in which the first of `wanted` is found, or else the next of them, or
+    else the last."""
     blocks, closed = _fenced_blocks(response)
     for is_python in (True, None):
         found = [block.code for block in blocks if block.is_python is is_python]
         if extraction != "plain" and found:
-            fitting = [code for code in found if wanted is None or wanted.search(code)]
-            return (fitting or found)[-1]
+            fitting = ([code for code in found if one.search(code)] for one in wanted)
+            return next(filter(None, fitting), found)[-1]
     if extraction == "fenced" or (extraction == "either" and (blocks or not closed)):
         return None
     return response if response.strip() else None
@@ -50,8 +51,10 @@ def defines(names: Sequence[str]) -> re.Pattern[str]:
     return re.compile(f"{defined}|{assigned}", re.MULTILINE)
 
 
-WRITES = re.compile(r"\bprint\b|\bstdout\b|\bwrite\b")
-"""Finds what a program that is judged by its output cannot do without."""
+_READS = r"(?s:(?=.*?\b(?:input|stdin|open)\b))"
+_WRITES = r"\b(?:print|stdout|write)\b"
+READS_AND_WRITES = (re.compile(f"\\A{_READS}(?s:.*?){_WRITES}"), re.compile(_WRITES))
+"""Find what a program that is judged by its output for an input has, or at least its output."""
 
 
 def completions(code: str, stub: str, names: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distil_core.tools._program_text import WRITES, completions, defines, extract_code
+from distil_core.tools._program_text import READS_AND_WRITES, completions, defines, extract_code
 
 CODE = "def f(x):\n    return 3 * x + 1\n"
 
@@ -69,7 +69,7 @@ def test_labels_of_anything_else(label: str) -> None:
     ],
 )
 def test_the_program_of_a_response(response: str) -> None:
-    found = extract_code(response, "either", defines(["f"]))
+    found = extract_code(response, "either", [defines(["f"])])
     assert found is not None
     assert found.replace("\r\n", "\n") == CODE
 
@@ -84,13 +84,20 @@ def test_a_fence_in_the_programs_text_does_not_end_it() -> None:
 
 def test_programs_are_known_by_their_output() -> None:
     response = fenced("", "print(input())\n") + "\nFor 6:\n```\n6\n```"
-    assert extract_code(response, "either", WRITES) == "print(input())\n"
+    assert extract_code(response, "either", READS_AND_WRITES) == "print(input())\n"
+    response = (
+        fenced("py", "print(input())\n") + "\nor without input\n" + fenced("py", "print(6)\n")
+    )
+    assert extract_code(response, "either", READS_AND_WRITES) == "print(input())\n"
+    response = fenced("py", "print(6)\n") + "\nnot\n" + fenced("py", "x = 6\n")
+    assert extract_code(response, "either", READS_AND_WRITES) == "print(6)\n"
+    assert extract_code("```\n6\n```", "either", READS_AND_WRITES) == "6\n"
 
 
 @given(st.text(st.sampled_from("`~ \n\tpython>-1.{}x"), max_size=60))
 def test_any_text_has_a_program_or_none(text: str) -> None:
     for extraction in ("either", "plain", "fenced"):
-        code = extract_code(text, extraction, defines(["f"]))
+        code = extract_code(text, extraction, [defines(["f"])])
         assert code is None or code.strip() or "`" in text or "~" in text
 
 

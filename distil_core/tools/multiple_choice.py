@@ -15,6 +15,8 @@ class Options(ComponentOptions):
 class MultipleChoiceVerifier(Verifier):
     """Malformed: not exactly one slot of the problem, by number."""
 
+    is_bounded = True
+
     def __init__(self, reveal: str):
         self._reveal = reveal
 

@@ -21,6 +21,8 @@ class Options(ComponentOptions):
 class WorkedOrDirectVerifier(Verifier):
     """Malformed: not a way and then one digit below the modulus for each later character."""
 
+    is_bounded = True
+
     def __init__(self, options: Options, reveal: str):
         self._modulus = options.modulus
         self._reveals = reveal == "expected_outputs"

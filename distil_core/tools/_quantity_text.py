@@ -94,9 +94,9 @@ def read_quantity(text: str) -> tuple[QuantityText, ...]:
     return _with_equals(_readings(last), before)
 
 
-def quantities_at_end(line: str) -> Iterator[QuantityText]:
-    """The readings of what a line of prose ends with (`So the charge is 56 pC.`), longest first;
-    raises `QuantityError` where there is none."""
+def quantities_at_end(line: str) -> Iterator[tuple[QuantityText, ...]]:
+    """What a line of prose ends with (`So the charge is 56 pC.`), longest first, each with its
+    readings; raises `QuantityError` where there is none."""
     if len(line) > 4 * _MAX_CHARACTERS:
         raise QuantityError(f"is on a line of more than {4 * _MAX_CHARACTERS} characters")
     *before, last = _EQUALS.split(_plain(line))
@@ -114,7 +114,7 @@ def quantities_at_end(line: str) -> Iterator[QuantityText]:
             error = error and found
         else:
             error = None
-            yield from readings
+            yield readings
     if error:
         raise error
 

@@ -87,8 +87,17 @@ class QuantityVerifier(Verifier):
         _expected(problem)
 
     def _found(self, answer: FinalAnswer) -> list[Measured]:
-        readings = read_quantity if answer.form != "plain" else quantities_at_end
-        return _all_measured(readings(answer.text))
+        if answer.form != "plain":
+            return _all_measured(read_quantity(answer.text))
+        unknown: QuantityError | None = None
+        for readings in quantities_at_end(answer.text):
+            try:
+                return _all_measured(readings)
+            except _ContradictionError:
+                raise
+            except QuantityError as error:
+                unknown = unknown or error
+        raise unknown or QuantityError("is no number with a unit")
 
     def _best(
         self, name: str, found: list[Measured], expected: list[Measured]

@@ -123,6 +123,12 @@ def test_what_a_response_thinks_is_no_answer(verifier: QuantityVerifier) -> None
         assert verifier.verify(Problem("?", "5 m"), response).verdict == verdict
 
 
+def test_the_whole_quantity_at_the_end_of_prose_counts(verifier: QuantityVerifier) -> None:
+    response = "It takes 1 h 30 min."
+    for reference, verdict in (("90 min", "correct"), ("30 min", "wrong")):
+        assert verifier.verify(Problem("?", reference), response).verdict == verdict
+
+
 def test_prose_that_ends_with_a_quantity_it_denies(verifier: QuantityVerifier) -> None:
     for response in (
         "It is not 5 m",

@@ -426,6 +426,45 @@ RIGHT = r"""
 60 mph  |  88 ft/s
 5 kcal  |  5 kilocalories
 100 kPa  |  1 bar
+5 m/s  |  5\,\text{m/s}
+5 m/s  |  5\;\frac{\text{m}}{\text{s}}
+5 m/s  |  \text{5 m/s}
+5 m/s  |  v=5\,\text{m/s}
+5 m/s  |  5\,\mathrm{m}\cdot\mathrm{s}^{-1}
+5000 kg/m^3  |  5\times10^{3}\,\text{kg}\,\text{m}^{-3}
+5 m/s  |  \approx 5.0\ \text{m/s}
+5 m/s^2  |  5.0 \, \text{m/s}^2
+5 m/s^2  |  5.0 \, \text{m s}^{-2}
+5 m/s  |  5\text{ m}/\text{s}
+5 N m  |  5~\text{N}\cdot\text{m}
+5 N  |  \mathbf{5.0~N}
+5 µC  |  5\,\text{µC}
+-5 µC  |  -5\,\mu\text{C}
+5 µC  |  5 \text{ }\mu\text{C}
+5 µm  |  5\ \upmu m
+5.0 \times 10^{-3} m  |  5.0\times 10^{-3}\,\text{m}
+5 m  |  5.\,\mathrm{m}
+2.998e8 m/s  |  2.998 \times 10^8\ \text{m s}^{-1}
+2.998e8 m/s  |  2.998 \cdot 10^{8}\,\frac{m}{s}
+8.314 J/(mol K)  |  8.314\,\text{J}\,\text{mol}^{-1}\text{K}^{-1}
+8.314 J/(mol K)  |  8.314\,\frac{\text{J}}{\text{mol K}}
+8.314 J/(mol K)  |  8.314\,\mathrm{J/(mol\cdot K)}
+8.314 J/(mol K)  |  8.314\,\text{J/mol}\cdot\text{K}
+5 m^2  |  5\,\text{m}^2
+5 m^2  |  5\text{ square meters}
+72 degrees  |  72^\circ
+72^\circ  |  72 \text{ degrees}
+10 V  |  V = IR = 2\,\text{A} \times 5\,\Omega = 10\,\text{V}
+10 V  |  2\,\text{A} \times 5\,\Omega = 10\,\text{V}
+5 m  |  \text{distance} = 5\text{ m}
+5 m  |  d \approx 5\text{ m}
+3.5e-7 T  |  3.5\times 10^{-7}\ \text{T}
+1.5 kg m^2  |  1.5\ \text{kg}\cdot\text{m}^2
+1.5 kg m^2  |  1.5\ \text{kg m}^2
+100 W  |  100\text{ Watts}
+4.2 J/(g °C)  |  4.2\text{ J/g°C}
+4.2 J/(g °C)  |  4.2\ \text{J/(g}\cdot{}^\circ\text{C)}
+4.2 J/(g K)  |  4.2\ \text{J/(g}\cdot{^\circ}\text{C)}
 """
 NOT_RIGHT = r"""
 5 MΩ  |  5 mΩ
@@ -504,6 +543,9 @@ NOT_RIGHT = r"""
 6 ft  |  5 ft 12 in
 5.3 m  |  5 m 0.3 m
 90 min  |  1 h + 30 min + 30 min
+5 m  |  5\,\text{m (to the right)}
+5 m  |  5}\text{ m
+72^\circ  |  72
 """
 
 

@@ -1,9 +1,11 @@
 """Stage `gate`: is the new policy promoted, and which one does the next iteration start from."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from distil_core.config.models import IterationParams
-from distil_core.evaluation.comparison import paired_differences
+from distil_core.evaluation.comparison import other_sampler, paired_differences
 from distil_core.evaluation.decision import GateDecision, write_decision
 from distil_core.evaluation.gate import judge_policy
 from distil_core.evaluation.handover import forbid_next, hand_over
@@ -24,15 +26,18 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     new_file = workspace.evaluation_file(iteration)
     champion_file = workspace.champion_evaluation_file(iteration - 1)
     parent_file = workspace.handover_evaluation_file(iteration - 1)
-    new, _ = _read(new_file)
-    champion, champion_iteration = _read(champion_file)
-    parent, parent_iteration = _read(parent_file)
+    new, context = _read(new_file)
+    champion, champion_context = _read(champion_file)
+    parent, parent_context = _read(parent_file)
+    champion_iteration = int(champion_context["iteration"])
+    parent_iteration = int(parent_context["iteration"])
     # The resamples of `evaluate`, so that a difference fits the scores it is between.
     seed = derive_seed(params.seed, "evaluate")
     num_bootstrap = params.evaluate.num_bootstrap
     from_champion = paired_differences(new, champion, num_bootstrap, seed)
     from_parent = paired_differences(new, parent, num_bootstrap, seed)
-    verdict = judge_policy(new, champion, from_champion, params.gate)
+    obstacles = _obstacles(context, champion_context)
+    verdict = judge_policy(new, champion, from_champion, params.gate, obstacles)
     goes_on = verdict.is_promoted or params.gate.on_regression == "continue"
     stops = not verdict.is_promoted and params.gate.on_regression == "stop"
     reasons = "; ".join(verdict.reasons)
@@ -62,10 +67,21 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     write_decision(workspace, decision)
 
 
-def _read(path: Path) -> tuple[Columns, int]:
-    """The held-out problems of an evaluation, and the iteration whose policy it is of."""
+def _read(path: Path) -> tuple[Columns, Mapping[str, Any]]:
+    """The held-out problems of an evaluation, and what it was made with."""
     table, context = read_table(path, EVALUATION)
-    return columns_of(table.to_pylist()), int(context["iteration"])
+    return columns_of(table.to_pylist()), context
+
+
+def _obstacles(context: Mapping[str, Any], champion_context: Mapping[str, Any]) -> list[str]:
+    """Why the two evaluations say nothing of which policy is better, if so."""
+    other = other_sampler(context.get("evaluate", {}), champion_context.get("evaluate", {}))
+    if other is None:
+        return []
+    return [
+        f"evaluated with another sampler than the champion ({other}), so that their scores cannot "
+        "be compared: evaluate alike, or start over with `distil restart`"
+    ]
 
 
 def _pass_on(source: Path, target: Path) -> None:

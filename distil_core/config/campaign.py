@@ -9,7 +9,7 @@ settings are written before: a crash in between leaves at most a file that nothi
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from distil_core.config.chain import (
     parent_iteration,
     require_history,
 )
+from distil_core.config.differences import Change, changes, described
 from distil_core.config.load import (
     dump_yaml,
     load_iteration_params,
@@ -47,6 +48,15 @@ SCORE = "pass_at_k"
 
 _FIXED_SECTIONS = ("campaign", "problems", "base")
 """Made once for the whole campaign, by stages that read the settings of iteration 0."""
+
+_COMPARED = (
+    "evaluate.temperature",
+    "evaluate.top_p",
+    "evaluate.max_new_tokens",
+    "context.student_template",
+    "consult.verifier",
+)
+"""What a policy's scores depend on besides the policy: the same in all that a gate compares."""
 
 _HEADER = (
     "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
@@ -95,7 +105,7 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
 
     Earlier iterations keep their settings and stay up to date. Raises `ConfigError`, with
     nothing changed, when there is nothing to extend, `params.yaml` cannot work, or it changes
-    what all iterations share.
+    what all iterations share, or what makes their evaluations comparable.
     """
     if count < 1:
         raise ConfigError(f"the number of iterations to add must be at least 1, found {count}")
@@ -108,6 +118,8 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
         )
     params = load_params(workspace)
     _require_same_campaign(params, load_iteration_params(workspace, 0))
+    _require_comparable(params, load_iteration_params(workspace, first_added - 1))
+    _require_known_scores(params, _num_samples(workspace, range(first_added)))
     added = list(range(first_added, first_added + count))
     _require_numbers(added[-1])
     earlier = [
@@ -240,13 +252,63 @@ def _write_listing(workspace: Workspace, listing: Listing) -> None:
 
 
 def _require_same_campaign(params: Params, first: IterationParams) -> None:
-    changed = [name for name in _FIXED_SECTIONS if getattr(params, name) != getattr(first, name)]
-    if changed:
+    differing = _changes(params, first, _FIXED_SECTIONS)
+    if differing:
+        sections = dict.fromkeys(change.path.partition(".")[0] for change in differing)
         raise ConfigError(
-            f"params.yaml: {', '.join(changed)} differ from iterations/000.yaml, with which this "
-            "campaign started; a further iteration cannot change them. Revert them in params.yaml, "
-            "or start over with `distil restart`."
+            f"params.yaml: {', '.join(sections)} differ from iterations/000.yaml, with which this "
+            f"campaign started ({described(differing)}); a further iteration cannot change them. "
+            "Revert them in params.yaml, or start over with `distil restart`."
         )
+
+
+def _require_comparable(params: Params, last: IterationParams) -> None:
+    """The gate compares evaluations of the new policy and of an earlier one: made alike."""
+    differing = _changes(params, last, _COMPARED)
+    if differing:
+        raise ConfigError(
+            f"params.yaml: {described(differing)} differ from iteration {last.iteration}. The gate "
+            "compares a new policy with earlier evaluations, which would be of another sampler, "
+            "prompt or judge. Revert them in params.yaml, or start over with `distil restart`."
+        )
+
+
+def _require_known_scores(params: Params, earlier: Sequence[int]) -> None:
+    """Each score with a margin is one that all earlier evaluations have, of so many samples."""
+    now, fewest = params.evaluate.num_samples, min(earlier)
+    alike = set(earlier) == {now}
+    missing = [
+        name
+        for name in params.gate.margins
+        if (not alike if name.startswith("majority") else int(name.rpartition("_")[2]) > fewest)
+    ]
+    if missing:
+        raise ConfigError(
+            f"params.yaml: gate.margins names {', '.join(missing)}, which the gate cannot compare: "
+            f"earlier iterations were evaluated with {fewest} samples of each problem, a further "
+            f"one would be with {now} (evaluate.num_samples). Name pass_at_k with k up to "
+            f"{min(fewest, now)}, or start over with `distil restart`."
+        )
+
+
+def _num_samples(workspace: Workspace, iterations: Iterable[int]) -> list[int]:
+    """`evaluate.num_samples` of iterations, as their frozen files have it: they may have settings
+    that this version does not know."""
+    files = [workspace.frozen_params_file(number) for number in iterations]
+    values = [parse_yaml(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    return [int(each["evaluate"]["num_samples"]) for each in values]
+
+
+def _changes(params: Params, earlier: Params, paths: Sequence[str]) -> list[Change]:
+    """Settings below the dotted paths that are others in `params`."""
+    found = []
+    for path in paths:
+        before: Any = earlier.model_dump(mode="json")
+        after: Any = params.model_dump(mode="json")
+        for part in path.split("."):
+            before, after = before[part], after[part]
+        found += changes(before, after, path)
+    return found
 
 
 def _require_numbers(last: int) -> None:

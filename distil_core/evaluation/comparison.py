@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from distil_core.errors import DataError
 from distil_core.evaluation.bootstrap import interval, resampled_means
-from distil_core.evaluation.summary import Columns, is_complete, per_problem_scores
+from distil_core.evaluation.summary import (
+    Columns,
+    is_complete,
+    num_samples_of,
+    per_problem_scores,
+)
+
+SAMPLER = ("temperature", "top_p", "max_new_tokens")
+"""Settings of `evaluate` that decide which distribution a policy's responses are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +31,24 @@ class Difference:
 def paired_differences(
     new: Columns, old: Columns, num_bootstrap: int, seed: int
 ) -> dict[str, Difference]:
-    """For each score that both have (pass@k, majority@n): new minus old, problem by problem.
+    """For each score that both can have (pass@k, majority@n): new minus old, problem by problem.
 
     Pairing takes out how hard the problems are, which is most of what each score's own interval is
-    about. Problems that lack a verdict in either are left out. Raises `DataError` where the two are
-    not of the same problems.
+    about. pass@k is unbiased from any n >= k samples, so that evaluations of other n are compared
+    up to the fewer; a majority is one of n. Problems that lack a verdict in either are left out.
+    Raises `DataError` where the two are not of the same problems.
     """
+    largest_k = common_num_samples(new, old)
     order_p = matching_order(new, old)
     both_p = is_complete(new) & is_complete(old)[order_p]
     if not both_p.any():
         raise DataError("no problem has all its verdicts in both evaluations: evaluate again")
-    new_scores = per_problem_scores({name: values[both_p] for name, values in new.items()})
-    old_scores = per_problem_scores({n: values[order_p][both_p] for n, values in old.items()})
+    new_scores = per_problem_scores(
+        {name: values[both_p] for name, values in new.items()}, largest_k
+    )
+    old_scores = per_problem_scores(
+        {name: values[order_p][both_p] for name, values in old.items()}, largest_k
+    )
     names = [name for name in new_scores if name in old_scores]
     values_pm = np.stack([new_scores[n] - old_scores[n] for n in names], axis=1)
     resampled_bm = resampled_means(values_pm, num_bootstrap, seed)
@@ -41,6 +56,22 @@ def paired_differences(
         name: Difference(float(values_pm[:, m].mean()), *interval(resampled_bm[:, m]))
         for m, name in enumerate(names)
     }
+
+
+def common_num_samples(new: Columns, old: Columns) -> int:
+    """The largest k for which both have pass@k."""
+    return min(num_samples_of(new), num_samples_of(old))
+
+
+def other_sampler(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
+    """In which of the sampler's settings two evaluations differ; None where in none. Both are the
+    `evaluate` that an evaluation's table was written with."""
+    differing = [
+        f"{name} {new[name]} instead of {old[name]}"
+        for name in SAMPLER
+        if name in new and name in old and new[name] != old[name]
+    ]
+    return ", ".join(differing) or None
 
 
 def matching_order(new: Columns, old: Columns) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -1,11 +1,11 @@
 """The improvement gate: whether a new policy takes over from the champion so far, and why not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distil_core.config.models import AlarmParams, GateParams
-from distil_core.evaluation.comparison import Difference
-from distil_core.evaluation.summary import Columns
+from distil_core.evaluation.comparison import Difference, common_num_samples
+from distil_core.evaluation.summary import Columns, num_samples_of
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,33 @@ def judge_policy(
     champion: Columns,
     differences: Mapping[str, Difference],
     params: GateParams,
+    obstacles: Sequence[str] = (),
 ) -> Verdict:
     """Promoted only if every interval stays above minus its margin and no alarm is raised.
 
     new, champion: their evaluations of the same problems; differences: new minus champion. An
-    interval that reaches below is no proof of a regression, but the data do not rule one out.
+    interval that reaches below is no proof of a regression, but the data do not rule one out; nor
+    do they for a score that one of the two evaluations cannot have. obstacles: why the two cannot
+    be compared, if they cannot.
     """
     reasons = [
         reason
         for score, margin in params.margins.items()
-        if (reason := _regression(score, differences[score], margin))
+        if (
+            reason := _regression(score, differences[score], margin)
+            if score in differences
+            else _not_comparable(score, new, champion)
+        )
     ]
-    return Verdict((*reasons, *_alarms(new, champion, differences, params.alarms)))
+    return Verdict((*obstacles, *reasons, *_alarms(new, champion, differences, params.alarms)))
+
+
+def _not_comparable(score: str, new: Columns, champion: Columns) -> str:
+    return (
+        f"{score} cannot be compared: this evaluation has {num_samples_of(new)} samples of each "
+        f"problem, the champion's {num_samples_of(champion)}; name scores that both have in "
+        "gate.margins"
+    )
 
 
 def _regression(score: str, difference: Difference, margin: float) -> str | None:
@@ -71,7 +86,7 @@ def _alarms(
             f"alarm: responses have {length:.1f} tokens instead of {before:.1f}, more than "
             f"{ratio:g} times {'longer' if length > before else 'shorter'}"
         )
-    score = f"pass_at_{int(new['num_samples'].max())}"
+    score = f"pass_at_{common_num_samples(new, champion)}"
     if params.pass_at_n_fell and score in differences and differences[score].high < 0:
         difference = differences[score]
         found.append(

@@ -42,14 +42,19 @@ def complete(columns: Columns) -> dict[str, NDArray[Any]]:
     return {name: values[chosen] for name, values in columns.items()}
 
 
-def per_problem_scores(columns: Columns) -> dict[str, NDArray[np.float64]]:
+def per_problem_scores(
+    columns: Columns, largest_k: int | None = None
+) -> dict[str, NDArray[np.float64]]:
     """What policies are compared by, for each problem: pass@k for k = 1, 2, 4 .. n, and
-    majority@n."""
-    num_samples = _num_samples(columns)
+    majority@n.
+
+    largest_k: in place of n, to compare with a policy that has fewer samples a problem.
+    """
+    num_samples = num_samples_of(columns)
     num_correct_p = columns["num_correct"].astype(np.int64)
     scores = {
         f"pass_at_{k}": pass_at_k(num_correct_p, num_samples, k)
-        for k in powers_of_two_up_to(num_samples)
+        for k in powers_of_two_up_to(largest_k or num_samples)
     }
     majority_p = columns["majority_correct"].astype(np.float64)
     return scores | {f"majority_at_{num_samples}": majority_p}
@@ -91,7 +96,7 @@ def pass_at_k_csv(summary: Mapping[str, float | int]) -> str:
 
 def _policy_figures(all_columns: Columns, num_bootstrap: int, seed: int) -> dict[str, float | int]:
     columns = complete(all_columns)
-    num_samples = _num_samples(columns)
+    num_samples = num_samples_of(columns)
     values: dict[str, NDArray[np.float64]] = per_problem_scores(columns)
     for name in ("response_tokens_mean", "entropy_per_token", "entropy_per_response"):
         values[name] = columns[name].astype(np.float64)
@@ -190,5 +195,6 @@ def _mean_of(name: str) -> _Figure:
     return lambda means: means[name]
 
 
-def _num_samples(columns: Columns) -> int:
-    return int(columns["num_samples"][0])
+def num_samples_of(columns: Columns) -> int:
+    """Samples of each problem in an evaluation, where none lacks a verdict."""
+    return int(columns["num_samples"].max())

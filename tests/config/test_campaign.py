@@ -205,6 +205,60 @@ def test_extend_refuses_to_change_what_iterations_share(
     assert restart(workspace, VERSIONS) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("evaluate.temperature", 0.2),
+        ("evaluate.top_p", 0.9),
+        ("evaluate.max_new_tokens", 7),
+        ("context.student_template", "{prompt}!|"),
+        ("consult.verifier.options.modulus", 5),
+    ],
+)
+def test_extend_refuses_what_makes_evaluations_incomparable(
+    workspace: Workspace, setting: str, value: Any
+) -> None:
+    restart(workspace, VERSIONS)
+    change(workspace, setting, value)
+    before = contents(workspace)
+    with pytest.raises(ConfigError) as refused:
+        extend(workspace, VERSIONS)
+    message = str(refused.value)
+    assert f"{setting}: " in message
+    assert "distil restart" in message
+    assert "learning_rate" not in message
+    assert contents(workspace) == before
+    assert restart(workspace, VERSIONS) == [0, 1, 2]
+
+
+def test_extend_with_another_number_of_samples(workspace: Workspace) -> None:
+    """pass@k for k up to the fewest can be compared; a margin on another score never could."""
+    restart(workspace, VERSIONS)
+    change(workspace, "evaluate.num_samples", 16)
+    for score in ("pass_at_16", "majority_at_16"):
+        change(workspace, "gate.margins", {"pass_at_1": 0.02, score: 0.03})
+        with pytest.raises(ConfigError, match=rf"{score}.*evaluated with 8 samples.*up to 8"):
+            extend(workspace, VERSIONS)
+    change(workspace, "gate.margins", {"pass_at_1": 0.02, "pass_at_8": 0.03})
+    assert extend(workspace, VERSIONS) == [3]
+    change(workspace, "evaluate.num_samples", 4)
+    change(workspace, "gate.margins", {"pass_at_4": 0.02})
+    assert extend(workspace, VERSIONS) == [4]
+    change(workspace, "evaluate.num_samples", 8)
+    change(workspace, "gate.margins", {"pass_at_8": 0.02})
+    with pytest.raises(ConfigError, match="evaluated with 4 samples"):
+        extend(workspace, VERSIONS)
+
+
+def test_a_message_shows_the_settings_that_differ(workspace: Workspace) -> None:
+    restart(workspace, VERSIONS)
+    change(workspace, "base.batch_size", 64)
+    with pytest.raises(ConfigError) as refused:
+        extend(workspace, VERSIONS)
+    assert "(base.batch_size: 128 → 64)" in str(refused.value)
+    assert "warmup_steps" not in str(refused.value)
+
+
 @pytest.mark.parametrize("command", [extend, restart])
 def test_impossible_settings_change_nothing(workspace: Workspace, command: Any) -> None:
     restart(workspace, VERSIONS)

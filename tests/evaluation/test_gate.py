@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from distil_core.config.models import AlarmParams, GateParams
 from distil_core.errors import DataError, GateError
 from distil_core.evaluation.bootstrap import bootstrap_interval
-from distil_core.evaluation.comparison import Difference, paired_differences
+from distil_core.evaluation.comparison import Difference, other_sampler, paired_differences
 from distil_core.evaluation.decision import GateDecision, read_decision, write_decision
 from distil_core.evaluation.gate import judge_policy
 from distil_core.evaluation.handover import forbid_next, hand_over, require_policy
+from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.evaluation.summary import columns_of
 from distil_core.workspace import Workspace
 
@@ -55,6 +56,52 @@ def test_a_difference_is_resampled_like_the_scores_it_is_between() -> None:
     found = paired_differences(new, old, 400, 7)["pass_at_1"]
     assert (found.low, found.high) == pytest.approx(bootstrap_interval(values, 400, 7))
     assert found.value == pytest.approx(values.mean())
+
+
+@pytest.mark.parametrize(("new_n", "old_n"), [(16, 8), (8, 16), (6, 16), (16, 6), (1, 8)])
+def test_evaluations_of_other_numbers_of_samples(new_n: int, old_n: int) -> None:
+    """pass@k is unbiased from either: they are compared up to the fewer samples."""
+    new = columns([new_n // 2, new_n], num_samples=new_n)
+    old = columns([old_n // 2, 0], num_samples=old_n)
+    fewest = min(new_n, old_n)
+    found = paired_differences(new, old, 200, 0)
+    ks = powers_of_two_up_to(fewest)
+    assert list(found) == [f"pass_at_{k}" for k in ks]
+    for k in ks:
+        first, second = (
+            pass_at_k(each["num_correct"].astype(np.int64), n, k)
+            for each, n in ((new, new_n), (old, old_n))
+        )
+        assert found[f"pass_at_{k}"].value == pytest.approx((first - second).mean())
+    margins = {"pass_at_1": 1.0, "pass_at_16": 0.03, f"majority_at_{new_n}": 0.5}
+    alarms = AlarmParams(min_entropy_ratio=None, max_length_ratio=None, pass_at_n_fell=True)
+    params = GateParams(margins=margins, on_regression="keep", alarms=alarms)
+    verdict = judge_policy(new, old, found, params)
+    assert [reason.partition(":")[0] for reason in verdict.reasons] == [
+        "pass_at_16 cannot be compared",
+        f"majority_at_{new_n} cannot be compared",
+    ]
+    assert f"{new_n} samples of each problem, the champion's {old_n}" in verdict.reasons[0]
+
+
+def test_the_alarm_looks_at_the_samples_that_both_have() -> None:
+    alarms = AlarmParams(min_entropy_ratio=None, max_length_ratio=None, pass_at_n_fell=True)
+    new, old = columns([0] * 30, num_samples=8), columns([4] * 30, num_samples=4)
+    found = paired_differences(new, old, 200, 0)
+    verdict = judge_policy(new, old, found, gate(1.0, alarms))
+    assert verdict.reasons == (
+        "alarm: fewer problems are solved by any sample, pass_at_4 -1.000 (-1.000 to -1.000)",
+    )
+
+
+def test_another_sampler_is_told() -> None:
+    one = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "num_samples": 8}
+    assert other_sampler(one, one | {"num_samples": 16, "num_bootstrap": 9}) is None
+    assert other_sampler(one, {}) is None
+    for name, value in (("temperature", 0.2), ("top_p", 0.9), ("max_new_tokens", 9)):
+        assert other_sampler(one | {name: value}, one) == f"{name} {value} instead of {one[name]}"
+    verdict = judge_policy(SAME, SAME, {"pass_at_1": Difference(0, 0, 0)}, gate(), ["another"])
+    assert verdict.reasons == ("another",)
 
 
 def test_other_problems_are_refused() -> None:

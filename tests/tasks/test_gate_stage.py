@@ -30,7 +30,9 @@ def params(iteration: int, on_regression: str) -> IterationParams:
     )
 
 
-def evaluated(workspace: Workspace, iteration: int, num_correct: int) -> None:
+def evaluated(
+    workspace: Workspace, iteration: int, num_correct: int, temperature: float = 1.0
+) -> None:
     """A policy that is right on `num_correct` of four samples of each of 40 problems."""
     rows = [
         {
@@ -53,9 +55,10 @@ def evaluated(workspace: Workspace, iteration: int, num_correct: int) -> None:
         for index in range(40)
     ]
     path = workspace.evaluation_file(iteration)
-    write_table(path, EVALUATION, rows, {"iteration": iteration})
+    settings = {"temperature": temperature, "top_p": 1.0, "max_new_tokens": 8}
+    write_table(path, EVALUATION, rows, {"iteration": iteration, "evaluate": settings})
     policy_dir = workspace.policy_dir(iteration)
-    policy_dir.mkdir(parents=True)
+    policy_dir.mkdir(parents=True, exist_ok=True)
     (policy_dir / "weights").write_text(f"policy {iteration}")
 
 
@@ -127,6 +130,15 @@ def test_stop_lets_nothing_start_from_there(workspace: Workspace) -> None:
     assert json.loads(workspace.decision_file(2).read_text())["stopped"] == 1
     with pytest.raises(GateError, match=r"gate of iteration 2 ended the campaign: pass_at_1 is"):
         sample.body(workspace, params(3, "stop"), no_progress)
+
+
+def test_a_policy_evaluated_with_another_sampler_is_not_promoted(workspace: Workspace) -> None:
+    """However good: a lower temperature alone makes pass@1 better."""
+    evaluated(workspace, 1, 3, temperature=0.2)
+    first, _, third = run(workspace, "keep")
+    assert (first["promoted"], first["champion"]) == (False, 0)
+    assert "(temperature 0.2 instead of 1.0)" in read_decision(workspace, 1).reasons
+    assert (third["promoted"], third["champion"]) == (True, 3)
 
 
 def test_twice_the_same_bytes(workspace: Workspace) -> None:

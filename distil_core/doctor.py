@@ -16,6 +16,7 @@ from typing import Literal
 from distil_core.config.load import load_params
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError, SandboxError
+from distil_core.lineage.git import own_environment
 from distil_core.sandbox.limits import Isolation
 from distil_core.workspace import Workspace
 
@@ -107,7 +108,11 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("problem", "git is not installed", "install it: apt install git")
         return
     inside = subprocess.run(
-        ["git", "rev-parse", "--is-inside-work-tree"], cwd=root, capture_output=True, check=False
+        ["git", "rev-parse", "--is-inside-work-tree"],
+        cwd=root,
+        env=own_environment(),
+        capture_output=True,
+        check=False,
     )
     if inside.returncode:
         yield Finding("problem", f"{root} is no git repository", "run `git init` there")

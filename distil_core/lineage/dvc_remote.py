@@ -5,6 +5,7 @@ from contextlib import chdir
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_session import quiet_dvc
 from distil_core.lineage.dvc_stage import stage_addresses
+from distil_core.lineage.git import no_other_repository
 from distil_core.workspace import Workspace
 
 
@@ -29,7 +30,7 @@ def push_iteration(workspace: Workspace, iteration: int) -> int:
     quiet_dvc()
     root = workspace.root.resolve()
     try:
-        with chdir(root), Repo(str(root)) as repo:
+        with chdir(root), no_other_repository(), Repo(str(root)) as repo:
             return int(repo.push(targets=stage_addresses(iteration), with_deps=True))
     # Each kind of remote has errors of its own: networks, keys, buckets, missing packages.
     except Exception as error:

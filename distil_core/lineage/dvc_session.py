@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from distil_core.errors import LineageError
 from distil_core.files import write_text
 from distil_core.lineage.dvc_lock import read_entries
+from distil_core.lineage.git import no_other_repository
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
     # A stage runs in the workspace's root, as it does under `dvc repro`; DVC's run cache needs it
     # too. The front doors are there already, so that no other thread sees a change.
     root = workspace.root.resolve()
-    with _one_at_a_time, chdir(root):
+    with _one_at_a_time, chdir(root), no_other_repository():
         try:
             with Repo(str(root)) as repo:
                 _lock(repo, address)

@@ -1,14 +1,40 @@
-"""Git as a command: its answers as text, its refusals as `LineageError`s."""
+"""Git as a command: its answers as text, its refusals as `LineageError`s.
+
+The one place that runs git, so that no variable of a surrounding git command leads it elsewhere.
+"""
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from distil_core.errors import LineageError
 
-# A hook of another repository sets these for its children; they would lead git there.
-_FOREIGN = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
+# `git rev-parse --local-env-vars`: a hook, `git rebase --exec` or a git alias sets these for its
+# children, and they would lead git to the repository it runs in. Not the two through which
+# configuration comes (GIT_CONFIG_COUNT, GIT_CONFIG_PARAMETERS): a container's safe.directory does.
+_OF_ANOTHER_REPOSITORY = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "ALTERNATE_OBJECT_DIRECTORIES",
+        "COMMON_DIR",
+        "CONFIG",
+        "DIR",
+        "GRAFT_FILE",
+        "IMPLICIT_WORK_TREE",
+        "INDEX_FILE",
+        "INTERNAL_SUPER_PREFIX",
+        "NAMESPACE",
+        "NO_REPLACE_OBJECTS",
+        "OBJECT_DIRECTORY",
+        "PREFIX",
+        "QUARANTINE_PATH",
+        "REPLACE_REF_BASE",
+        "SHALLOW_FILE",
+        "WORK_TREE",
+    )
+)
 
 
 def git(
@@ -24,9 +50,7 @@ def git(
     """
     done = _run(root, arguments, text_input, variables or {})
     if done.returncode:
-        raise LineageError(
-            f"`git {' '.join(arguments)}` failed in {root}: {done.stderr.strip() or done.stdout}"
-        )
+        raise _refused(root, arguments, done.stderr.strip() or done.stdout)
     return done.stdout
 
 
@@ -34,19 +58,51 @@ def git_or_none(root: Path, *arguments: str) -> str | None:
     """The same, None where git has nothing to name (with `--quiet` it fails and says nothing)."""
     done = _run(root, arguments, None, {})
     if done.returncode and done.stderr.strip():
-        raise LineageError(f"`git {' '.join(arguments)}` failed in {root}: {done.stderr.strip()}")
+        raise _refused(root, arguments, done.stderr.strip())
     return None if done.returncode else done.stdout
+
+
+def file_in_commit(root: Path, commit: str, name: str) -> str | None:
+    """A text file as the commit has it below `root`; None where the commit is not here, or has no
+    such file."""
+    blob = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}:./{name}")
+    return None if blob is None else git(root, "cat-file", "blob", blob.strip())
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment without what leads git to another repository; for a command that
+    runs git, or DVC, in a workspace."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
+
+
+@contextmanager
+def no_other_repository() -> Iterator[None]:
+    """The same for the block, for libraries that run git or read its variables in this process."""
+    hidden = {name: os.environ.pop(name) for name in _OF_ANOTHER_REPOSITORY & os.environ.keys()}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _refused(root: Path, arguments: tuple[str, ...], message: str) -> LineageError:
+    text = f"`git {' '.join(arguments)}` failed in {root}: {message}"
+    if "not a git repository" in message:
+        text += (
+            ". Lineage needs the workspace in a git repository: `git init && dvc init`, or clone "
+            "one."
+        )
+    return LineageError(text)
 
 
 def _run(
     root: Path, arguments: tuple[str, ...], text_input: str | None, variables: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    inherited = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
     try:
         return subprocess.run(
             ["git", *arguments],
             cwd=root,
-            env=inherited | {"LC_ALL": "C.UTF-8"} | dict(variables),
+            env=own_environment() | {"LC_ALL": "C.UTF-8"} | dict(variables),
             input=text_input or "",
             capture_output=True,
             encoding="utf-8",

@@ -2,12 +2,11 @@
 
 import getpass
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from distil_core.errors import LineageError
+from distil_core.lineage.git import git, git_or_none
 from distil_core.workspace import Workspace
 
 _LIBRARIES = ("torch", "transformers", "numpy", "pyarrow", "vllm", "dvc", "prefect", "mlflow")
@@ -19,8 +18,9 @@ def git_tags(workspace: Workspace) -> dict[str, str]:
 
     Raises `LineageError` outside a git repository: lineage needs one.
     """
-    commit = _git(workspace, "rev-parse", "--verify", "--quiet", "HEAD", missing_ok=True)
-    changed = _git(workspace, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    root = workspace.root
+    commit = (git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
+    changed = git(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock").strip()
     tags = {"distil.git_dirty": "true" if changed else "false"}
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "distil.git_commit": commit}
@@ -45,24 +45,6 @@ def user_tags() -> dict[str, str]:
         return {"mlflow.user": getpass.getuser()}
     except (KeyError, OSError):
         return {}
-
-
-def _git(workspace: Workspace, *arguments: str, missing_ok: bool = False) -> str:
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(workspace.root), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise LineageError("git is not installed, lineage needs it: install git") from error
-    if result.returncode and not (missing_ok and not result.stderr):
-        raise LineageError(
-            f"git failed in {workspace.root}: {result.stderr.strip()}. Lineage needs the "
-            "workspace in a git repository: `git init && dvc init`, or clone one."
-        )
-    return result.stdout.strip()
 
 
 def _cpu() -> str:

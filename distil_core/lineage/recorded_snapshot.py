@@ -1,9 +1,8 @@
 """The snapshot that holds what an iteration was recorded with."""
 
-import subprocess
-
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_lock import Entry, LockDigests, lock_file, parse_entries
+from distil_core.lineage.git import file_in_commit
 from distil_core.lineage.snapshot import Snapshot, find_snapshot
 from distil_core.workspace import Workspace
 
@@ -15,7 +14,7 @@ def snapshot_of(
     snapshot = find_snapshot(workspace, campaign, iteration)
     if snapshot is None:
         return None
-    text = _lock_text(workspace, snapshot.commit)
+    text = file_in_commit(workspace.root, snapshot.commit, "dvc.lock")
     if text is None:
         return None
     # The usual case, where a long lock need not be parsed again.
@@ -35,15 +34,5 @@ def digest_in(digests: LockDigests, iteration: int) -> str | None:
 
 def locked_in(workspace: Workspace, commit: str) -> dict[str, Entry] | None:
     """The stages of a commit's dvc.lock; None where git does not have it here."""
-    text = _lock_text(workspace, commit)
+    text = file_in_commit(workspace.root, commit, "dvc.lock")
     return None if text is None else parse_entries(text, f"dvc.lock of {commit}")
-
-
-def _lock_text(workspace: Workspace, commit: str) -> str | None:
-    shown = subprocess.run(
-        ["git", "-C", str(workspace.root), "show", f"{commit}:./dvc.lock"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return None if shown.returncode else shown.stdout

@@ -26,7 +26,7 @@ from distil_core.lineage.dvc_lock import (
     read_entries,
     stage_addresses,
 )
-from distil_core.lineage.git import git
+from distil_core.lineage.git import git, own_environment
 from distil_core.lineage.mlflow_inputs import content_md5
 from distil_core.lineage.reproduction_data import SnapshotData
 from distil_core.lineage.reproduction_differences import largest_differences
@@ -167,7 +167,7 @@ def _run(tree: Workspace, address: str, command: str) -> None:
     words = shlex.split(command)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     inherited = os.environ.get("PYTHONPATH")
-    environment = os.environ | {
+    environment = own_environment() | {
         "PATH": path,
         # Else the installed project, which may be another version, would be imported.
         "PYTHONPATH": f"{tree.root}{os.pathsep}{inherited}" if inherited else str(tree.root),

@@ -9,6 +9,7 @@ from typing import Any
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_lock import LockedArtifact
 from distil_core.lineage.dvc_session import quiet_dvc
+from distil_core.lineage.git import no_other_repository
 from distil_core.lineage.mlflow_inputs import content_md5
 from distil_core.workspace import Workspace
 
@@ -35,7 +36,7 @@ class SnapshotData:
         quiet_dvc()
         paths = [locked.path for locked in wanted]
         root = str(self._tree.root)
-        with chdir(root), Repo(root, config=self._config) as repo:
+        with chdir(root), no_other_repository(), Repo(root, config=self._config) as repo:
             try:
                 repo.checkout(targets=paths, force=True)
             except CheckoutError:

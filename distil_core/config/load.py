@@ -51,7 +51,7 @@ def load_iteration_params(
             "`distil extend` adds the next iteration with the settings of params.yaml."
         )
     values, where = _read_yaml(path), workspace.relative(path)
-    params = _validated(IterationParams, values, where, with_components)
+    params = parse_iteration_params(values, where, with_components)
     if params.iteration != iteration:
         raise ConfigError(
             f"{workspace.relative(path)}: iteration is {params.iteration}, expected {iteration}; "
@@ -65,9 +65,24 @@ def parse_params(values: Any, where: str) -> Params:
     return _validated(Params, values, where)
 
 
-def parse_iteration_params(values: Any, where: str) -> IterationParams:
-    """Like `parse_params`, for a frozen iteration."""
-    return _validated(IterationParams, values, where)
+def parse_iteration_params(
+    values: Any, where: str, with_components: bool = True
+) -> IterationParams:
+    """Like `parse_params`, for a frozen iteration: an error says as well what can be done where
+    it was frozen by a version with other settings. with_components: as in `load_iteration_params`.
+    """
+    try:
+        return _validated(IterationParams, values, where, with_components)
+    except ConfigError as error:
+        number = values.get("iteration") if isinstance(values, dict) else None
+        whose = "an iteration" if number is None else f"iteration {number}"
+        raise ConfigError(
+            f"{error}. These are the frozen settings of {whose}, which this version of DistIL "
+            "cannot read: another version froze them (`git log --oneline -- iterations` names the "
+            "commits), or they were edited since. What was made and recorded with them stays. Go "
+            f"on with the code that froze them, undo an edit with `git checkout {where}`, or start "
+            "over with `distil restart`"
+        ) from error
 
 
 def dump_yaml(values: dict[str, Any]) -> str:

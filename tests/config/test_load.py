@@ -188,3 +188,21 @@ def test_an_engine_that_gives_the_expert_too_few_ids_is_refused(
     else:
         with pytest.raises(ConfigError, match=r"tabulate\.top_k 16 exceeds max_logprobs 15"):
             parse_params(settings, "test")
+
+
+def test_a_frozen_setting_that_this_version_does_not_know(tmp_path: Path) -> None:
+    """As after an upgrade that dropped an option, or made a setting required."""
+    values = yaml.safe_load((PROJECT / "iterations" / "003.yaml").read_text(encoding="utf-8"))
+    values["sample"]["engine"]["options"]["flash"] = True
+    workspace = Workspace(tmp_path)
+    path = workspace.frozen_params_file(3)
+    path.parent.mkdir()
+    expected = r"(?s)003\.yaml: .*{}.* settings of iteration 3, .*git log.*distil restart"
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=expected.format("flash: no such setting")):
+        load_iteration_params(workspace, 3)
+    del values["sample"]["engine"]["options"]["flash"]
+    del values["gate"]
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError, match=expected.format("gate")):
+        load_iteration_params(workspace, 3)

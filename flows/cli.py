@@ -147,13 +147,16 @@ def _say_frozen(iterations: list[int]) -> None:
 
 
 def _record(workspace: Workspace, _: argparse.Namespace) -> int:
-    from distil_core.lineage.mlflow_record import record_all
+    from distil_core.lineage.mlflow_record import record_all, why_not_recorded
     from distil_core.lineage.snapshot import ensure_snapshots
 
     ensure_snapshots(workspace)
     recorded = record_all(workspace)
     created = sum(iteration.created for iteration in recorded)
     print(f"MLflow: {len(recorded)} finished iterations, {created} of them recorded now")
+    reason = why_not_recorded(workspace)
+    if reason:
+        print(f"Not all of the campaign is up to date: {reason}")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from distil_core.config.campaign import existing_iterations, restart
+from distil_core.config.differences import changes, described
 from distil_core.config.load import load_iteration_params, load_params
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
@@ -87,12 +88,15 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         highlight=False,
     )
     shared = Params.model_fields.keys() - {"num_iterations"}
-    settings = load_params(workspace).model_dump(include=shared)
-    if settings != frozen.model_dump(include=shared):
+    settings = load_params(workspace).model_dump(mode="json", include=shared)
+    differing = changes(frozen.model_dump(mode="json", include=shared), settings)
+    if differing:
         console.print(
-            "params.yaml has changed since these iterations were frozen; they keep their own "
-            "settings. `distil extend` adds one with the new settings, `distil restart` starts "
-            "the campaign over with them."
+            f"params.yaml has changed since these iterations were frozen ({described(differing)}); "
+            "they keep their own settings. `distil extend` adds one with the new settings, `distil "
+            "restart` starts the campaign over with them.",
+            markup=False,
+            highlight=False,
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from distil_core.errors import DistilError
-from distil_core.lineage.mlflow_record import record_all
+from distil_core.lineage.mlflow_record import record_all, why_not_recorded
 from distil_core.lineage.mlflow_store import own_uri
 from distil_core.workspace import Workspace
 
@@ -28,12 +28,15 @@ def main() -> NoReturn:
         if not has_server:
             _require_free(port)
         recorded = record_all(workspace)
+        reason = why_not_recorded(workspace)
     except DistilError as error:
         print(f"flows.ui: {error}", file=sys.stderr)
         sys.exit(1)
     address = store.rstrip("/") if has_server else f"http://{HOST}:{port}"
     page = f"{address}/{recorded[-1].experiment_page}" if recorded else address
     print(f"{len(recorded)} iterations recorded. The campaign in MLflow:\n  {page}", flush=True)
+    if reason:
+        print(f"Not all of the campaign is up to date: {reason}", flush=True)
     if has_server:
         sys.exit(0)
     print("Ready when it says so; Ctrl-C ends it.", flush=True)

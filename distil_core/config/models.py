@@ -33,6 +33,7 @@ from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import Layout, LoraParams, OnePassLayout, TrainParams
 
 __all__ = [
+    "READ_BY_NO_STAGE",
     "AlarmParams",
     "ArchitectureParams",
     "BaseParams",
@@ -267,6 +268,10 @@ def _require_llama_layers(targets: tuple[str, ...]) -> None:
                 f"train.lora.target_modules: {target!r} is no linear layer that a policy made here "
                 f"can adapt: choose among {', '.join(_LLAMA_LAYERS)}"
             )
+
+
+READ_BY_NO_STAGE = frozenset({"num_iterations", "verification", "resume"})
+"""Sections of `Params` that no stage in dvc.yaml depends on: they change no iteration."""
 
 
 class Params(Settings):

@@ -32,8 +32,9 @@ def learning_curve_figure(
 ) -> "Figure":
     """pass@k over iterations, one line per k, its 95% interval as a band.
 
-    metrics_by_iteration: the contents of each iteration's metrics.json. Raises `DataError`
-    when there is none, or one has other k or no interval. Importing matplotlib takes a second.
+    metrics_by_iteration: the contents of each iteration's metrics.json; where they have other k
+    (evaluate.num_samples was changed), a line covers the iterations that have its k. Raises
+    `DataError` when there is none, or one has no interval. Importing matplotlib takes a second.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -41,22 +42,23 @@ def learning_curve_figure(
     iterations = sorted(metrics_by_iteration)
     if not iterations:
         raise DataError("a learning curve needs the metrics of at least one iteration, found none")
-    ks = pass_at_ks(metrics_by_iteration[iterations[0]])
+    ks = sorted({k for metrics in metrics_by_iteration.values() for k in pass_at_ks(metrics)})
     figure = Figure(figsize=(8, 4.5), dpi=120)
     axes = figure.add_axes((0.08, 0.12, 0.75, 0.78))
     ends = []
     for k, color in zip(ks, _COLORS * len(ks), strict=False):
+        xs = [i for i in iterations if f"pass_at_{k}" in metrics_by_iteration[i]]
         middle, low, high = (
-            [_value(metrics_by_iteration, i, f"pass_at_{k}{end}") for i in iterations]
+            [_value(metrics_by_iteration, i, f"pass_at_{k}{end}") for i in xs]
             for end in ("", "_low", "_high")
         )
-        axes.fill_between(iterations, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.plot(iterations, middle, color=color, marker="o", markersize=3.5)
-        ends.append((middle[-1], f"pass@{k}  {middle[-1]:.3f}", color))
-    for height, (value, text, color) in zip(_spread([e[0] for e in ends]), ends, strict=True):
+        axes.fill_between(xs, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.plot(xs, middle, color=color, marker="o", markersize=3.5)
+        ends.append((middle[-1], f"pass@{k}  {middle[-1]:.3f}", color, xs[-1]))
+    for height, (value, text, color, x) in zip(_spread([e[0] for e in ends]), ends, strict=True):
         axes.annotate(
             text,
-            (iterations[-1], value),
+            (x, value),
             xytext=(iterations[-1] + 0.03 * max(1, len(iterations)), height),
             color=color,
             va="center",
@@ -87,8 +89,8 @@ def _value(
     metrics = metrics_by_iteration[iteration]
     if name not in metrics:
         raise DataError(
-            f"metrics of iteration {iteration} have no {name}, which others have: a learning "
-            "curve needs every iteration evaluated alike (evaluate.num_samples)"
+            f"metrics of iteration {iteration} have a score but no {name}: make them anew with "
+            f"`dvc repro --force evaluate@{iteration:03d}`"
         )
     return metrics[name]
 

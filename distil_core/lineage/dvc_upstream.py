@@ -16,13 +16,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distil_core.config.differences import ABSENT, Change, changes, described
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_lock import Entry, artifacts
 
 if TYPE_CHECKING:
     from dvc.stage import PipelineStage
-
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Pipeline:
         for path, keys in definition.settings.items():
             changed = self._changed_settings(path, keys, entry.get("params", {}).get(path, {}))
             if changed:
-                return f"{', '.join(changed)} in {path} changed"
+                return f"settings in {path} changed ({described(changed)})"
         for path, dependency in dependencies.items():
             if dependency.md5 != self.recorded_md5(path, dependency.md5):
                 return f"it read another {path} than {self.producers[path]} wrote last"
@@ -107,9 +106,13 @@ class Pipeline:
         output = artifacts(self.entries.get(producer, {}), "outs").get(as_recorded)
         return output.md5 if output else None
 
-    def _changed_settings(self, path: str, keys: list[str], recorded: Entry) -> list[str]:
+    def _changed_settings(self, path: str, keys: list[str], recorded: Entry) -> list[Change]:
         present = _read_settings(self.root / path)
-        return [key for key in keys if _lookup(present, key) != recorded.get(key, _ABSENT)]
+        return [
+            change
+            for key in keys
+            for change in changes(recorded.get(key, ABSENT), _lookup(present, key), key)
+        ]
 
 
 def load_pipeline(stage: "PipelineStage") -> Pipeline:
@@ -274,6 +277,6 @@ def _parse(text: str, name: str) -> Any:
 def _lookup(settings: Any, dotted_key: str) -> Any:
     for part in dotted_key.split("."):
         if not isinstance(settings, dict) or part not in settings:
-            return _ABSENT
+            return ABSENT
         settings = settings[part]
     return settings

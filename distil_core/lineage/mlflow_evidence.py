@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from distil_core.config.campaign import existing_iterations
+from distil_core.config.differences import changes, described
 from distil_core.errors import LineageError
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.lineage.dvc_lock import (
@@ -23,6 +23,7 @@ from distil_core.lineage.dvc_lock import (
 )
 from distil_core.lineage.mlflow_inputs import (
     Artifact,
+    content_md5,
     flatten,
     lookup,
     read_frozen,
@@ -92,26 +93,61 @@ class History:
             self._digests[iteration] = self._lock_digests[iteration]
         return self._digests[iteration]
 
+    def settings(self, iteration: int) -> Mapping[str, str]:
+        """The iteration's frozen settings, dotted key to JSON or text."""
+        workspace = self.workspace
+        return flatten(read_frozen(workspace, workspace.frozen_params_file(iteration)))
+
+    @cached_property
+    def iterations(self) -> list[int]:
+        """All that the campaign has, finished or not."""
+        return existing_iterations(self.workspace)
+
     def require_finished(self, iteration: int) -> None:
-        """Raise `LineageError` naming the stage to run when the iteration or one before it is
-        not in `dvc.lock` as a whole."""
+        """Raise `LineageError`, with the stage to run, unless the iteration and those before it are
+        in `dvc.lock` as their settings and inputs are now."""
         for before in range(iteration + 1):
-            for address in stage_addresses(before):
-                if address not in self._entries:
-                    raise LineageError(
-                        f"iteration {before} is not finished: dvc.lock has no {address}. Run it "
-                        f"with `dvc repro {stage_addresses(iteration)[-1]}`, then record again."
-                    )
+            reason = self._why_not_finished(before, iteration)
+            if reason:
+                raise LineageError(reason)
 
     def last_finished(self) -> int | None:
-        """The last iteration of the campaign whose stages, and those of all before it, are in
-        `dvc.lock`."""
+        """The last iteration of the campaign for which that holds. What `dvc.lock` has beyond may
+        be of the campaign before a restart."""
+        return self._finished_and_why_no_more[0]
+
+    def why_no_more(self) -> str | None:
+        """Why the iteration after the last finished one is not; None where none is left."""
+        return self._finished_and_why_no_more[1]
+
+    def is_here(self, iteration: int) -> bool:
+        """Whether what its evidence is read from lies on disk as recorded. Of iterations still to
+        come it may not: an interrupted stage leaves no outputs."""
+        by_role = dict(_roles(self.workspace, iteration))
+        read = [by_role[role] for role in ("metrics", "decision") if role in by_role]
+        return all(content_md5(path) == self._artifact(path).md5 for path in read)
+
+    @cached_property
+    def _finished_and_why_no_more(self) -> tuple[int | None, str | None]:
         finished = None
-        for iteration in existing_iterations(self.workspace):
-            if not all(address in self._entries for address in stage_addresses(iteration)):
-                break
+        for iteration in self.iterations:
+            reason = self._why_not_finished(iteration, self.iterations[-1])
+            if reason:
+                return finished, reason
             finished = iteration
-        return finished
+        return finished, None
+
+    def _why_not_finished(self, iteration: int, wanted: int) -> str | None:
+        """Of its own stages only. wanted: the iteration for which it is asked."""
+        addresses = stage_addresses(iteration)
+        for address in addresses:
+            if address not in self._entries:
+                return (
+                    f"iteration {iteration} is not finished: dvc.lock has no {address}. Run it "
+                    f"with `dvc repro {stage_addresses(wanted)[-1]}`, then record again."
+                )
+        reasons = (self._why_stale(address, iteration) for address in addresses)
+        return next((reason for reason in reasons if reason), None)
 
     @cached_property
     def _entries(self) -> dict[str, Entry]:
@@ -131,10 +167,10 @@ class History:
 
     def _read(self, iteration: int) -> Evidence:
         workspace = self.workspace
-        frozen_file = workspace.frozen_params_file(iteration)
-        frozen = read_frozen(workspace, frozen_file)
-        for address in stage_addresses(iteration):
-            self._require_consistent(address, workspace.relative(frozen_file), frozen)
+        frozen = read_frozen(workspace, workspace.frozen_params_file(iteration))
+        reason = self._why_not_finished(iteration, iteration)
+        if reason:
+            raise LineageError(reason)
         by_role = {role: self._artifact(path) for role, path in _roles(workspace, iteration)}
         metrics_file = workspace.metrics_file(iteration)
         require_unchanged(workspace, by_role["metrics"])
@@ -178,24 +214,36 @@ class History:
         require_unchanged(self.workspace, by_role["decision"])
         return read_decision(self.workspace, iteration)
 
-    def _require_consistent(self, address: str, frozen_name: str, frozen: Any) -> None:
-        """The stage ran with the settings of the frozen file, on what its sources last wrote."""
+    def _why_stale(self, address: str, iteration: int) -> str | None:
+        """What the stage ran with, where that is not the frozen settings, or not what its sources
+        wrote last."""
         entry = self._entries[address]
+        frozen_file = self.workspace.frozen_params_file(iteration)
+        name, frozen = (
+            self.workspace.relative(frozen_file),
+            read_frozen(self.workspace, frozen_file),
+        )
         remedy = f"Bring it up to date with `dvc repro {address}`"
-        for key, recorded in entry.get("params", {}).get(frozen_name, {}).items():
-            if lookup(frozen, key) != recorded:
-                raise LineageError(
-                    f"{address} ran with {key} = {recorded!r}, but {frozen_name} now says "
-                    f"{lookup(frozen, key)!r}. {remedy}, or restore the file with "
-                    f"`git checkout {frozen_name}`."
-                )
+        ran_with = entry.get("params", {}).get(name, {})
+        differing = [
+            change
+            for key, recorded in ran_with.items()
+            for change in changes(recorded, lookup(frozen, key), key)
+        ]
+        if differing:
+            return (
+                f"{address} ran with other settings than {name} has now "
+                f"({described(differing)}). {remedy}, or restore the file with "
+                f"`git checkout {name}`."
+            )
         for path, read in artifacts(entry, "deps").items():
             written = self._written.get(path)
             if written and written.md5 != read.md5:
-                raise LineageError(
-                    f"{address} read another {path} (md5 {read.md5}) than {written.stage} wrote "
-                    f"last (md5 {written.md5}). {remedy}."
+                return (
+                    f"{address} read another {path} (md5 {read.md5}) than {written.stage} "
+                    f"wrote last (md5 {written.md5}). {remedy}."
                 )
+        return None
 
 
 def _roles(workspace: Workspace, iteration: int) -> list[tuple[str, Path]]:

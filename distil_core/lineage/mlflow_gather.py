@@ -30,7 +30,8 @@ class IterationRecord:
     """All that is written about one iteration, gathered before the first write.
 
     parent: of the policy it started from; previous: of the iteration before it, which is another
-    one where a gate kept its parent.
+    one where a gate kept its parent. shared: where the very same iteration was recorded in another
+    chain, whose policy is this one's. campaign_number: which chain of the experiment it is in.
     seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the epoch; what
     the stages took, ending when the metrics were written.
     """
@@ -39,6 +40,8 @@ class IterationRecord:
     lock_digest: str
     parent: Recorded | None
     previous: Recorded | None
+    shared: Recorded | None
+    campaign_number: int
     datasets: "list[DatasetInput]"
     seconds: Mapping[str, float]
     curve: list[tuple[int, dict[str, float]]]
@@ -55,15 +58,20 @@ class IterationRecord:
 
     @property
     def name(self) -> str:
-        """The run's name, and the end of the policy's."""
-        key = iteration_key(self.this.iteration)
-        return f"iteration {key}" + (" (base)" if self.this.iteration == 0 else "")
+        """The run's name, another one in each chain of the experiment."""
+        notes = ["base"] if self.this.iteration == 0 else []
+        if self.campaign_number > 1:
+            notes.append(f"campaign {self.campaign_number}")
+        name = f"iteration {iteration_key(self.this.iteration)}"
+        return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def gather(
     workspace: Workspace,
     chain: Chain,
     lock_digest: str,
+    shared: Recorded | None,
+    campaign_number: int,
     not_before_ms: int,
     prefect_run_url: str | None,
 ) -> IterationRecord:
@@ -91,6 +99,8 @@ def gather(
         lock_digest=lock_digest,
         parent=chain.recorded.get(this.parent) if this.parent is not None else None,
         previous=chain.recorded.get(this.iteration - 1),
+        shared=shared,
+        campaign_number=campaign_number,
         datasets=datasets,
         seconds=seconds,
         curve=curve,
@@ -142,8 +152,10 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
     return tags
 
 
-def run_metrics(record: IterationRecord, model_id: str) -> "list[Metric]":
-    """Evaluation (also of the policy, on its dataset), the training curve, and seconds."""
+def run_metrics(record: IterationRecord, model_id: str | None) -> "list[Metric]":
+    """Evaluation (also of the policy, on its dataset), the training curve, and seconds.
+
+    model_id: of the policy, None where its metrics are there already."""
     from mlflow.entities import Metric
 
     this = record.this

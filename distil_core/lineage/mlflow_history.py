@@ -29,6 +29,11 @@ class RecordedRun:
         return self.tags["distil.lock_digest"]
 
     @property
+    def chain(self) -> str:
+        """The campaign's run that it lies under."""
+        return self.tags.get("mlflow.parentRunId", "")
+
+    @property
     def snapshot(self) -> str:
         """The snapshot's ref and commit, empty where the iteration has none."""
         ref, commit = (self.tags.get(f"distil.snapshot_{part}", "") for part in ("ref", "commit"))
@@ -44,8 +49,11 @@ class RecordedCampaign:
     aliases: Mapping[str, int]
 
     def run_of_version(self, version: int) -> RecordedRun | None:
-        """The run that registered the version."""
-        return self.runs.get(self.versions.get(version, ""))
+        """The run that registered the version; where somebody deleted that one, a run of the same
+        iteration in another chain."""
+        registered = self.runs.get(self.versions.get(version, ""))
+        sharing = (run for run in self.runs.values() if run.model_version == version)
+        return registered or next(sharing, None)
 
 
 def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:
@@ -85,9 +93,9 @@ def disagreements(
                 "with what dvc.lock says. Run `distil record`."
             )
             continue
-        if versions.get(run.model_version) != run.run_id:
+        if run.model_version not in versions:
             found.append(
-                f"iteration {iteration}: MLflow's run {run.run_id} registered its policy as "
+                f"iteration {iteration}: by MLflow's run {run.run_id} its policy is registered as "
                 f"version {run.model_version}, which is no longer there. Delete the run, then "
                 "`distil record` makes both anew."
             )

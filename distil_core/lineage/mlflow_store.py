@@ -66,6 +66,19 @@ def import_mlflow() -> None:
     import mlflow.tracking  # noqa: F401
 
 
+@contextmanager
+def made_once() -> Iterator[None]:
+    """To make something of which there is one: another recorder may have made it just now."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
 def artifact_root(workspace: Workspace, uri: str) -> str | None:
     """Where experiments in the workspace's own database keep their few files; None for a store
     of the user's, which knows its own place."""

@@ -1,8 +1,9 @@
 """Write one iteration into an open MLflow store: its run, its policy, and the campaign's page."""
 
-import hashlib
 import json
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from distil_core.lineage.mlflow_card import model_card
 from distil_core.lineage.mlflow_chain import Chain, Recorded
 from distil_core.lineage.mlflow_evidence import Evidence
 from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_tags, snapshot_tags
+from distil_core.lineage.mlflow_owner import OWNER_TAG, owner
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
+from distil_core.lineage.mlflow_params import as_params
+from distil_core.lineage.mlflow_store import made_once
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
@@ -19,36 +23,49 @@ if TYPE_CHECKING:
 
 
 def write_iteration(
-    client: "MlflowClient",
-    workspace: Workspace,
-    record: IterationRecord,
-    campaign_run_id: str,
-    campaign: Chain,
+    client: "MlflowClient", workspace: Workspace, record: IterationRecord, campaign_run_id: str
 ) -> Recorded:
-    """Write the iteration's run, policy and registered version; the run ends FINISHED only when
-    all is written, FAILED when an error came between.
-
-    campaign: all that is recorded, which may be more than led to this iteration.
-    """
+    """Write the iteration's run, policy and registered version; the run is left RUNNING, FAILED
+    when an error came between."""
     run = client.create_run(
         record.chain.experiment_id,
         start_time=record.start_ms,
         run_name=record.name,
-        tags=run_tags(record) | {"mlflow.parentRunId": campaign_run_id},
+        tags=run_tags(record)
+        | {"mlflow.parentRunId": campaign_run_id, OWNER_TAG: owner(workspace)},
     )
-    run_id = run.info.run_id
-    try:
-        recorded = _write(client, workspace, record, run_id)
+    with _failed_on_error(client, run.info.run_id):
+        recorded = _write(client, workspace, record, run.info.run_id)
         chain = record.chain.with_recorded(record.this.iteration, recorded)
-        _write_pages(client, workspace, record, chain, recorded)
+        _write_pages(client, record, chain, recorded)
+    return recorded
+
+
+def finish_iteration(
+    client: "MlflowClient",
+    record: IterationRecord,
+    recorded: Recorded,
+    campaign_run_id: str,
+    campaign: Chain,
+) -> None:
+    """Tell of the iteration in the campaign's run, and end its own as FINISHED: all is written.
+
+    campaign: all that is recorded, which may be more than led to this iteration.
+    """
+    with _failed_on_error(client, recorded.run_id):
         campaign = campaign.with_recorded(record.this.iteration, recorded)
         _write_campaign(client, campaign_run_id, campaign, record.this)
+        client.set_terminated(recorded.run_id, "FINISHED", record.end_ms)
+
+
+@contextmanager
+def _failed_on_error(client: "MlflowClient", run_id: str) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         # A run that stays RUNNING looks alive; the next recording replaces it in either case.
         client.set_terminated(run_id, "FAILED")
         raise
-    client.set_terminated(run_id, "FINISHED", record.end_ms)
-    return recorded
 
 
 def _write(
@@ -56,18 +73,19 @@ def _write(
 ) -> Recorded:
     from mlflow.entities import LoggedModelInput, LoggedModelOutput, Param
 
-    this = record.this
-    model_id = _create_model(client, record, run_id)
+    this, shared = record.this, record.shared
+    model_id = shared.model_id if shared else _create_model(client, record, run_id)
     client.log_batch(
         run_id,
-        metrics=run_metrics(record, model_id),
-        params=[Param(name, _shortened(value)) for name, value in this.settings.items()],
+        # A policy's own metrics are those of its first recording.
+        metrics=run_metrics(record, None if shared else model_id),
+        params=[Param(name, value) for name, value in as_params(this.settings).items()],
     )
     parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
     client.log_inputs(run_id, datasets=record.datasets, models=parents)
     client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
     client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
-    version = _register(client, record, run_id, model_id)
+    version = shared.model_version if shared else _register(client, record, run_id, model_id)
     recorded = Recorded(
         run_id,
         model_id,
@@ -105,11 +123,12 @@ def _register(client: "MlflowClient", record: IterationRecord, run_id: str, mode
     this = record.this
     name = record.chain.model_name
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(
-            name,
-            tags={"distil.campaign": name},
-            description=model_page(name, record.chain.experiment_id),
-        )
+        with made_once():
+            client.create_registered_model(
+                name,
+                tags={"distil.campaign": name},
+                description=model_page(name, record.chain.experiment_id),
+            )
     tags = {"distil.iteration": str(this.iteration)}
     if record.parent:
         tags["distil.parent_version"] = str(record.parent.model_version)
@@ -129,24 +148,66 @@ def _register(client: "MlflowClient", record: IterationRecord, run_id: str, mode
 
 def _write_pages(
     client: "MlflowClient",
-    workspace: Workspace,
     record: IterationRecord,
     chain: Chain,
     recorded: Recorded,
 ) -> None:
-    """Note of the run, description of the version, and the files beside them."""
-    from mlflow.models import Model
+    """All that is there to be read, and the policy's own files where it is registered here."""
+    if not record.shared:
+        _store_model(client, record, chain, recorded)
+    _describe(client, chain, recorded, record.seconds, not record.shared)
+
+
+def _describe(
+    client: "MlflowClient",
+    chain: Chain,
+    recorded: Recorded,
+    seconds: Mapping[str, float],
+    registers: bool,
+) -> None:
+    """The run's note, its whole text beside it, and the description of the version that this run
+    registers, if it does. seconds: by stage."""
     from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-    this = record.this
-    name, version = chain.model_name, str(recorded.model_version)
-    description = version_page(chain)
-    note = run_page(chain, record.seconds, record.prefect_run_url, MAX_TAG_VAL_LENGTH)
+    url = recorded.prefect_run_url or None
+    note = run_page(chain, seconds, url, MAX_TAG_VAL_LENGTH)
     client.set_tag(recorded.run_id, "mlflow.note.content", note)
-    client.log_text(
-        recorded.run_id, run_page(chain, record.seconds, record.prefect_run_url), "lineage.md"
-    )
-    client.update_model_version(name, version, description)
+    client.log_text(recorded.run_id, run_page(chain, seconds, url), "lineage.md")
+    if registers:
+        description = version_page(chain)
+        version = str(recorded.model_version)
+        client.update_model_version(chain.model_name, version, description)
+        note_tag = {"mlflow.note.content": description}
+        client.set_logged_model_tags(recorded.model_id, note_tag)
+
+
+def add_snapshot(
+    client: "MlflowClient", chain: Chain, recorded: Recorded, seconds: Mapping[str, float]
+) -> None:
+    """Tell of a snapshot that was taken after the iteration was recorded."""
+    tags = {
+        "distil.snapshot_ref": recorded.snapshot_ref,
+        "distil.snapshot_commit": recorded.snapshot_commit,
+    }
+    version = str(recorded.model_version)
+    registered = client.get_model_version(chain.model_name, version)
+    registers = registered.run_id == recorded.run_id
+    for name, value in tags.items():
+        if registers:
+            client.set_model_version_tag(chain.model_name, version, name, value)
+    _describe(client, chain, recorded, seconds, registers)
+    # Last: a run with the tags has all of it.
+    for name, value in tags.items():
+        client.set_tag(recorded.run_id, name, value)
+
+
+def _store_model(
+    client: "MlflowClient", record: IterationRecord, chain: Chain, recorded: Recorded
+) -> None:
+    """The logged model's own files, and the link from it to its version."""
+    from mlflow.models import Model
+
+    this = record.this
     with tempfile.TemporaryDirectory() as folder:
         Model(
             run_id=recorded.run_id,
@@ -162,13 +223,8 @@ def _write_pages(
         client.log_model_artifacts(recorded.model_id, folder)
     client.finalize_logged_model(recorded.model_id, "READY")
     # What `mlflow.register_model` does for the link from the logged model to its version.
-    client.set_logged_model_tags(
-        recorded.model_id,
-        {
-            "mlflow.modelVersions": json.dumps([{"name": name, "version": version}]),
-            "mlflow.note.content": description,
-        },
-    )
+    link = [{"name": chain.model_name, "version": str(recorded.model_version)}]
+    client.set_logged_model_tags(recorded.model_id, {"mlflow.modelVersions": json.dumps(link)})
 
 
 def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evidence) -> None:
@@ -188,14 +244,3 @@ def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evi
         figure = learning_curve_figure({i: e.metrics for i, e in chain.evidence.items()})
         client.log_figure(run_id, figure, "learning_curve.png")
     client.set_terminated(run_id, "FINISHED", chain.last.finished_at_ms)
-
-
-def _shortened(value: str) -> str:
-    """`value` within MLflow's limit; the whole one is in the iteration's YAML artifact."""
-    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
-
-    if len(value) <= MAX_PARAM_VAL_LENGTH:
-        return value
-    digest = hashlib.sha256(value.encode()).hexdigest()
-    end = f" … (cut; {len(value)} characters, sha256 {digest}; whole in the YAML artifact)"
-    return value[: MAX_PARAM_VAL_LENGTH - len(end)] + end

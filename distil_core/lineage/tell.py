@@ -5,6 +5,7 @@ disagree, that is told, and never smoothed over.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -191,23 +192,28 @@ class _Reading:
 
     def _runs(self, last: int) -> dict[int, RecordedRun]:
         """The runs of the iterations up to `last` that were recorded with what the lock says."""
-        by_iteration: dict[int, dict[str, RecordedRun]] = {}
+        by_iteration: dict[int, list[RecordedRun]] = {}
         for run in self._recorded.runs.values():
-            by_iteration.setdefault(run.iteration, {})[run.lock_digest] = run
-        found = {}
+            by_iteration.setdefault(run.iteration, []).append(run)
+        fitting: dict[int, list[RecordedRun]] = {}
         for iteration in range(last + 1):
-            known = by_iteration.get(iteration, {})
+            known = by_iteration.get(iteration, [])
             digest = self._digest(iteration) if known else None
-            if digest in known:
-                found[iteration] = known[digest]
-            elif known:
-                others = ", ".join(f"{run.run_id} ({d[:10]})" for d, run in known.items())
+            fitting[iteration] = [run for run in known if run.lock_digest == digest]
+            if known and not fitting[iteration]:
+                others = ", ".join(f"{run.run_id} ({run.lock_digest[:10]})" for run in known)
                 self._problems.append(
                     f"iteration {iteration}: dvc.lock gives lock digest {(digest or 'none')[:10]}, "
                     f"MLflow has runs of it with others: {others}. A stage was run again and not "
                     "recorded. Run `distil record`."
                 )
-        return found
+        # Chains share their first iterations: what belongs together is told of one chain.
+        chains = Counter(run.chain for runs in fitting.values() for run in runs)
+        return {
+            iteration: max(runs, key=lambda run: (chains[run.chain], run.chain))
+            for iteration, runs in fitting.items()
+            if runs
+        }
 
     def _digest(self, iteration: int) -> str | None:
         return digest_in(self._digests, iteration)

@@ -160,7 +160,7 @@ def _is_str(value: Any) -> bool:
 def written(value: Any, name: str) -> str:
     """A value that is no text, as people write it: numbers plainly, all else as JSON."""
     if isinstance(value, float | Decimal):
-        require_finite(value, repr(name))
+        require_finite(value, name)
         return _number(value)
     return as_json(value, name)
 
@@ -191,7 +191,7 @@ def reference_text(value: Any, name: str) -> str:
 
 def as_json(value: Any, name: str) -> str:
     """Values as the JSON text that verifiers read; `ValueError` for what JSON cannot hold."""
-    require_finite(value, repr(name))
+    require_finite(value, name)
     try:
         return json.dumps(value, sort_keys=True)
     except TypeError as error:

@@ -49,12 +49,23 @@ def test_one_iteration_and_labels_that_would_overlap() -> None:
     assert abs(heights[0] - heights[1]) >= 0.054
 
 
+def test_other_numbers_of_samples() -> None:
+    """evaluate.num_samples may change between iterations: each line has the points there are."""
+    fewer = {name: value for name, value in metrics(0.5).items() if "_8" not in name}
+    figure = learning_curve_figure({0: metrics(0.2), 1: metrics(0.3), 2: fewer})
+    (axes,) = figure.axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[0, 1, 2], [0, 1]]
+    more = metrics(0.5) | {f"pass_at_16{end}": 1.0 for end in ("", "_low", "_high")}
+    (axes,) = learning_curve_figure({0: fewer, 1: more}).axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[0, 1], [1], [1]]
+
+
 def test_refuses_what_it_cannot_draw() -> None:
     with pytest.raises(DataError, match="at least one iteration"):
         learning_curve_figure({})
-    other_k = {name: value for name, value in metrics(0.5).items() if "_8" not in name}
-    with pytest.raises(DataError, match="iteration 1 have no pass_at_8"):
-        learning_curve_figure({0: metrics(0.5), 1: other_k})
+    without = {name: value for name, value in metrics(0.5).items() if name != "pass_at_8_low"}
+    with pytest.raises(DataError, match="iteration 1 have a score but no pass_at_8_low"):
+        learning_curve_figure({0: metrics(0.5), 1: without})
     assert pass_at_ks({"pass_at_8": 1, "pass_at_1": 1, "pass_at_1_low": 0}) == [1, 8]
 
 

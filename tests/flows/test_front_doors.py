@@ -18,9 +18,10 @@ import front_door_scratch as scratch
 import pytest
 import yaml
 
-from distil_core.config.campaign import extend
+from distil_core.config.campaign import extend, restart
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError
+from distil_core.lineage.mlflow_record import record_all
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
 from flows.api_server import answering
@@ -182,6 +183,27 @@ def test_a_gate_that_stops_the_campaign_says_the_same_at_both_doors(finished: Wo
     assert output.strip() == "MLflow: 3 finished iterations, 0 of them recorded now"
 
 
+def test_a_restart_with_one_other_setting(finished: Workspace) -> None:
+    """What dvc.lock has of later iterations is of the campaign before until they run again."""
+    assert scratch.run(finished.root, "flows.cli", "record")[0] == 0
+    params = yaml.safe_load(finished.params_file.read_text())
+    params["train"]["learning_rate"] = 0.0005
+    finished.params_file.write_text(yaml.safe_dump(params))
+    assert scratch.run(finished.root, "flows.cli", "restart")[0] == 0
+    status, output = scratch.run(finished.root, "flows.cli", "record")
+    assert status == 0, output
+    assert output.startswith("MLflow: 1 finished iterations, 1 of them recorded now\n")
+    assert "(train.learning_rate: 0.001 → 0.0005)" in output
+    status, output = scratch.run(finished.root, "flows.run")
+    assert status == 0, output
+    assert re.search(r"^tabulate@001 +unchanged", output, re.MULTILINE), output
+    assert re.search(r"^train@001 +ran", output, re.MULTILINE), output
+    status, output = scratch.run(finished.root, "flows.cli", "record")
+    assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
+    status, output = scratch.run(finished.root, "dvc", "status")
+    assert (status, output.strip()) == (0, "Data and pipelines are up to date.")
+
+
 def test_ui_shows_the_campaign_and_refuses_a_port_in_use(
     first_run: tuple[Workspace, str],
 ) -> None:
@@ -217,6 +239,38 @@ def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
     assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 6
     assert summary.metrics["iteration"] == 1
     assert not list((here.scratch_dir / "flow-runs").iterdir())
+
+
+def test_flow_after_a_restart_and_with_a_run_that_was_interrupted(
+    here: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.iteration import distil_iteration
+
+    record_all(here)
+    params = yaml.safe_load(here.params_file.read_text())
+    former = here.params_file.read_text()
+    params["tabulate"]["rows_per_shard"] = 7
+    here.params_file.write_text(yaml.safe_dump(params))
+    restart(here, stage_versions())
+
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        raise DataError("interrupted")
+
+    with monkeypatch.context() as patch:
+        assert _run_next_with(body, patch).is_failed()
+    assert not here.feedback_dir(1).exists()
+    # Back to what dvc.lock still has; the feedback comes out of DVC's run cache.
+    here.params_file.write_text(former)
+    restart(here, stage_versions())
+    assert not any(recorded.created for recorded in record_all(here))
+    statuses = {stage.address: stage.status for stage in distil_iteration(1).stages}
+    assert statuses.pop("tabulate@001") == "restored"
+    assert set(statuses.values()) == {"unchanged"}
+    here.params_file.write_text(yaml.safe_dump(params))
+    restart(here, stage_versions())
+    statuses = {stage.address: stage.status for stage in distil_iteration(1).stages}
+    assert (statuses["consult@001"], statuses["tabulate@001"]) == ("unchanged", "ran")
+    assert not any(recorded.created for recorded in record_all(here))
 
 
 def test_flow_refuses_an_iteration_that_does_not_exist(here: Workspace) -> None:

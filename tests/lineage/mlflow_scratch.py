@@ -62,7 +62,7 @@ def lock_all(workspace: Workspace, iterations: Iterable[int]) -> None:
     for iteration in iterations:
         settings = yaml.safe_load(workspace.frozen_params_file(iteration).read_text())
         for address in stage_addresses(iteration):
-            lock["stages"][address] = _entry(workspace, address, iteration, settings)
+            lock["stages"][address] = entry_of(workspace, address, iteration, settings)
     path.write_text(yaml.safe_dump(lock, sort_keys=False))
 
 
@@ -71,7 +71,7 @@ def edit_lock(workspace: Workspace, address: str, **changes: Any) -> None:
     path = workspace.root / "dvc.lock"
     lock = yaml.safe_load(path.read_text())
     if changes:
-        lock["stages"][address] |= changes
+        lock["stages"].setdefault(address, {}).update(changes)
     else:
         del lock["stages"][address]
     path.write_text(yaml.safe_dump(lock, sort_keys=False))
@@ -109,7 +109,7 @@ def _write_files(workspace: Workspace, iteration: int) -> None:
         for number, name in enumerate(("warm_start", "train", "eval")):
             ids = list(range(number * 100, number * 100 + 64))
             columns = {"problem_id": ids, "prompt": ["2-2-1-5-1+5="] * 64, "answer": ["5"] * 64}
-            _write_table(workspace.problems_dir / f"{name}.parquet", columns)
+            write_table(workspace.problems_dir / f"{name}.parquet", columns)
     else:
         _write_iteration(workspace, iteration)
     policy = workspace.policy_dir(iteration)
@@ -117,7 +117,7 @@ def _write_files(workspace: Workspace, iteration: int) -> None:
     (policy / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (policy / "model.safetensors").write_bytes(bytes([iteration]) * 4096)
     evaluation = {"problem_id": list(range(200, 264)), "num_correct": [iteration] * 64}
-    _write_table(workspace.evaluation_file(iteration), evaluation)
+    write_table(workspace.evaluation_file(iteration), evaluation)
     if iteration:
         _write_gate(workspace, iteration)
     metrics = workspace.metrics_file(iteration)
@@ -153,17 +153,17 @@ def _write_gate(workspace: Workspace, iteration: int) -> None:
 def _write_iteration(workspace: Workspace, iteration: int) -> None:
     rows = 96
     tokens = [[1, 2, 3, iteration]] * rows
-    _write_table(
+    write_table(
         workspace.rollouts_file(iteration),
         {"problem_id": list(range(rows)), "tokens": tokens, "behaviour_logprobs": [[0.5]] * rows},
     )
-    _write_table(
+    write_table(
         workspace.consultations_file(iteration),
         {"problem_id": list(range(rows)), "reward": [0.5 + iteration / 100] * rows},
     )
     for shard in range(2):
         columns = {"expert_ids": tokens[:48], "step": [iteration + shard] * 48}
-        _write_table(workspace.feedback_dir(iteration) / f"{shard:05d}.parquet", columns)
+        write_table(workspace.feedback_dir(iteration) / f"{shard:05d}.parquet", columns)
     header = "step,loss,learning_rate,gradient_norm,cross_entropy\n"
     lines = [
         f"{step},{1.2 * math.exp(-step / 9):.4f},{0.001 * (1 - step / 40):.6f},0.7,0.4"
@@ -194,28 +194,35 @@ def _metrics(iteration: int) -> dict[str, float]:
     }
 
 
-def _write_table(path: Path, columns: dict[str, Any]) -> None:
+def write_table(path: Path, columns: dict[str, Any]) -> None:
+    """A Parquet file with the columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path)
 
 
-def _entry(
-    workspace: Workspace, address: str, iteration: int, settings: dict[str, Any]
+def entry_of(
+    workspace: Workspace,
+    address: str,
+    iteration: int,
+    settings: dict[str, Any],
+    keys: list[str] | None = None,
 ) -> dict[str, Any]:
-    reads, writes, keys = _stage(workspace, address.partition("@")[0], iteration)
+    """What DVC would record of a stage with what lies on disk. keys: settings it reads."""
+    reads, writes, usual_keys = stage_of(workspace, address.partition("@")[0], iteration)
     frozen = workspace.relative(workspace.frozen_params_file(iteration))
-    recorded = {key: _lookup(settings, key) for key in keys}
+    recorded = {key: _lookup(settings, key) for key in keys or usual_keys}
     return {
         "cmd": f"python -m tasks.{address.replace('@', ' --iteration ')}",
         "deps": [_locked(workspace, path) for path in reads],
         "params": {frozen: recorded},
-        "outs": [_locked(workspace, path) for path in writes],
+        "outs": [_locked(workspace, path) for path in writes if path.exists()],
     }
 
 
-def _stage(
+def stage_of(
     workspace: Workspace, name: str, iteration: int
 ) -> tuple[list[Path], list[Path], list[str]]:
+    """What a stage reads, what it writes, and some of the settings it reads."""
     ws, i = workspace, iteration
     problems = {n: ws.problems_dir / f"{n}.parquet" for n in ("warm_start", "train", "eval")}
     if name == "problems":

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_workspace, run_fake
 
 from distil_core.config.campaign import CURVES
@@ -148,19 +147,6 @@ def test_metrics_and_plots_can_be_shown(tmp_path: Path) -> None:
     assert {row["filename"] for row in scores["data"]["values"]} == {
         f"00{iteration}/pass_at_k.csv" for iteration in (0, 1, 2)
     }
-
-
-def test_another_verifier_makes_no_more_anew_than_reads_it(tmp_path: Path) -> None:
-    """The problems are checked again, and are the same: nothing is sampled or trained for it."""
-    workspace = make_workspace(tmp_path, num_iterations=1)
-    for address in addresses(1):
-        run_fake(workspace, address)
-    path = workspace.frozen_params_file(0)
-    settings = yaml.safe_load(path.read_text())
-    settings["consult"] = {"verifier": "another"}
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    ran = [a for a in addresses(1) if run_fake(workspace, a).status != "unchanged"]
-    assert ran == ["problems", "base", "evaluate@000"]
 
 
 def test_telemetry_is_off_and_artifacts_are_ignored() -> None:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_settings
 
 from distil_core.errors import LineageError
@@ -57,8 +58,21 @@ def test_unfinished(campaign: Workspace) -> None:
 
 def test_settings_edited_after_the_run(campaign: Workspace) -> None:
     write_settings(campaign, 2, seed=5)
-    with pytest.raises(LineageError, match=r"sample@002 ran with seed = 20\d+, but .*002.yaml"):
+    expected = r"sample@002 ran with other settings than iterations/002.yaml .*\(seed: 20\d+ → 5\)"
+    with pytest.raises(LineageError, match=expected):
         History(campaign)[2]
+    assert History(campaign).last_finished() == 1
+    assert "sample@002" in str(History(campaign).why_no_more())
+
+
+def test_a_message_names_the_settings_that_differ_and_no_others(campaign: Workspace) -> None:
+    train = yaml.safe_load(campaign.frozen_params_file(1).read_text())["train"]
+    train["objective"]["options"]["weight"] = 0.25
+    write_settings(campaign, 1, train=train)
+    with pytest.raises(LineageError) as refused:
+        History(campaign).require_finished(2)
+    assert "(train.objective.options.weight: 1.0 → 0.25)" in str(refused.value)
+    assert "learning_rate" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["[1", "- just a list", "seed: 3"])

@@ -18,6 +18,7 @@ from distil_core.errors import LineageError
 from distil_core.lineage import mlflow_store
 from distil_core.lineage.dvc_stage import lock_digest, locked_outputs
 from distil_core.lineage.mlflow_record import NEWEST, record_all, record_iteration
+from distil_core.lineage.snapshot import ensure_snapshots, take_snapshot
 from distil_core.workspace import Workspace
 
 
@@ -271,12 +272,14 @@ def test_killed_amid_recording(campaign: Workspace, call: str) -> None:
 def test_an_error_amid_recording_leaves_a_failed_run(campaign: Workspace) -> None:
     from mlflow.tracking import MlflowClient
 
-    (campaign.root / "mlruns").write_text("in the way")
+    obstacle = campaign.root / "mlruns" / "chain-arithmetic"
+    obstacle.parent.mkdir()
+    obstacle.write_text("in the way")
     with pytest.raises(OSError, match="mlruns"):
         record_iteration(campaign, 0)
     client = MlflowClient(f"sqlite:///{campaign.mlflow_database}")
     assert "FAILED" in {run.info.status for run in client.search_runs(["1"])}
-    (campaign.root / "mlruns").unlink()
+    obstacle.unlink()
     assert record_iteration(campaign, 0).created
 
 
@@ -299,7 +302,8 @@ def test_two_processes_at_once(bare: Workspace) -> None:
         assert connection.execute("SELECT count(*) FROM model_versions").fetchone() == (3,)
 
 
-def test_another_result_is_another_run(campaign: Workspace) -> None:
+def test_another_result_is_another_chain(campaign: Workspace) -> None:
+    """With the same settings: as when a stage runs again elsewhere, and nothing is in the cache."""
     from mlflow.tracking import MlflowClient
 
     first = record_all(campaign)
@@ -307,18 +311,70 @@ def test_another_result_is_another_run(campaign: Workspace) -> None:
         text = campaign.metrics_file(iteration).read_text().replace("0.01", "0.02")
         rerun(campaign, f"evaluate@{iteration:03d}", campaign.metrics_file(iteration), text)
     second = record_all(campaign)
-    assert [record.created for record in second] == [False, True, True]
-    assert second[0].run_id == first[0].run_id
+    assert [record.model_version for record in first] == [1, 2, 3]
+    # The base is the same one, and registered once; each chain has a row of it.
+    assert [record.model_version for record in second] == [1, 4, 5]
+    assert second[0].run_id != first[0].run_id
     client = MlflowClient(f"sqlite:///{campaign.mlflow_database}")
     runs = client.search_runs(["1"], "tags.`distil.role` = 'iteration'")
-    assert len(runs) == 5
+    assert sorted(run.info.run_name for run in runs) == [
+        "iteration 000 (base)",
+        "iteration 000 (base, campaign 2)",
+        "iteration 001",
+        "iteration 001 (campaign 2)",
+        "iteration 002",
+        "iteration 002 (campaign 2)",
+    ]
     newest = client.get_model_version_by_alias("chain-arithmetic", NEWEST)
     assert newest.tags["distil.parent_version"] == str(second[1].model_version)
-    # Another base is another chain, beside the first.
+    assert [record.created for record in record_all(campaign)] == [False] * 3
     text = campaign.metrics_file(0).read_text().replace("0.262", "0.272")
     rerun(campaign, "evaluate@000", campaign.metrics_file(0), text)
-    record_all(campaign)
-    assert len(client.search_runs(["1"], "tags.`distil.role` = 'campaign'")) == 2
+    assert record_all(campaign)[0].model_version == 6
+    campaigns = client.search_runs(["1"], "tags.`distil.role` = 'campaign'")
+    assert sorted(run.info.run_name for run in campaigns) == [f"campaign {i}" for i in (1, 2, 3)]
+
+
+def test_a_snapshot_taken_later_is_told_later(bare: Workspace, empty_database: Path) -> None:
+    """As on a fresh clone, where the flow records three iterations and takes the last snapshot."""
+    shutil.copy(empty_database, bare.mlflow_database)
+    take_snapshot(bare, 2)
+    record_iteration(bare, 2)
+    assert set(snapshot_tags(bare)) == {2}
+    taken = ensure_snapshots(bare)
+    assert not any(recorded.created for recorded in record_all(bare))
+    assert snapshot_tags(bare) == {
+        number: (snapshot.ref, snapshot.commit) for number, snapshot in enumerate(taken)
+    }
+    with mlflow_store.open_store(bare) as client:
+        for number, snapshot in enumerate(taken):
+            version = client.get_model_version("chain-arithmetic", str(number + 1))
+            assert version.tags["distil.snapshot_commit"] == snapshot.commit
+            assert snapshot.commit[:10] in version.description
+            note = client.get_run(version.run_id).data.tags["mlflow.note.content"]
+            assert f"Snapshot of code, settings and dvc.lock: `{snapshot.ref}`" in note
+
+
+def snapshot_tags(workspace: Workspace) -> dict[int, tuple[str, str]]:
+    with mlflow_store.open_store(workspace) as client:
+        runs = client.search_runs(["1"], "tags.`distil.role` = 'iteration'")
+    return {
+        int(run.data.tags["distil.iteration"]): (
+            run.data.tags["distil.snapshot_ref"],
+            run.data.tags["distil.snapshot_commit"],
+        )
+        for run in runs
+        if "distil.snapshot_ref" in run.data.tags
+    }
+
+
+@pytest.mark.parametrize("iteration", [0, 2])
+def test_an_iteration_with_other_numbers_of_samples(campaign: Workspace, iteration: int) -> None:
+    metrics = json.loads(campaign.metrics_file(iteration).read_text())
+    fewer = {name: value for name, value in metrics.items() if "pass_at_8" not in name}
+    text = json.dumps(fewer | {"num_samples": 4})
+    rerun(campaign, f"evaluate@{iteration:03d}", campaign.metrics_file(iteration), text)
+    assert [recorded.created for recorded in record_all(campaign)] == [True] * 3
 
 
 def test_long_setting_is_shortened_and_kept_whole_beside(campaign: Workspace) -> None:

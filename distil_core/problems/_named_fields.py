@@ -8,9 +8,11 @@ from distil_core.problems._row_fields import (
     MissingField,
     as_json,
     find,
+    is_blank,
     read_text,
     reference_text,
     require_finite,
+    require_no_messages,
     written,
 )
 from distil_core.problems._row_options import RowOptions
@@ -32,7 +34,7 @@ class NamedFields:
         assert options.reference_field is not None, "checked when the options were read"
         reference = reference_text(find(row, options.reference_field), options.reference_field)
         prompt = self._prompt(row)
-        if not prompt.strip():
+        if is_blank(prompt):
             raise ValueError("the prompt is blank: expected text that the student can read")
         return Problem(prompt, reference, self._metadata(row))
 
@@ -46,7 +48,7 @@ class NamedFields:
             return self._filled(row)
         value = find(row, name)
         text = read_text(value, name)
-        if text is None or not text.strip():
+        if text is None or is_blank(text):
             raise ValueError(f"{name!r} must be text that is not blank, found {value!r:.80}")
         return text
 
@@ -95,12 +97,14 @@ def _parsed(template: str) -> tuple[list[str], list[str]]:
 
 def _field_text(value: Any, name: str) -> str:
     """'' for what says nothing."""
-    if value is None:
+    if value is None or (isinstance(value, list | dict) and not value):
         return ""
     text = read_text(value, name)
     if text is None:
+        if isinstance(value, dict | list):
+            require_no_messages(value, name)
         text = written(value, name)
-    return text if text.strip() else ""
+    return "" if is_blank(text) else text
 
 
 def _joined(literals: list[str], texts: list[str]) -> str:

@@ -1,7 +1,10 @@
 """Fields of a row as people have them: nested, in JSON kept as text, as chat messages, or empty."""
 
+import ast
 import json
 import math
+import re
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +19,8 @@ _ROLES = {
     "gpt": "assistant",
 }
 """Roles of messages, and what ShareGPT's rows call them."""
+
+_LIST_OF_MAPPINGS = re.compile(r"\s*\[\s*\{")
 
 METADATA = "metadata"
 """What all fields for verifiers are called together."""
@@ -84,10 +89,10 @@ def described(value: Any) -> str:
 def read_text(value: Any, name: str) -> str | None:
     """A value that is text, or chat messages, as the text that a student reads; None for any other.
 
-    Messages are [{"role", "content"}] or ShareGPT's [{"from", "value"}], also as JSON in a text,
-    and a content may be a list of text parts, which follow each other directly. A system message
-    stands before the user's with a blank line between. `ValueError` for any other conversation, and
-    for parts that are no text.
+    Messages are [{"role", "content"}] or ShareGPT's [{"from", "value"}], also as JSON or Python's
+    own form in a text, and a content may be a list of text parts, which follow each other directly.
+    A system message stands before the user's with a blank line between. `ValueError` for any other
+    conversation, and for parts that are no text.
     """
     messages = _messages(value)
     if messages is not None:
@@ -100,18 +105,44 @@ def read_text(value: Any, name: str) -> str | None:
 def _messages(value: Any) -> list[dict[str, Any]] | None:
     """The value as messages; None where it is something else."""
     if isinstance(value, str):
-        if not value.lstrip().startswith(("[{", "[ {", "[\n")):
-            return None
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
+        value = _literal(value)
     found = [value] if isinstance(value, dict) else value
     if not isinstance(found, list) or not found:
         return None
     if not all(isinstance(item, dict) and _role(item) for item in found):
         return None
-    return found if any("content" in item or "value" in item for item in found) else None
+    has_content = any("content" in item or "value" in item for item in found)
+    return found if has_content or all(_role(item) in _ROLES for item in found) else None
+
+
+def _literal(text: str) -> Any:
+    """What a text that may be a list of messages holds: JSON, or as Python prints a list."""
+    if not _LIST_OF_MAPPINGS.match(text):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def require_no_messages(value: Any, name: str) -> None:
+    """Raise `ValueError` for messages deeper in a value: as JSON they would be no prompt."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in items:
+        if not isinstance(item, dict | list):
+            continue
+        if _messages(item) is not None:
+            raise ValueError(
+                f"{name!r} holds messages in {name}.{key}: name that field in its place"
+            )
+        require_no_messages(item, f"{name}.{key}")
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of it can be seen: blanks and signs without width."""
+    return all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text)
 
 
 def _role(message: dict[str, Any]) -> str | None:
@@ -131,9 +162,9 @@ def _joined(messages: list[dict[str, Any]], name: str) -> str:
         _content(message.get("content", message.get("value")), f"{name}.{index}")
         for index, message in enumerate(messages)
     ]
-    if not texts[-1].strip():
+    if is_blank(texts[-1]):
         return ""
-    return "\n\n".join(text for text in texts if text.strip())
+    return "\n\n".join(text for text in texts if not is_blank(text))
 
 
 def _content(content: Any, name: str) -> str:
@@ -146,15 +177,13 @@ def _content(content: Any, name: str) -> str:
         if not isinstance(part, str) and not _is_text_part(part):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise ValueError(f"{name!r} holds a part of type {kind!r}: expected text only")
-    return "".join(part if isinstance(part, str) else part["text"] for part in parts)
+    return "".join(part if isinstance(part, str) else part["text"] or "" for part in parts)
 
 
 def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and _is_str(part.get("text"))
-
-
-def _is_str(value: Any) -> bool:
-    return isinstance(value, str)
+    if not isinstance(part, dict) or part.get("type") != "text" or "text" not in part:
+        return False
+    return part["text"] is None or isinstance(part["text"], str)
 
 
 def written(value: Any, name: str) -> str:
@@ -179,7 +208,7 @@ def reference_text(value: Any, name: str) -> str:
     messages = _messages(value)
     if messages is not None and len(messages) == 1:
         value = _content(messages[0].get("content", messages[0].get("value")), name)
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if value is None or (isinstance(value, str) and is_blank(value)):
         raise ValueError(f"expected a reference in {name!r}, found {value!r}")
     if isinstance(value, bool):
         raise ValueError(

@@ -137,6 +137,10 @@ def test_a_column_that_is_called_so_comes_before_a_path() -> None:
         (chat(("user", [{"type": "text", "text": "1+"}, {"type": "text", "text": "1?"}])), "1+1?"),
         (chat(("user", [{"type": "text", "text": "Hi", "image": None}])), "Hi"),
         ([{"type": "text", "text": "Hi"}], "Hi"),
+        (chat(("user", [{"type": "text", "text": None}])), ""),
+        ([{"role": "user"}], ""),
+        (str(chat(("user", "It's me"))), "It's me"),
+        ("[{'role': 'user', 'content': f()}]", "[{'role': 'user', 'content': f()}]"),
         ("[1, 2] is a list", "[1, 2] is a list"),
         ('[{"role": "user"', '[{"role": "user"'),
         ('[{"name": "f"}]', '[{"name": "f"}]'),
@@ -170,7 +174,23 @@ def test_what_is_neither_text_nor_messages(value: Any) -> None:
     assert read_text(value, "prompt") is None
 
 
-EMPTY: list[Any] = [None, "", "  \n", "absent"]
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": chat(("user", "Hi"))},
+        [chat(("user", "Hi"))],
+        {"a": [{"b": chat(("user", "Hi"))}]},
+    ],
+)
+def test_messages_inside_something_else_are_no_prompt(tmp_path: Path, value: Any) -> None:
+    path = write_lines(tmp_path / "rows.jsonl", {"q": value, "a": "1"})
+    with pytest.raises(
+        DataError, match=r"line 1: 'q(\.a\.0)?' holds messages in q\.(messages|0|a\.0)"
+    ):
+        problems(path, prompt_template="{q}")
+
+
+EMPTY: list[Any] = [None, "", "  \n", "\u200b", "absent"]
 
 
 @pytest.mark.parametrize("empty", EMPTY)
@@ -236,7 +256,9 @@ def test_a_number_written_is_the_number(value: float) -> None:
     assert float(written(value, "a")) == value
 
 
-@pytest.mark.parametrize("value", [None, "", " \n", True, False, [{"role": "x", "content": ""}]])
+@pytest.mark.parametrize(
+    "value", [None, "", " \n", "\u200b", True, False, [{"role": "x", "content": ""}]]
+)
 def test_no_reference(value: Any) -> None:
     with pytest.raises(ValueError, match=r"expected (a reference|text or a number)"):
         reference_text(value, "a")

@@ -110,7 +110,7 @@ def test_a_template_makes_the_prompt_of_several_fields() -> None:
         prompt_template="{s} {q} {{}} {tools}",
     )
     assert prompts(found, "train") == {'Be short. {q} {} [{"name": "f"}]'}
-    assert prompts(found, "eval") == {"other {} []"}
+    assert prompts(found, "eval") == {"other {}"}
 
 
 @pytest.mark.parametrize(

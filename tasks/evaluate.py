@@ -92,7 +92,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             )
             del engine  # its memory, before another policy is loaded
             columns, num_missing = _ask_expert(
-                workspace, params, attempts, expert_dir, renderer, journal, tokenizer, progress
+                workspace, params, attempts, expert_dir, renderer, journal, progress
             )
             if num_missing:
                 more_metrics["expert_num_without_verdict"] = num_missing
@@ -209,7 +209,6 @@ def _ask_expert(
     expert_dir: Path,
     renderer: ContextRenderer,
     journal: Journal,
-    tokenizer: PreTrainedTokenizerBase,
     progress: ProgressCallback,
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """The expert's columns by problem, of the problems on which it had feedback to read; and how
@@ -218,6 +217,8 @@ def _ask_expert(
     samples = sample_expert(attempts, expert, renderer, _sampling(params), params.seed, progress)
     del expert
     problems = [attempt.problem for attempt in attempts]
+    # Of the same tokens as the student's, but its checkpoint may name other ends.
+    tokenizer = load_tokenizer(expert_dir)
     judged = _verify_and_judge(problems, samples, params, journal, tokenizer, progress)
     successes = [index for index, response in enumerate(judged) if response.is_correct]
     contexts = [

@@ -42,12 +42,17 @@ def main() -> None:
     rewards = _rewards(work)
     with tempfile.TemporaryDirectory() as folder:
         trainer = SDPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(work["policy_dir"]),
+            model=AutoModelForCausalLM.from_pretrained(
+                work["policy_dir"], trust_remote_code=False, use_safetensors=True
+            ),
             reward_funcs=rewards,
             args=SDPOConfig(output_dir=folder, **_settings(work, sys.argv[2])),
             train_dataset=Dataset.from_list(work["rows"]),
             processing_class=AutoTokenizer.from_pretrained(
-                work["policy_dir"], padding_side="left", truncation_side="left"
+                work["policy_dir"],
+                padding_side="left",
+                truncation_side="left",
+                trust_remote_code=False,
             ),
             callbacks=[Count()],
         )

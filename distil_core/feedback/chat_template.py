@@ -8,6 +8,7 @@ for is a setting, so that the same settings give the same tokens tomorrow.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def _rendered(template: str, variables: str, today: str) -> str:
             input=json.dumps(request),
             capture_output=True,
             encoding="utf-8",
-            env={},
+            env=_environment(),
             timeout=_WALL_S,
             check=False,
         )
@@ -113,6 +114,12 @@ def _rendered(template: str, variables: str, today: str) -> str:
     if "error" in answer:
         raise _refused(answer["error"])
     return str(answer["text"])
+
+
+def _environment() -> dict[str, str]:
+    """Nothing but what the interpreter may need to start."""
+    name = "LD_LIBRARY_PATH"
+    return {name: os.environ[name]} if name in os.environ else {}
 
 
 def _ending(done: subprocess.CompletedProcess[str]) -> str:

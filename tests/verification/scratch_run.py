@@ -74,10 +74,12 @@ class ScratchRun:
             "build": build,
             "problems": problems,
         }
+        # Where the packages are, should this Python have been told so.
+        paths = [str(self.root), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
             [sys.executable, "-c", PROGRAM, json.dumps(call)],
             cwd=self.root,
-            env=os.environ | {"PYTHONPATH": str(self.root)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -99,6 +101,11 @@ class ScratchRun:
         """Ids of the processes that have judged something."""
         lines = (self.root / "calls.log").read_text(encoding="utf-8").splitlines()
         return {int(line.partition(" ")[0]) for line in lines}
+
+    def worker_at(self, response: str) -> int:
+        """The process that began to judge this response last."""
+        lines = (self.root / "calls.log").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split(" ")[0]) for line in reversed(lines) if line.endswith(response))
 
     def processes(self) -> list[int]:
         """All processes that live in the folder, zombies left aside."""

@@ -7,6 +7,7 @@ named there by the environment variable that holds it, never written.
 import ipaddress
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +42,20 @@ _SECRET_VALUE = re.compile(
     """,
     re.VERBOSE,
 )
+_SECRET_FILE = re.compile(
+    r"""^\.(env|netrc|pgpass|npmrc|pypirc|htpasswd)\b | ^id_(rsa|dsa|ecdsa|ed25519)
+    | \.(key|pem|p12|pfx|jks|keystore|kdbx|asc|gpg)$
+    | (credential|secret|passw|api[-_]?key|service[-_]?account|kubeconfig)
+    | (^|[-_.])tokens?\.(txt|json|ya?ml|toml)$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# `name = value` and `name: value`, as in INI, TOML, YAML and JSON; a reference to a variable of
+# the environment is no value.
+_ASSIGNMENT = re.compile(
+    r"""^[\s{,"'-]*([A-Za-z_][\w.-]*)["']?\s*[:=]\s*(?=["']?[^\s"'{}\[\]$#,])(?!["']?(?:null|~)\b)""",
+    re.MULTILINE,
+)
+_READ_BYTES = 2**20
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 
 
@@ -86,6 +101,22 @@ def secrets_in(values: Any, where: str = "", strict: bool = False) -> Iterator[s
             yield from secrets_in(value, f"{where}[{number}]", strict)
     elif isinstance(values, str) and holds_secret(values):
         yield where
+
+
+def is_credential_file(path: Path) -> bool:
+    """Whether a file's name or what it holds says that it keeps credentials. A program is told by
+    what it holds alone: it may well be named after tokens."""
+    if path.suffix != ".py" and _SECRET_FILE.search(path.name):
+        return True
+    try:
+        text = path.read_bytes()[:_READ_BYTES].decode("utf-8", errors="replace")
+    except OSError:
+        return False
+    if holds_secret(text):
+        return True
+    return path.suffix != ".py" and any(
+        is_secret_name(name) and not _COMMON_NAME.match(name) for name in _ASSIGNMENT.findall(text)
+    )
 
 
 def plain_address(url: str) -> str:

@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import pwd
 import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,7 +16,7 @@ from typing import Literal
 from distil_core.config.load import load_params
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError, SandboxError
-from distil_core.lineage.git import own_environment
+from distil_core.lineage.usable import folder_obstacle, git_obstacle
 from distil_core.sandbox.limits import Isolation
 from distil_core.workspace import Workspace
 
@@ -24,6 +24,9 @@ OLDEST_PYTHON = (3, 11)
 LOCK = "requirements/core.txt"
 FREE_DISK_PROBLEM_GB = 1.0
 FREE_DISK_NOTE_GB = 5.0
+# Accounts of people, on Linux.
+_FIRST_PERSON_UID, _NOBODY_UID = 1000, 60000
+_MOST_BYTES = 1000
 
 _INSTALL = f"install the pinned ones: python -m pip install -r {LOCK}"
 
@@ -54,6 +57,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         _isolation,
         _vllm,
         _ports,
+        _other_users,
     )
     return [finding for check in checks for finding in check(workspace)]
 
@@ -107,15 +111,9 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("problem", "git is not installed", "install it: apt install git")
         return
-    inside = subprocess.run(
-        ["git", "rev-parse", "--is-inside-work-tree"],
-        cwd=root,
-        env=own_environment(),
-        capture_output=True,
-        check=False,
-    )
-    if inside.returncode:
-        yield Finding("problem", f"{root} is no git repository", "run `git init` there")
+    obstacle = folder_obstacle(workspace) or git_obstacle(workspace)
+    if obstacle:
+        yield Finding("problem", obstacle.what, obstacle.remedy)
     missing = [name for name in (".dvc", "dvc.yaml", "params.yaml") if not (root / name).exists()]
     if missing:
         yield Finding(
@@ -130,7 +128,7 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
     ]
     if unwritable:
         yield Finding("problem", f"not writable: {', '.join(unwritable)}", "chown or chmod it")
-    if not inside.returncode and not missing and not unwritable:
+    if not obstacle and not missing and not unwritable:
         yield Finding("ok", f"git and DVC workspace {root}")
 
 
@@ -230,13 +228,32 @@ def _ports(_: Workspace) -> Iterator[Finding]:
 def _service(name: str, url: str, sign: bytes, elsewhere: str) -> Finding:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
-            if response.read().strip() == sign:
-                return Finding("ok", f"{name} answers at {url}")
+            if response.read(_MOST_BYTES).strip() == sign:
+                return Finding("ok", f"a server that says it is {name}'s answers at {url}")
     except urllib.error.HTTPError:
         pass
     except (OSError, ValueError):
         return Finding("ok", f"{name} is not running; {url} is free")
     return Finding("note", f"something else than {name} uses {url}", f"start it as {elsewhere}")
+
+
+def _other_users(_: Workspace) -> Iterator[Finding]:
+    """On a shared machine every user can open what a server shows on 127.0.0.1."""
+    others = [
+        entry.pw_name
+        for entry in pwd.getpwall()
+        if _FIRST_PERSON_UID <= entry.pw_uid < _NOBODY_UID
+        and entry.pw_uid != os.getuid()
+        and not entry.pw_shell.endswith(("nologin", "false"))
+    ]
+    if others:
+        yield Finding(
+            "note",
+            f"this machine has other users ({', '.join(others[:3])}{', ..' * (len(others) > 3)}), "
+            "who can open what `prefect server start` and `make ui` serve, and start runs there",
+            "give Prefect a password, MLflow one of its own, or run them where you are alone: "
+            "docs/shared_machines.md. `make run`, vLLM and the files need nothing",
+        )
 
 
 def _params(workspace: Workspace) -> Params | ConfigError:

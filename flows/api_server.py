@@ -7,33 +7,46 @@ so that `prefect server start` shows the same runs later.
 
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from distil_core.errors import DistilError
+from distil_core.files import private_file, private_folder
 from distil_core.workspace import Workspace
+from flows.api_identity import PrefectApiError, answering, check_version, is_ours
 from flows.start_up import kept_for_good
 
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 10.0
+DEFAULT_URL = "http://127.0.0.1:4200/api"
+"""As this project's pyproject.toml and Prefect itself have it: named by nobody."""
+
+__all__ = [
+    "PrefectApi",
+    "PrefectApiError",
+    "answering",
+    "configured_url",
+    "prefect_api",
+    "require_answering",
+    "require_own",
+]
+
 _HOST = "127.0.0.1"
+_ON_ANOTHER_PORT = (
+    f"  export PREFECT_API_URL=http://{_HOST}:4300/api\n"
+    "  prefect server start --port 4300\n"
+    "and set the same PREFECT_API_URL here."
+)
 # The line of a traceback that names the exception; frames are indented.
 _ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt)\b.*:")
-
-
-class PrefectApiError(DistilError):
-    """No Prefect API can be reached, or ours did not start."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +54,15 @@ class PrefectApi:
     """url: of the API. pages_url: of its pages. own: started for this run, ends with it.
 
     wait_until_ready: returns once the API answers; until then other work can be done.
+    password: what its pages ask for; empty for none. note: a line for the user; empty for none.
     """
 
     url: str
     pages_url: str
     own: bool
     wait_until_ready: Callable[[], None]
-
-
-def answering(url: str) -> Literal["prefect", "other", "nothing"]:
-    """What listens at the API address `url`."""
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
-            return "prefect" if response.read().strip() == b"true" else "other"
-    except urllib.error.HTTPError:
-        return "other"
-    except (OSError, ValueError):
-        return "nothing"
+    password: str = ""
+    note: str = ""
 
 
 def configured_url() -> str:
@@ -68,8 +73,14 @@ def configured_url() -> str:
     return str(settings.api.url or f"http://{_HOST}:{settings.server.api.port}/api").rstrip("/")
 
 
-def require_answering(url: str) -> None:
-    """Raise `PrefectApiError`, with what to do, unless a Prefect API answers at `url`."""
+def is_chosen(url: str) -> bool:
+    """Whether the user named this address, who then vouches for what answers there."""
+    return "PREFECT_API_URL" in os.environ or url != DEFAULT_URL
+
+
+def require_answering(url: str) -> str:
+    """Raise `PrefectApiError`, with what to do, unless a Prefect API of this version answers at
+    `url`. Returns a line for the user, empty where there is nothing to say."""
     found = answering(url)
     if found == "nothing":
         raise PrefectApiError(
@@ -79,55 +90,102 @@ def require_answering(url: str) -> None:
     if found == "other":
         raise PrefectApiError(
             f"something else than a Prefect server answers at {url}. Start one on another port, "
-            "in a terminal of its own:\n"
-            f"  export PREFECT_API_URL=http://{_HOST}:4300/api\n"
-            "  prefect server start --port 4300\n"
-            "and set the same PREFECT_API_URL here."
+            f"in a terminal of its own:\n{_ON_ANOTHER_PORT}"
         )
+    return check_version(url)
+
+
+def require_own(url: str) -> str:
+    """The same, and unless the user chose the address, the server must be this workspace's."""
+    if is_chosen(url) or answering(url) != "prefect" or is_ours(url):
+        return require_answering(url)
+    raise PrefectApiError(
+        f"the Prefect server at {url} is not this workspace's: it does not show what stands in "
+        f"{_home() / 'prefect.db'}, so another workspace or another user started it. To share it, "
+        f"`export PREFECT_API_URL={url}`; to have one of your own, in a terminal of its own:\n"
+        f"{_ON_ANOTHER_PORT}"
+    )
 
 
 @contextmanager
 def prefect_api(workspace: Workspace) -> Iterator[PrefectApi]:
-    """The configured API if it answers, else a server of our own while the block runs.
+    """The configured API if it answers and is the user's, else a server of our own while the
+    block runs.
 
-    An address set in the shell is never replaced: if it does not answer, `PrefectApiError`.
+    An address set in the shell is never replaced: if it does not answer, `PrefectApiError`. What
+    answers at the address that nobody chose has to prove that it is this workspace's.
     """
     url = configured_url()
     pages_url = url.removesuffix("/api")
     if "PREFECT_API_URL" in os.environ:
-        require_answering(url)
-    if answering(url) == "prefect":
-        yield PrefectApi(url, pages_url, False, lambda: None)
+        yield PrefectApi(url, pages_url, False, lambda: None, note=require_answering(url))
+        return
+    found = answering(url)
+    if found == "prefect" and (is_chosen(url) or is_ours(url)):
+        yield PrefectApi(url, pages_url, False, lambda: None, note=check_version(url))
         return
     log_file = workspace.scratch_dir / "prefect-server.log"
-    own_url = f"http://{_HOST}:{_free_port()}/api"
-    with _server(own_url, log_file) as process, _in_force(own_url, pages_url):
+    password = f"distil:{secrets.token_urlsafe(16)}"
+    with (
+        _server(log_file, password) as (process, own_url),
+        _in_force(own_url, pages_url, password),
+    ):
 
         def wait() -> None:
             _wait_until_ready(own_url, process, log_file)
 
         try:
-            yield PrefectApi(own_url, pages_url, True, wait)
+            note = _what_else_is_there(url, found)
+            yield PrefectApi(own_url, pages_url, True, wait, password, note)
         finally:
             _send_what_is_queued()
 
 
+def _what_else_is_there(url: str, found: str) -> str:
+    if found == "nothing":
+        return ""
+    what = (
+        "A Prefect server that is not this workspace's"
+        if found == "prefect"
+        else "Something else than a Prefect server"
+    )
+    return (
+        f"{what} answers at {url}; this run has a server of its own. "
+        f"To report there all the same, `export PREFECT_API_URL={url}`."
+    )
+
+
 @contextmanager
-def _server(url: str, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("wb") as log:
+def _server(log_file: Path, password: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The process, and the address of its API. It asks for the password: any user of the machine
+    may connect to a port."""
+    private_folder(log_file.parent)
+    private_folder(_home())
+    private_file(log_file)
+    with log_file.open("wb") as log, socket.socket() as listener:
+        # Bound here, so that nobody else's server can have the port before ours is up.
+        listener.bind((_HOST, 0))
+        listener.listen()
+        url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.api_server", url],
+            [sys.executable, "-m", "flows.api_server", str(listener.fileno())],
             # The server reads it to notice our end.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PREFECT_API_URL": url},
+            env={
+                **os.environ,
+                "PREFECT_API_URL": url,
+                "PREFECT_API_AUTH_STRING": password,
+                "PREFECT_SERVER_API_AUTH_STRING": password,
+            },
+            pass_fds=[listener.fileno()],
             # Ctrl-C is meant for us; the server must live to be told how the run ended.
             start_new_session=True,
+            umask=0o077,
         )
     try:
-        yield process
+        yield process, url
     finally:
         process.terminate()
         try:
@@ -137,12 +195,22 @@ def _server(url: str, log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
+def _home() -> Path:
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().home
+
+
 @contextmanager
-def _in_force(url: str, pages_url: str) -> Iterator[None]:
+def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
     """`url` is this process's API. Links lead to where `prefect server start` shows the runs."""
     from prefect.context import refresh_global_settings_context
 
-    variables = {"PREFECT_API_URL": url, "PREFECT_UI_URL": pages_url}
+    variables = {
+        "PREFECT_API_URL": url,
+        "PREFECT_UI_URL": pages_url,
+        "PREFECT_API_AUTH_STRING": password,
+    }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     refresh_global_settings_context()
@@ -194,12 +262,6 @@ def _send_what_is_queued() -> None:
         worker.drain_all(timeout=STOP_TIMEOUT_S)
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((_HOST, 0))
-        return int(listener.getsockname()[1])
-
-
 def _end_with_parent() -> None:
     """The other end of stdin closes when the parent ends, even if it was killed."""
     sys.stdin.buffer.read()
@@ -208,16 +270,16 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _serve(url: str) -> None:
+def _serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with kept_for_good():
         import uvicorn
         from prefect.server.api.server import create_app
 
         app = create_app(final=True)
-    port = int(url.removesuffix("/api").rpartition(":")[2])
-    uvicorn.run(app, host=_HOST, port=port, log_level="warning")
+    listener = socket.socket(fileno=descriptor)
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(int(sys.argv[1]))

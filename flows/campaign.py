@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -15,8 +15,9 @@ from distil_core.config.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError, GateError
 from distil_core.workspace import Workspace
 from flows.failures import failed, value_of
-from flows.iteration import STAGE_TIMEOUT_S, IterationSummary, distil_iteration, shown
+from flows.iteration import IterationSummary, distil_iteration, shown
 from flows.liveness import alive, mark_dead_runs
+from flows.ownership import require_at_home, run_tags, tag_current_run
 from flows.stages import stage_versions
 
 
@@ -29,22 +30,28 @@ class CampaignSummary:
 
 @flow(name="distil-campaign", flow_run_name="campaign", retries=0, persist_result=False)
 def distil_campaign(
-    num_iterations: int | None = None, stage_timeout_s: float = STAGE_TIMEOUT_S
+    num_iterations: int | None = None, stage_timeout_s: float | None = None
 ) -> CampaignSummary | State[Any]:
     """Run whatever is not up to date of the campaign, iteration by iteration.
 
     Args:
         num_iterations: How many; if the campaign has fewer, it is extended with the settings of
             params.yaml. None means those it has.
-        stage_timeout_s: Seconds after which a stage is stopped and the run fails.
+        stage_timeout_s: Seconds after which a stage is stopped and the run fails; None means that
+            stages take as long as they need.
     """
     workspace = Workspace(Path.cwd())
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
         try:
+            require_at_home(workspace, flow_run.tags)
             last = _last_iteration(workspace, num_iterations)
-            summaries = tuple(_run_iteration(number, stage_timeout_s) for number in range(last + 1))
-            _write_report(workspace)
+            tag_current_run(workspace)
+            with tags(*run_tags(workspace)):
+                summaries = tuple(
+                    _run_iteration(number, stage_timeout_s) for number in range(last + 1)
+                )
+                _write_report(workspace)
             return CampaignSummary(summaries)
         except GateError as error:
             # The campaign ended as its settings ask for: what led there is worth reading.
@@ -92,7 +99,7 @@ def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:
     return num_iterations
 
 
-def _run_iteration(iteration: int, stage_timeout_s: float) -> IterationSummary:
+def _run_iteration(iteration: int, stage_timeout_s: float | None) -> IterationSummary:
     state = distil_iteration(iteration, stage_timeout_s, return_state=True)
     summary: IterationSummary = value_of(state)
     return summary

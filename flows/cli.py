@@ -117,7 +117,7 @@ def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
     from distil_core.config.campaign import extend
     from flows.stages import stage_versions
 
-    _say_frozen(extend(workspace, stage_versions(), arguments.count))
+    _say_frozen(workspace, extend(workspace, stage_versions(), arguments.count))
     return 0
 
 
@@ -134,15 +134,18 @@ def _restart(workspace: Workspace, arguments: argparse.Namespace) -> int:
             f"params.yaml now holds {arguments.params}; what it held is kept as "
             f"{workspace.relative(kept)}"
         )
-    _say_frozen(iterations)
+    _say_frozen(workspace, iterations)
     return 0
 
 
-def _say_frozen(iterations: list[int]) -> None:
+def _say_frozen(workspace: Workspace, iterations: list[int]) -> None:
+    from flows.ownership import served_name
+
     numbers = f"{iterations[0]} to {iterations[-1]}" if iterations[1:] else f"{iterations[0]}"
+    deployment = f"distil-iteration/{served_name(workspace)}"
     print(
         f"params.yaml is frozen as iteration {numbers}. To run what is new: `dvc repro`, "
-        "`make run`, or `prefect deployment run distil-iteration/local --watch`."
+        f"`make run`, or `prefect deployment run {deployment} --watch`."
     )
 
 

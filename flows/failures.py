@@ -1,13 +1,45 @@
-"""How a failure that has a clear message ends a run: with that message, and no stack trace."""
+"""How a failure that has a clear message ends a run: with that message, and no stack trace.
+
+And which failures are tried again: those of what a stage works with, by their class. A stage that
+was refused its settings or its data would be refused again.
+"""
 
 import logging
 from typing import Any
 
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import Failed
 
-from distil_core.errors import DistilError
+from distil_core.errors import (
+    DistilError,
+    EngineError,
+    EngineRefusedError,
+    ExpertUnavailableError,
+    SandboxError,
+)
+from flows.display import current_display
+
+RETRIES = 2
+RETRY_DELAYS_S = [5.0, 30.0]
+_RETRIED = (EngineError, SandboxError, ExpertUnavailableError, ConnectionError)
+
+
+def may_pass(error: object) -> bool:
+    """Whether the same stage may succeed when it is run again as it is."""
+    return isinstance(error, _RETRIED) and not isinstance(error, EngineRefusedError)
+
+
+def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's `retry_condition_fn`; says on the terminal that the stage is tried again."""
+    # Of a state that a task returned, Prefect makes another one around it.
+    error = state.data.data if isinstance(state.data, State) else state.data
+    if not may_pass(error):
+        return False
+    display = current_display()
+    if display:
+        display.line(f"{task_run.name} FAILED, is tried again: {error}")
+    return True
 
 
 def failed(error: DistilError) -> State[Any]:

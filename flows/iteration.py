@@ -1,19 +1,18 @@
 """Prefect flow `distil-iteration`: bring one iteration up to date, stage by stage, and record it.
 
-DVC decides what has to run, so nothing is cached here, and nothing is retried: a stage that
-failed on the same inputs would fail again.
+DVC decides what has to run, so nothing is cached here. A stage whose engine, sandbox or endpoint
+failed is run again (flows/failures.py); one that failed on its settings or data would fail again.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect import flow, task
+from prefect import flow, tags, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -33,13 +32,11 @@ from distil_core.lineage.snapshot import Snapshot, ensure_snapshot
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic
-from flows.failures import failed, value_of
+from flows.failures import RETRIES, RETRY_DELAYS_S, failed, is_retried, value_of
 from flows.liveness import alive, mark_dead_runs
+from flows.ownership import require_at_home, run_tags, tag_current_run
 from flows.report import iteration_page, read_metrics, stage_rows
 from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
-
-STAGE_TIMEOUT_S = timedelta(days=1).total_seconds()
-RECORD_TIMEOUT_S = timedelta(minutes=10).total_seconds()
 
 
 class StageTimeoutError(DistilError):
@@ -63,19 +60,21 @@ class IterationSummary:
     persist_result=False,
 )
 def distil_iteration(
-    iteration: int | None = None, stage_timeout_s: float = STAGE_TIMEOUT_S
+    iteration: int | None = None, stage_timeout_s: float | None = None
 ) -> IterationSummary | State[Any]:
     """Run what is not up to date of one iteration, and of those before it, and record it.
 
     Args:
         iteration: Its number. None means the next one: the lowest that is not finished, or a
             new one with the settings of params.yaml when all are.
-        stage_timeout_s: Seconds after which a stage is stopped and the run fails.
+        stage_timeout_s: Seconds after which a stage is stopped and the run fails; None means that
+            stages take as long as they need.
     """
     workspace = Workspace(Path.cwd())
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
         try:
+            require_at_home(workspace, flow_run.tags)
             return _run_iteration(workspace, iteration, stage_timeout_s)
         except DistilError as error:
             return failed(error)
@@ -92,9 +91,17 @@ def next_iteration(workspace: Workspace) -> int:
 
 
 def _run_iteration(
-    workspace: Workspace, wanted: int | None, stage_timeout_s: float
+    workspace: Workspace, wanted: int | None, stage_timeout_s: float | None
 ) -> IterationSummary:
     iteration = _resolve(workspace, wanted)
+    tag_current_run(workspace)
+    with tags(*run_tags(workspace)):
+        return _bring_up_to_date(workspace, iteration, stage_timeout_s)
+
+
+def _bring_up_to_date(
+    workspace: Workspace, iteration: int, stage_timeout_s: float | None
+) -> IterationSummary:
     logger = get_run_logger()
     iterations = iterations_to_run(workspace, iteration)
     if iterations[0] > 0:
@@ -130,12 +137,12 @@ def _resolve(workspace: Workspace, wanted: int | None) -> int:
 
 
 def _run_stage(
-    workspace: Workspace, address: str, iteration: int, timeout_s: float
+    workspace: Workspace, address: str, iteration: int, timeout_s: float | None
 ) -> StageOutcome:
     name = address.partition("@")[0]
     run = _stage_task.with_options(name=name, task_run_name=address, timeout_seconds=timeout_s)
     state = run(workspace, address, name, iteration, return_state=True)
-    if state.name == "TimedOut":
+    if state.name == "TimedOut" and timeout_s is not None:
         raise StageTimeoutError(
             f"{address} was stopped after {timeout_s:.0f} s and recorded nothing; give it longer "
             "with the flow's parameter stage_timeout_s"
@@ -148,7 +155,13 @@ def _run_stage(
     return outcome
 
 
-@task(cache_policy=NO_CACHE, retries=0, persist_result=False)
+@task(
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS_S,
+    retry_condition_fn=is_retried,
+    persist_result=False,
+)
 def _stage_task(
     workspace: Workspace, address: str, name: str, iteration: int
 ) -> StageOutcome | State[Any]:
@@ -166,7 +179,6 @@ def _stage_task(
     task_run_name="record@{iteration:03d}",
     cache_policy=NO_CACHE,
     retries=0,
-    timeout_seconds=RECORD_TIMEOUT_S,
     persist_result=False,
 )
 def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
@@ -192,7 +204,7 @@ def _snapshot_task(workspace: Workspace, iteration: int) -> Snapshot | State[Any
         return failed(error)
 
 
-def _push(workspace: Workspace, iteration: int, timeout_s: float) -> None:
+def _push(workspace: Workspace, iteration: int, timeout_s: float | None) -> None:
     """A remote that is down must not end a campaign: its task fails for all to see, and the next
     iteration's push makes up for it."""
     address = f"push@{iteration_key(iteration)}"

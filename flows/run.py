@@ -19,9 +19,11 @@ from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc_stage import stage_addresses
 from distil_core.lineage.mlflow_store import import_mlflow
+from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
 from flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from flows.display import Display
+from flows.ownership import served_name
 from flows.report import campaign_table
 from flows.stages import stage_versions
 from flows.start_up import kept_for_good
@@ -38,7 +40,7 @@ Next:
 Through Prefect, each in a terminal of its own:
   prefect server start        its pages, with this run: {pages_url}
   python -m flows.serve       waits for runs
-  prefect deployment run distil-iteration/local --watch
+  prefect deployment run distil-iteration/{deployment} --watch
 """
 
 
@@ -60,6 +62,7 @@ def main() -> NoReturn:
 
 
 def _run(workspace: Workspace, console: Console) -> None:
+    require_usable(workspace)
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:
         with console.status("starting Prefect, loading the models' libraries"), kept_for_good():
@@ -76,15 +79,23 @@ def _run(workspace: Workspace, console: Console) -> None:
         _run_flow(distil_campaign, Display(console), iterations[-1], api)
     console.print()
     console.print(campaign_table(workspace, iterations))
-    commands = _NEXT_COMMANDS.format(next_iteration=iterations[-1] + 1, pages_url=api.pages_url)
+    commands = _NEXT_COMMANDS.format(
+        next_iteration=iterations[-1] + 1,
+        pages_url=api.pages_url,
+        deployment=served_name(workspace),
+    )
     console.print(f"\n{commands}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, last: int) -> None:
+    if api.note:
+        console.print(api.note, highlight=False)
     here = api.url.removesuffix("/api") if api.own else api.pages_url
+    asks = f", whose pages ask for {api.password}" if api.password else ""
     frozen = load_iteration_params(workspace, last)
     console.print(
-        f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at {here}",
+        f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at "
+        f"{here}{asks}",
         highlight=False,
     )
     shared = Params.model_fields.keys() - {"num_iterations"}

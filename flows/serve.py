@@ -1,7 +1,8 @@
 """`python -m flows.serve`: wait for runs of this workspace's deployments and execute them.
 
 Serves `distil-iteration/local` and `distil-campaign/local`, one run at a time, until Ctrl-C.
-More machines: see prefect.yaml.
+Where another workspace serves those on the same Prefect server, it says which names it took
+instead. More machines: see prefect.yaml.
 """
 
 import argparse
@@ -11,10 +12,11 @@ from typing import NoReturn
 
 from distil_core.config.campaign import existing_iterations
 from distil_core.errors import DistilError
+from distil_core.files import private_folder
+from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
-from flows.api_server import configured_url, require_answering
-
-DEPLOYMENT = "local"
+from flows.api_server import configured_url, require_own
+from flows.ownership import DEPLOYMENT, deployment_name, keep_served_name, workspace_tag
 
 
 def main() -> NoReturn:
@@ -22,9 +24,12 @@ def main() -> NoReturn:
     argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
     workspace = Workspace(Path.cwd())
     try:
+        require_usable(workspace)
         existing_iterations(workspace)
         url = configured_url()
-        require_answering(url)
+        note = require_own(url)
+        if note:
+            print(note)
         _serve(workspace, url)
     except DistilError as error:
         print(f"flows.serve: {error}", file=sys.stderr)
@@ -34,27 +39,44 @@ def main() -> NoReturn:
 
 def _serve(workspace: Workspace, url: str) -> None:
     from prefect import serve
+    from prefect.client.orchestration import get_client
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.settings import get_current_settings
 
     from flows.campaign import distil_campaign
     from flows.iteration import distil_iteration
     from flows.liveness import mark_dead_runs
 
+    flows = (distil_iteration, distil_campaign)
+    with get_client(sync_client=True) as client:
+        name = deployment_name(client, workspace, [flow.name for flow in flows])
+    keep_served_name(workspace, name)
+    home = get_current_settings().home
+    if home.resolve().is_relative_to(workspace.root.resolve()):
+        private_folder(home)
     for flow_run_id in mark_dead_runs(workspace):
         print(f"flow run {flow_run_id} had died; it is marked CRASHED now")
+    if name != DEPLOYMENT:
+        print(
+            f"distil-iteration/{DEPLOYMENT} on this server is another workspace's; the runs of "
+            f"this one are asked for as {name}. If the other one is gone: `prefect deployment "
+            f"delete distil-iteration/{DEPLOYMENT}`, the same of distil-campaign, and serve again."
+        )
     print(
         f"Serving {workspace.root} to {url}. In another terminal:\n"
-        "  prefect deployment run distil-iteration/local --watch\n"
-        "  prefect deployment run distil-iteration/local -p iteration=3 --watch\n"
-        "  prefect deployment run distil-campaign/local --watch\n"
+        f"  prefect deployment run distil-iteration/{name} --watch\n"
+        f"  prefect deployment run distil-iteration/{name} -p iteration=3 --watch\n"
+        f"  prefect deployment run distil-campaign/{name} --watch\n"
         "Ctrl-C ends it.",
         flush=True,
     )
     # Two runs would only wait for each other: stages of one workspace exclude one another.
     serve(
         *(
-            RunnerDeployment.from_flow(flow, name=DEPLOYMENT, description=flow.description)
-            for flow in (distil_iteration, distil_campaign)
+            RunnerDeployment.from_flow(
+                flow, name=name, description=flow.description, tags=[workspace_tag(workspace)]
+            )
+            for flow in flows
         ),
         limit=1,
         pause_on_shutdown=False,

@@ -17,8 +17,9 @@ from typing import NoReturn
 from distil_core.config.load import load_iteration_params
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
-from distil_core.files import write_text
+from distil_core.files import private_folder, write_text
 from distil_core.lineage.dvc_stage import StageOutcome, run_stage
+from distil_core.lineage.usable import require_usable_folder
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.workspace import Workspace, iteration_key
 
@@ -73,6 +74,8 @@ def run_body(
     iteration = iteration if spec.per_iteration else 0
     uses_torch = spec.name in TORCH_STAGES
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
+    # Stages keep there what models and experts wrote, until their outputs are whole.
+    private_folder(workspace.scratch_dir)
     if uses_torch:
         prepare_torch(params.compute)
     started = time.monotonic()
@@ -108,6 +111,7 @@ def main(spec: StageSpec) -> NoReturn:
     arguments = _parse_arguments(spec)
     workspace = Workspace(Path.cwd())
     try:
+        require_usable_folder(workspace)
         with _progress_bar(spec.address(arguments.iteration)) as progress:
             if _started_by_dvc(spec.address(arguments.iteration)):
                 run_body(spec, workspace, arguments.iteration, progress)

@@ -1,5 +1,6 @@
 """The `distil` command. 8 s: adding iterations imports torch."""
 
+import pwd
 import subprocess
 import sys
 from collections.abc import Callable
@@ -175,6 +176,23 @@ def test_doctor_compares_with_the_lock(healthy: Workspace) -> None:
     assert found["packages not installed: no-such-package"].level == "problem"
     different = next(what for what in found if what.startswith("other versions than tested"))
     assert "(pinned: 0.0.1)" in different
+
+
+def test_doctor_says_who_else_can_use_what_is_served(
+    healthy: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def account(name: str, uid: int, shell: str) -> pwd.struct_passwd:
+        return pwd.struct_passwd((name, "x", uid, uid, "", f"/home/{name}", shell))
+
+    others = [account("daemon", 1, "/bin/sh"), account("ftp", 1005, "/usr/sbin/nologin")]
+    monkeypatch.setattr(pwd, "getpwall", lambda: others)
+    assert not any("other users" in finding.what for finding in examine(healthy))
+    others.append(account("alice", 4711, "/bin/bash"))
+    [found] = [finding for finding in examine(healthy) if "other users" in finding.what]
+    assert found.level == "note"
+    assert "(alice)" in found.what
+    assert "docs/shared_machines.md" in found.remedy
+    assert (scratch.PROJECT / "docs" / "shared_machines.md").is_file()
 
 
 def problems_with_device(workspace: Workspace, device: str) -> list[Finding]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from distil_core.credentials import is_credential_file
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc_lock import lock_digest
 from distil_core.lineage.git import git, git_or_none
@@ -90,7 +91,8 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     """Point the iteration's ref to what lies on disk now; the same ref when that is all the same.
 
     Tracked files are taken as they are on disk, untracked ones only where code and settings lie;
-    never what git ignores, nor data. The commit's parents are HEAD and the iteration's snapshot
+    never what git ignores, nor data, nor an untracked file with credentials, which the message
+    names. The commit's parents are HEAD and the iteration's snapshot
     before, so that a later one is a fast-forward of the ref and none is lost. Its message says
     what it was made with.
 
@@ -180,6 +182,9 @@ def _message(workspace: Workspace, campaign: str, iteration: int) -> str:
         f"lock: {lock_digest(workspace, iteration)}\n"
         f"libraries: {tags['distil.recorder.libraries']}\n"
         f"cpu: {tags['distil.recorder.cpu']}\n"
+        + "".join(
+            f"left out: {path}, which holds credentials\n" for path in _left_out(workspace.root)
+        )
     )
 
 
@@ -219,7 +224,21 @@ def _tracked(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _untracked(root: Path) -> Iterator[str]:
-    """Paths of code and settings that git does not know yet and does not ignore."""
+    """Paths of code and settings that git does not know yet and does not ignore; without files
+    that hold credentials, since snapshots are pushed."""
+    return (path for path in _untracked_code(root) if not _keeps_credentials(root, path))
+
+
+def _left_out(root: Path) -> list[str]:
+    return [path for path in _untracked_code(root) if _keeps_credentials(root, path)]
+
+
+def _keeps_credentials(root: Path, path: str) -> bool:
+    may = path not in _FILES or path == ".dvc/config"
+    return may and is_credential_file(root / path)
+
+
+def _untracked_code(root: Path) -> Iterator[str]:
     arguments = ("ls-files", "--others", "--exclude-standard", "-z", "--", *_FOLDERS, *_FILES)
     for path in git(root, *arguments).split("\0")[:-1]:
         inner = PurePosixPath(path)

@@ -96,7 +96,7 @@ def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[st
 def run(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     """Exit status and output of `python -m ..` in the workspace `root`."""
     process = start(root, *arguments, **variables)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     return process.returncode, output
 
 
@@ -104,7 +104,7 @@ def stop(process: "subprocess.Popen[str]") -> str:
     """End the process and its children; returns what it had to say."""
     os.killpg(process.pid, signal.SIGTERM)
     try:
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
@@ -117,7 +117,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_for(what: str, happened: Callable[[], bool], timeout_s: float = 60.0) -> None:
+def wait_for(what: str, happened: Callable[[], bool], timeout_s: float = 600.0) -> None:
     """Return once `happened` says so."""
     deadline = time.monotonic() + timeout_s
     while not happened():

@@ -1,6 +1,7 @@
-"""Which Prefect API a run reports to, and that a server of our own never outlives it. 8 s."""
+"""Which Prefect API a run reports to, and that a server of our own never outlives it. 40 s."""
 
 import http.server
+import json
 import os
 import signal
 import sqlite3
@@ -8,8 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import front_door_scratch as scratch
 import pytest
@@ -37,6 +39,146 @@ def test_says_how_to_use_another_port(other_server: str) -> None:
     with pytest.raises(PrefectApiError, match="something else than a Prefect server") as caught:
         require_answering(other_server)
     assert "prefect server start --port 4300" in str(caught.value)
+
+
+@contextmanager
+def impostor(version: str | int | None) -> Iterator[str]:
+    """Says "true" to whoever asks for its health, and a version (or a status) to all else."""
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(version if isinstance(version, int) else 200)
+            self.end_headers()
+            health = self.path.endswith("/health") or version is None
+            self.wfile.write(b"true" if health else json.dumps(version).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def send_response(self, code: int, message: str | None = None) -> None:
+            super().send_response(200 if self.path.endswith("/health") else code, message)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("2.20.0", r"is Prefect 2\.20\.0: .*expected Prefect 3, as here: 3\."),
+        ("4.0.0rc1", r"is Prefect 4\.0\.0rc1: "),
+        (None, "does not say its Prefect version"),
+        ("newest", "does not say its Prefect version"),
+        ({"a": 1}, "does not say its Prefect version"),
+        (404, r"does not say its Prefect version \(HTTP 404\)"),
+        (401, r"wants credentials \(HTTP 401\): set PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_a_server_of_another_version_is_told_in_a_line(version: Any, expected: str) -> None:
+    with impostor(version) as url, pytest.raises(PrefectApiError, match=expected) as caught:
+        require_answering(url)
+    assert "\n" not in str(caught.value)
+    assert url in str(caught.value)
+
+
+def test_a_version_that_may_do_is_told_and_used() -> None:
+    import prefect
+
+    with impostor("3.0.1") as url:
+        assert "is Prefect 3.0.1, this environment has 3." in require_answering(url)
+    with impostor(prefect.__version__) as url:
+        assert require_answering(url) == ""
+
+
+_PROVE = """
+import os, stat, sys, urllib.error, urllib.request
+from pathlib import Path
+import flows.api_server as api_server
+from distil_core.workspace import Workspace
+from flows.api_identity import is_ours
+from flows.api_server import PrefectApiError, prefect_api, require_own
+os.umask(0)
+url = sys.argv[1]
+api_server.DEFAULT_URL = url
+print("proved", is_ours(url))
+try:
+    print("serve", repr(require_own(url)))
+except PrefectApiError as error:
+    print("serve", error)
+with prefect_api(Workspace(Path.cwd())) as api:
+    print("own", api.own, api.note)
+    if api.own:
+        api.wait_until_ready()
+        assert url not in (api.url, api.pages_url) or not api.own
+        try:
+            urllib.request.urlopen(f"{api.url}/admin/version", timeout=30)
+        except urllib.error.HTTPError as error:
+            print("without password", error.code)
+        from prefect.client.orchestration import get_client
+        with get_client(sync_client=True) as client:
+            print("with password", bool(client.api_version()))
+        files = [p for p in Path(".prefect").rglob("*") if p.is_file() and p.name.startswith("pre")]
+        print("modes", {oct(stat.S_IMODE(p.stat().st_mode)) for p in files},
+              oct(stat.S_IMODE(Path(".prefect").stat().st_mode)))
+"""
+
+
+def _prove(folder: Path, url: str) -> str:
+    """What the program above says in a workspace whose settings have this address."""
+    folder.mkdir(exist_ok=True)
+    settings = f'[tool.prefect]\nhome = ".prefect"\n[tool.prefect.api]\nurl = "{url}"\n'
+    (folder / "pyproject.toml").write_text(settings)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROVE, url],
+        cwd=folder,
+        env=scratch.environment(PYTHONPATH=str(scratch.PROJECT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_server_is_ours_by_proof_not_by_its_word(tmp_path: Path) -> None:
+    port = scratch.free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir()
+    (own / "pyproject.toml").write_text('[tool.prefect]\nhome = ".prefect"\n')
+    arguments = ("prefect", "server", "start", "--port", str(port))
+    process = scratch.start(own, *arguments, PREFECT_API_URL=url)
+    try:
+        scratch.wait_for("prefect server", lambda: answering(url) == "prefect", timeout_s=180)
+        said = _prove(own, url)
+        assert said == "proved True\nserve ''\nown False \n"
+        # Nothing of the proof stays.
+        with closing(sqlite3.connect(own / ".prefect" / "prefect.db")) as database:
+            assert database.execute("SELECT count(*) FROM variable").fetchone() == (0,)
+        said = _prove(other, url)
+    finally:
+        scratch.stop(process)
+    assert "proved False\n" in said
+    assert "serve the Prefect server at" in said
+    assert f"export PREFECT_API_URL={url}" in said
+    assert f"own True A Prefect server that is not this workspace's answers at {url}" in said
+    # And its own one obeys nobody who has not the password.
+    assert "without password 401\nwith password True\nmodes {'0o600'} 0o700\n" in said
+
+
+def test_an_impostor_is_not_reported_to(tmp_path: Path) -> None:
+    """It has the health and the version of this Prefect."""
+    import prefect
+
+    with impostor(prefect.__version__) as url:
+        said = _prove(tmp_path / "workspace", url)
+    assert said.startswith("proved False\nserve the Prefect server at")
+    assert "own True A Prefect server that is not this workspace's" in said
 
 
 def test_own_server_dies_with_a_killed_parent(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import signal
+import stat
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +22,16 @@ import yaml
 
 from distil_core.config.campaign import extend, restart
 from distil_core.config.models import IterationParams
-from distil_core.errors import DataError
+from distil_core.errors import (
+    ConfigError,
+    DataError,
+    DistilError,
+    EngineError,
+    EngineRefusedError,
+    ExpertError,
+    ExpertUnavailableError,
+    SandboxError,
+)
 from distil_core.lineage.mlflow_record import record_all
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
@@ -58,9 +69,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     home = tmp_path_factory.mktemp("prefect")
     shutil.copy(scratch.PROJECT / "pyproject.toml", home)
-    process = scratch.start(
-        home, "prefect", "server", "start", "--port", str(port), PREFECT_API_URL=url
-    )
+    # Into a file: on a busy machine it complains more than a pipe holds, and then waits for ever.
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+            cwd=home,
+            env=scratch.environment(PREFECT_API_URL=url),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
     try:
         scratch.wait_for("prefect server", lambda: answering(url) == "prefect")
         yield url
@@ -98,6 +118,12 @@ def test_the_server_of_a_run_ends_with_it(first_run: tuple[Workspace, str]) -> N
     own = re.search(r"http://127\.0\.0\.1:(?!4200|5000)\d+", output)
     assert own, output
     assert answering(f"{own[0]}/api") == "nothing"
+
+
+def test_what_a_run_keeps_is_its_owners_alone(first_run: tuple[Workspace, str]) -> None:
+    root = first_run[0].root
+    for name in (".distil", ".prefect", "mlruns", "mlflow.db", ".prefect/prefect.db"):
+        assert stat.S_IMODE((root / name).stat().st_mode) & 0o077 == 0, name
 
 
 def test_after_a_run_dvc_has_nothing_to_do(first_run: tuple[Workspace, str]) -> None:
@@ -145,6 +171,7 @@ def test_the_next_iteration_is_a_new_one_when_all_are_finished(
 
 
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:
+    _delete_deployments(server)
     serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
     try:
         scratch.wait_for("deployments", lambda: len(_all(server, "deployments")) == 2)
@@ -296,6 +323,134 @@ def test_a_failed_stage_fails_the_run_with_its_message(
     assert runs[0]["run_count"] == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [
+        (EngineError("vLLM is gone"), 3),
+        (SandboxError("the zygote is gone"), 3),
+        (ExpertUnavailableError("no answer in 6 attempts"), 3),
+        (EngineRefusedError("top_k 99 exceeds max_logprobs 64"), 1),
+        (ExpertError("refused: HTTP 401"), 1),
+        (ConfigError("no such setting"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_what_a_stage_works_with_is_tried_again_its_settings_are_not(
+    here: Workspace, server: str, monkeypatch: pytest.MonkeyPatch, error: DistilError, attempts: int
+) -> None:
+    import flows.iteration
+
+    called = []
+
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        called.append(1)
+        raise error
+
+    task = flows.iteration._stage_task.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(flows.iteration, "_stage_task", task)
+    state = _run_next_with(body, monkeypatch)
+    assert state.is_failed()
+    assert state.message == str(error)
+    assert len(called) == attempts
+    runs = _all(server, "task_runs")
+    newest = max(
+        (run for run in runs if run["name"] == "sample@002"), key=lambda run: run["created"]
+    )
+    assert newest["run_count"] == attempts
+
+
+def test_a_stage_that_works_at_the_second_attempt_is_recorded(
+    here: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flows.iteration
+    from tasks.sample import STAGE
+
+    called = []
+
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        called.append(1)
+        if len(called) == 1:
+            raise EngineError("vLLM is gone")
+        STAGE.body(workspace, params, progress)
+        raise ConfigError("far enough")
+
+    task = flows.iteration._stage_task.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(flows.iteration, "_stage_task", task)
+    state = _run_next_with(body, monkeypatch)
+    assert state.message == "far enough"
+    assert len(called) == 2
+    assert here.rollouts_file(2).exists()
+
+
+def test_runs_carry_their_workspace_and_campaign(here: Workspace, server: str) -> None:
+    from flows.iteration import distil_iteration
+    from flows.ownership import workspace_tag
+
+    distil_iteration(1)
+    tags = {workspace_tag(here), "campaign:chain-arithmetic"}
+    runs = [run for run in _all(server, "flow_runs") if workspace_tag(here) in run["tags"]]
+    assert [set(run["tags"]) for run in runs] == [tags]
+    parts = [run for run in _all(server, "task_runs") if run["flow_run_id"] == runs[0]["id"]]
+    assert len(parts) == 8
+    assert all(set(part["tags"]) >= tags for part in parts)
+
+
+def test_a_run_of_another_workspace_or_campaign_is_refused(here: Workspace) -> None:
+    from prefect import tags
+
+    from flows.campaign import distil_campaign
+    from flows.iteration import distil_iteration
+
+    for tag in ("workspace:other-01234567-89ab", "campaign:tool-calls"):
+        for flow in (distil_iteration, distil_campaign):
+            with tags(tag):
+                state = flow(return_state=True)
+            assert state.is_failed()
+            assert state.message
+            assert f"was asked for by {tag}" in state.message
+            assert str(here.root) in state.message
+    # A template whose variable was not set when it was deployed names nobody.
+    with tags("campaign:{{ $DISTIL_CAMPAIGN }}"):
+        assert distil_iteration(1, return_state=True).is_completed()
+
+
+def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
+    finished: Workspace, server: str, tmp_path: Path
+) -> None:
+    """Both are served, and a run asked for by the one's name is never the other's."""
+    second = Workspace(tmp_path / "second")
+    shutil.copytree(finished.root, second.root, symlinks=True)
+    _delete_deployments(server)
+    serving = [scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)]
+    try:
+        scratch.wait_for("the first's", lambda: len(_all(server, "deployments")) == 2)
+        serving.append(scratch.start(second.root, "flows.serve", PREFECT_API_URL=server))
+        scratch.wait_for("the second's", lambda: len(_all(server, "deployments")) == 4)
+        names = {deployment["name"] for deployment in _all(server, "deployments")}
+        assert names == {"local", "local-second"}
+        for address in ("distil-iteration/local-second", "distil-iteration/local"):
+            status, output = scratch.run(
+                second.root,
+                *("prefect", "deployment", "run", address, "-p", "iteration=1", "--watch"),
+                PREFECT_API_URL=server,
+            )
+            assert status == 0, output
+    finally:
+        said = [scratch.stop(process) for process in serving]
+    tags = {
+        run["deployment_id"]: set(run["tags"])
+        for run in _all(server, "flow_runs")
+        if run["deployment_id"]
+    }
+    assert set(map(len, tags.values())) == {2}
+    assert len({frozenset(found) for found in tags.values()}) == 2
+    assert "prefect deployment run distil-iteration/local --watch" in said[0]
+    assert "distil-iteration/local on this server is another workspace's" in said[1]
+    assert "prefect deployment run distil-iteration/local-second --watch" in said[1]
+    status, output = scratch.run(second.root, "flows.cli", "extend")
+    assert "prefect deployment run distil-iteration/local-second --watch" in output
+
+
 def test_a_stage_that_takes_too_long_is_stopped(
     here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +543,14 @@ def _states(server: str, flow_run_ids: set[str]) -> dict[str, str]:
         for run in flow_runs + task_runs
         if {run["id"], run.get("flow_run_id")} & flow_run_ids
     }
+
+
+def _delete_deployments(server: str) -> None:
+    for deployment in _all(server, "deployments"):
+        request = urllib.request.Request(
+            f"{server}/deployments/{deployment['id']}", method="DELETE"
+        )
+        urllib.request.urlopen(request, timeout=10).close()
 
 
 def _text(url: str) -> str:

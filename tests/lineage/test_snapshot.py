@@ -269,3 +269,36 @@ def test_the_tag_follows_the_snapshot(workspace: Workspace) -> None:
     git(root, "update-ref", "-d", tag)
     assert ensure_snapshot(workspace, 1) == second
     assert git(root, "rev-parse", tag).strip() == second.commit
+
+
+def test_untracked_credentials_stay_out_and_are_named(workspace: Workspace) -> None:
+    root = workspace.root
+    (root / "presets").mkdir(exist_ok=True)
+    kept = {
+        "tasks/tokens.py": "MAX_TOKENS = 5\n",
+        "presets/own.yaml": "max_tokens: 5\nprompt_cache_key: campaign\napi_key_variable: KEY\n",
+        "presets/reads_key.yaml": "api_key: ${EXPERT_KEY}\npassword:\n",
+    }
+    out = {
+        "tasks/.env": "A=b\n",
+        "tasks/credentials.json": "{}",
+        "flows/service-account.json": "{}",
+        "presets/token.txt": "abc\n",
+        "presets/with_key.yaml": 'model: x\napi_key: "abc"\n',
+        "tasks/asks.py": 'KEY = "sk-abcdefghijklmnop0123"\n',
+        "tasks/proxy.toml": 'proxy = "http://me:abc@host:3128"\n',
+    }
+    for path, text in (kept | out).items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text)
+    snapshot = take_snapshot(workspace, 1)
+    found = set(files(workspace, snapshot.commit))
+    assert kept.keys() <= found
+    assert not out.keys() & found
+    message = git(root, "log", "-1", "--format=%B", snapshot.commit)
+    named = {path for path in out if f"left out: {path}, which holds credentials" in message}
+    # Hidden files are never looked at.
+    assert named == out.keys() - {"tasks/.env"}
+    # What the user has given to git is the user's word.
+    git(root, "add", "presets/with_key.yaml")
+    assert "presets/with_key.yaml" in files(workspace, take_snapshot(workspace, 1).commit)

@@ -1,0 +1,140 @@
+"""Which workspace a flow run belongs to, on a Prefect server that several share.
+
+Prefect gives a run to whoever serves its deployment, and a deployment is a name. So the name
+`local` belongs to the first workspace that served it there, another one gets a name of its own;
+runs carry their workspace and campaign as tags, and are refused where they are not at home.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from distil_core.config.campaign import existing_iterations
+from distil_core.config.load import load_iteration_params
+from distil_core.errors import ConfigError
+from distil_core.files import private_folder, write_text
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+
+DEPLOYMENT = "local"
+_WORKSPACE_TAG = "workspace:"
+_CAMPAIGN_TAG = "campaign:"
+
+
+class ForeignRunError(ConfigError):
+    """A flow run of another workspace reached this one."""
+
+
+def workspace_tag(workspace: Workspace) -> str:
+    """The tag of this workspace's runs: its folder's name for people, and an identity. A clone or
+    copy has another one, a folder that was renamed keeps its own."""
+    file = workspace.scratch_dir / "workspace-id"
+    if not file.exists():
+        private_folder(workspace.scratch_dir)
+        write_text(file, uuid4().hex)
+    with file.open(encoding="utf-8") as opened:
+        # With the file's number on its disk: a copy of the whole folder holds the same text.
+        identity = f"{opened.read(8)}-{os.fstat(opened.fileno()).st_ino:x}"
+    return f"{_WORKSPACE_TAG}{_folder_name(workspace)}-{identity}"
+
+
+def run_tags(workspace: Workspace) -> list[str]:
+    """Tags of every flow run and task run here: workspace, and campaign where there is one."""
+    tags = [workspace_tag(workspace)]
+    iterations = existing_iterations(workspace)
+    if iterations:
+        campaign = load_iteration_params(workspace, iterations[-1]).campaign
+        tags.append(f"{_CAMPAIGN_TAG}{campaign}")
+    return tags
+
+
+def require_at_home(workspace: Workspace, tags: Iterable[str]) -> None:
+    """Raise `ForeignRunError` where a run's tags name another workspace, or a campaign that is
+    not this workspace's."""
+    own = run_tags(workspace)
+    for kind in (_WORKSPACE_TAG, _CAMPAIGN_TAG):
+        asked = {_identity(tag): tag for tag in tags if tag.startswith(kind) and _is_set(tag)}
+        here = {_identity(tag): tag for tag in own if tag.startswith(kind)}
+        if asked and not asked.keys() & here.keys():
+            raise ForeignRunError(
+                f"this run was asked for by {', '.join(sorted(asked.values()))}; the process that "
+                f"took it works on {', '.join(sorted(here.values())) or 'no campaign yet'} in "
+                f"{workspace.root}. Nothing was done. `python -m flows.serve` in the other "
+                "workspace says under which name it serves its own runs"
+            )
+
+
+def tag_current_run(workspace: Workspace) -> None:
+    """Give this flow run the tags of the workspace, whichever way it was started."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    tags = list(flow_run.tags)
+    missing = [tag for tag in run_tags(workspace) if tag not in tags]
+    if missing:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(flow_run.id), tags=[*tags, *missing])
+
+
+def deployment_name(
+    client: "SyncPrefectClient", workspace: Workspace, flow_names: Iterable[str]
+) -> str:
+    """The name under which this workspace serves its flows: `local` unless that is another's."""
+    own = workspace_tag(workspace)
+    folder, identity = _folder_name(workspace), _identity(own)
+    candidates = (DEPLOYMENT, f"{DEPLOYMENT}-{folder}", f"{DEPLOYMENT}-{folder}-{identity}")
+    flow_names = list(flow_names)
+    for name in candidates:
+        if all(_is_free(client, f"{flow}/{name}", identity) for flow in flow_names):
+            return name
+    return candidates[-1]
+
+
+def served_name(workspace: Workspace) -> str:
+    """The name of this workspace's deployments when they were last served; `local` before."""
+    try:
+        return _name_file(workspace).read_text(encoding="utf-8").strip() or DEPLOYMENT
+    except FileNotFoundError:
+        return DEPLOYMENT
+
+
+def keep_served_name(workspace: Workspace, name: str) -> None:
+    """For the commands that other programs print."""
+    private_folder(workspace.scratch_dir)
+    write_text(_name_file(workspace), name)
+
+
+def _is_free(client: "SyncPrefectClient", address: str, identity: str) -> bool:
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        deployment = client.read_deployment_by_name(address)
+    except ObjectNotFound:
+        return True
+    owners = [tag for tag in deployment.tags if tag.startswith(_WORKSPACE_TAG)]
+    # One without an owner was made by an earlier version, which served one workspace alone.
+    return not owners or any(_identity(tag) == identity for tag in owners)
+
+
+def _is_set(tag: str) -> bool:
+    """Not so of a template in prefect.yaml whose variable had no value."""
+    return not tag.endswith(":") and "{{" not in tag
+
+
+def _identity(tag: str) -> str:
+    """Of a workspace's tag, the part that does not change with the folder's name."""
+    return "-".join(tag.split("-")[-2:]) if tag.startswith(_WORKSPACE_TAG) else tag
+
+
+def _folder_name(workspace: Workspace) -> str:
+    name = re.sub(r"[^A-Za-z0-9]+", "-", workspace.root.resolve().name).strip("-").lower()
+    return name or "workspace"
+
+
+def _name_file(workspace: Workspace) -> Path:
+    return workspace.scratch_dir / "deployment-name"

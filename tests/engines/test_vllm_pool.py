@@ -78,13 +78,15 @@ def test_one_that_ended_is_started_anew(
 
 
 def test_the_command_says_no_where_the_setting_does(compute: ComputeParams) -> None:
-    eager = server_command(OPTIONS, compute, Path("policy"), 8000)
+    eager = server_command(OPTIONS, compute, Path("policy"), Path("socket"))
+    assert "--uds" in eager
+    assert not {"--host", "--port"} & set(eager)
     assert "--enforce-eager" in eager
     assert "--no-enable-chunked-prefill" in eager
     assert "--gpu-memory-utilization" not in eager
     cuda = compute.model_copy(update={"device": "cuda", "dtype": "bfloat16"})
     compiled = OPTIONS.model_copy(update={"enforce_eager": False, "max_model_len": 512})
-    command = server_command(compiled, cuda, Path("policy"), 8000)
+    command = server_command(compiled, cuda, Path("policy"), Path("socket"))
     assert "--no-enforce-eager" in command
     assert "--no-enable-chunked-prefill" not in command
     assert command[command.index("--max-model-len") + 1] == "512"

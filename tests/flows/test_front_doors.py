@@ -371,14 +371,15 @@ def test_a_stage_that_works_at_the_second_attempt_is_recorded(
         called.append(1)
         if len(called) == 1:
             raise EngineError("vLLM is gone")
+        if len(called) == 3:
+            raise ConfigError("the next stage: far enough")
         STAGE.body(workspace, params, progress)
-        raise ConfigError("far enough")
 
     task = flows.iteration._stage_task.with_options(retry_delay_seconds=0)
     monkeypatch.setattr(flows.iteration, "_stage_task", task)
     state = _run_next_with(body, monkeypatch)
-    assert state.message == "far enough"
-    assert len(called) == 2
+    assert state.message == "the next stage: far enough"
+    assert len(called) == 3
     assert here.rollouts_file(2).exists()
 
 

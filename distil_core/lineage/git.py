@@ -110,4 +110,6 @@ def _run(
             check=False,
         )
     except FileNotFoundError as error:
+        if not root.is_dir():
+            raise LineageError(f"no folder {root}, in which git was to look") from error
         raise LineageError("git is not installed, lineage needs it: install git") from error

@@ -94,6 +94,15 @@ def test_the_alarm_looks_at_the_samples_that_both_have() -> None:
     )
 
 
+def test_less_than_one_problem_is_no_alarm() -> None:
+    """Half of 16 right and half of 8 right is the same share; pass@8 is less by 1/12870 each."""
+    alarms = AlarmParams(min_entropy_ratio=None, max_length_ratio=None, pass_at_n_fell=True)
+    new, old = columns([8] * 20, num_samples=16), columns([4] * 20, num_samples=8)
+    found = paired_differences(new, old, 200, 0)
+    assert -0.001 < found["pass_at_8"].high < 0
+    assert judge_policy(new, old, found, gate(0.0, alarms)).is_promoted
+
+
 def test_another_sampler_is_told() -> None:
     one = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "num_samples": 8}
     assert other_sampler(one, one | {"num_samples": 16, "num_bootstrap": 9}) is None

@@ -54,6 +54,7 @@ _COMMAND = re.compile(r"\\[a-zA-Z]*")
 _SYMBOL = re.compile(r"[a-zA-Z](?:_\{?\w{1,10}\}?)?")
 # Only inside of \\text{..}: elsewhere letters are variables.
 _WORDS = re.compile(r"(?=.*[^\W\d_]{2})[^\W\d_][^\d=<>\\{}$]*")
+_IN_BASE = re.compile(r"([0-9]{1,200})\s*_\{([0-9]{1,2})\}")
 _WORDS_AND_NUMBERS = re.compile(r"[^\W\d_]{3}[^=<>\\{}$]*")
 _COLLECTED = ("list", "or", "and")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -100,6 +101,10 @@ def _read(text: str, depth: int) -> Node:
         raise MathTextError("is empty")
     # In `x = 3, y = 4` the names count.
     is_named = depth < _MAX_DEPTH and "=" in text
+    if in_base := _IN_BASE.fullmatch(text):
+        # As a unit: it may be left out, and another one is another number.
+        unit = [f"base {int(in_base[2])}"]
+        return {"kind": "number", "value": in_base[1], "unit": unit, "approximate": False}
     if not is_named and (number := read_number(text)):
         return {
             "kind": "number",

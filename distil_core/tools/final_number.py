@@ -5,6 +5,7 @@ again, and each one that does not hold is reported with what it really yields.
 """
 
 from fractions import Fraction
+from unicodedata import category
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
@@ -84,7 +85,8 @@ def _expected(problem: Problem) -> tuple[str, NumberText | ClockText]:
 
 def _judged(expected: NumberText | ClockText, text: str) -> tuple[Verdict, str, str | None]:
     """The verdict, what is said of it, and the form that majority votes go by."""
-    if not any(character.isdecimal() for character in text):
+    # Also `½`, which is no decimal digit.
+    if not any(category(character).startswith("N") for character in text):
         return "malformed", "The response ends without a line '#### number'", None
     if len(text) > MAX_ANSWER_CHARACTERS:
         return "malformed", f"The answer has more than {MAX_ANSWER_CHARACTERS} characters", None

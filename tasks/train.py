@@ -130,7 +130,7 @@ def _average(
     return WeightAverage(start, decay)
 
 
-STAGE = StageSpec("train", per_iteration=True, version=3, body=body)
+STAGE = StageSpec("train", per_iteration=True, version=4, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -20,9 +20,14 @@ def iteration_key(iteration: int) -> str:
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths of one campaign. Iteration 0 is the base policy; it has an evaluation, no rollouts."""
+    """Paths of one campaign. Iteration 0 is the base policy; it has an evaluation, no rollouts.
+
+    A root given from the current folder stays where it was when that changes."""
 
     root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", self.root.absolute())
 
     @property
     def params_file(self) -> Path:

@@ -46,3 +46,13 @@ def test_the_record_is_its_owners_alone(tmp_path: Path) -> None:
     with open_store(workspace):
         pass
     assert stat.S_IMODE(workspace.mlflow_database.stat().st_mode) == 0o600
+
+
+def test_a_root_from_the_current_folder_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(Path("campaign"))
+    monkeypatch.chdir("/")
+    assert workspace == Workspace(tmp_path / "campaign")
+    assert workspace.params_file == tmp_path / "campaign" / "params.yaml"

@@ -196,7 +196,8 @@ class Scene:
             raise NotSurvivedError(f"runs of Prefect that look alive: {alive}")
         runs = "SELECT name || ' ' || status FROM runs WHERE lifecycle_stage = 'active'"
         found = sorted(_query(self.workspace.mlflow_database, runs))
-        expected = ["campaign FINISHED", "iteration 000 (base) FINISHED", "iteration 001 FINISHED"]
+        names = ("campaign 1", "iteration 000 (base)", "iteration 001")
+        expected = [f"{name} FINISHED" for name in names]
         if found != expected:
             raise NotSurvivedError(f"MLflow has the runs {found}, not {expected}")
 

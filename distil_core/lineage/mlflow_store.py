@@ -6,7 +6,7 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -77,6 +77,24 @@ def made_once() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
+
+
+_ATTEMPTS = 4
+
+
+def beside_others(write: Callable[[], None]) -> None:
+    """Have MLflow write what it looks up first and then adds: where another recorder added it in
+    between, the database refuses the second, and the next attempt finds it."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            write()
+        except MlflowException as error:
+            if attempt == _ATTEMPTS or "IntegrityError" not in str(error):
+                raise
+        else:
+            return
 
 
 def artifact_root(workspace: Workspace, uri: str) -> str | None:

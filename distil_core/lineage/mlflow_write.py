@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from distil_core.lineage.mlflow_gather import IterationRecord, run_metrics, run_
 from distil_core.lineage.mlflow_owner import OWNER_TAG, owner
 from distil_core.lineage.mlflow_page import campaign_page, model_page, run_page, version_page
 from distil_core.lineage.mlflow_params import as_params
-from distil_core.lineage.mlflow_store import made_once
+from distil_core.lineage.mlflow_store import beside_others, made_once
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _write(
         params=[Param(name, value) for name, value in as_params(this.settings).items()],
     )
     parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
-    client.log_inputs(run_id, datasets=record.datasets, models=parents)
+    beside_others(partial(client.log_inputs, run_id, datasets=record.datasets, models=parents))
     client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
     client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
     version = shared.model_version if shared else _register(client, record, run_id, model_id)

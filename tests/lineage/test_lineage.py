@@ -155,5 +155,5 @@ def test_a_missing_version(campaign: Workspace) -> None:
     with open_store(campaign) as client:
         client.delete_model_version("chain-arithmetic", "2")
     (problem,) = read_lineage(campaign, "policy-002").disagreements
-    assert "iteration 1: MLflow's run" in problem
+    assert "iteration 1: by MLflow's run" in problem
     assert "as version 2, which is no longer there" in problem

@@ -22,11 +22,8 @@ MD5 = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture
 def source() -> Any:
-    from mlflow.data.dataset_source_registry import register_dataset_source
-
     from distil_core.lineage.mlflow_dataset import DvcDatasetSource
 
-    register_dataset_source(DvcDatasetSource)  # type: ignore[arg-type]
     return DvcDatasetSource("data/a.parquet", MD5, 12, "sample@001", None)
 
 

@@ -30,8 +30,11 @@ ATOMS = (
     | st.complex_numbers()
     | st.integers(2**999, 2**2000)
 )
+# One that is not itself (NaN) is in a set as often as it was made anew, and comes back once.
 HASHABLE = st.recursive(
-    ATOMS, lambda inner: st.tuples(inner, inner) | st.frozensets(inner), max_leaves=5
+    ATOMS.filter(lambda atom: "nan" not in repr(atom)),
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner),
+    max_leaves=5,
 )
 VALUES = st.recursive(
     ATOMS,

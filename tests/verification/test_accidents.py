@@ -177,10 +177,11 @@ from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.tools import VERIFIERS
 name = sys.argv[1]
-options = {"chain_arithmetic": {"modulus": 7}}.get(name, {})
+options = {"modulus": 7} if name in ("chain_arithmetic", "worked_or_direct") else {}
 problem = {
     "chain_arithmetic": Problem("3+2-1=", "54"),
     "unit_algebra": Problem("V*C/s=", "12b0 12c0"),
+    "worked_or_direct": Problem("321=", "w56"),
 }.get(name, Problem("?", "1"))
 verifier = VERIFIERS.build(name, options, reveal="nothing")
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))

@@ -5,18 +5,14 @@ A timeout by a Python signal handler does not run inside a long operation on big
 into one is replaced, and the stage it was in tells whose expression was too costly.
 """
 
-import json
-import os
-import select
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from distil_core.errors import VerifierError
+from distil_core.tools._line_process import LineProcess, ProcessDiedError
 from distil_core.tools._math_text import Node
 
 Comparison = Literal[
@@ -26,8 +22,6 @@ Comparison = Literal[
 _SIMPLEST: Node = {"kind": "number", "value": "1", "unit": []}
 _WORKER = Path(__file__).with_name("_math_worker.py")
 _START_LIMIT_S = 120.0
-# Ends of the process that a response cannot cause: somebody else killed it.
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 0)
 
 
 @dataclass(frozen=True)
@@ -39,29 +33,23 @@ class ComparisonSettings:
     factor: str = "1"
 
 
-class _Died(Exception):
-    """The process ended, or was killed for it, while it was in `stage`."""
-
-    def __init__(self, stage: str, returncode: int | None):
-        super().__init__(stage)
-        self.stage = stage
-        self.returncode = returncode
-
-
 class MathProcess:
     """One mathematics process, started when it is first needed and after each end.
 
     cpu_limit_s: of each stage (reading the reference, reading the answer, comparing). The wall
-    clock is only a loose backstop (a busy machine is not the response's fault). An object that is
-    inherited by a forked process starts a process of its own there.
+    clock is only a loose backstop (a busy machine is not the response's fault).
     """
 
     def __init__(self, cpu_limit_s: float, memory_limit_bytes: int):
         self._cpu_limit_s = cpu_limit_s
         self._memory_limit_bytes = memory_limit_bytes
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._received = b""
+        self._process = LineProcess(
+            (sys.executable, "-s", "-P", str(_WORKER)),
+            (str(memory_limit_bytes), str(cpu_limit_s)),
+            # SymPy must not walk its sets in another order in each process.
+            {"PYTHONHASHSEED": "0"},
+            stderr=subprocess.DEVNULL,
+        )
 
     def compare(self, reference: Node, answer: Node, settings: ComparisonSettings) -> Comparison:
         """Whether `answer` means the same as `reference`.
@@ -84,19 +72,12 @@ class MathProcess:
 
     def close(self) -> None:
         """End the process, if there is one here."""
-        process, self._process, self._received = self._process, None, b""
-        if process is None or self._owner != os.getpid():
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._process.close()
 
     @property
     def pid(self) -> int | None:
         """Of the process that now waits for requests."""
-        return self._process.pid if self._process and self._owner == os.getpid() else None
+        return self._process.pid
 
     def __str__(self) -> str:
         memory_mib = self._memory_limit_bytes >> 20
@@ -106,17 +87,18 @@ class MathProcess:
         request = {"reference": reference, "answer": answer, **asdict(settings)}
         try:
             return self._attempt(request)
-        except _Died as death:
-            if death.returncode == -signal.SIGPROF:
+        except ProcessDiedError as death:
+            if death.is_cpu_limit:
                 return self._blame(death)
         # Once more in a fresh process, so that nothing which came before decides a verdict.
         try:
             return self._attempt(request)
-        except _Died as death:
+        except ProcessDiedError as death:
             return self._blame(death)
 
-    def _blame(self, death: _Died) -> Comparison:
-        if death.returncode is None or death.returncode in _FROM_OUTSIDE:
+    def _blame(self, death: ProcessDiedError) -> Comparison:
+        # Nor does an answer make it end in order.
+        if death.is_from_outside or death.returncode == 0:
             how = "did not answer" if death.returncode is None else "was killed from outside"
             raise VerifierError(
                 f"the mathematics process {how} twice while it was at stage '{death.stage}': "
@@ -135,16 +117,11 @@ class MathProcess:
             raise
 
     def _exchange(self, request: dict[str, Any]) -> Comparison:
-        process = self._running()
-        line = json.dumps(request) + "\n"
+        self._start()
         stage = "reference"
-        try:
-            _pipe(process.stdin).write(line.encode("ascii"))
-            _pipe(process.stdin).flush()
-        except BrokenPipeError:
-            raise self._death(stage) from None
+        self._process.send(request, stage)
         while True:
-            message = self._message(stage, self._wall_limit_s())
+            message = self._process.receive(stage, 60.0 + 20.0 * self._cpu_limit_s)
             if "stage" in message:
                 stage = message["stage"]
                 continue
@@ -155,19 +132,14 @@ class MathProcess:
                 raise VerifierError("the reference is no number or expression")
             return outcome
 
-    def _wall_limit_s(self) -> float:
-        return 60.0 + 20.0 * self._cpu_limit_s
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        mine = self._process if self._owner == os.getpid() else None
-        if mine is not None and mine.poll() is None:
-            return mine
-        self.close()
-        self._owner = os.getpid()
-        self._process = self._start()
+    def _start(self) -> None:
         try:
-            message = self._message("start", _START_LIMIT_S)
-        except _Died as death:
+            if not self._process.start():
+                return
+            message = self._process.receive("start", _START_LIMIT_S)
+        except OSError as error:
+            raise VerifierError(f"the mathematics process cannot be started: {error}") from error
+        except ProcessDiedError as death:
             raise VerifierError(
                 f"the mathematics process did not start (exit status {death.returncode})"
             ) from None
@@ -177,46 +149,3 @@ class MathProcess:
                 f"latex2sympy does not work here ({message['failed']}): install the versions of "
                 "this project's requirements"
             )
-        return self._process
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        limits = (str(self._memory_limit_bytes), str(self._cpu_limit_s))
-        try:
-            return subprocess.Popen(
-                [sys.executable, "-s", "-P", str(_WORKER), str(self._owner), *limits],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                # SymPy must not walk its sets in another order in each process.
-                env={"PATH": os.environ.get("PATH", ""), "PYTHONHASHSEED": "0"},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise VerifierError(f"the mathematics process cannot be started: {error}") from error
-
-    def _message(self, stage: str, wall_limit_s: float) -> dict[str, Any]:
-        output = _pipe(self._process.stdout if self._process else None)
-        deadline = time.monotonic() + wall_limit_s
-        while b"\n" not in self._received:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not select.select([output], [], [], left_s)[0]:
-                self.close()
-                raise _Died(stage, None)
-            content = os.read(output.fileno(), 65536)
-            if not content:
-                raise self._death(stage)
-            self._received += content
-        line, _, self._received = self._received.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-    def _death(self, stage: str) -> _Died:
-        returncode = self._process.wait() if self._process else None
-        self.close()
-        return _Died(stage, returncode)
-
-
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise VerifierError("the mathematics process has no pipe")
-    return pipe

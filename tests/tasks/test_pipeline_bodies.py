@@ -2,9 +2,6 @@
 
 import csv
 import json
-import shutil
-from collections.abc import Callable
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,22 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pipeline_scratch import all_files, params, run_campaign
 
-from distil_core.config.load import parse_iteration_params
-from distil_core.config.models import IterationParams
 from distil_core.engines.base import SampledResponse
-from distil_core.errors import ConfigError, DataError, VerifierError
-from distil_core.evaluation.comparison import paired_differences
+from distil_core.errors import ConfigError
 from distil_core.evaluation.judging import problem_row
-from distil_core.evaluation.summary import columns_of, summarise
+from distil_core.evaluation.summary import summarise
 from distil_core.feedback.compose import render_student
-from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import (
-    character_tokenizer,
     decode,
     encode_context,
     encode_text,
@@ -37,94 +30,16 @@ from distil_core.policy.tokenizer import (
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
-from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import (
     CONSULTATIONS,
     EVALUATION,
     FEEDBACK,
-    PROBLEMS,
     ROLLOUTS,
 )
-from distil_core.tables.store import read_rows, read_table, shard_files, write_table
+from distil_core.tables.store import read_rows, read_table, shard_files
 from distil_core.tools import build_verifier
-from distil_core.tools.base import Verification
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
-
-PROJECT = Path(__file__).parents[2]
-CHANGES: dict[str, Any] = {
-    "problems": {
-        "source": {
-            "name": "chain_arithmetic",
-            "options": {"num_operations": 2, "modulus": 3, "demonstrator_slip_probability": 0.5},
-        },
-        "num_warm_start": 40,
-        "num_train": 24,
-        "num_eval": 10,
-        "generalisation": {"num_problems": 6, "options": {"num_operations": 3}},
-    },
-    "sample": {"num_prompts": 8, "num_rollouts": 3, "max_new_tokens": 3},
-    "consult": {"verifier": {"name": "chain_arithmetic", "options": {"modulus": 3}}},
-    "tabulate": {"rows_per_shard": 10, "top_k": 6},
-    "train": {"num_steps": 5, "batch_rollouts": 12},
-    "evaluate": {"num_samples": 4, "max_new_tokens": 4, "num_bootstrap": 200},
-    "gate": {"margins": {"pass_at_1": 1.0}},
-    "base": {
-        "architecture": {
-            "hidden_size": 16,
-            "num_layers": 1,
-            "num_heads": 2,
-            "intermediate_size": 32,
-            "max_positions": 100,
-        },
-        "phases": [{"num_steps": 20, "correction_fraction": 0.4}],
-        "batch_size": 32,
-        "warmup_steps": 5,
-        "learning_rate": 0.02,
-    },
-}
-
-
-def params(iteration: int, **changes: dict[str, Any]) -> IterationParams:
-    """The project's settings made tiny; `changes` by section."""
-    values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
-    for source in (CHANGES, changes):
-        for section, settings in source.items():
-            values[section] |= settings
-    return parse_iteration_params(
-        {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
-    )
-
-
-def run_campaign(workspace: Workspace) -> None:
-    torch.set_num_threads(1)
-    for stage in (problems, base, evaluate):
-        stage.body(workspace, params(0), no_progress)
-    for iteration in (1, 2):
-        for stage in (sample, consult, tabulate, train, evaluate, gate):
-            stage.body(workspace, params(iteration), no_progress)
-
-
-@pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Two iterations, finished. Read only: tests that change it copy it."""
-    workspace = Workspace(tmp_path_factory.mktemp("campaign"))
-    run_campaign(workspace)
-    return workspace
-
-
-@pytest.fixture
-def copy(campaign: Workspace, tmp_path: Path) -> Workspace:
-    shutil.copytree(campaign.root, tmp_path / "copy")
-    return Workspace(tmp_path / "copy")
-
-
-def all_files(workspace: Workspace) -> dict[str, bytes]:
-    return {
-        workspace.relative(path): path.read_bytes()
-        for path in sorted(workspace.root.rglob("*"))
-        if path.is_file()
-    }
+from tasks import consult, evaluate, problems, sample, tabulate, train
 
 
 def test_twice_the_same_bytes(campaign: Workspace, tmp_path: Path) -> None:
@@ -405,214 +320,6 @@ def test_progress_ends_at_its_total(copy: Workspace) -> None:
         stage.body(copy, params(iteration), lambda *step, to=reported: to.append(step))
         assert reported[-1][0] == reported[-1][1]
         assert reported == sorted(reported)
-
-
-class Judge:
-    """A verifier that cannot reach a verdict about some responses."""
-
-    def verify(self, problem: Problem, response: str) -> Verification:
-        if response == "hang":
-            raise VerifierError("the sandbox broke")
-        return Verification(float(response == "right"), "wrong", ())
-
-
-@pytest.mark.parametrize(
-    ("rollout", "expected"),
-    [
-        (("right", "stop", None), (1.0, "wrong", None)),
-        (("right", "length", None), (0.0, "truncated", None)),
-        (("hang", "stop", None), (None, "error", "the sandbox broke")),
-        (("", "error", "out of memory"), (None, "error", "out of memory")),
-    ],
-)
-def test_a_failure_is_a_row_with_its_error_and_no_reward(
-    rollout: tuple[Any, ...], expected: tuple[Any, ...]
-) -> None:
-    response, finish_reason, error = rollout
-    row = consult.consult(
-        Judge(),
-        Problem("1+1=", "2"),
-        {
-            "rollout_id": "a",
-            "response": response,
-            "finish_reason": finish_reason,
-            "error": error,
-        },
-    )
-    assert (row["reward"], row["verdict"], row["error"]) == expected
-
-
-@pytest.mark.parametrize(
-    ("stage", "output"), [(consult, "consultations.parquet"), (evaluate, "evaluation.parquet")]
-)
-def test_an_interrupted_stage_goes_on_in_workers_to_the_same_bytes(
-    copy: Workspace, monkeypatch: pytest.MonkeyPatch, stage: Any, output: str
-) -> None:
-    path = copy.iteration_dir(1) / output
-    expected = path.read_bytes()
-    path.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(stage, "write_table", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            stage.body(copy, params(1), no_progress)
-    (journal,) = (copy.scratch_dir / "verification").iterdir()
-    assert journal.name == f"{stage.STAGE.name}-001.sqlite"
-    stage.body(copy, params(1, verification={"num_workers": 2}), no_progress)
-    assert path.read_bytes() == expected
-    assert not journal.exists()
-
-
-def interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def rewrite(
-    path: Path, schema: Any, change: Callable[[int, dict[str, Any]], dict[str, Any]]
-) -> None:
-    _, context = read_table(path, schema)
-    rows = [change(index, row) for index, row in enumerate(read_rows(path, schema))]
-    write_table(path, schema, rows, context)
-
-
-def test_rows_without_verdict_are_left_out_and_without_feedback_masked(copy: Workspace) -> None:
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
-        if index == 4:
-            return {**row, "reward": None, "verdict": "error", "error": "no verdict"}
-        return {**row, "feedback": []} if index in (2, 11) else row
-
-    rewrite(copy.consultations_file(1), CONSULTATIONS, change)
-    tabulate.body(copy, params(1), no_progress)
-    _, context = read_table(copy.feedback_dir(1), FEEDBACK)
-    rows = read_rows(copy.feedback_dir(1), FEEDBACK)
-    ids = [row["rollout_id"] for row in read_rows(copy.rollouts_file(1), ROLLOUTS)]
-    assert [row["rollout_id"] for row in rows] == ids[:4] + ids[5:]
-    assert [row["rollout_id"] for row in rows if not row["has_expert"]] == [ids[2], ids[11]]
-    assert (context["num_without_verdict"], context["num_without_feedback"]) == (1, 2)
-    assert all(row["expert_ids"] == [] for row in rows if not row["has_expert"])
-    train.body(copy, params(1), no_progress)
-    with copy.train_curve_file(1).open(encoding="utf-8") as file:
-        assert {row["without_verdict"] for row in csv.DictReader(file)} == {"1"}
-
-
-def test_a_group_without_verdicts_does_not_end_training(copy: Workspace) -> None:
-    """A batch that takes the whole table is as many rollouts smaller."""
-
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "reward": None, "error": "no verdict"} if index in (3, 4, 5, 9) else row
-
-    rewrite(copy.consultations_file(1), CONSULTATIONS, change)
-    whole = {"batch_rollouts": 24}
-    tabulate.body(copy, params(1), no_progress)
-    train.body(copy, params(1, train=whole), no_progress)
-    with copy.train_curve_file(1).open(encoding="utf-8") as file:
-        curve = list(csv.DictReader(file))
-    assert len(curve) == params(1).train.num_steps
-    assert {row["without_verdict"] for row in curve} == {"4"}
-
-
-def with_unreadable_references(copy: Workspace, num_problems: int) -> None:
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "reference": "99"} if index < num_problems else row
-
-    rewrite(copy.problems_dir / "eval.parquet", PROBLEMS, change)
-
-
-def test_an_evaluation_leaves_out_and_counts_what_has_no_verdict(copy: Workspace) -> None:
-    """One problem that the verifier cannot read: 4 of 64 responses. All other figures, and the
-    comparison with the parent, are those of the other problems."""
-    before = read_rows(copy.evaluation_file(1), EVALUATION)
-    with_unreadable_references(copy, 1)
-    evaluate.body(copy, params(1), no_progress)
-    rows = read_rows(copy.evaluation_file(1), EVALUATION)
-    assert rows[1:] == before[1:]
-    assert (rows[0]["num_samples"], rows[0]["num_correct"]) == (0, 0)
-    assert (rows[0]["first_verdict"], rows[0]["expert_num_samples"]) == ("error", 0)
-    metrics = json.loads(copy.metrics_file(1).read_text())
-    counted = {"num_problems": 9, "num_without_verdict": 4, "num_problems_left_out": 1}
-    assert {name: metrics[name] for name in counted} == counted
-    seed = derive_seed(params(1).seed, "evaluate")
-    others = summarise(before[1:], params(1).evaluate.num_bootstrap, seed)
-    assert metrics == {"iteration": 1, **others} | {k: metrics[k] for k in counted}
-    gate.body(copy, params(1), no_progress)
-    differences = json.loads(copy.decision_file(1).read_text())["from_parent"]
-    parent = columns_of(read_rows(copy.evaluation_file(0), EVALUATION)[1:])
-    expected = paired_differences(
-        columns_of(rows[1:]), parent, params(1).evaluate.num_bootstrap, seed
-    )
-    assert differences["pass_at_1"] == asdict(expected["pass_at_1"])
-
-
-def test_an_evaluation_without_many_verdicts_ends_with_the_reason(copy: Workspace) -> None:
-    with_unreadable_references(copy, 2)
-    with pytest.raises(VerifierError, match=r"^8 of 64 responses have no verdict.*not of modulus"):
-        evaluate.body(copy, params(1), no_progress)
-
-
-def test_tables_that_do_not_belong_together(copy: Workspace) -> None:
-    rewrite(
-        copy.consultations_file(1),
-        CONSULTATIONS,
-        lambda index, row: {**row, "rollout_id": f"{index}"},
-    )
-    with pytest.raises(DataError, match=r"consultations are not of these rollouts.*run consult"):
-        tabulate.body(copy, params(1), no_progress)
-    rewrite(copy.rollouts_file(1), ROLLOUTS, lambda _, row: {**row, "problem_id": "ffff"})
-    with pytest.raises(DataError, match=r"is of problem ffff, which is not in .*sample again"):
-        consult.body(copy, params(1), no_progress)
-
-
-def test_no_verdict_at_all(copy: Workspace) -> None:
-    rewrite(
-        copy.consultations_file(1),
-        CONSULTATIONS,
-        lambda _, row: {**row, "reward": None, "error": "the sandbox is missing"},
-    )
-    with pytest.raises(DataError, match=r"none of 24 rollouts has a verdict.*sandbox is missing"):
-        tabulate.body(copy, params(1), no_progress)
-
-
-@pytest.mark.parametrize("stage", [base, evaluate])
-def test_a_verifier_of_another_modulus_stops_the_campaign(copy: Workspace, stage: Any) -> None:
-    other = {"verifier": {"name": "chain_arithmetic", "options": {"modulus": 5}}}
-    with pytest.raises(VerifierError, match=r"not of modulus 5: .*options\.modulus must"):
-        stage.body(copy, params(0, consult=other), no_progress)
-
-
-def test_a_template_that_takes_none_of_the_feedback(copy: Workspace) -> None:
-    context = {"expert_template": "{prompt}?{attempt}#{tool_output}|"}
-    with pytest.raises(ConfigError, match=r"feedback of kind execution_trace, but .* takes none"):
-        tabulate.body(copy, params(1, context=context), no_progress)
-
-
-def test_contexts_that_are_too_long_are_said_and_nothing_is_written(copy: Workspace) -> None:
-    before = all_files(copy)
-    short = {"max_context_tokens": 6}
-    for stage in (sample, evaluate):
-        with pytest.raises(DataError, match=r"has 7 tokens, context\.max_context_tokens allows 6"):
-            stage.body(copy, params(1, context=short), no_progress)
-    short = {"max_context_tokens": 12}
-    with pytest.raises(DataError, match=r"context\.max_context_tokens allows 12"):
-        tabulate.body(copy, params(1, context=short), no_progress)
-    assert all_files(copy) == before
-
-
-def test_a_policy_with_another_tokenizer(copy: Workspace, compute: Any) -> None:
-    model = load_model(copy.policy_dir(0), compute)
-    model.resize_token_embeddings(100)
-    save_policy(model, character_tokenizer("é"), copy.policy_dir(0))
-    for stage in (tabulate, train):
-        with pytest.raises(DataError, match="made with another tokenizer"):
-            stage.body(copy, params(1), no_progress)
-
-
-def test_a_failing_stage_leaves_the_policy_that_was_there(copy: Workspace) -> None:
-    before = all_files(copy)
-    # Infinite weight decay is refused by the settings; a huge rate is not.
-    with pytest.raises(Exception, match="non-finite"):
-        train.body(
-            copy, params(1, train={"learning_rate": 1e30, "max_grad_norm": 1e30}), no_progress
-        )
-    assert all_files(copy) == before
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,9 @@
 
 import re
 
+from distil_core.tools._number_text import VULGAR
 from distil_core.tools._number_units import unit_words
 
-_VULGAR = {
-    "½": "12", "⅓": "13", "⅔": "23", "¼": "14", "¾": "34", "⅕": "15", "⅖": "25", "⅗": "35",
-    "⅘": "45", "⅙": "16", "⅚": "56", "⅐": "17", "⅛": "18", "⅜": "38", "⅝": "58", "⅞": "78",
-    "⅑": "19",
-}  # fmt: skip
 _COMMANDS = {
     "times": "\u00d7", "cdot": "\u00b7\u22c5\u2219", "le": "\u2264\u2a7d", "ge": "\u2265\u2a7e",
     "ne": "\u2260", "approx": "\u2248", "infty": "\u221e", "pi": "\u03c0", "cup": "\u222a",
@@ -108,8 +104,8 @@ class MathTextError(Exception):
 def in_latex(text: str) -> str:
     """Characters and spellings of mathematics (`½`, `√2`, `x²`, `∞`, `pi`) as LaTeX commands."""
     text = re.sub(
-        rf"(\d?)\s*([{''.join(_VULGAR)}])",
-        lambda m: rf"{m[1]}\frac{{{_VULGAR[m[2]][0]}}}{{{_VULGAR[m[2]][1]}}}",
+        rf"(\d?)\s*([{''.join(VULGAR)}])",
+        lambda m: "{}\\frac{{{}}}{{{}}}".format(m[1], *VULGAR[m[2]].split("/")),
         text,
     )
     text = _ROOT.sub(lambda m: f"{_ROOTS[m[1]]}{{{(m[2] or m[3]).strip('{}')}}}", text)

@@ -17,7 +17,7 @@ from distil_core.tools._number_units import factor_between, is_percent, unit_wor
 _MAX_EXPONENT = 400
 _MAX_EQUATION_TOKENS = 64
 
-_VULGAR = {
+VULGAR = {
     "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5",
     "⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅐": "1/7", "⅛": "1/8", "⅜": "3/8",
     "⅝": "5/8", "⅞": "7/8", "⅑": "1/9", "⅒": "1/10",
@@ -161,7 +161,7 @@ def prepared(text: str) -> str:
     plain = unmarked(_TEXT.sub(r" \1 ", unmarked(text)))
     for pattern, replacement in _LATEX:
         plain = pattern.sub(replacement, plain)
-    plain = "".join(f" {_VULGAR[c]} " if c in _VULGAR else c for c in plain)
+    plain = "".join(f" {VULGAR[c]} " if c in VULGAR else c for c in plain)
     plain = _SUPERSCRIPT.sub(_as_power, plain)
     return " ".join(plain.split())
 

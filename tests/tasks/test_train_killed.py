@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from test_pipeline_bodies import CHANGES, PROJECT
+from pipeline_scratch import CHANGES, PROJECT
 
 from distil_core.config.load import load_iteration_params
 from distil_core.progress import no_progress

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_pipeline_bodies import CHANGES, PROJECT
+from pipeline_scratch import CHANGES, PROJECT
 
 from distil_core.config.load import load_iteration_params
 from distil_core.policy.model import load_model

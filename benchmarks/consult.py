@@ -20,8 +20,8 @@ from random import Random
 from distil_core.config.models import Component, ConsultParams
 from distil_core.problems.base import Problem
 from distil_core.progress import no_progress
-from distil_core.tools import build_verifier
-from distil_core.verification import Journal, VerificationJob, settings_digest, verify_all
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers.pool import Journal, VerificationJob, settings_digest, verify_all
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.engines_campaign import run_campaign
 from benchmarks.measure import require_device
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.config.models import ArchitectureParams, Component, ComputeParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (
@@ -36,8 +36,8 @@ from distil_core.engines.base import (
     ScoreRequest,
 )
 from distil_core.policy.batching import collate
-from distil_core.policy.from_scratch import new_model
 from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.new_model import new_model
 from distil_core.policy.tokenizer import character_tokenizer
 from distil_core.progress import no_progress
 from distil_core.seeds import generator

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from distil_core.config import IterationParams, load_iteration_params
+from distil_core.campaign import load_iteration_params
+from distil_core.config.models import IterationParams
 from distil_core.errors import DistilError
 from distil_core.experts import build_expert
 from distil_core.experts.base import ExpertQuery
@@ -25,7 +26,7 @@ from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 from distil_core.workspace import Workspace
 
 Feedback = tuple[str, list[FeedbackItem]]

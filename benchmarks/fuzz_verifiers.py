@@ -24,8 +24,8 @@ from typing import Any
 
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem
-from distil_core.tools import VERIFIERS
-from distil_core.tools.base import Verification, Verifier
+from distil_core.verifiers import VERIFIERS
+from distil_core.verifiers.base import Verification, Verifier
 
 CPU_LIMIT_S = 10.0
 """Of one response, in this process. Twenty times what the slowest needs."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distil_core.config import load_iteration_params
+from distil_core.campaign import load_iteration_params
 from distil_core.errors import DataError, DistilError
 from distil_core.evaluation.decision import read_parent
 from distil_core.evaluation.hindsight import average_regrets, table_loss

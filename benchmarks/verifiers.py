@@ -23,8 +23,8 @@ import numpy as np
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.tools import VERIFIERS
-from distil_core.tools.final_number import final_number
+from distil_core.verifiers import VERIFIERS
+from distil_core.verifiers.final_number import final_number
 
 PEER = "math-verify, in-process"
 PLAIN = "math_answer, plain too"

@@ -13,7 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Literal
 
-from distil_core.config.load import load_params
+from distil_core.campaign.load import load_params
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError, SandboxError
 from distil_core.lineage.usable import folder_obstacle, git_obstacle
@@ -193,7 +193,7 @@ def _isolation(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _isolation_in_use(workspace: Workspace) -> Isolation | None:
-    from distil_core.tools import build_verifier
+    from distil_core.verifiers import build_verifier
 
     params = _params(workspace)
     if isinstance(params, ConfigError):

@@ -10,8 +10,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 
-from distil_core.config.campaign import existing_iterations, extend
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.iterations import existing_iterations, extend
+from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError, GateError
 from distil_core.workspace import Workspace
 from flows.failures import failed, value_of

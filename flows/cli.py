@@ -114,7 +114,7 @@ def _reproduce(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
 
 def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
-    from distil_core.config.campaign import extend
+    from distil_core.campaign.iterations import extend
     from flows.stages import stage_versions
 
     _say_frozen(workspace, extend(workspace, stage_versions(), arguments.count))
@@ -122,7 +122,7 @@ def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
 
 def _restart(workspace: Workspace, arguments: argparse.Namespace) -> int:
-    from distil_core.config.campaign import replaced_params_file, restart
+    from distil_core.campaign.iterations import replaced_params_file, restart
     from flows.stages import stage_versions
 
     file = workspace.params_file
@@ -150,8 +150,8 @@ def _say_frozen(workspace: Workspace, iterations: list[int]) -> None:
 
 
 def _record(workspace: Workspace, _: argparse.Namespace) -> int:
-    from distil_core.lineage.mlflow_record import record_all, why_not_recorded
-    from distil_core.lineage.snapshot import ensure_snapshots
+    from distil_core.lineage.mlflow.record import record_all, why_not_recorded
+    from distil_core.lineage.snapshot.take import ensure_snapshots
 
     ensure_snapshots(workspace)
     recorded = record_all(workspace)
@@ -171,7 +171,7 @@ def _report(workspace: Workspace, _: argparse.Namespace) -> int:
 
 
 def _lineage(workspace: Workspace, arguments: argparse.Namespace) -> int:
-    from distil_core.lineage.tell import as_dot, as_text, read_lineage
+    from distil_core.lineage.view import as_dot, as_text, read_lineage
 
     lineage = read_lineage(workspace, arguments.artifact, arguments.forward)
     print(as_dot(lineage) if arguments.dot else as_text(lineage))

@@ -21,14 +21,14 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from distil_core.config.campaign import existing_iterations, extend
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.iterations import existing_iterations, extend
+from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
-from distil_core.lineage.dvc_remote import has_remote, push_iteration
-from distil_core.lineage.dvc_stage import StageOutcome, stage_addresses
-from distil_core.lineage.mlflow_record import RecordedIteration, record_iteration
-from distil_core.lineage.snapshot import Snapshot, ensure_snapshot
+from distil_core.lineage.dvc.remote import has_remote, push_iteration
+from distil_core.lineage.dvc.stage import StageOutcome, stage_addresses
+from distil_core.lineage.mlflow.record import RecordedIteration, record_iteration
+from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic

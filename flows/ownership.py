@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from distil_core.config.campaign import existing_iterations
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.iterations import existing_iterations
+from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError
 from distil_core.files import private_folder, write_text
 from distil_core.workspace import Workspace

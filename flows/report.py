@@ -9,7 +9,7 @@ from rich.table import Table
 
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.evaluation.learning_curve import pass_at_ks
-from distil_core.lineage.dvc_stage import StageOutcome
+from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.workspace import Workspace
 
 SHORT_DIGEST = 8

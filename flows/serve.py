@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from distil_core.config.campaign import existing_iterations
+from distil_core.campaign.iterations import existing_iterations
 from distil_core.errors import DistilError
 from distil_core.files import private_folder
 from distil_core.lineage.usable import require_usable

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from distil_core.lineage.dvc_stage import is_up_to_date, stage_addresses
+from distil_core.lineage.dvc.stage import is_up_to_date, stage_addresses
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:

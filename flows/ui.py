@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from distil_core.errors import DistilError
-from distil_core.lineage.mlflow_record import record_all, why_not_recorded
-from distil_core.lineage.mlflow_store import own_uri
+from distil_core.lineage.mlflow.record import record_all, why_not_recorded
+from distil_core.lineage.mlflow.store import own_uri
 from distil_core.workspace import Workspace
 
 HOST = "127.0.0.1"

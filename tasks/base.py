@@ -8,18 +8,19 @@ import torch
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
 from distil_core.feedback.contexts import ContextRenderer
-from distil_core.policy.from_scratch import new_model, warm_start
 from distil_core.policy.model import save_policy
+from distil_core.policy.new_model import new_model
 from distil_core.policy.pretrained import link_pretrained
 from distil_core.policy.tokenizer import character_tokenizer, load_tokenizer
-from distil_core.policy.warm_start_data import correction_examples, demonstration_examples
 from distil_core.problems import build_source
 from distil_core.problems.base import SupervisedSource
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
-from distil_core.tools import build_verifier
 from distil_core.training.resume import ResumePoint, file_digest, fingerprint
+from distil_core.training.warm_start import warm_start
+from distil_core.training.warm_start_data import correction_examples, demonstration_examples
+from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 

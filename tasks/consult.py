@@ -15,8 +15,8 @@ from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows, write_table
-from distil_core.tools.base import Verifier
-from distil_core.verification import (
+from distil_core.verifiers.base import Verifier
+from distil_core.verifiers.pool import (
     Journal,
     KeptVerdicts,
     VerificationJob,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distil_core.config.chain import sampling_expert_dir
+from distil_core.campaign.chain import sampling_expert_dir
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (
@@ -45,9 +45,9 @@ from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import write_table
-from distil_core.tools import build_verifier
-from distil_core.tools.base import Verifier
-from distil_core.verification import (
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers.base import Verifier
+from distil_core.verifiers.pool import (
     Journal,
     KeptVerdicts,
     VerificationJob,

@@ -11,8 +11,8 @@ from distil_core.problems.refused import Refused
 from distil_core.problems.splits import generalisation_split, make_splits
 from distil_core.problems.store import write_problems
 from distil_core.progress import ProgressCallback
-from distil_core.tools import build_verifier
-from distil_core.tools.base import Verifier
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers.base import Verifier
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
 from distil_core.files import private_folder, write_text
-from distil_core.lineage.dvc_stage import StageOutcome, run_stage
+from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.lineage.usable import require_usable_folder
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.workspace import Workspace, iteration_key

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distil_core.config.chain import expert_policy_dir
+from distil_core.campaign.chain import expert_policy_dir
 from distil_core.config.models import IterationParams, TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
@@ -24,8 +24,8 @@ from distil_core.progress import ProgressCallback, no_progress
 from distil_core.tables.rounding import round_distributions
 from distil_core.tables.schemas import CONSULTATIONS, CONTINUATIONS, FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table, write_shards
-from distil_core.tools.base import FeedbackItem
 from distil_core.training.feedback_rows import CONTINUATIONS_FOLDER
+from distil_core.verifiers.base import FeedbackItem
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 

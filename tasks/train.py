@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, cast
 
-from distil_core.config.chain import first_table
+from distil_core.campaign.chain import first_table
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES

@@ -57,7 +57,7 @@ def new_model(tokenizer: Any) -> Callable[..., Any]:
     import torch
 
     from distil_core.config.models import ArchitectureParams
-    from distil_core.policy.from_scratch import new_model as make
+    from distil_core.policy.new_model import new_model as make
 
     torch.set_num_threads(1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distil_core.config.load import load_iteration_params, load_params_file
+from distil_core.campaign.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
 from distil_core.workspace import Workspace
 from flows.cli import main

@@ -22,6 +22,9 @@ def test_layers_are_kept() -> None:
         ("distil_core/seeds.py", "import prefect", "Prefect stays in flows"),
         ("distil_core/seeds.py", "import tasks.stage", "flows build on tasks"),
         ("tasks/sample.py", "import mlflow", "DVC and MLflow stay in distil_core.lineage"),
+        ("distil_core/config/models.py", "import distil_core.experts", "rooms of distil_core"),
+        ("distil_core/policy/model.py", "import distil_core.training.trainer", "rooms of"),
+        ("distil_core/feedback/compose.py", "import distil_core.experts.base", "rooms of"),
         ("flows/stages.py", "import vllm", "vLLM stays in distil_core.engines.vllm"),
     ],
 )

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from benchmarks.expert_reads_feedback import label_accuracies
-from distil_core.config import load_iteration_params
+from distil_core.campaign import load_iteration_params
 from distil_core.errors import DistilError
 from distil_core.files import write_text
 from distil_core.workspace import Workspace

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from distil_core.lineage.dvc_lock import artifacts, read_entries
+from distil_core.lineage.dvc.lock import artifacts, read_entries
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

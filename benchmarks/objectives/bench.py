@@ -11,17 +11,18 @@ from benchmarks.objectives.labels import Labeller, build_labeller
 from benchmarks.objectives.settings import StudyTask
 from distil_core.errors import ConfigError
 from distil_core.feedback.compose import render_student
-from distil_core.policy.from_scratch import new_model, warm_start
 from distil_core.policy.model import save_policy
+from distil_core.policy.new_model import new_model
 from distil_core.policy.tokenizer import character_tokenizer, encode_context, load_tokenizer
-from distil_core.policy.warm_start_data import correction_examples, demonstration_examples
 from distil_core.problems import build_source
 from distil_core.problems.base import Problem, ProblemSource, SupervisedSource
 from distil_core.problems.splits import make_splits
 from distil_core.progress import no_progress
 from distil_core.seeds import derive_seed
-from distil_core.tools import build_verifier
-from distil_core.tools.base import Verifier
+from distil_core.training.warm_start import warm_start
+from distil_core.training.warm_start_data import correction_examples, demonstration_examples
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers.base import Verifier
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

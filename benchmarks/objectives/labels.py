@@ -22,8 +22,8 @@ from distil_core.policy.tokenizer import encode_context, encode_text, load_token
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import FEEDBACK
-from distil_core.tools.base import FeedbackItem
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ STARTED = time.time()
 def main() -> None:
     """Run the four stages of iteration 1, and count what their tables hold."""
     with kept_for_good():
-        from distil_core.config.load import load_iteration_params
+        from distil_core.campaign.load import load_iteration_params
         from distil_core.policy.model import load_model
         from distil_core.policy.tokenizer import load_tokenizer
         from distil_core.tables.schemas import FEEDBACK

@@ -128,7 +128,7 @@ def _rewards(work: dict[str, Any]) -> Any:
     """The campaign's own verifier as a reward function."""
     from distil_core.config.models import ConsultParams
     from distil_core.problems.base import Problem
-    from distil_core.tools import build_verifier
+    from distil_core.verifiers import build_verifier
 
     verifier = build_verifier(ConsultParams.model_validate(work["consult"]))
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError
 from distil_core.feedback.compose import render_student
@@ -13,7 +13,7 @@ from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
-from distil_core.tools import build_verifier
+from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
 from tasks.sample import choose_problems
 

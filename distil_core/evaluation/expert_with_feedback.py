@@ -32,10 +32,10 @@ from distil_core.policy.batching import (
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.seeds import derive_seed
-from distil_core.tools.base import FeedbackItem
 from distil_core.training.head_logprobs import token_logprobs
 from distil_core.training.plain_head import has_plain_head, softcap
 from distil_core.training.student_logprobs import is_tiled
+from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from distil_core.errors import VerifierError
-from distil_core.tools.base import FeedbackItem, Verdict
+from distil_core.verifiers.base import FeedbackItem, Verdict
 
 _MAX_SHARE_WITHOUT_VERDICT = 0.1
 

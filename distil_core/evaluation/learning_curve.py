@@ -1,18 +1,10 @@
-"""The learning curve: held-out pass@k over iterations, with its intervals.
+"""The learning curve: held-out pass@k over iterations, with its intervals."""
 
-`python -m distil_core.evaluation.learning_curve FILE.png` draws that of the workspace it runs in.
-"""
-
-import json
 import re
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distil_core.config.campaign import existing_iterations
-from distil_core.errors import DataError, DistilError
-from distil_core.workspace import Workspace
+from distil_core.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,25 +95,3 @@ def _spread(values: list[float], gap: float = 0.055) -> list[float]:
         above = heights[index] = min(values[index], above - gap)
     lift = max(0.0, -above)
     return [height + lift for height in heights]
-
-
-def main() -> None:
-    """Draw the curve of the workspace in the working directory."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m distil_core.evaluation.learning_curve FILE.png")
-    workspace = Workspace(Path.cwd())
-    try:
-        # Not what lies in data/: a longer campaign before `distil restart` may have left some.
-        files = map(workspace.metrics_file, existing_iterations(workspace))
-        metrics = {
-            int(file.parent.name): json.loads(file.read_text(encoding="utf-8"))
-            for file in files
-            if file.exists()
-        }
-        learning_curve_figure(metrics).savefig(sys.argv[1])
-    except DistilError as error:
-        sys.exit(f"{error}: `make run` makes them in data/iterations/")
-
-
-if __name__ == "__main__":
-    main()

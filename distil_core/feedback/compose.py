@@ -7,11 +7,11 @@ response token, and the response's own tokens are the student's, never encoded a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from string import Formatter
 
 from distil_core.errors import ConfigError
-from distil_core.tools.base import FeedbackItem
+from distil_core.policy.text_segments import Segment
+from distil_core.verifiers.base import FeedbackItem
 
 STUDENT_FIELDS = frozenset({"prompt"})
 EXPERT_FIELDS = frozenset(
@@ -28,15 +28,6 @@ EXPERT_FIELDS = frozenset(
 )
 
 TemplatePart = tuple[str, str | None]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a context: the template's own text (special tokens in it are meant), or
-    content (what looks like a special token in it is plain text)."""
-
-    text: str
-    is_template: bool
 
 
 def check_templates(student_template: str, expert_template: str, chat: bool = False) -> None:

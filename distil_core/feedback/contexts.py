@@ -15,15 +15,15 @@ from distil_core.config.models import ContextParams
 from distil_core.errors import ConfigError, DataError
 from distil_core.feedback.chat_template import render_chat
 from distil_core.feedback.compose import (
-    Segment,
     TemplatePart,
     expert_values,
     render,
     template_parts,
 )
 from distil_core.policy.conventions import beginning
+from distil_core.policy.text_segments import Segment
 from distil_core.policy.tokenizer import encode_context
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

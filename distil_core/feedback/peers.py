@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distil_core.seeds import generator
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 
 @dataclass(frozen=True)

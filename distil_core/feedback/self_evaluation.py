@@ -13,7 +13,7 @@ from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import decode
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import Entry, LockedArtifact, artifacts, stage_addresses
+from distil_core.lineage.dvc.lock import Entry, LockedArtifact, artifacts, stage_addresses
 from distil_core.workspace import iteration_key
 
 # What a person asks for the descent of. Measurements (evaluation, curves) lead nowhere.

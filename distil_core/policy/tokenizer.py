@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from distil_core.errors import CheckpointError, DataError
-from distil_core.feedback.compose import Segment
 from distil_core.policy.conventions import end_token_ids, keep_conventions, read_conventions
+from distil_core.policy.text_segments import Segment
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError
 from distil_core.evaluation.decision import GateDecision
 from distil_core.evaluation.hindsight import TokenCosts, table_loss, token_costs
 from distil_core.files import write_text
-from distil_core.lineage.mlflow_evidence import Evidence, History
-from distil_core.lineage.mlflow_inputs import read_stage_seconds, require_unchanged
+from distil_core.lineage.evidence.inputs import read_stage_seconds, require_unchanged
+from distil_core.lineage.evidence.iteration import Evidence, History
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest

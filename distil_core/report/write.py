@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from distil_core.files import write_text
-from distil_core.lineage.mlflow_record import record_report
+from distil_core.lineage.mlflow.record import record_report
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.report.gather import gather_campaign
 from distil_core.report.page import render_report

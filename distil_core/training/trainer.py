@@ -12,19 +12,19 @@ from transformers import PreTrainedModel
 
 from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
-from distil_core.objectives._finite_loss import require_finite_loss
 from distil_core.objectives.base import Objective
 from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.prefix_tree import objection
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.finite_loss import require_finite_loss
 from distil_core.training.layout_check import require_rows_apart
 from distil_core.training.lora import Adapters
-from distil_core.training.made_ahead import MadeAhead
 from distil_core.training.objective_batch import make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.plain_head import require_plain_head
+from distil_core.training.prefetching import MadeAhead
 from distil_core.training.resume import ResumePoint
 from distil_core.training.step_batch import StepBatch, collated, make_step_batch
 from distil_core.training.student_logprobs import is_tiled, student_logprobs

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.domains.__main__ import DOMAINS, main
 from benchmarks.domains.campaign import PRESETS, Run, measured, preset_seed
 from benchmarks.domains.report import write_report
-from distil_core.config import parse_params
+from distil_core.campaign import parse_params
 from distil_core.errors import DataError, DistilError
 
 

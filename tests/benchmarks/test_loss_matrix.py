@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from benchmarks import loss_matrix
-from distil_core.config import parse_iteration_params
+from distil_core.campaign import parse_iteration_params
 from distil_core.errors import DataError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.model import load_model

@@ -21,7 +21,7 @@ from benchmarks.profile_run import (
 )
 
 RUN = ("<module> (flows/run.py:120)", "_run (flows/run.py:76)", "engine (prefect/flow_engine.py:1)")
-STAGE = (*RUN, "run_stage (distil_core/lineage/dvc_stage.py:90)")
+STAGE = (*RUN, "run_stage (distil_core/lineage/dvc/stage.py:90)")
 TRAIN = (*STAGE, "body (tasks/train.py:40)", "train (distil_core/training/trainer.py:77)")
 BACKWARD = (*TRAIN, "backward (torch/autograd/graph.py:979)")
 IMPORT = ("_find_and_load (<frozen importlib._bootstrap>:1176)", "<module> (tasks/base.py:3)")
@@ -36,7 +36,7 @@ IMPORT = ("_find_and_load (<frozen importlib._bootstrap>:1176)", "<module> (task
         (STAGE, "DVC around the stages"),
         (TRAIN, "stage train"),
         (BACKWARD, "stage train"),
-        ((*RUN, "record_iteration (distil_core/lineage/mlflow_record.py:1)"), "MLflow's record"),
+        ((*RUN, "record_iteration (distil_core/lineage/mlflow/record.py:1)"), "MLflow's record"),
         ((*RUN, "write_report (distil_core/report/write.py:20)", BACKWARD[-1]), "report"),
         ((*RUN, *IMPORT), "importing DistIL's own modules"),
         ((*RUN, *IMPORT, "<module> (torch/__init__.py:1)", IMPORT[0]), "importing torch"),
@@ -80,7 +80,7 @@ def test_seconds_by_part_add_up_and_small_parts_are_one() -> None:
     ]
     assert functions_table(stacks).splitlines()[2:] == [
         "| stage train: `train (distil_core/training/trainer.py)` | 2.00 |",
-        "| DVC around the stages: `run_stage (distil_core/lineage/dvc_stage.py)` | 2.00 |",
+        "| DVC around the stages: `run_stage (distil_core/lineage/dvc/stage.py)` | 2.00 |",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from distil_core.config.load import parse_iteration_params, parse_params
+from distil_core.campaign.load import parse_iteration_params, parse_params
 from distil_core.errors import ConfigError
 
 

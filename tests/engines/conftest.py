@@ -15,8 +15,8 @@ def loud_policy(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Cal
     import torch
 
     from distil_core.config.models import ArchitectureParams
-    from distil_core.policy.from_scratch import new_model
     from distil_core.policy.model import save_policy
+    from distil_core.policy.new_model import new_model
 
     architecture = ArchitectureParams(
         hidden_size=64, num_layers=2, num_heads=2, intermediate_size=64, max_positions=128

@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import Component, ComputeParams, IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distil_core.evaluation.judging import JudgedResponse, majority_correct, problem_row
-from distil_core.tools.base import Verdict
+from distil_core.verifiers.base import Verdict
 
 
 def response(

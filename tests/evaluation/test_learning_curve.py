@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from distil_core.config.campaign import restart
+from distil_core.campaign.iterations import restart
 from distil_core.errors import DataError
-from distil_core.evaluation import learning_curve
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
+from distil_core.report import learning_curve
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

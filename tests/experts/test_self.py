@@ -13,11 +13,12 @@ from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import CheckpointError, ConfigError, ExpertError
 from distil_core.experts import EXPERTS, build_expert
 from distil_core.experts.base import Expert, ExpertQuery
-from distil_core.feedback.compose import Segment, render_expert
+from distil_core.feedback.compose import render_expert
 from distil_core.policy.model import load_model, save_policy
+from distil_core.policy.text_segments import Segment
 from distil_core.policy.tokenizer import encode_context
 from distil_core.progress import no_progress
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 TEMPLATE = "{prompt}?{attempt}#{verdict} {execution_trace}|"
 

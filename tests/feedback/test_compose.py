@@ -18,7 +18,7 @@ from distil_core.feedback.compose import (
     render_student,
 )
 from distil_core.policy.tokenizer import encode_context
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 STUDENT = "{prompt}|"
 EXPERT = "{prompt}?{attempt}#{verdict} {execution_trace}|"

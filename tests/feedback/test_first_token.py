@@ -12,7 +12,7 @@ from distil_core.errors import ConfigError
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.conventions import Conventions, keep_conventions
 from distil_core.policy.tokenizer import encode_text
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 
 def tokenizer_that(writes: bool = False, needs: bool = False, template: Any = None) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from distil_core.config.models import ContextParams
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.policy.tokenizer import encode_content, encode_text, load_tokenizer
-from distil_core.tools.base import FeedbackItem
+from distil_core.verifiers.base import FeedbackItem
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 # Qwen and its relatives add these without calling them special.

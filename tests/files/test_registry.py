@@ -9,7 +9,7 @@ from distil_core.experts import EXPERTS
 from distil_core.objectives import OBJECTIVES
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.registry import Registry, describe
-from distil_core.tools import VERIFIERS
+from distil_core.verifiers import VERIFIERS
 
 REGISTRIES = [ENGINES, EXPERTS, OBJECTIVES, PROBLEM_SOURCES, VERIFIERS]
 
@@ -39,7 +39,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         VERIFIERS.module("chain_arithmetics")
     assert str(raised.value).startswith("unknown verifier 'chain_arithmetics'; known: ")
     assert "chain_arithmetic," in str(raised.value)
-    assert "distil_core.tools" in str(raised.value)
+    assert "distil_core.verifiers" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["chain_arithmetic.Options", "../base", "", "os"])

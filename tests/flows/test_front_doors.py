@@ -20,7 +20,7 @@ import front_door_scratch as scratch
 import pytest
 import yaml
 
-from distil_core.config.campaign import extend, restart
+from distil_core.campaign.iterations import extend, restart
 from distil_core.config.models import IterationParams
 from distil_core.errors import (
     ConfigError,
@@ -32,7 +32,7 @@ from distil_core.errors import (
     ExpertUnavailableError,
     SandboxError,
 )
-from distil_core.lineage.mlflow_record import record_all
+from distil_core.lineage.mlflow.record import record_all
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
 from flows.api_server import answering

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision, write_decision
-from distil_core.lineage.dvc_stage import StageOutcome
+from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.workspace import Workspace
 from flows.report import campaign_table, iteration_page
 

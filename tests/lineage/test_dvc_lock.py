@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from distil_core.errors import ConfigError, LineageError
-from distil_core.lineage.dvc_lock import (
+from distil_core.lineage.dvc.lock import (
     _parse_entry,
     lock_digest,
     locked_dependencies,

@@ -9,8 +9,8 @@ import pytest
 from dvc_scratch import addresses, dvc, make_workspace, run_fake
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import locked_dependencies, locked_outputs
-from distil_core.lineage.dvc_stage import is_up_to_date
+from distil_core.lineage.dvc.lock import locked_dependencies, locked_outputs
+from distil_core.lineage.dvc.stage import is_up_to_date
 from distil_core.workspace import Workspace
 
 OWN_STAGES = """

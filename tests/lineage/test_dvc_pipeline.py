@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_workspace, run_fake
 
-from distil_core.config.campaign import CURVES
-from distil_core.lineage.dvc_session import load_stage, open_repo
-from distil_core.lineage.dvc_upstream import Definition, load_pipeline
+from distil_core.campaign.iterations import CURVES
+from distil_core.lineage.dvc.session import load_stage, open_repo
+from distil_core.lineage.dvc.upstream import Definition, load_pipeline
 from distil_core.workspace import Workspace
 
 TRAIN, ROLLOUTS = "data/problems/train.parquet", "data/iterations/002/rollouts.parquet"

@@ -15,9 +15,9 @@ from dvc_fake_stages import write_outputs
 from dvc_scratch import addresses, dvc, freeze, git, list_iterations, make_workspace, run_fake
 
 from distil_core.errors import DataError, LineageError
-from distil_core.lineage import dvc_session
-from distil_core.lineage.dvc_lock import locked_outputs, read_entries
-from distil_core.lineage.dvc_stage import is_up_to_date, run_stage
+from distil_core.lineage.dvc import session as dvc_session
+from distil_core.lineage.dvc.lock import locked_outputs, read_entries
+from distil_core.lineage.dvc.stage import is_up_to_date, run_stage
 from distil_core.workspace import Workspace
 
 HELPERS = Path(__file__).parent
@@ -383,7 +383,7 @@ import sys, time
 from pathlib import Path
 sys.path[:0] = [{str(PROJECT)!r}, {str(HELPERS)!r}]
 from dvc_fake_stages import write_outputs
-from distil_core.lineage.dvc_stage import run_stage
+from distil_core.lineage.dvc.stage import run_stage
 from distil_core.workspace import Workspace
 
 workspace = Workspace(Path({str(workspace.root)!r}))

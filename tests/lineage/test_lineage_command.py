@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from mlflow_scratch import make_campaign, rerun
 
-from distil_core.lineage.dvc_lock import locked_outputs
-from distil_core.lineage.mlflow_record import record_all
+from distil_core.lineage.dvc.lock import locked_outputs
+from distil_core.lineage.mlflow.record import record_all
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

@@ -8,11 +8,11 @@ import pytest
 from mlflow_scratch import lock_all, make_campaign, rerun, write_listing
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import locked_outputs
-from distil_core.lineage.mlflow_record import record_all, record_iteration
-from distil_core.lineage.mlflow_store import open_store
-from distil_core.lineage.snapshot import ensure_snapshot, ensure_snapshots
-from distil_core.lineage.tell import as_text, read_lineage
+from distil_core.lineage.dvc.lock import locked_outputs
+from distil_core.lineage.mlflow.record import record_all, record_iteration
+from distil_core.lineage.mlflow.store import open_store
+from distil_core.lineage.snapshot.take import ensure_snapshot, ensure_snapshots
+from distil_core.lineage.view import as_text, read_lineage
 from distil_core.workspace import Workspace
 
 NAME = "chain-arithmetic"

@@ -14,8 +14,8 @@ from test_mlflow_gate import reject
 from test_mlflow_record import in_child
 
 from distil_core.errors import LineageError
-from distil_core.lineage.mlflow_record import record_all, record_iteration
-from distil_core.lineage.mlflow_store import open_store
+from distil_core.lineage.mlflow.record import record_all, record_iteration
+from distil_core.lineage.mlflow.store import open_store
 from distil_core.workspace import Workspace
 
 NAME = "chain-arithmetic"

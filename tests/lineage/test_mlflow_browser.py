@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from mlflow_scratch import PROJECT, make_campaign
 
-from distil_core.lineage.dvc_lock import locked_outputs
-from distil_core.lineage.mlflow_record import record_iteration
-from distil_core.lineage.snapshot import take_snapshot
+from distil_core.lineage.dvc.lock import locked_outputs
+from distil_core.lineage.mlflow.record import record_iteration
+from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -13,8 +13,8 @@ import yaml
 from mlflow_scratch import make_campaign
 
 from distil_core.errors import LineageError
-from distil_core.lineage.mlflow_evidence import History
-from distil_core.lineage.mlflow_inputs import Artifact, content_md5
+from distil_core.lineage.evidence.inputs import Artifact, content_md5
+from distil_core.lineage.evidence.iteration import History
 from distil_core.workspace import Workspace
 
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -22,7 +22,7 @@ MD5 = "0123456789abcdef0123456789abcdef"
 
 @pytest.fixture
 def source() -> Any:
-    from distil_core.lineage.mlflow_dataset import DvcDatasetSource
+    from distil_core.lineage.mlflow.dataset import DvcDatasetSource
 
     return DvcDatasetSource("data/a.parquet", MD5, 12, "sample@001", None)
 
@@ -66,7 +66,7 @@ def test_digests_are_those_of_dvc(tmp_path: Path) -> None:
 
 
 def test_remote_without_credentials(tmp_path: Path) -> None:
-    from distil_core.lineage.mlflow_dataset import content_url, default_remote
+    from distil_core.lineage.mlflow.dataset import content_url, default_remote
 
     workspace = Workspace(tmp_path)
     assert default_remote(workspace) is None
@@ -90,7 +90,7 @@ def test_remote_without_credentials(tmp_path: Path) -> None:
 
 
 def test_table_that_is_not_the_recorded_one(tmp_path: Path) -> None:
-    from distil_core.lineage.mlflow_dataset import dataset_input
+    from distil_core.lineage.mlflow.dataset import dataset_input
 
     workspace = make_campaign(tmp_path / "campaign", 1)
     feedback = History(workspace)[1].artifacts["feedback"]
@@ -107,7 +107,7 @@ def test_table_that_is_not_the_recorded_one(tmp_path: Path) -> None:
 def test_column_types(tmp_path: Path) -> None:
     from mlflow.types.schema import Schema
 
-    from distil_core.lineage.mlflow_dataset import dataset_input
+    from distil_core.lineage.mlflow.dataset import dataset_input
 
     types = {
         "ids": pa.list_(pa.int32()),

@@ -9,11 +9,11 @@ import yaml
 from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_settings
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import locked_outputs, read_entries
+from distil_core.lineage.dvc.lock import locked_outputs, read_entries
+from distil_core.lineage.evidence.inputs import flatten, read_stage_seconds, read_train_curve
+from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.git import git
-from distil_core.lineage.mlflow_evidence import History
-from distil_core.lineage.mlflow_inputs import flatten, read_stage_seconds, read_train_curve
-from distil_core.lineage.snapshot import take_snapshot
+from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace
 
 

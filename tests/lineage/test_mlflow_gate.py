@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from mlflow_scratch import make_campaign, rerun
 
-from distil_core.lineage.mlflow_card import model_card
-from distil_core.lineage.mlflow_chain import Chain, Recorded
-from distil_core.lineage.mlflow_evidence import History
-from distil_core.lineage.mlflow_record import record_all, record_report
-from distil_core.lineage.mlflow_store import open_store
+from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow.card import model_card
+from distil_core.lineage.mlflow.chain import Chain, Recorded
+from distil_core.lineage.mlflow.record import record_all, record_report
+from distil_core.lineage.mlflow.store import open_store
 from distil_core.workspace import Workspace
 
 

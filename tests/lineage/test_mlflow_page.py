@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from mlflow_scratch import make_campaign
 
-from distil_core.lineage.mlflow_chain import Chain, Recorded
-from distil_core.lineage.mlflow_evidence import History
-from distil_core.lineage.mlflow_page import campaign_page, run_page, version_page
-from distil_core.lineage.mlflow_tables import settings_table
+from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow.chain import Chain, Recorded
+from distil_core.lineage.mlflow.page import campaign_page, run_page, version_page
+from distil_core.lineage.mlflow.tables import settings_table
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 from mlflow_scratch import make_campaign
 
-from distil_core.lineage import mlflow_record, mlflow_write
-from distil_core.lineage.mlflow_owner import (
+from distil_core.lineage.mlflow import record as mlflow_record
+from distil_core.lineage.mlflow import write as mlflow_write
+from distil_core.lineage.mlflow.owner import (
     ABANDONED_AFTER_S,
     OWNER_TAG,
     may_be_written,
     owner,
 )
-from distil_core.lineage.mlflow_record import record_all, record_iteration
-from distil_core.lineage.mlflow_store import open_store
+from distil_core.lineage.mlflow.record import record_all, record_iteration
+from distil_core.lineage.mlflow.store import open_store
 from distil_core.workspace import Workspace
 
 NAME = "chain-arithmetic"
@@ -48,7 +49,7 @@ def clones(tmp_path: Path) -> tuple[Workspace, Workspace]:
 def start_recording(workspace: Workspace) -> "subprocess.Popen[str]":
     program = (
         "from pathlib import Path\n"
-        "from distil_core.lineage.mlflow_record import record_all\n"
+        "from distil_core.lineage.mlflow.record import record_all\n"
         "from distil_core.workspace import Workspace\n"
         f"recorded = record_all(Workspace(Path({str(workspace.root)!r})))\n"
         "print([each.run_id for each in recorded])\n"

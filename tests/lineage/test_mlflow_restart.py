@@ -12,12 +12,12 @@ import yaml
 from mlflow_rerun import Interrupted, run_iteration
 from mlflow_scratch import PROJECT, make_campaign
 
-from distil_core.config.campaign import existing_iterations, extend, restart
+from distil_core.campaign.iterations import existing_iterations, extend, restart
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_lock import lock_digest
-from distil_core.lineage.mlflow_record import record_all, record_iteration, why_not_recorded
-from distil_core.lineage.mlflow_store import open_store
-from distil_core.lineage.tell import read_lineage
+from distil_core.lineage.dvc.lock import lock_digest
+from distil_core.lineage.mlflow.record import record_all, record_iteration, why_not_recorded
+from distil_core.lineage.mlflow.store import open_store
+from distil_core.lineage.view import read_lineage
 from distil_core.workspace import Workspace
 
 NAMES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from distil_core.lineage.reproduction_differences import largest_differences
+from distil_core.lineage.reproduce.differences import largest_differences
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from dvc_scratch import addresses, dvc, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc_remote import push_iteration
-from distil_core.lineage.reproduction import reproduce, require_snapshot
-from distil_core.lineage.snapshot import take_snapshot
+from distil_core.lineage.dvc.remote import push_iteration
+from distil_core.lineage.reproduce.rerun import reproduce, require_snapshot
+from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace
 
 

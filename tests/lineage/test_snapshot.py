@@ -11,7 +11,7 @@ import pytest
 from dvc_scratch import addresses, dvc, freeze, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
-from distil_core.lineage.snapshot import (
+from distil_core.lineage.snapshot.take import (
     ensure_snapshot,
     list_snapshots,
     read_snapshot,

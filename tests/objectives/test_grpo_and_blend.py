@@ -12,8 +12,8 @@ from objective_batches import batches, everyone_trains, examples, random_batch, 
 
 from distil_core.errors import ConfigError, TrainingError
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives._finite_loss import require_finite_loss, rows_with_nonfinite_loss
 from distil_core.objectives.base import ObjectiveBatch, ObjectiveOutput
+from distil_core.training.finite_loss import require_finite_loss, rows_with_nonfinite_loss
 
 
 def run(name: str, batch: ObjectiveBatch, **options: Any) -> ObjectiveOutput:

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distil_core.errors import CheckpointError, DataError
-from distil_core.feedback.compose import Segment
+from distil_core.policy.text_segments import Segment
 from distil_core.policy.tokenizer import (
     END_TOKEN,
     PAD_TOKEN,

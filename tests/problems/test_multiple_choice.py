@@ -9,8 +9,8 @@ import pytest
 from distil_core.errors import ConfigError, VerifierError
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
-from distil_core.tools import VERIFIERS
-from distil_core.tools.base import Verification
+from distil_core.verifiers import VERIFIERS
+from distil_core.verifiers.base import Verification
 
 SITUATIONS = [
     {"probability": 0.75, "accepted": [0, 1], "expert_masses": [0.9, 0.0, 0.1]},

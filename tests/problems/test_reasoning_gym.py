@@ -16,10 +16,10 @@ from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.problems.splits import make_splits
 from distil_core.problems.store import read_problems, write_problems
-from distil_core.tools import build_verifier
-from distil_core.tools._junk_answers import JUNK
-from distil_core.tools._scoring_process import ScoringProcess
-from distil_core.tools.base import Verifier
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers._junk_answers import JUNK
+from distil_core.verifiers._scoring_process import ScoringProcess
+from distil_core.verifiers.base import Verifier
 
 library = pytest.importorskip("reasoning_gym", reason="the extra reasoning-gym is not installed")
 

@@ -9,7 +9,7 @@ import yaml
 from test_jsonl import write_lines
 from test_row_fields import pinned
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError
 from distil_core.problems.store import read_problems

@@ -7,8 +7,8 @@ import pytest
 from distil_core.errors import VerifierError
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
-from distil_core.tools import VERIFIERS
-from distil_core.tools.base import Verification
+from distil_core.verifiers import VERIFIERS
+from distil_core.verifiers.base import Verification
 
 # 3 + 5 + 1 + 4 + 6 = 19; modulo 7 the running sums are 1, 2, 6, 5.
 PROBLEM = Problem(prompt="35146=", reference="w1265")

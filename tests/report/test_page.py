@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import yaml
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision
 from distil_core.evaluation.hindsight import TokenCosts
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED
 from distil_core.evaluation.summary import summarise
-from distil_core.lineage.mlflow_evidence import Evidence
-from distil_core.lineage.mlflow_inputs import Artifact, flatten
+from distil_core.lineage.evidence.inputs import Artifact, flatten
+from distil_core.lineage.evidence.iteration import Evidence
 from distil_core.report.gather import CampaignFacts, CreditMap, IterationFacts
 from distil_core.report.page import render_report
 

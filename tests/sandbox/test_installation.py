@@ -11,7 +11,7 @@ from distil_core.doctor import examine
 from distil_core.errors import SandboxError
 from distil_core.problems.base import Problem
 from distil_core.sandbox import Call, Sandbox
-from distil_core.tools import VERIFIERS
+from distil_core.verifiers import VERIFIERS
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

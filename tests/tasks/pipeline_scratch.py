@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.progress import no_progress
 from distil_core.tables.store import read_rows, read_table, write_table

@@ -28,7 +28,7 @@ _RUN = """\
 import sys
 sys.path.insert(0, "tests/tasks")
 from pathlib import Path
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
 from tasks import consult, stage

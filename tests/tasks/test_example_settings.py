@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from distil_core.config import parse_iteration_params, parse_params
+from distil_core.campaign import parse_iteration_params, parse_params
 from distil_core.errors import DataError
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, PROBLEMS, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table, write_table
-from distil_core.tools import VERIFIERS
+from distil_core.verifiers import VERIFIERS
 from distil_core.workspace import Workspace
 from tasks import consult, problems
 

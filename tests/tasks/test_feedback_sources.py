@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-from distil_core.config import parse_iteration_params
-from distil_core.config.chain import expert_dependency, expert_policy_dir, require_history
+from distil_core.campaign import parse_iteration_params
+from distil_core.campaign.chain import expert_dependency, expert_policy_dir, require_history
 from distil_core.errors import ConfigError, DataError
 from distil_core.evaluation.handover import hand_over
 from distil_core.policy.tokenizer import encode_text

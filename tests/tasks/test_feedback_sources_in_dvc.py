@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distil_core.config.campaign import restart
-from distil_core.lineage.dvc_stage import StageOutcome, is_up_to_date
+from distil_core.campaign.iterations import restart
+from distil_core.lineage.dvc.stage import StageOutcome, is_up_to_date
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import GateError
 from distil_core.evaluation.decision import read_decision

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from distil_core.config import parse_iteration_params, parse_params
+from distil_core.campaign import parse_iteration_params, parse_params
 from distil_core.errors import CheckpointError
 from distil_core.policy.tokenizer import character_tokenizer
 from distil_core.progress import no_progress

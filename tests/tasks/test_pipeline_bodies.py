@@ -37,7 +37,7 @@ from distil_core.tables.schemas import (
     ROLLOUTS,
 )
 from distil_core.tables.store import read_rows, read_table, shard_files
-from distil_core.tools import build_verifier
+from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
 from tasks import consult, evaluate, problems, sample, tabulate, train
 

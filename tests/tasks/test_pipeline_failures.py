@@ -26,7 +26,7 @@ from distil_core.tables.schemas import (
     ROLLOUTS,
 )
 from distil_core.tables.store import read_rows, read_table
-from distil_core.tools.base import Verification
+from distil_core.verifiers.base import Verification
 from distil_core.workspace import Workspace
 from tasks import base, consult, evaluate, gate, sample, tabulate, train
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distil_core.config import parse_iteration_params
+from distil_core.campaign import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from distil_core.config.campaign import restart
+from distil_core.campaign.iterations import restart
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError
 from distil_core.progress import ProgressCallback

@@ -14,7 +14,7 @@ import torch
 import yaml
 from pipeline_scratch import CHANGES, PROJECT
 
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
 from tasks import base, consult, problems, sample, tabulate
@@ -96,7 +96,7 @@ def test_killed_again_and_again_it_ends_in_the_same_bytes(tmp_path: Path) -> Non
 _KILLED_AT_A_WRITE = """\
 import os, signal, sys
 from pathlib import Path
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
 from tasks import train

@@ -8,7 +8,7 @@ import torch
 import yaml
 from pipeline_scratch import CHANGES, PROJECT
 
-from distil_core.config.load import load_iteration_params
+from distil_core.campaign.load import load_iteration_params
 from distil_core.policy.model import load_model
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace

@@ -8,7 +8,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from training_rows import make_rows
 
-from distil_core.config.load import parse_params
+from distil_core.campaign.load import parse_params
 from distil_core.config.models import LoraParams, TrainParams
 from distil_core.errors import ConfigError, TrainingError
 from distil_core.objectives import OBJECTIVES

@@ -150,7 +150,7 @@ def test_micro_batches_train_alike(
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5])
 def test_an_impossible_micro_batch_is_refused(settings: dict[str, Any], wrong: Any) -> None:
-    from distil_core.config.load import parse_params
+    from distil_core.campaign.load import parse_params
 
     settings["train"]["micro_batch_rollouts"] = wrong
     with pytest.raises(ConfigError, match="micro_batch_rollouts"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from distil_core.config.load import parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.training.model_card import model_card
 
 PROJECT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ from training_rows import make_rows
 
 from distil_core.config.models import FromScratchBase, TrainParams
 from distil_core.objectives import OBJECTIVES
-from distil_core.policy.from_scratch import WarmStartExample, warm_start
 from distil_core.progress import no_progress
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.optimizer import make_optimizer
 from distil_core.training.resume import ResumePoint, fingerprint
 from distil_core.training.trainer import train
+from distil_core.training.warm_start import WarmStartExample, warm_start
 from distil_core.training.weight_average import WeightAverage
 
 NUM_STEPS = 8

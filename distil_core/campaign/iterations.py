@@ -1,0 +1,337 @@
+"""Add iterations to a campaign: freeze the settings, then name the iteration in the chain.
+
+`iterations/NNN.yaml` holds all settings an iteration was frozen with, so that editing
+`params.yaml` for the next one leaves history as it is. `iterations.yaml` is the list that
+`dvc.yaml` makes its stages from. An iteration exists once `iterations.yaml` names it, and its
+settings are written before: a crash in between leaves at most a file that nothing refers to.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distil_core.campaign.chain import (
+    expert_dependency,
+    parent_iteration,
+    require_history,
+)
+from distil_core.campaign.differences import Change, changes, described
+from distil_core.campaign.load import (
+    dump_yaml,
+    load_iteration_params,
+    load_params,
+    load_params_file,
+    parse_iteration_params,
+    parse_yaml,
+)
+from distil_core.config.models import IterationParams, Params
+from distil_core.errors import ConfigError
+from distil_core.files import write_bytes, write_text
+from distil_core.workspace import Workspace, iteration_key
+
+__all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
+
+Listing = dict[str, dict[str, Any]]
+"""`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
+
+MAX_ITERATION = 999
+CURVES = ("loss", "cross_entropy")
+"""Columns of `train_curve.csv` that `dvc plots show` draws over all iterations."""
+
+SCORE = "pass_at_k"
+"""Column of `pass_at_k.csv` that it draws over k, a line for each iteration."""
+
+_FIXED_SECTIONS = ("campaign", "problems", "base")
+"""Made once for the whole campaign, by stages that read the settings of iteration 0."""
+
+_COMPARED = (
+    "evaluate.temperature",
+    "evaluate.top_p",
+    "evaluate.max_new_tokens",
+    "context.student_template",
+    "consult.verifier",
+)
+"""What a policy's scores depend on besides the policy: the same in all that a gate compares."""
+
+_HEADER = (
+    "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
+    "# The keys are quoted: DVC silently makes no stage of a number.\n"
+)
+
+
+def existing_iterations(workspace: Workspace) -> list[int]:
+    """All iterations of the campaign from 0 (the base policy) up; empty before `restart`.
+
+    Raises `ConfigError` when `iterations.yaml` was damaged by hand.
+    """
+    return list(range(len(_read_listing(workspace)["evaluations"])))
+
+
+def restart(
+    workspace: Workspace, stage_versions: Mapping[str, int], params_file: Path | None = None
+) -> list[int]:
+    """Freeze `params.yaml` afresh as iterations 0 .. num_iterations, and return them.
+
+    Stages whose settings turn out the same stay up to date. `stage_versions` are those of the
+    stages' code now. params_file: takes the place of `params.yaml` first, as a preset does; the
+    former one is kept (`replaced_params_file`). Raises `ConfigError`, with nothing changed, when
+    the settings cannot work.
+    """
+    params = load_params_file(params_file) if params_file else load_params(workspace)
+    _require_numbers(params.num_iterations)
+    iterations = list(range(params.num_iterations + 1))
+    chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
+    listing = _list(workspace, chain, _empty_listing())
+    if params_file:
+        _replace_params(workspace, params_file)
+    # Until the last file is written there is no campaign, rather than a mixture of two.
+    _write_listing(workspace, _empty_listing())
+    for frozen in chain:
+        _write_frozen(workspace, frozen)
+    _write_listing(workspace, listing)
+    for path in workspace.frozen_params_file(0).parent.glob("[0-9][0-9][0-9].yaml"):
+        if int(path.stem) not in iterations:
+            path.unlink()
+    return iterations
+
+
+def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int = 1) -> list[int]:
+    """Add `count` iterations with the settings `params.yaml` has now, and return them.
+
+    Earlier iterations keep their settings and stay up to date. Raises `ConfigError`, with
+    nothing changed, when there is nothing to extend, `params.yaml` cannot work, or it changes
+    what all iterations share, or what makes their evaluations comparable.
+    """
+    if count < 1:
+        raise ConfigError(f"the number of iterations to add must be at least 1, found {count}")
+    listing = _read_listing(workspace)
+    first_added = len(listing["evaluations"])
+    if not first_added:
+        raise ConfigError(
+            "the campaign has no iterations yet, so there is nothing to extend: "
+            "`distil restart` freezes params.yaml as its first ones"
+        )
+    params = load_params(workspace)
+    _require_same_campaign(params, load_iteration_params(workspace, 0))
+    _require_comparable(params, load_iteration_params(workspace, first_added - 1))
+    _require_known_scores(params, _num_samples(workspace, range(first_added)))
+    added = list(range(first_added, first_added + count))
+    _require_numbers(added[-1])
+    earlier = [
+        load_iteration_params(workspace, iteration).sample.num_prompts
+        for iteration in range(1, first_added)
+    ]
+    chain = [_freeze(params, iteration, stage_versions, earlier) for iteration in added]
+    listing = _list(workspace, chain, listing)
+    for frozen in chain:
+        _write_frozen(workspace, frozen)
+    _write_listing(workspace, listing)
+    return added
+
+
+def replaced_params_file(workspace: Workspace, content: bytes) -> Path:
+    """Where a `params.yaml` of this content is kept when another takes its place."""
+    digest = hashlib.blake2b(content, digest_size=4).hexdigest()
+    return workspace.scratch_dir / "replaced-params" / f"{digest}.yaml"
+
+
+def _replace_params(workspace: Workspace, params_file: Path) -> None:
+    content = params_file.read_bytes()
+    former = workspace.params_file.read_bytes() if workspace.params_file.exists() else content
+    if former != content:
+        write_bytes(replaced_params_file(workspace, former), former)
+    write_bytes(workspace.params_file, content)
+
+
+def _freeze(
+    params: Params,
+    iteration: int,
+    stage_versions: Mapping[str, int],
+    earlier_num_prompts: Sequence[int] = (),
+) -> IterationParams:
+    """earlier_num_prompts: of the first iterations; those after them are frozen from `params`."""
+    if params.sample.earlier_num_prompts is not None:
+        raise ConfigError(
+            "params.yaml: sample.earlier_num_prompts is written into iterations/ by "
+            "`distil extend`: leave it out"
+        )
+    values = params.model_dump(mode="json")
+    num_prompts = params.sample.num_prompts
+    if any(number != num_prompts for number in earlier_num_prompts):
+        rest = [num_prompts] * (iteration - 1 - len(earlier_num_prompts))
+        values["sample"]["earlier_num_prompts"] = [*earlier_num_prompts, *rest]
+    values |= {"iteration": iteration, "stage_versions": dict(sorted(stage_versions.items()))}
+    return parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
+
+
+def _write_frozen(workspace: Workspace, params: IterationParams) -> None:
+    path = workspace.frozen_params_file(params.iteration)
+    write_text(path, dump_yaml(params.model_dump(mode="json")))
+
+
+def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) -> Listing:
+    """`listing` with the iterations of `chain` added."""
+
+    relative = workspace.relative
+    new = {params.iteration: params for params in chain}
+
+    def frozen_params(iteration: int) -> IterationParams:
+        return new.get(iteration) or load_iteration_params(workspace, iteration)
+
+    listed = {section: dict(entries) for section, entries in listing.items()}
+    for params in chain:
+        number = params.iteration
+        key = iteration_key(number)
+        frozen = relative(workspace.frozen_params_file(number))
+        policy = relative(workspace.policy_dir(number))
+        expert = expert_dependency(workspace, params)
+        listed["evaluations"][key] = {"params": frozen, "policy": policy, "expert_policy": expert}
+        scores_file = relative(workspace.pass_at_k_file(number))
+        listed["curves"][SCORE] = listed["curves"].get(SCORE, {}) | {scores_file: SCORE}
+        if number == 0:
+            continue
+        require_history(params, frozen_params)
+        parent = parent_iteration(number)
+        listed["iterations"][key] = {
+            "params": frozen,
+            "parent_policy": relative(workspace.parent_dir(number)),
+            "parent_evaluation": relative(workspace.handover_evaluation_file(parent)),
+            "champion_evaluation": relative(workspace.champion_evaluation_file(parent)),
+            "expert_policy": expert,
+            "policy": policy,
+        }
+        for column in CURVES:
+            curve_file = relative(workspace.train_curve_file(number))
+            listed["curves"][column] = listed["curves"].get(column, {}) | {curve_file: column}
+    return listed
+
+
+def _empty_listing() -> Listing:
+    curves: dict[str, Any] = {name: {} for name in (*CURVES, SCORE)}
+    return {"iterations": {}, "evaluations": {}, "curves": curves}
+
+
+def _read_listing(workspace: Workspace) -> Listing:
+    path = workspace.iterations_file
+    remedy = "restore it with `git checkout iterations.yaml`"
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = parse_yaml(text)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "
+            f"or {remedy}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"iterations.yaml is not valid YAML: {error}; {remedy}") from error
+    empty = _empty_listing()
+    shaped = isinstance(values, dict) and values.keys() == empty.keys()
+    if not shaped or not all(isinstance(values[section], dict) for section in empty):
+        raise ConfigError(f"iterations.yaml: expected the mappings {', '.join(empty)}; {remedy}")
+    keys = [iteration_key(number) for number in range(len(values["evaluations"]))]
+    if (
+        list(values["evaluations"]) != keys
+        or list(values["iterations"]) != keys[1:]
+        or re.search(r"^\s*\d+\s*:", text, re.MULTILINE)
+    ):
+        raise ConfigError(
+            "iterations.yaml: expected the quoted keys '000', '001' .. in order under "
+            f"evaluations, and the same from '001' under iterations; {remedy}"
+        )
+    listing: Listing = values
+    return listing
+
+
+def _write_listing(workspace: Workspace, listing: Listing) -> None:
+    write_text(workspace.iterations_file, _HEADER + _as_yaml(listing))
+
+
+def _require_same_campaign(params: Params, first: IterationParams) -> None:
+    differing = _changes(params, first, _FIXED_SECTIONS)
+    if differing:
+        sections = dict.fromkeys(change.path.partition(".")[0] for change in differing)
+        raise ConfigError(
+            f"params.yaml: {', '.join(sections)} differ from iterations/000.yaml, with which this "
+            f"campaign started ({described(differing)}); a further iteration cannot change them. "
+            "Revert them in params.yaml, or start over with `distil restart`."
+        )
+
+
+def _require_comparable(params: Params, last: IterationParams) -> None:
+    """The gate compares evaluations of the new policy and of an earlier one: made alike."""
+    differing = _changes(params, last, _COMPARED)
+    if differing:
+        raise ConfigError(
+            f"params.yaml: {described(differing)} differ from iteration {last.iteration}. The gate "
+            "compares a new policy with earlier evaluations, which would be of another sampler, "
+            "prompt or judge. Revert them in params.yaml, or start over with `distil restart`."
+        )
+
+
+def _require_known_scores(params: Params, earlier: Sequence[int]) -> None:
+    """Each score with a margin is one that all earlier evaluations have, of so many samples."""
+    now, fewest = params.evaluate.num_samples, min(earlier)
+    alike = set(earlier) == {now}
+    missing = [
+        name
+        for name in params.gate.margins
+        if (not alike if name.startswith("majority") else int(name.rpartition("_")[2]) > fewest)
+    ]
+    if missing:
+        raise ConfigError(
+            f"params.yaml: gate.margins names {', '.join(missing)}, which the gate cannot compare: "
+            f"earlier iterations were evaluated with {fewest} samples of each problem, a further "
+            f"one would be with {now} (evaluate.num_samples). Name pass_at_k with k up to "
+            f"{min(fewest, now)}, or start over with `distil restart`."
+        )
+
+
+def _num_samples(workspace: Workspace, iterations: Iterable[int]) -> list[int]:
+    """`evaluate.num_samples` of iterations, as their frozen files have it: they may have settings
+    that this version does not know."""
+    files = [workspace.frozen_params_file(number) for number in iterations]
+    values = [parse_yaml(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    return [int(each["evaluate"]["num_samples"]) for each in values]
+
+
+def _changes(params: Params, earlier: Params, paths: Sequence[str]) -> list[Change]:
+    """Settings below the dotted paths that are others in `params`."""
+    found = []
+    for path in paths:
+        before: Any = earlier.model_dump(mode="json")
+        after: Any = params.model_dump(mode="json")
+        for part in path.split("."):
+            before, after = before[part], after[part]
+        found += changes(before, after, path)
+    return found
+
+
+def _require_numbers(last: int) -> None:
+    if last > MAX_ITERATION:
+        raise ConfigError(
+            f"iterations are numbered up to {MAX_ITERATION}, this would make number {last}: "
+            "begin a new campaign from the last policy (base.kind: pretrained)"
+        )
+
+
+def _as_yaml(values: Mapping[str, Any], indent: str = "") -> str:
+    """Block YAML in which every key that is not a plain word, and every value, is quoted.
+
+    A YAML library decides by its own version: PyYAML (1.1) leaves `008` bare, since to it that
+    is text, and DVC (1.2) then reads the number 8.
+    """
+    lines = []
+    for key, value in values.items():
+        name = key if key.isidentifier() else json.dumps(key)
+        if not isinstance(value, dict):
+            lines.append(f"{indent}{name}: {json.dumps(value)}\n")
+        elif not value:
+            lines.append(f"{indent}{name}: {{}}\n")
+        else:
+            lines.append(f"{indent}{name}:\n{_as_yaml(value, indent + '  ')}")
+    return "".join(lines)

@@ -1,0 +1,172 @@
+"""Read settings from YAML, and refuse what cannot work before anything runs."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from distil_core.config.models import IterationParams, Params
+from distil_core.errors import ConfigError
+from distil_core.registry import describe, refuse_secrets
+from distil_core.workspace import Workspace
+
+AnyParams = TypeVar("AnyParams", bound=Params)
+
+# In C, where PyYAML was built with it: ten times as fast, and every stage reads its settings.
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_yaml(text: str) -> Any:
+    """A document's values; `yaml.YAMLError` where it is none."""
+    return yaml.load(text, Loader=_SAFE_LOADER)
+
+
+def load_params(workspace: Workspace) -> Params:
+    """`params.yaml`, validated; `ConfigError` names the file, the setting and what it may be."""
+    return parse_params(_read_yaml(workspace.params_file), workspace.params_file.name)
+
+
+def load_params_file(path: Path) -> Params:
+    """Like `load_params`, for a file of any name."""
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob("*.yaml"))
+        found = f"; in {path.parent} there are {', '.join(beside)}" if beside else ""
+        raise ConfigError(f"no settings file {path}{found}")
+    return parse_params(_read_yaml(path), str(path))
+
+
+def load_iteration_params(
+    workspace: Workspace, iteration: int, with_components: bool = True
+) -> IterationParams:
+    """The frozen settings of one iteration; `ConfigError` when it does not exist yet.
+
+    with_components: check the options of all parts named, which `extend` and `restart` have done
+    before and which imports torch. Each part checks its own again when it is built.
+    """
+    path = workspace.frozen_params_file(iteration)
+    if not path.exists():
+        raise ConfigError(
+            f"iteration {iteration} does not exist: no {workspace.relative(path)}. "
+            "`distil extend` adds the next iteration with the settings of params.yaml."
+        )
+    values, where = _read_yaml(path), workspace.relative(path)
+    params = parse_iteration_params(values, where, with_components)
+    if params.iteration != iteration:
+        raise ConfigError(
+            f"{workspace.relative(path)}: iteration is {params.iteration}, expected {iteration}; "
+            f"restore the file with `git checkout {workspace.relative(path)}`"
+        )
+    return params
+
+
+def parse_params(values: Any, where: str) -> Params:
+    """Settings already read from YAML; `where` names their origin in errors."""
+    return _validated(Params, values, where)
+
+
+def parse_iteration_params(
+    values: Any, where: str, with_components: bool = True
+) -> IterationParams:
+    """Like `parse_params`, for a frozen iteration: an error says as well what can be done where
+    it was frozen by a version with other settings. with_components: as in `load_iteration_params`.
+    """
+    try:
+        return _validated(IterationParams, values, where, with_components)
+    except ConfigError as error:
+        number = values.get("iteration") if isinstance(values, dict) else None
+        whose = "an iteration" if number is None else f"iteration {number}"
+        raise ConfigError(
+            f"{error}. These are the frozen settings of {whose}, which this version of DistIL "
+            "cannot read: another version froze them (`git log --oneline -- iterations` names the "
+            "commits), or they were edited since. What was made and recorded with them stays. Go "
+            f"on with the code that froze them, undo an edit with `git checkout {where}`, or start "
+            "over with `distil restart`"
+        ) from error
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML in the order given, the form of all files this project writes."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _validated(
+    params_type: type[AnyParams], values: Any, where: str, with_components: bool = True
+) -> AnyParams:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
+    try:
+        params = params_type.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {describe(error)}") from error
+    if not with_components:
+        return params
+    try:
+        _check_components(params)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    refuse_secrets(values, where)
+    return params
+
+
+def _check_components(params: Params) -> None:
+    """Every part named in the settings exists and accepts its options."""
+    # The rooms import torch; a program that only reads settings' types need not pay for it.
+    from distil_core.engines import ENGINES
+    from distil_core.experts import EXPERTS
+    from distil_core.feedback.compose import check_templates
+    from distil_core.objectives import OBJECTIVES
+    from distil_core.problems import PROBLEM_SOURCES
+    from distil_core.verifiers import VERIFIERS
+
+    for registry, component in (
+        (PROBLEM_SOURCES, params.problems.source),
+        (ENGINES, params.sample.engine),
+        (VERIFIERS, params.consult.verifier),
+        (EXPERTS, params.tabulate.expert),
+        (OBJECTIVES, params.train.objective),
+    ):
+        registry.options(component.name, component.options)
+    _check_expert_engine(params)
+    harder = params.problems.generalisation_source
+    if harder is not None:
+        PROBLEM_SOURCES.options(harder.name, harder.options)
+    context = params.context
+    check_templates(context.student_template, context.expert_template, context.chat)
+    objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
+    if getattr(objective, "compares_rollouts", False) and params.sample.num_rollouts < 2:
+        baseline = getattr(objective, "baseline", None)
+        raise ConfigError(
+            f"train.objective {params.train.objective.name!r}"
+            f"{f' with baseline {baseline!r}' if baseline else ''} compares rollouts of one "
+            "prompt: sample.num_rollouts must be at least 2, found 1"
+        )
+
+
+def _check_expert_engine(params: Params) -> None:
+    """An engine that scores for the expert must give as many ids as the tables are to hold."""
+    from distil_core.engines import ENGINES
+    from distil_core.experts import EXPERTS
+
+    expert = params.tabulate.expert
+    engine = getattr(EXPERTS.options(expert.name, expert.options), "engine", None)
+    if engine is None:
+        return
+    max_logprobs = getattr(ENGINES.options(engine.name, engine.options), "max_logprobs", None)
+    if max_logprobs is not None and params.tabulate.top_k > max_logprobs:
+        raise ConfigError(
+            f"tabulate.top_k {params.tabulate.top_k} exceeds max_logprobs {max_logprobs} of the "
+            f"expert's engine {engine.name!r}: raise it in tabulate.expert.options.engine.options, "
+            "or lower top_k"
+        )
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} is not valid YAML: {error}") from error

@@ -1,0 +1,1 @@
+"""DVC: what it recorded, what is stale, and running a stage so that it knows."""

@@ -1,0 +1,190 @@
+"""Run a stage in this process so that DVC knows it as well as if `dvc repro` had run it.
+
+What DVC does around a stage's command is done here around a function: look whether anything
+changed, remove the outputs, take them from the run cache or make them, digest, store, record.
+Afterwards `dvc status` is clean and `dvc repro` has nothing to run; and the other way round.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from distil_core.errors import LineageError
+from distil_core.lineage.dvc.lock import (
+    LockedArtifact,
+    artifacts,
+    lock_digest,
+    lock_file,
+    locked_dependencies,
+    locked_outputs,
+    stage_addresses,
+    write_entry,
+)
+from distil_core.lineage.dvc.session import (
+    disk_errors,
+    exclusive,
+    load_stage,
+    open_repo,
+    unlocked,
+)
+from distil_core.lineage.dvc.upstream import (
+    Pipeline,
+    load_pipeline,
+    require_outputs,
+    require_recorded,
+    require_upstream,
+)
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dvc.stage import PipelineStage
+
+__all__ = [
+    "LockedArtifact",
+    "StageOutcome",
+    "is_up_to_date",
+    "lock_digest",
+    "locked_dependencies",
+    "locked_outputs",
+    "run_stage",
+    "stage_addresses",
+]
+
+Status = Literal["ran", "restored", "unchanged"]
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of a stage. seconds: of the whole call. outputs: md5 by path, as in dvc.lock.
+
+    status: "ran" its body; "restored" the outputs of an earlier run with the same inputs from
+    DVC's run cache; "unchanged", it had nothing to do.
+    """
+
+    address: str
+    status: Status
+    seconds: float
+    outputs: dict[str, str]
+
+
+def run_stage(
+    workspace: Workspace, address: str, body: Callable[[], None], force: bool = False
+) -> StageOutcome:
+    """Bring a stage up to date; `body` is called if there is no other way (or with `force`).
+
+    `body` writes all of the stage's outputs; others may use the repository meanwhile. If it
+    raises, its error comes through, no output of it stays, and what was recorded before still
+    is (`dvc checkout` brings it back). One stage of a process runs at a time, others wait.
+
+    Raises `LineageError`, with what to do, when an earlier stage has to run first, another
+    process is at the stage, a dependency changed meanwhile, or DVC cannot record.
+    """
+    started = time.monotonic()
+    with open_repo(workspace, address) as repo:
+        stage = load_stage(repo, address)
+        pipeline = load_pipeline(stage)
+        require_upstream(pipeline, address)
+        status: Status = "unchanged"
+        if force or stage.changed():
+            with exclusive(stage):
+                status = _make(stage, pipeline, body, force)
+                _record(workspace, stage)
+        else:
+            require_recorded(pipeline, stage)
+        outputs = {output.def_path: str(output.hash_info.value) for output in stage.outs}
+    return StageOutcome(address, status, time.monotonic() - started, outputs)
+
+
+def is_up_to_date(workspace: Workspace, address: str) -> bool:
+    """Whether `run_stage` would find the stage, and all it builds on, unchanged."""
+    with open_repo(workspace, address) as repo:
+        stage = load_stage(repo, address)
+        pipeline = load_pipeline(stage)
+        if pipeline.stale_ancestor(address) or pipeline.stale_reason(address):
+            return False
+        return not stage.changed()
+
+
+def _make(
+    stage: "PipelineStage", pipeline: Pipeline, body: Callable[[], None], force: bool
+) -> Status:
+    """Have the stage's outputs made, digested and stored. A body's failure leaves none of them;
+    one to store them leaves them all, for the next run to store."""
+    require_recorded(pipeline, stage)
+    status: Status = "restored"
+    if force or not _made_but_not_stored(stage):
+        stage.remove_outs(ignore_remove=False)
+        if force or not _restore(stage):
+            status = "ran"
+            before = _inputs(stage)
+            try:
+                with unlocked(stage.repo, stage.name):
+                    body()
+                _require_same_inputs(stage, before)
+                require_outputs(stage)
+            except BaseException:
+                stage.remove_outs(ignore_remove=False)
+                raise
+    _store(stage)
+    return status
+
+
+def _made_but_not_stored(stage: "PipelineStage") -> bool:
+    """Whether the outputs on disk are those of a run with the present inputs, by the digests
+    that DVC's run cache noted before it failed to store them."""
+    # Reading the inputs anew changes the object in a way that misleads DVC's own restoring.
+    probe = stage.dvcfile.stages[stage.name]
+    probe.save_deps()
+    noted = stage.repo.stage_cache._load(probe)
+    if not noted or not all(output.exists for output in stage.outs):
+        return False
+    found = {output.def_path: output.get_hash().value for output in stage.outs}
+    return found == {path: output.md5 for path, output in artifacts(noted, "outs").items()}
+
+
+def _restore(stage: "PipelineStage") -> bool:
+    from dvc.stage.cache import RunCacheNotFoundError
+
+    try:
+        with disk_errors(stage):
+            stage.repo.stage_cache.restore(stage)
+    except RunCacheNotFoundError:
+        return False
+    return True
+
+
+def _store(stage: "PipelineStage") -> None:
+    with disk_errors(stage):
+        stage.save()
+        stage.commit()
+    # DVC only logs a file that it could not copy into the cache.
+    if not stage.outs_cached():
+        raise LineageError(
+            f"DVC could not store the outputs of {stage.name} in its cache (see its message "
+            "above). They are kept: repair the cause and run again to store and record them."
+        )
+
+
+def _inputs(stage: "PipelineStage") -> dict[str, Any]:
+    return {dependency.def_path: dependency.get_hash() for dependency in stage.deps}
+
+
+def _require_same_inputs(stage: "PipelineStage", before: dict[str, Any]) -> None:
+    """DVC would record what the inputs are by now, not what the outputs were made from."""
+    after = _inputs(stage)
+    changed = sorted(path for path in before if before[path] != after[path])
+    if changed:
+        raise LineageError(
+            f"{', '.join(changed)} changed while {stage.name} ran, so its outputs belong to "
+            f"neither version and were not recorded. Run {stage.name} again."
+        )
+
+
+def _record(workspace: Workspace, stage: "PipelineStage") -> None:
+    from dvc.stage.serialize import to_single_stage_lockfile
+    from dvc.utils import relpath
+
+    if write_entry(workspace, stage.name, to_single_stage_lockfile(stage)):
+        # For those who let DVC stage changed files in git (core.autostage).
+        stage.repo.scm_context.track_file(relpath(lock_file(workspace)))

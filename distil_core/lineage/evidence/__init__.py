@@ -1,0 +1,1 @@
+"""What there is to record of an iteration, whoever records it."""

@@ -1,0 +1,47 @@
+"""When an iteration's stages finished: as noted when they ran, since a file's own times are those
+of the last `dvc checkout`, clone or copy."""
+
+import json
+import time
+
+from distil_core.errors import LineageError
+from distil_core.lineage.dvc.lock import LockDigests
+from distil_core.lineage.git import git
+from distil_core.workspace import Workspace
+
+
+def finished_at_ms(
+    workspace: Workspace, campaign: str, iteration: int, digests: LockDigests
+) -> int:
+    """When the iteration was evaluated, since the epoch.
+
+    Where it ran elsewhere, when its snapshot was taken, which is right after; without one, now.
+    digests: of `dvc.lock`. Raises `LineageError` where the note is damaged.
+    """
+    finished_s = _noted_s(workspace, iteration)
+    if finished_s is None:
+        # A snapshot is taken of evidence, whose time is asked for here.
+        from distil_core.lineage.snapshot.recorded import digest_in, snapshot_of
+
+        digest = digest_in(digests, iteration)
+        snapshot = snapshot_of(workspace, campaign, iteration, digest) if digest else None
+        if snapshot is None:
+            finished_s = time.time()
+        else:
+            shown = git(workspace.root, "show", "--no-patch", "--format=%ct", snapshot.commit)
+            finished_s = float(shown)
+    return int(finished_s * 1000)
+
+
+def _noted_s(workspace: Workspace, iteration: int) -> float | None:
+    path = workspace.finish_times_file(iteration)
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        return float(noted["evaluate"]) if "evaluate" in noted else None
+    except FileNotFoundError:
+        return None
+    except (TypeError, ValueError) as error:
+        raise LineageError(
+            f"{path}: expected a JSON object of times by stage ({error}); delete the file, it is "
+            "only a note of when the stages ran"
+        ) from error

@@ -1,0 +1,1 @@
+"""MLflow: an iteration's record, and the pages people read."""

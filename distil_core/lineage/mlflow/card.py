@@ -1,0 +1,96 @@
+"""The model card of a registered version: its lineage, and all that was measured of it."""
+
+from distil_core.evaluation.learning_curve import pass_at_ks
+from distil_core.lineage.evidence.iteration import Evidence
+from distil_core.lineage.mlflow.chain import Chain
+from distil_core.lineage.mlflow.page import version_page
+from distil_core.workspace import iteration_key
+
+_EXPERT_FIGURES = (
+    ("expert_accuracy", "accuracy of its expert, with feedback"),
+    ("expert_gain", "gain of the expert over this policy"),
+    ("success_loglikelihood", "log-likelihood of the expert's successes, nats"),
+    ("success_bound", "lower bound on log pass@1, nats"),
+)
+
+
+def model_card(chain: Chain) -> str:
+    """Markdown with the header that model hubs read, from the record alone."""
+    this = chain.last
+    key = iteration_key(this.iteration)
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: text-generation",
+            "tags: [distil, dagger, self-distillation]",
+            "---",
+            "",
+            f"# {chain.model_name}, policy {key}",
+            "",
+            version_page(chain),
+            "",
+            "### Evaluation",
+            "",
+            "Held-out problems, no feedback in the context; 95% bootstrap intervals over problems.",
+            "",
+            "| figure | value | 95% interval |",
+            "|---|---:|---:|",
+            *_rows(this),
+            "",
+            *_gate(this),
+            "### Made with",
+            "",
+            *(
+                f"- {name}: `{this.settings[setting]}`"
+                for name, setting in (
+                    ("problems", "problems.source.name"),
+                    ("verifier", "consult.verifier.name"),
+                    ("expert", "tabulate.expert.name"),
+                    ("objective", "train.objective.name"),
+                )
+                if setting in this.settings
+            ),
+            "",
+            "Nothing outside these problems was measured.",
+            "",
+        ]
+    )
+
+
+def _rows(this: Evidence) -> list[str]:
+    metrics = this.metrics
+    ks = pass_at_ks(metrics)
+    named = [(f"pass_at_{k}", f"pass@{k}") for k in ks]
+    if "num_samples" in metrics:
+        count = f"{metrics['num_samples']:.0f}"
+        named.append((f"majority_at_{count}", f"majority@{count}"))
+    named += _EXPERT_FIGURES
+    named += [(f"generalisation_pass_at_{k}", f"pass@{k}, generalisation set") for k in ks[:1]]
+    return [
+        f"| {text} | {metrics[name]:.3f} | {_interval(this, name)} |"
+        for name, text in named
+        if name in metrics
+    ]
+
+
+def _interval(this: Evidence, name: str) -> str:
+    low, high = this.metrics.get(f"{name}_low"), this.metrics.get(f"{name}_high")
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _gate(this: Evidence) -> list[str]:
+    if not this.decision:
+        return []
+    rows = [
+        f"| {score} | {difference.value:+.3f} | {difference.low:+.3f} to {difference.high:+.3f} |"
+        for score, difference in this.decision.from_champion.items()
+    ]
+    return [
+        f"### Against policy {iteration_key(this.decision.compared_with)}, the champion before",
+        "",
+        "| score | difference, paired by problem | 95% interval |",
+        "|---|---:|---:|",
+        *rows,
+        "",
+    ]

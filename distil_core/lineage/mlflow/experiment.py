@@ -1,0 +1,79 @@
+"""A campaign's experiment in MLflow: found or made, and all its runs read."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from distil_core.errors import LineageError
+from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow.chain import LEARNING_VIEW
+from distil_core.lineage.mlflow.page import experiment_page
+from distil_core.lineage.mlflow.store import artifact_root, made_once
+from distil_core.lineage.mlflow.tables import first_and_last_k
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+    from mlflow.entities import Run
+
+
+def find_or_create_experiment(client: "MlflowClient", history: History, campaign: str) -> str:
+    """The experiment's id. The base's scores become columns of its table.
+
+    Raises `LineageError` where it was deleted, or keeps its files in another place.
+    """
+    workspace = history.workspace
+    root = artifact_root(workspace, client.tracking_uri)
+    location = f"{root}/{campaign}" if root else None
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
+        tags = {f"mlflow.sharedViewState.{LEARNING_VIEW}": _learning_view(history[0].metrics)}
+        with made_once():
+            client.create_experiment(campaign, artifact_location=location, tags=tags)
+        experiment = client.get_experiment_by_name(campaign)
+        if experiment is None:
+            raise LineageError(f"MLflow made the experiment {campaign!r}, but does not show it")
+        page = experiment_page(campaign, str(experiment.experiment_id))
+        client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", page)
+    if experiment.lifecycle_stage != "active":
+        raise LineageError(
+            f"MLflow experiment {campaign!r} was deleted: restore it with `mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`, or choose "
+            "another `campaign` in params.yaml"
+        )
+    if location and experiment.artifact_location != location:
+        raise LineageError(
+            f"{workspace.mlflow_database.name} was made in another folder and keeps its "
+            f"files there ({experiment.artifact_location}): move the workspace back, or move "
+            "the database away; a new one is filled from dvc.lock and the files"
+        )
+    return str(experiment.experiment_id)
+
+
+def search_runs(client: "MlflowClient", experiment_id: str, campaign: str) -> Iterator["Run"]:
+    """All runs recorded of the campaign, finished or not."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], f"tags.`distil.campaign` = '{campaign}'", page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _learning_view(metrics: Mapping[str, float]) -> str:
+    """The table of iterations with their scores, as MLflow's own "share" stores a view."""
+    scores = [f"pass_at_{k}" for k in first_and_last_k(metrics)]
+    columns = [f"metrics.`{name}`" for name in (*scores, "response_tokens_mean", "seconds/total")]
+    view = {
+        "searchFilter": "tags.`distil.role` = 'iteration'",
+        "orderByKey": "tags.`mlflow.runName`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*columns, "attributes.`Models`"],
+    }
+    return json.dumps(view)

@@ -1,0 +1,340 @@
+"""Record iterations in MLflow: runs, metrics, datasets, and policies as registered models.
+
+MLflow is the record and never the source: everything here is read from the workspace, and can be
+recorded again into an empty database. One run per chain (mlflow_runs.py), iteration and lock
+digest. A run is FINISHED only when all of it is there; what a crash left unfinished is deleted and
+made anew.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distil_core.errors import LineageError
+from distil_core.lineage.evidence.environment import user_tags
+from distil_core.lineage.evidence.inputs import read_stage_seconds
+from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow.alias import CHAMPION, NEWEST, point_aliases
+from distil_core.lineage.mlflow.chain import Chain, Recorded, experiment_url, run_url
+from distil_core.lineage.mlflow.experiment import find_or_create_experiment, search_runs
+from distil_core.lineage.mlflow.gather import gather
+from distil_core.lineage.mlflow.owner import OWNER_TAG, may_be_written
+from distil_core.lineage.mlflow.params import as_params
+from distil_core.lineage.mlflow.runs import ChainRuns, campaign_number
+from distil_core.lineage.mlflow.store import open_store
+from distil_core.lineage.mlflow.write import add_snapshot, finish_iteration, write_iteration
+from distil_core.lineage.snapshot.recorded import snapshot_of
+from distil_core.lineage.snapshot.take import list_snapshots
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = [
+    "CHAMPION",
+    "NEWEST",
+    "RecordedIteration",
+    "record_all",
+    "record_iteration",
+    "record_report",
+    "why_not_recorded",
+]
+
+
+@dataclass(frozen=True)
+class RecordedIteration:
+    """Where an iteration is in MLflow. created: False when it had been recorded before."""
+
+    run_id: str
+    experiment_id: str
+    model_name: str
+    model_version: int
+    created: bool
+
+    @property
+    def experiment_page(self) -> str:
+        """Address of the campaign's table, to be added to where MLflow is served."""
+        return experiment_url(self.experiment_id)
+
+    @property
+    def run_page(self) -> str:
+        """Address of the iteration's lineage page, likewise."""
+        return run_url(self.experiment_id, self.run_id)
+
+
+def record_iteration(
+    workspace: Workspace, iteration: int, prefect_run_url: str | None = None
+) -> RecordedIteration:
+    """Record a finished iteration, and those before it that are not recorded yet. Whatever comes
+    after it in `dvc.lock`, as that of a campaign before a restart, is left as it is.
+
+    Raises `LineageError`, with what to do, when a stage of it is missing or not up to date, a
+    file is not the recorded one, or the database cannot be used. About 6 s for the first import
+    of MLflow and 1 s to create the database; then tenths of a second.
+    """
+    history = History(workspace)
+    history.require_finished(iteration)
+    with open_store(workspace) as client:
+        return _Recorder(workspace, client, history).record(iteration, prefect_run_url)
+
+
+def record_all(workspace: Workspace) -> list[RecordedIteration]:
+    """Record iteration 0 to the last finished one; none when the base is not finished. Those that
+    `dvc.lock` has with other settings or inputs than they have now are not (`why_not_recorded`).
+
+    Raises `LineageError` as `record_iteration` does; iterations before the error stay recorded.
+    """
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        return []
+    with open_store(workspace) as client:
+        recorder = _Recorder(workspace, client, history)
+        return [recorder.record(iteration, None) for iteration in range(last + 1)]
+
+
+def why_not_recorded(workspace: Workspace) -> str | None:
+    """Why `record_all` goes no further than it does, with the stage to run; None where the whole
+    campaign is finished."""
+    return History(workspace).why_no_more()
+
+
+def record_report(workspace: Workspace, report: Path) -> None:
+    """Log the campaign's report to its run, in place of an earlier one; what is finished and not
+    recorded yet is recorded first. Raises `LineageError` as `record_iteration` does."""
+    history = History(workspace)
+    last = history.last_finished()
+    if last is None:
+        return
+    with open_store(workspace) as client:
+        recorder = _Recorder(workspace, client, history)
+        recorder.record(last, None)
+        client.log_artifact(recorder.campaign_run_id(), str(report))
+
+
+class _Recorder:
+    """One sitting with an open store."""
+
+    def __init__(self, workspace: Workspace, client: "MlflowClient", history: History):
+        self._workspace = workspace
+        self._client = client
+        self._history = history
+        self._campaign = history.settings(0)["campaign"]
+        self._experiment_id = find_or_create_experiment(client, history, self._campaign)
+        self._pointed: dict[str, int] = {}
+        self._runs = ChainRuns(history, self._search_runs())
+
+    def record(self, iteration: int, prefect_run_url: str | None) -> RecordedIteration:
+        """The iteration's record, made now where it is not there; so are those of the others up
+        to it, and up to the newest one, that somebody deleted."""
+        created = self._runs.finished(iteration) is None
+        for number in range(max(iteration, self._newest) + 1):
+            if self._runs.finished(number):
+                self._add_snapshot(number, iteration)
+            elif self._is_readable(number, iteration):
+                self._create(number, prefect_run_url if number == iteration else None)
+        self._point_aliases()
+        run = self._runs.finished(iteration)
+        if run is None:
+            raise LineageError(f"iteration {iteration} was recorded, but MLflow does not show it")
+        return self._result(run, created)
+
+    def _search_runs(self) -> "Iterator[Run]":
+        return search_runs(self._client, self._experiment_id, self._campaign)
+
+    def campaign_run_id(self) -> str:
+        """The run under which the iterations lie."""
+        return str(self._find_or_create_campaign_run(0).info.run_id)
+
+    def _is_readable(self, number: int, wanted: int) -> bool:
+        """What is wanted has to be there, or reading it says what is missing. Of later iterations
+        some files may be gone: those of a stage that was interrupted."""
+        return all(self._history.is_here(later) for later in range(wanted + 1, number + 1))
+
+    def _create(self, iteration: int, prefect_run_url: str | None) -> None:
+        """All before it are recorded."""
+        for run in self._runs.of(iteration):
+            if not may_be_written(run.data.tags.get(OWNER_TAG), self._workspace):
+                self._delete(run)
+        campaign = self._runs.campaign
+        previous = self._runs.finished(iteration - 1) if iteration else None
+        record = gather(
+            self._workspace,
+            self._chain(iteration, iteration - 1),
+            self._history.digest(iteration),
+            self._shared(iteration),
+            campaign_number(campaign) if campaign else self._runs.next_number(),
+            previous.info.start_time + 1 if previous else 0,
+            prefect_run_url,
+        )
+        campaign_id = str(self._find_or_create_campaign_run(record.start_ms).info.run_id)
+        recorded = write_iteration(self._client, self._workspace, record, campaign_id)
+        theirs = self._finished_meanwhile(iteration, campaign_id)
+        if theirs:
+            # Another workspace recorded the very same: one record of it is enough.
+            self._delete(self._client.get_run(recorded.run_id))
+        else:
+            chain = self._chain_of_the_page(iteration)
+            finish_iteration(self._client, record, recorded, campaign_id, chain)
+        self._runs.add(theirs or self._client.get_run(recorded.run_id))
+        self._newest = max(iteration, self._newest)
+
+    def _finished_meanwhile(self, iteration: int, campaign_id: str) -> "Run | None":
+        wanted = {
+            "distil.iteration": iteration,
+            "distil.lock_digest": self._history.digest(iteration),
+            "mlflow.parentRunId": campaign_id,
+        }
+        terms = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
+        terms.append("attributes.status = 'FINISHED'")
+        found = self._client.search_runs([self._experiment_id], " AND ".join(terms), max_results=1)
+        return found[0] if found else None
+
+    def _chain_of_the_page(self, iteration: int) -> Chain:
+        """All that is recorded, as far as it can be read."""
+        last = iteration
+        while last < self._newest and self._history.is_here(last + 1):
+            last += 1
+        return self._chain(last, last)
+
+    def _add_snapshot(self, iteration: int, wanted: int) -> None:
+        """To the record of an iteration whose snapshot was taken later."""
+        run = self._runs.finished(iteration)
+        if run is None or "distil.snapshot_ref" in run.data.tags:
+            return
+        if iteration not in self._with_snapshot or not self._is_readable(iteration, wanted):
+            return
+        digest = self._history.digest(iteration)
+        snapshot = snapshot_of(self._workspace, self._campaign, iteration, digest)
+        if snapshot is None:
+            return
+        recorded = replace(
+            _recorded(run), snapshot_ref=snapshot.ref, snapshot_commit=snapshot.commit
+        )
+        chain = self._chain(iteration, iteration).with_recorded(iteration, recorded)
+        add_snapshot(self._client, chain, recorded, read_stage_seconds(self._workspace, iteration))
+        self._runs.remove(run)
+        self._runs.add(self._client.get_run(run.info.run_id))
+
+    @cached_property
+    def _with_snapshot(self) -> set[int]:
+        """Iterations that have one, perhaps of another run of them."""
+        every = list_snapshots(self._workspace)
+        return {iteration for campaign, iteration in every if campaign == self._campaign}
+
+    def _shared(self, iteration: int) -> Recorded | None:
+        """Where another chain has recorded the very same iteration, whose policy is registered."""
+        for run in self._runs.shared(iteration):
+            recorded = _recorded(run)
+            number = f"name = '{self._campaign}' AND version_number = {recorded.model_version}"
+            if self._client.search_model_versions(number):
+                return recorded
+        return None
+
+    def _chain(self, last: int, last_recorded: int) -> Chain:
+        """Iterations 0 to `last`; where those up to `last_recorded` lie, as far as they do."""
+        runs = {number: self._runs.finished(number) for number in range(last_recorded + 1)}
+        return Chain(
+            self._campaign,
+            self._experiment_id,
+            {number: self._history[number] for number in range(last + 1)},
+            {number: _recorded(run) for number, run in runs.items() if run},
+        )
+
+    @cached_property
+    def _newest(self) -> int:
+        """The last recorded iteration of what `dvc.lock` has; -1 where none is."""
+        last = self._history.last_finished()
+        numbers = range(-1 if last is None else last, -1, -1)
+        return next((number for number in numbers if self._runs.finished(number)), -1)
+
+    def _point_aliases(self) -> None:
+        """As the newest iteration says, whichever was written last: an older one that is recorded
+        again, or a `dvc.lock` of before a restart that is brought back, changes that not."""
+        newest = self._runs.finished(self._newest)
+        if newest is None:
+            return
+        # As recorded: the files of an iteration that is recorded need not be here.
+        champion = int(newest.data.metrics.get("gate/champion", self._newest))
+        runs = {NEWEST: newest, CHAMPION: self._runs.finished(champion)}
+        versions = {alias: _recorded(run).model_version for alias, run in runs.items() if run}
+        if versions != self._pointed:
+            point_aliases(self._client, self._campaign, versions)
+            self._pointed = versions
+
+    def _result(self, run: "Run", created: bool) -> RecordedIteration:
+        version = int(run.data.tags["distil.model_version"])
+        return RecordedIteration(
+            run.info.run_id, self._experiment_id, self._campaign, version, created
+        )
+
+    def _find_or_create_campaign_run(self, start_ms: int) -> "Run":
+        """The run under which the iterations of the chain lie."""
+        run = self._runs.campaign or self._create_campaign_run(start_ms)
+        if not run.data.params:
+            from mlflow.entities import Param
+
+            settings = as_params(self._history.settings(0))
+            params = [Param(name, value) for name, value in settings.items()]
+            self._client.log_batch(run.info.run_id, params=params)
+            run = self._client.get_run(run.info.run_id)
+        self._runs.campaign = run
+        return run
+
+    def _create_campaign_run(self, start_ms: int) -> "Run":
+        """Made, unless another recorder makes one for the same chain: who sees the other's gives
+        way, so that no two are kept."""
+        while True:
+            run = self._client.create_run(
+                self._experiment_id,
+                start_time=start_ms,
+                run_name=self._runs.next_name(),
+                tags={
+                    "mlflow.source.name": "dvc repro",
+                    "distil.role": "campaign",
+                    "distil.campaign": self._campaign,
+                    "distil.campaign_number": str(self._runs.next_number()),
+                    "distil.iteration": "0",
+                    "distil.lock_digest": self._history.digest(0),
+                    "distil.settings_digest": self._runs.settings_digest(),
+                    **user_tags(),
+                },
+            )
+            now = ChainRuns(self._history, self._search_runs())
+            if all(other.info.run_id == run.info.run_id for other in now.fitting):
+                self._runs.add(run)
+                return run
+            self._client.delete_run(run.info.run_id)
+            self._runs = ChainRuns(self._history, self._search_runs())
+            if self._runs.campaign:
+                return self._runs.campaign
+            time.sleep(random.uniform(0.05, 0.5))
+
+    def _delete(self, run: "Run") -> None:
+        """Delete what a crash left of a recording, the policy and its version included."""
+        run_id = run.info.run_id
+        for version in self._client.search_model_versions(f"run_id = '{run_id}'"):
+            self._client.delete_model_version(version.name, version.version)
+        for model in self._client.search_logged_models(
+            [self._experiment_id], f"source_run_id = '{run_id}'"
+        ):
+            self._client.delete_logged_model(model.model_id)
+        self._client.delete_run(run_id)
+        self._runs.remove(run)
+
+
+def _recorded(run: "Run") -> Recorded:
+    tags = run.data.tags
+    return Recorded(
+        run.info.run_id,
+        tags["distil.model_id"],
+        int(tags["distil.model_version"]),
+        tags.get("distil.snapshot_ref", ""),
+        tags.get("distil.snapshot_commit", ""),
+        tags.get("distil.prefect_run_url", ""),
+    )

@@ -1,0 +1,247 @@
+"""Write one iteration into an open MLflow store: its run, its policy, and the campaign's page."""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
+from distil_core.lineage.evidence.iteration import Evidence
+from distil_core.lineage.mlflow.card import model_card
+from distil_core.lineage.mlflow.chain import Chain, Recorded
+from distil_core.lineage.mlflow.gather import IterationRecord, run_metrics, run_tags, snapshot_tags
+from distil_core.lineage.mlflow.owner import OWNER_TAG, owner
+from distil_core.lineage.mlflow.page import campaign_page, model_page, run_page, version_page
+from distil_core.lineage.mlflow.params import as_params
+from distil_core.lineage.mlflow.store import beside_others, made_once
+from distil_core.workspace import Workspace, iteration_key
+
+if TYPE_CHECKING:
+    from mlflow.client import MlflowClient
+
+
+def write_iteration(
+    client: "MlflowClient", workspace: Workspace, record: IterationRecord, campaign_run_id: str
+) -> Recorded:
+    """Write the iteration's run, policy and registered version; the run is left RUNNING, FAILED
+    when an error came between."""
+    run = client.create_run(
+        record.chain.experiment_id,
+        start_time=record.start_ms,
+        run_name=record.name,
+        tags=run_tags(record)
+        | {"mlflow.parentRunId": campaign_run_id, OWNER_TAG: owner(workspace)},
+    )
+    with _failed_on_error(client, run.info.run_id):
+        recorded = _write(client, workspace, record, run.info.run_id)
+        chain = record.chain.with_recorded(record.this.iteration, recorded)
+        _write_pages(client, record, chain, recorded)
+    return recorded
+
+
+def finish_iteration(
+    client: "MlflowClient",
+    record: IterationRecord,
+    recorded: Recorded,
+    campaign_run_id: str,
+    campaign: Chain,
+) -> None:
+    """Tell of the iteration in the campaign's run, and end its own as FINISHED: all is written.
+
+    campaign: all that is recorded, which may be more than led to this iteration.
+    """
+    with _failed_on_error(client, recorded.run_id):
+        campaign = campaign.with_recorded(record.this.iteration, recorded)
+        _write_campaign(client, campaign_run_id, campaign, record.this)
+        client.set_terminated(recorded.run_id, "FINISHED", record.end_ms)
+
+
+@contextmanager
+def _failed_on_error(client: "MlflowClient", run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        # A run that stays RUNNING looks alive; the next recording replaces it in either case.
+        client.set_terminated(run_id, "FAILED")
+        raise
+
+
+def _write(
+    client: "MlflowClient", workspace: Workspace, record: IterationRecord, run_id: str
+) -> Recorded:
+    from mlflow.entities import LoggedModelInput, LoggedModelOutput, Param
+
+    this, shared = record.this, record.shared
+    model_id = shared.model_id if shared else _create_model(client, record, run_id)
+    client.log_batch(
+        run_id,
+        # A policy's own metrics are those of its first recording.
+        metrics=run_metrics(record, None if shared else model_id),
+        params=[Param(name, value) for name, value in as_params(this.settings).items()],
+    )
+    parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
+    beside_others(partial(client.log_inputs, run_id, datasets=record.datasets, models=parents))
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
+    client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
+    version = shared.model_version if shared else _register(client, record, run_id, model_id)
+    recorded = Recorded(
+        run_id,
+        model_id,
+        version,
+        record.snapshot.ref if record.snapshot else "",
+        record.snapshot.commit if record.snapshot else "",
+        record.prefect_run_url or "",
+    )
+    for key, value in (("distil.model_id", model_id), ("distil.model_version", version)):
+        client.set_tag(run_id, key, value)
+    return recorded
+
+
+def _create_model(client: "MlflowClient", record: IterationRecord, run_id: str) -> str:
+    """The policy as a logged model whose weights are elsewhere; its id."""
+    this = record.this
+    model = client.create_logged_model(
+        record.chain.experiment_id,
+        name=f"policy-{iteration_key(this.iteration)}",
+        source_run_id=run_id,
+        model_type="causal-lm",
+        tags={
+            "mlflow.model.isExternal": "true",
+            "distil.iteration": str(this.iteration),
+            "distil.dvc_path": this.policy.path,
+            "distil.dvc_md5": this.policy.md5,
+            "distil.lock_digest": record.lock_digest,
+        },
+    )
+    return str(model.model_id)
+
+
+def _register(client: "MlflowClient", record: IterationRecord, run_id: str, model_id: str) -> int:
+    """Make the logged model the newest version of the campaign's registered model."""
+    this = record.this
+    name = record.chain.model_name
+    if not client.search_registered_models(f"name = '{name}'"):
+        with made_once():
+            client.create_registered_model(
+                name,
+                tags={"distil.campaign": name},
+                description=model_page(name, record.chain.experiment_id),
+            )
+    tags = {"distil.iteration": str(this.iteration)}
+    if record.parent:
+        tags["distil.parent_version"] = str(record.parent.model_version)
+    tags |= {
+        "distil.dvc_path": this.policy.path,
+        "distil.dvc_md5": this.policy.md5,
+        "distil.lock_digest": record.lock_digest,
+        **snapshot_tags(record),
+    }
+    if record.prefect_run_url:
+        tags["distil.prefect_run_url"] = record.prefect_run_url
+    version = client.create_model_version(
+        name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+    )
+    return int(version.version)
+
+
+def _write_pages(
+    client: "MlflowClient",
+    record: IterationRecord,
+    chain: Chain,
+    recorded: Recorded,
+) -> None:
+    """All that is there to be read, and the policy's own files where it is registered here."""
+    if not record.shared:
+        _store_model(client, record, chain, recorded)
+    _describe(client, chain, recorded, record.seconds, not record.shared)
+
+
+def _describe(
+    client: "MlflowClient",
+    chain: Chain,
+    recorded: Recorded,
+    seconds: Mapping[str, float],
+    registers: bool,
+) -> None:
+    """The run's note, its whole text beside it, and the description of the version that this run
+    registers, if it does. seconds: by stage."""
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    url = recorded.prefect_run_url or None
+    note = run_page(chain, seconds, url, MAX_TAG_VAL_LENGTH)
+    client.set_tag(recorded.run_id, "mlflow.note.content", note)
+    client.log_text(recorded.run_id, run_page(chain, seconds, url), "lineage.md")
+    if registers:
+        description = version_page(chain)
+        version = str(recorded.model_version)
+        client.update_model_version(chain.model_name, version, description)
+        note_tag = {"mlflow.note.content": description}
+        client.set_logged_model_tags(recorded.model_id, note_tag)
+
+
+def add_snapshot(
+    client: "MlflowClient", chain: Chain, recorded: Recorded, seconds: Mapping[str, float]
+) -> None:
+    """Tell of a snapshot that was taken after the iteration was recorded."""
+    tags = {
+        "distil.snapshot_ref": recorded.snapshot_ref,
+        "distil.snapshot_commit": recorded.snapshot_commit,
+    }
+    version = str(recorded.model_version)
+    registered = client.get_model_version(chain.model_name, version)
+    registers = registered.run_id == recorded.run_id
+    for name, value in tags.items():
+        if registers:
+            client.set_model_version_tag(chain.model_name, version, name, value)
+    _describe(client, chain, recorded, seconds, registers)
+    # Last: a run with the tags has all of it.
+    for name, value in tags.items():
+        client.set_tag(recorded.run_id, name, value)
+
+
+def _store_model(
+    client: "MlflowClient", record: IterationRecord, chain: Chain, recorded: Recorded
+) -> None:
+    """The logged model's own files, and the link from it to its version."""
+    from mlflow.models import Model
+
+    this = record.this
+    with tempfile.TemporaryDirectory() as folder:
+        Model(
+            run_id=recorded.run_id,
+            model_id=recorded.model_id,
+            model_uuid=recorded.model_id,
+            metadata={
+                "mlflow.model.isExternal": True,
+                "dvc_path": this.policy.path,
+                "dvc_md5": this.policy.md5,
+            },
+        ).save(str(Path(folder, "MLmodel")))
+        Path(folder, "README.md").write_text(model_card(chain), encoding="utf-8")
+        client.log_model_artifacts(recorded.model_id, folder)
+    client.finalize_logged_model(recorded.model_id, "READY")
+    # What `mlflow.register_model` does for the link from the logged model to its version.
+    link = [{"name": chain.model_name, "version": str(recorded.model_version)}]
+    client.set_logged_model_tags(recorded.model_id, {"mlflow.modelVersions": json.dumps(link)})
+
+
+def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evidence) -> None:
+    """Add the iteration to the campaign's run, which tells of the whole chain."""
+    from mlflow.entities import Metric
+    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+
+    client.log_batch(
+        run_id,
+        metrics=[
+            Metric(name, value, this.finished_at_ms, this.iteration)
+            for name, value in this.metrics.items()
+        ],
+    )
+    client.set_tag(run_id, "mlflow.note.content", campaign_page(chain, MAX_TAG_VAL_LENGTH))
+    if pass_at_ks(chain.last.metrics):
+        figure = learning_curve_figure({i: e.metrics for i, e in chain.evidence.items()})
+        client.log_figure(run_id, figure, "learning_curve.png")
+    client.set_terminated(run_id, "FINISHED", chain.last.finished_at_ms)

@@ -1,0 +1,1 @@
+"""Running a recorded iteration again, and how far the results are from it."""

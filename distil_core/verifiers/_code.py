@@ -1,0 +1,294 @@
+"""What verifiers of code share: settings, the program in a response, verdicts, feedback."""
+
+import ast
+import builtins
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+
+from distil_core.errors import SandboxError, VerifierError
+from distil_core.problems.base import Problem
+from distil_core.registry import ComponentOptions, describe
+from distil_core.sandbox import (
+    Call,
+    CandidateException,
+    Isolation,
+    Limits,
+    ProgramResult,
+    Sandbox,
+)
+from distil_core.sandbox.answers import shorten, show
+from distil_core.sandbox.inside.values import encode
+from distil_core.verifiers._program_text import READS_AND_WRITES, completions, defines, extract_code
+from distil_core.verifiers._reasoning import without_reasoning
+from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+
+
+class CodeOptions(ComponentOptions):
+    """reward: 1 only when all tests pass, or the share that passes. extraction: where the program
+    is: in a fenced block of Python, or the whole response, or the one if there is a fence
+    and else the other. packages: what else than the standard library programs and tests may
+    import, where it is installed. trace_lines: of the execution trace of the first failing test
+    that may be shown; 0 for none. max_tests_shown: failing tests that feedback tells of, one by
+    one.
+    """
+
+    limits: Limits = Limits()
+    isolation: Isolation = "bubblewrap_zygote"
+    reward: Literal["all", "fraction"] = "all"
+    extraction: Literal["fenced", "plain", "either"] = "either"
+    packages: tuple[str, ...] = ("numpy",)
+    trace_lines: NonNegativeInt = 16
+    max_tests_shown: PositiveInt = 5
+
+
+class Specification(ComponentOptions):
+    """The metadata of a problem, whatever its tests are. preamble: code that stands before the
+    response's own. stub: the beginning of a function with which the prompt ends, for responses
+    that go on with its body."""
+
+    preamble: str = ""
+    stub: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a program must define at its top; none where it only has to run."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in a response. first_line: lines before the response's own."""
+
+    source: str
+    first_line: int = 0
+
+
+@dataclass(frozen=True)
+class TestOutcome:
+    """One test's verdict. shown: what feedback says where it may tell all; hidden: where only the
+    kind of failure is told (never inputs, answers or messages)."""
+
+    __test__ = False
+
+    passed: bool
+    public: bool
+    shown: str = ""
+    hidden: str = ""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """malformed: why the program is none; outcomes: of every test; failure: of the program as a
+    whole, before any test. trace: lines of the execution of a test that may be shown."""
+
+    outcomes: tuple[TestOutcome, ...] = ()
+    malformed: str = ""
+    failure: str = ""
+    trace: tuple[str, ...] = ()
+
+
+class CodeVerifier(Verifier):
+    """Malformed: no program in the response, or text that does not compile as Python. A program
+    that fails in any other way is wrong, and a sandbox that fails is neither."""
+
+    def __init__(self, options: CodeOptions, reveal: str):
+        self.options = options
+        self.reveals = reveal == "expected_outputs"
+        self.isolation = options.isolation
+        self.sandbox = Sandbox(options.limits, options.isolation, options.packages)
+
+    @abstractmethod
+    def read(self, problem: Problem) -> Specification:
+        """The problem's tests, checked. Raises `VerifierError` where they are none."""
+
+    @abstractmethod
+    def judge(self, specification: Specification, program: Program) -> Judgement:
+        """Run the tests on the program. Raises `VerifierError` where it is the tests that are
+        broken."""
+
+    def verify(self, problem: Problem, response: str) -> Verification:
+        """Raises `SandboxError` where the isolation is missing, and `VerifierError` when it
+        failed on this program or the problem's tests are no tests."""
+        specification = self.read(problem)
+        names = specification.names
+        wanted = (defines(names),) if names else READS_AND_WRITES
+        answer = without_reasoning(response)
+        code = extract_code(answer, self.options.extraction, wanted)
+        if code is None:
+            missing = "fenced block of Python" if "```" in answer else "program"
+            return _verification(Judgement(malformed=f"The response holds no {missing}."), self)
+        self.sandbox.ensure_ready()
+        try:
+            judgement = self._judge_likeliest(specification, code)
+        except (SandboxError, VerifierError) as error:
+            raise VerifierError(f"problem {problem.problem_id}: {error}") from error
+        return _verification(judgement, self, ran=True)
+
+    def _judge_likeliest(self, specification: Specification, code: str) -> Judgement:
+        """Of what the response may be the first that is a program at all."""
+        first: Judgement | None = None
+        for source, first_line in completions(code, specification.stub, specification.names):
+            judgement = self.judge(specification, Program(source, first_line))
+            if not judgement.malformed:
+                return judgement
+            first = first or judgement
+        assert first is not None, "the response itself is one"
+        return first
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raises `VerifierError` where the metadata are no tests."""
+        self.read(problem)
+
+    def may_show(self, public: bool) -> bool:
+        """Whether feedback may hold a test's input and expected output."""
+        return public or self.reveals
+
+    def kept_apart(self, are_public: Sequence[bool]) -> list[list[int]]:
+        """The numbers of the tests that may run in one process of the program. What a hidden test
+        hands it must not reach the answer to a public one, which feedback shows."""
+        shown = [self.may_show(is_public) for is_public in are_public]
+        groups = [
+            [i for i, is_shown in enumerate(shown) if is_shown is kind] for kind in (True, False)
+        ]
+        return [group for group in groups if group]
+
+    def trace_of(
+        self, program: Program, preamble: str, call: Call, written: str
+    ) -> tuple[str, ...]:
+        """The execution of a call that may be shown, run once more for it."""
+        if not self.options.trace_lines:
+            return ()
+        num_lines = self.options.trace_lines
+        result = self.sandbox.run_calls(program.source, [call], num_lines, preamble)
+        lines = result.calls[0].trace
+        return (f"{written}:", *lines) if lines else ()
+
+    def close(self) -> None:
+        self.sandbox.close()
+
+
+def _verification(judgement: Judgement, verifier: CodeVerifier, ran: bool = False) -> Verification:
+    options = verifier.options
+    outcomes = judgement.outcomes
+    num_passed = sum(outcome.passed for outcome in outcomes)
+    all_passed = bool(outcomes) and num_passed == len(outcomes)
+    verdict: Verdict = "correct" if all_passed else "wrong"
+    if judgement.malformed:
+        verdict, text = "malformed", judgement.malformed
+    elif judgement.failure:
+        text = judgement.failure
+    else:
+        text = "\n".join(_report(outcomes, num_passed, verifier))
+    feedback = [FeedbackItem("tool_output", text)]
+    if judgement.trace:
+        feedback.insert(0, FeedbackItem("execution_trace", "\n".join(judgement.trace)))
+    share = num_passed / len(outcomes) if outcomes else 0.0
+    return Verification(
+        reward=share if options.reward == "fraction" else float(all_passed),
+        verdict=verdict,
+        feedback=tuple(feedback),
+        isolation=verifier.isolation if ran else None,
+    )
+
+
+def _report(outcomes: Sequence[TestOutcome], num_passed: int, verifier: CodeVerifier) -> list[str]:
+    lines = [f"{num_passed} of {len(outcomes)} tests passed."]
+    numbered = enumerate(outcomes, 1)
+    failing = [(number, outcome) for number, outcome in numbered if not outcome.passed]
+    # What can be told in full comes first: it says most.
+    failing.sort(key=lambda item: not verifier.may_show(item[1].public))
+    for number, outcome in failing[: verifier.options.max_tests_shown]:
+        shown = verifier.may_show(outcome.public)
+        text = outcome.shown if shown else outcome.hidden
+        lines.append(f"test {number}{'' if shown else ' (hidden)'}: {text}")
+    more = len(failing) - verifier.options.max_tests_shown
+    return [*lines, f"{more} more failed."] if more > 0 else lines
+
+
+def ending_text(ending: str, limits: Limits, exit_code: int | None = None) -> str:
+    """Why the program's process is no more, in words. Holds nothing of the tests."""
+    texts = {
+        "cpu_timeout": f"timed out: more than {limits.cpu_time_s:g} s of CPU time",
+        "wall_timeout": f"timed out: no answer within {limits.wall_time_s:g} s",
+        "output_limit": f"printed more than {limits.output_kb} KB",
+        "answer_limit": f"answered more than {limits.answer_kb} KB",
+        "violation": "broke off the conversation with its tests",
+        "not_run": "not run: an earlier test ended the program",
+    }
+    if ending != "exited":
+        return texts[ending]
+    if exit_code is not None and exit_code < 0:
+        return f"crashed (signal {-exit_code})"
+    return "ended without an answer"
+
+
+def exception_text(exception: CandidateException, limits: Limits, first_line: int = 0) -> str:
+    """Class, message and the program's own lines. first_line: lines before the response's own,
+    whose numbers are then counted from there."""
+    memory = f" (limit {limits.memory_mb} MB)" if exception.type == "MemoryError" else ""
+    message = f": {shorten(exception.message, 200)}" if exception.message else ""
+    frames = [
+        f"\n  line {line - first_line}, in {function}: {source}"
+        for line, function, source in exception.lines
+        if line > first_line
+    ]
+    return f"raised {exception.type}{message}{memory}{''.join(frames[-4:])}"
+
+
+def exception_kind(exception: CandidateException) -> str:
+    """The class alone, if it is one of Python's own: a program can name a class after the hidden
+    input that it was given."""
+    known = getattr(builtins, exception.type, None)
+    is_known = isinstance(known, type) and issubclass(known, BaseException)
+    return f"raised {exception.type if is_known else 'an exception of its own'}"
+
+
+def load_failure(result: ProgramResult, limits: Limits, first_line: int) -> Judgement | None:
+    """The judgement of a program that did not load, or None if it did. Raises `VerifierError`
+    where what comes before it failed."""
+    if result.preamble_exception is not None:
+        text = exception_text(result.preamble_exception, limits)
+        raise VerifierError(f"the code before the response {text}")
+    if result.exception is not None:
+        text = exception_text(result.exception, limits, first_line)
+        if not result.compiled:
+            return Judgement(malformed=f"The program is no Python: it {text}")
+        return Judgement(failure=f"Loading the program {text}")
+    return None
+
+
+def written_call(call: Call) -> str:
+    """The call as Python would write it, shortened."""
+    arguments = [show(encode(value)) for value in call.arguments]
+    keywords = [f"{name}={show(encode(value))}" for name, value in call.keywords.items()]
+    return f"{call.function}({', '.join([*arguments, *keywords])})"
+
+
+def read_tests(problem: Problem, kind: Any) -> Any:
+    """The problem's metadata as `kind`, a pydantic model. Raises `VerifierError`."""
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(problem.metadata))
+    except ValidationError as error:
+        raise VerifierError(
+            f"the metadata of problem {problem.problem_id} are no tests: {describe(error)}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise VerifierError(
+            f"the metadata of problem {problem.problem_id} are no JSON: {error}"
+        ) from error
+
+
+def require_python(what: str, code: str, problem: Problem) -> None:
+    """Raise `VerifierError` where code of the problem is none."""
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise VerifierError(
+            f"{what} of problem {problem.problem_id} is no Python "
+            f"({type(error).__name__}: {error}): {shorten(code.strip(), 80)}"
+        ) from error

@@ -1,0 +1,95 @@
+"""Scores answers by the rules of reasoning-gym in a process that can be killed.
+
+A rule may take an answer for a number and make a fraction of `1e99999999`, which no handler of
+Python's can stop. A process that ran into a limit is replaced.
+"""
+
+import os
+import sys
+from typing import Any, Literal
+
+from distil_core.errors import VerifierError
+from distil_core.verifiers._line_process import LineProcess, ProcessDiedError
+
+Score = float | Literal["unreadable", "too_costly"]
+
+_COMMAND = (sys.executable, "-m", "distil_core.verifiers._scoring_worker")
+_START_LIMIT_S = 180.0
+
+
+class ScoringProcess:
+    """One process, started when it is first needed and after each end.
+
+    cpu_limit_s: of each answer. The wall clock is only a loose backstop (a busy machine is not the
+    answer's fault). An object that is inherited by a forked process starts one of its own there.
+    """
+
+    def __init__(self, cpu_limit_s: float, memory_limit_bytes: int):
+        self._cpu_limit_s = cpu_limit_s
+        self._process = LineProcess(
+            _COMMAND,
+            (str(memory_limit_bytes), str(cpu_limit_s)),
+            {
+                "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+                "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+
+    def score(self, name: str, config: str, entry: dict[str, Any], answer: str) -> Score:
+        """What the generator's rule gives for an answer. Raises `VerifierError` where it cannot
+        score the problem's own answer either, or the process fails for a reason of its own."""
+        request = {"name": name, "config": config, "entry": entry, "answer": answer}
+        outcome = self._outcome(request)
+        if isinstance(outcome, float):
+            return outcome
+        own = self._outcome({**request, "answer": str(entry.get("answer"))})
+        if not isinstance(own, float):
+            raise VerifierError(
+                f"the rule of the reasoning-gym generator {name!r} cannot score the problem's own "
+                f"answer ({own}): was the problem made by another version of the library?"
+            )
+        return outcome
+
+    def close(self) -> None:
+        """End the process, if there is one here."""
+        self._process.close()
+
+    def _outcome(self, request: dict[str, Any]) -> Score:
+        try:
+            return self._attempt(request)
+        except ProcessDiedError as death:
+            if death.is_cpu_limit:
+                return "too_costly"
+        # Once more in a fresh process, so that nothing which came before decides a verdict.
+        try:
+            return self._attempt(request)
+        except ProcessDiedError as death:
+            if death.is_from_outside:
+                raise VerifierError(
+                    "the process that scores answers was ended twice, by nothing that it did: is "
+                    "the machine overloaded or out of memory?"
+                ) from None
+            if death.stage == "start":
+                raise VerifierError(
+                    f"the process that scores answers cannot start (status {death.returncode}): "
+                    "see what it printed"
+                ) from None
+            return "too_costly"
+
+    def _attempt(self, request: dict[str, Any]) -> Score:
+        try:
+            self._process.start()
+            self._process.send(request, "start")
+            self._process.receive("start", _START_LIMIT_S)
+            reply = self._process.receive("score", 60.0 + 20.0 * self._cpu_limit_s)
+        except OSError as error:
+            self.close()
+            raise VerifierError(
+                f"the process that scores answers cannot be started: {error}"
+            ) from error
+        except BaseException:
+            # Also when the caller is interrupted: a late answer must not be read as the next one.
+            self.close()
+            raise
+        return "unreadable" if "raised" in reply else float(reply["score"])

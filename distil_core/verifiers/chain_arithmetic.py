@@ -1,0 +1,67 @@
+"""Strict verifier of chain arithmetic: every line must be right; its tool re-executes each line.
+
+The execution trace gives, for each line of the attempt, the value that the step really yields
+FROM THE ATTEMPT'S OWN PREVIOUS LINE. So it is right at the states the student visited, also
+after a slip: jumping back to the gold solution there would teach the expert to ignore the line
+above (training on such feedback collapsed, DESIGN section 10).
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from distil_core.errors import VerifierError
+from distil_core.problems.base import Problem
+from distil_core.problems.chain_arithmetic import re_executed, steps
+from distil_core.registry import ComponentOptions
+from distil_core.verifiers.base import FeedbackItem, Verification, Verifier
+
+
+class Options(ComponentOptions):
+    """modulus: the problem source's."""
+
+    modulus: int = Field(ge=2, le=10)
+
+
+class ChainArithmeticVerifier(Verifier):
+    """Malformed: not exactly one digit below the modulus for each operation. `VerifierError` where
+    the problem itself is of another modulus: every trace would be wrong."""
+
+    is_bounded = True
+
+    def __init__(self, options: Options):
+        self._modulus = options.modulus
+
+    def verify(self, problem: Problem, response: str) -> Verification:
+        self.check_problem(problem)
+        lines = len(steps(problem.prompt))
+        digits = "0123456789"[: self._modulus]
+        if response == problem.reference:
+            verdict: Literal["correct", "wrong", "malformed"] = "correct"
+        elif len(response) == lines and all(line in digits for line in response):
+            verdict = "wrong"
+        else:
+            verdict = "malformed"
+        trace = re_executed(problem.prompt, response, self._modulus)
+        return Verification(
+            reward=float(verdict == "correct"),
+            verdict=verdict,
+            feedback=(FeedbackItem("execution_trace", trace),),
+        )
+
+    def check_problem(self, problem: Problem) -> None:
+        try:
+            solution = re_executed(problem.prompt, problem.reference, self._modulus)
+        except (ValueError, LookupError):
+            solution = None
+        if solution != problem.reference:
+            raise VerifierError(
+                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
+                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
+                "problems.source.options"
+            )
+
+
+def build(options: Options, reveal: str) -> ChainArithmeticVerifier:
+    """`reveal` changes nothing: the trace never holds more than the attempt's own lines imply."""
+    return ChainArithmeticVerifier(options)

@@ -1,0 +1,111 @@
+"""Verifier of word problems with one number as answer, such as GSM8K's `#### 18`.
+
+Its tool re-executes the arithmetic that the attempt writes down: every `48 / 2 = 24` is computed
+again, and each one that does not hold is reported with what it really yields.
+"""
+
+from fractions import Fraction
+from unicodedata import category
+
+from distil_core.errors import VerifierError
+from distil_core.problems.base import Problem
+from distil_core.registry import ComponentOptions
+from distil_core.verifiers._final_answer import (
+    MAX_ANSWER_CHARACTERS,
+    find_final_answer,
+    quoted,
+    reference_answer,
+)
+from distil_core.verifiers._number_text import (
+    ClockText,
+    NumberText,
+    normal_form,
+    read_clock,
+    read_number,
+    same_clock,
+    same_number,
+)
+from distil_core.verifiers._reasoning import without_reasoning
+from distil_core.verifiers._written_arithmetic import plain, wrong_equations
+from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+
+
+class Options(ComponentOptions):
+    """None: the answer is the last `#### number` or `\\boxed{number}` of the response."""
+
+
+def final_number(text: str) -> Fraction | None:
+    """The number in the last `#### ..` or `\\boxed{..}`, or None."""
+    marked = find_final_answer(text, ("hash", "boxed"))
+    number = read_number(marked.text) if marked else None
+    return number.value if number else None
+
+
+class FinalNumberVerifier(Verifier):
+    """Malformed: a response without a marked answer, or whose marked answer has no digit. Wrong:
+    another number, and an answer that is not one number. Reward 1 for the reference's number, as
+    docs/answers.md has it. A time of day (`10:30 a.m.`) is read as well."""
+
+    def __init__(self, reveal: str):
+        self._reveal = reveal
+
+    def verify(self, problem: Problem, response: str) -> Verification:
+        """Raises `VerifierError` when the reference itself holds no number."""
+        stated, expected = _expected(problem)
+        marked = find_final_answer(without_reasoning(response), ("hash", "boxed"))
+        verdict, line, form = _judged(expected, marked.text if marked else "")
+        feedback = [FeedbackItem("tool_output", found) for found in wrong_equations(response)]
+        if verdict == "wrong" and self._reveal == "expected_outputs":
+            value = plain(expected.value) if isinstance(expected, NumberText) else stated
+            line += f"; it is {value}"
+        if line:
+            feedback.append(FeedbackItem("tool_output", f"{line}."))
+        return Verification(
+            reward=float(verdict == "correct"),
+            verdict=verdict,
+            feedback=tuple(feedback),
+            answer=form,
+        )
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raises `VerifierError` when the reference holds no number."""
+        _expected(problem)
+
+
+def _expected(problem: Problem) -> tuple[str, NumberText | ClockText]:
+    stated = reference_answer(problem.reference)
+    expected = read_number(stated) or read_clock(stated)
+    if expected is None:
+        raise VerifierError(
+            f"the reference of problem {problem.problem_id} holds no '#### number': "
+            f"{problem.reference[-80:]!r}"
+        )
+    return stated, expected
+
+
+def _judged(expected: NumberText | ClockText, text: str) -> tuple[Verdict, str, str | None]:
+    """The verdict, what is said of it, and the form that majority votes go by."""
+    # Also `½`, which is no decimal digit.
+    if not any(category(character).startswith("N") for character in text):
+        return "malformed", "The response ends without a line '#### number'", None
+    if len(text) > MAX_ANSWER_CHARACTERS:
+        return "malformed", f"The answer has more than {MAX_ANSWER_CHARACTERS} characters", None
+    wrong = f"The final answer {quoted(text)} is wrong"
+    if isinstance(expected, ClockText):
+        clock = read_clock(text)
+        is_right = clock is not None and same_clock(expected, clock)
+        return ("correct", "", str(expected)) if is_right else ("wrong", wrong, quoted(text))
+    number = read_number(text)
+    if number is None:
+        return "wrong", f"The final answer {quoted(text)} is no single number", quoted(text)
+    form = normal_form(expected, number)
+    if same_number(expected, number):
+        return "correct", "", form
+    if number.value != expected.value:
+        wrong = f"The final answer {plain(number.value)} is wrong"
+    return "wrong", wrong, form
+
+
+def build(options: Options, reveal: str) -> FinalNumberVerifier:
+    """The verifier, by name from the registry."""
+    return FinalNumberVerifier(reveal)

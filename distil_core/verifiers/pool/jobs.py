@@ -1,0 +1,59 @@
+"""What is verified, what comes of it, and the digests by which a verdict is found again."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+import distil_core
+from distil_core.config.models import ConsultParams
+from distil_core.errors import VerifierError
+from distil_core.problems.base import Problem
+from distil_core.verifiers.base import Verification
+
+Outcome = Verification | VerifierError
+"""A verdict, or why there is none."""
+
+
+class NoVerdictInTimeError(VerifierError):
+    """The verifier was still at it after `consult.verify_timeout_s`."""
+
+
+@dataclass(frozen=True)
+class VerificationJob:
+    """One response to one problem."""
+
+    problem: Problem
+    response: str
+
+    @cached_property
+    def key(self) -> bytes:
+        """Sixteen bytes of the hash of all that the verifier is given."""
+        problem = self.problem
+        parts = [problem.prompt, problem.reference, problem.metadata, self.response]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()
+
+
+def settings_digest(params: ConsultParams, stage_version: int) -> str:
+    """Stands for everything but the job that a verdict depends on: the verifier, its options,
+    what it may reveal, and the code as it is now."""
+    parts = [
+        params.verifier.model_dump(mode="json"),
+        params.reveal,
+        params.verify_timeout_s,
+        stage_version,
+        _code_digest(),
+    ]
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def _code_digest() -> str:
+    """Of all of distil_core's source: a verifier may use any of it."""
+    digest = hashlib.blake2b(digest_size=16)
+    root = Path(distil_core.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""One response's outcome, whatever the verifier does with it, and when failures are the verifier's.
+
+A verifier that fails on a response it did not foresee gives a row with its error: neither a wrong
+answer nor the end of a stage. One that fails on all of them is broken, and a table full of errors
+would only hide that.
+"""
+
+import math
+import traceback
+from typing import get_args
+
+from distil_core.errors import DistilError, VerifierError
+from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.pool.jobs import NoVerdictInTimeError, Outcome, VerificationJob
+from distil_core.verifiers.pool.journal import Journal
+
+MAX_FAILURES = 32
+MAX_TIMEOUTS = 4
+"""Failures after which a verifier that gave no verdict yet counts as broken."""
+_MIN_PROBLEMS = 4
+_MAX_MESSAGE_CHARACTERS = 500
+_VERDICTS = get_args(Verdict)
+
+
+def judge(verifier: Verifier, job: VerificationJob) -> Outcome:
+    """Its verdict, or a `VerifierError` where it reached none, for whatever reason. Raises the
+    other errors of this project, which are of no single response (there is no sandbox)."""
+    try:
+        outcome = verifier.verify(job.problem, job.response)
+        if (reason := _defect_of(outcome)) is not None:
+            return VerifierError(f"the verifier has a defect: it gave {reason}")
+    except VerifierError as error:
+        # Plain, since not every subclass survives the way between processes.
+        return VerifierError(str(error))
+    except DistilError:
+        raise
+    except (Exception, SystemExit) as error:
+        return VerifierError(
+            f"the verifier failed on this response, which is a defect of it: {_told(error)}"
+        )
+    return outcome
+
+
+def _told(error: BaseException) -> str:
+    """Class, message and place of an exception."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"its message cannot be had: {type(second).__name__}"
+    return f"{type(error).__name__}: {message[:_MAX_MESSAGE_CHARACTERS]}{place}"
+
+
+def _defect_of(outcome: object) -> str | None:
+    """What is wrong with a verdict that could not be kept, or counted."""
+    if not isinstance(outcome, Verification):
+        return f"{type(outcome).__name__} in place of a Verification"
+    if outcome.verdict not in _VERDICTS:
+        return f"the verdict {outcome.verdict!r}, expected one of {', '.join(_VERDICTS)}"
+    reward = outcome.reward
+    if not isinstance(reward, int | float) or not math.isfinite(reward) or not 0 <= reward <= 1:
+        return f"the reward {reward!r}, expected a number from 0 to 1"
+    if not all(
+        isinstance(item, FeedbackItem) and type(item.text) is str for item in outcome.feedback
+    ):
+        return "feedback that is no text"
+    return None
+
+
+class BrokenVerifierWatch:
+    """Ends a stage whose verifier gives no verdict at all."""
+
+    def __init__(self, journal: Journal):
+        self._has_verdict = journal.has_verdict
+        self._num_failures = self._num_timeouts = 0
+        self._problems: set[str] = set()
+        self._first: VerifierError | None = None
+
+    def note(self, job: VerificationJob, outcome: Outcome) -> None:
+        """Raises `VerifierError` where everything has failed so far, and often enough to say so."""
+        if self._has_verdict or isinstance(outcome, Verification):
+            self._has_verdict = True
+            return
+        self._first = self._first or outcome
+        self._num_failures += 1
+        self._num_timeouts += isinstance(outcome, NoVerdictInTimeError)
+        # All rollouts of one problem may share a cause.
+        self._problems.add(job.problem.problem_id)
+        is_enough = self._num_failures >= MAX_FAILURES and len(self._problems) >= _MIN_PROBLEMS
+        if is_enough or self._num_timeouts >= MAX_TIMEOUTS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Raises `VerifierError` where there was no verdict at all but failures."""
+        if self._first is not None and not self._has_verdict:
+            raise VerifierError(
+                f"the verifier gave no verdict on any of {self._num_failures} responses, so this "
+                f"stage ends (nothing is lost, and it goes on from here). The first: {self._first}"
+            ) from self._first

@@ -1,0 +1,228 @@
+"""Worker processes for verification, seen from the parent: started, fed, watched, replaced."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import Any
+
+from distil_core.config.models import ConsultParams
+from distil_core.errors import VerifierError
+from distil_core.verifiers.pool.jobs import NoVerdictInTimeError, Outcome, VerificationJob
+from distil_core.verifiers.pool.worker import WorkerFailure
+
+_START_LIMIT_S = 180.0
+_CLOSE_LIMIT_S = 10.0
+_PROGRAM = "from distil_core.verifiers.pool.worker import main; main({connection}, {lifeline})"
+
+Finished = tuple[VerificationJob, Outcome]
+
+
+class Worker:
+    """One process of its own session. `jobs` are those it has and did not answer yet."""
+
+    def __init__(self, params: ConsultParams):
+        self.connection, child = Pipe()
+        lifeline, self._lifeline = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    _PROGRAM.format(connection=child.fileno(), lifeline=lifeline),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(child.fileno(), lifeline),
+                start_new_session=True,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+            )
+        finally:
+            child.close()
+            os.close(lifeline)
+        self.is_ready = False
+        self.is_retrying = False
+        self.jobs: deque[VerificationJob] = deque()
+        self._send(params)
+
+    def send(self, jobs: Sequence[VerificationJob], is_retrying: bool) -> None:
+        """Give it work."""
+        self.jobs.extend(jobs)
+        self.is_retrying = is_retrying
+        self._send(list(jobs))
+
+    def overdue_s(self, limit_s: float) -> float:
+        """Seconds by which the row at hand exceeds the limit."""
+        return time.monotonic() - self.since - limit_s
+
+    def ask_to_end(self) -> None:
+        """Have it close its verifier and end."""
+        self._send(None)
+
+    def kill(self) -> int:
+        """End it and all it started, now; returns its exit status as `subprocess` gives it."""
+        if self.connection.closed:
+            return self.process.wait()
+        # The process that watches the lifeline is of the group, so the number is still its own.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.connection.close()
+        os.close(self._lifeline)
+        return self.process.wait()
+
+    def _send(self, message: object) -> None:
+        self.since = time.monotonic()
+        # One that died is found dead when it is read from.
+        with suppress(ConnectionError):
+            self.connection.send(message)
+
+
+class Pool:
+    """num_workers processes that judge jobs in any order; the caller puts them back in order.
+
+    A worker that dies is replaced. The row it was at is tried again alone, and is a
+    `VerifierError` if its worker dies again; a row that exceeds the limit is one at once.
+    """
+
+    def __init__(self, params: ConsultParams, num_workers: int, chunk_size: int):
+        self._params = params
+        self._chunk_size = chunk_size
+        self._waiting: deque[VerificationJob] = deque()
+        self._suspects: deque[VerificationJob] = deque()
+        self._workers: list[Worker] = []
+        try:
+            for _ in range(num_workers):
+                self._workers.append(Worker(params))
+        except BaseException:
+            self.kill()
+            raise
+
+    def submit(self, job: VerificationJob) -> None:
+        """Have the job judged some time."""
+        self._waiting.append(job)
+
+    def collect(self) -> Iterator[Finished]:
+        """Wait until something happens; yields the jobs finished since, maybe none. Raises errors
+        that are not a row's: a verifier that cannot be built, or can judge nothing here."""
+        for worker in self._workers:
+            self._feed(worker)
+        connections = [worker.connection for worker in self._workers]
+        ready = wait(connections, timeout=self._seconds_to_next_limit())
+        for index, worker in enumerate(self._workers):
+            if worker.connection in ready:
+                yield from self._receive(index, worker)
+            elif self._is_overdue(worker):
+                yield from self._stop_overdue(index, worker)
+
+    def close(self) -> None:
+        """End all workers in order, those that do not end soon by force."""
+        for worker in self._workers:
+            worker.ask_to_end()
+        deadline = time.monotonic() + _CLOSE_LIMIT_S
+        for worker in self._workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                continue
+        self.kill()
+
+    def kill(self) -> None:
+        """End all workers now; nothing they started stays."""
+        while self._workers:
+            self._workers.pop().kill()
+
+    def _feed(self, worker: Worker) -> None:
+        if not worker.is_ready or worker.jobs:
+            return
+        if self._suspects:
+            worker.send([self._suspects.popleft()], is_retrying=True)
+            return
+        # Smaller towards the end, so that the last rows do not all wait for one worker.
+        share = -(-len(self._waiting) // (2 * len(self._workers)))
+        count = min(self._chunk_size, share)
+        if count:
+            worker.send([self._waiting.popleft() for _ in range(count)], is_retrying=False)
+
+    def _receive(self, index: int, worker: Worker) -> Iterator[Finished]:
+        """What the worker has sent so far, or what its death means."""
+        try:
+            while worker.connection.poll():
+                answer: Any = worker.connection.recv()
+                worker.since = time.monotonic()
+                if isinstance(answer, WorkerFailure):
+                    raise _as_error(answer, worker.jobs[0] if worker.jobs else None)
+                if not worker.is_ready:
+                    worker.is_ready = True
+                    continue
+                yield worker.jobs.popleft(), answer
+        except (EOFError, ConnectionError):
+            yield from self._bury(index, worker)
+
+    def _bury(self, index: int, worker: Worker) -> Iterator[Finished]:
+        how = _describe(worker.kill())
+        if not worker.is_ready:
+            raise VerifierError(
+                f"a worker process {how} before it could judge anything: see what it printed above"
+            )
+        self._workers[index] = Worker(self._params)
+        if worker.jobs and worker.is_retrying:
+            job = worker.jobs.popleft()
+            yield job, VerifierError(f"the verifier's process {how} on this response, twice")
+        elif worker.jobs:
+            self._suspects.append(worker.jobs.popleft())
+        self._waiting.extendleft(reversed(worker.jobs))
+
+    def _limit_s(self, worker: Worker) -> float | None:
+        if not worker.is_ready:
+            return _START_LIMIT_S
+        return self._params.verify_timeout_s if worker.jobs else None
+
+    def _is_overdue(self, worker: Worker) -> bool:
+        limit_s = self._limit_s(worker)
+        return limit_s is not None and worker.overdue_s(limit_s) > 0
+
+    def _seconds_to_next_limit(self) -> float | None:
+        limits = [
+            max(0.0, -worker.overdue_s(limit_s))
+            for worker in self._workers
+            if (limit_s := self._limit_s(worker)) is not None
+        ]
+        return min(limits, default=None)
+
+    def _stop_overdue(self, index: int, worker: Worker) -> Iterator[Finished]:
+        worker.kill()
+        if not worker.is_ready:
+            raise VerifierError(
+                f"the verifier was not ready within {_START_LIMIT_S:g} s in a worker process"
+            )
+        self._workers[index] = Worker(self._params)
+        job = worker.jobs.popleft()
+        self._waiting.extendleft(reversed(worker.jobs))
+        yield (
+            job,
+            NoVerdictInTimeError(
+                f"no verdict within {self._params.verify_timeout_s:g} s "
+                "(consult.verify_timeout_s); the verifier's process was ended"
+            ),
+        )
+
+
+def _as_error(failure: WorkerFailure, job: VerificationJob | None) -> Exception:
+    if failure.error is not None:
+        return failure.error
+    where = "while it was built" if job is None else f"on problem {job.problem.problem_id}"
+    return VerifierError(f"the verifier failed {where}, which is a defect of it:\n{failure.text}")
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    hint = ", as the kernel does when memory runs out," if name == "SIGKILL" else ""
+    return f"was killed by {name}{hint}"

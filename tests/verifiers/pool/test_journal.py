@@ -168,7 +168,7 @@ def test_a_worker_imports_nothing_heavy() -> None:
 
 
 def test_no_stage_is_made_anew_for_another_number_of_workers() -> None:
-    project = Path(__file__).parents[2]
+    project = Path(__file__).parents[3]
     stages = yaml.safe_load((project / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for stage in stages.values():
         (keys,) = stage.get("do", stage)["params"][0].values()

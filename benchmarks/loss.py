@@ -28,9 +28,9 @@ from torch import Tensor
 from benchmarks.measure import (
     PEERS_PYTHON,
     Run,
-    least,
     machine,
     markdown_table,
+    minimum_of,
     require_device,
     run_in_turn,
 )
@@ -280,7 +280,7 @@ def _row(
     name: str, found: Sequence[Run], runs: Mapping[str, Sequence[Run]], threads: int
 ) -> list[str]:
     def figure(key: str, of: Sequence[Run]) -> float:
-        return least(of, lambda run: float(run.figures[key]))
+        return minimum_of(of, lambda run: float(run.figures[key]))
 
     def ratio(key: str) -> str:
         return f"{figure(key, found) / figure(key, runs[PLAIN]):.2f}" if PLAIN in runs else ""

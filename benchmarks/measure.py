@@ -68,12 +68,12 @@ def run_in_turn(
     return runs
 
 
-def least(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
+def minimum_of(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
     """The smallest of the runs' figures: what the work takes where nothing else disturbs it."""
     return min(map(figure, runs))
 
 
-def middle(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
+def median_of(runs: Sequence[Run], figure: Callable[[Run], float]) -> float:
     """The median of the runs' figures."""
     return median(map(figure, runs))
 

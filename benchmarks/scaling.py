@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measure import Run, least, machine, markdown_table, own_peak_mb, run_in_turn
+from benchmarks.measure import Run, machine, markdown_table, minimum_of, own_peak_mb, run_in_turn
 from benchmarks.peer_iteration.work import make_workspace
 from distil_core.workspace import Workspace
 
@@ -63,9 +63,9 @@ def scaling_table(runs: Mapping[str, Sequence[Run]]) -> str:
     rows = []
     for axis in AXES:
         found = [runs[f"{axis} {factor}"] for factor in FACTORS]
-        peaks = [f"{least(one, lambda run: run.peak_mb):.0f}" for one in found]
+        peaks = [f"{minimum_of(one, lambda run: run.peak_mb):.0f}" for one in found]
         for stage in found[0][0].figures:
-            seconds = [least(one, lambda run, key=stage: run.figures[key]) for one in found]  # type: ignore[misc]
+            seconds = [minimum_of(one, lambda run, key=stage: run.figures[key]) for one in found]  # type: ignore[misc]
             growth = f"{seconds[-1] / seconds[0]:.1f}"
             rows.append([f"{axis}, {stage}", *(f"{one:.2f}" for one in seconds), growth, *peaks])
     header = ["", *(f"{factor}x s" for factor in FACTORS), "16x to 1x"]

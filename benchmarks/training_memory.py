@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.measure import (
     Run,
-    least,
     machine,
     markdown_table,
+    minimum_of,
     own_peak_mb,
     run_in_turn,
 )
@@ -169,10 +169,10 @@ def _padding(lengths: Sequence[tuple[int, int]]) -> float:
 
 def _row(name: str, found: Sequence[Run], plain: Sequence[Run]) -> list[str]:
     def seconds(of: Sequence[Run]) -> float:
-        return least(of, lambda run: float(run.figures["seconds"]))
+        return minimum_of(of, lambda run: float(run.figures["seconds"]))
 
     def peak(of: Sequence[Run]) -> float:
-        return least(of, lambda run: run.peak_mb)
+        return minimum_of(of, lambda run: run.peak_mb)
 
     return [
         name,

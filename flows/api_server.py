@@ -22,7 +22,7 @@ from pathlib import Path
 from distil_core.files import private_file, private_folder
 from distil_core.workspace import Workspace
 from flows.api_identity import PrefectApiError, answering, check_version, is_ours
-from flows.start_up import kept_for_good
+from flows.start_up import exempt_from_garbage_collection
 
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 10.0
@@ -272,7 +272,7 @@ def _end_with_parent() -> None:
 
 def _serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with kept_for_good():
+    with exempt_from_garbage_collection():
         import uvicorn
         from prefect.server.api.server import create_app
 

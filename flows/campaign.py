@@ -17,7 +17,7 @@ from distil_core.workspace import Workspace
 from flows.failures import failed, value_of
 from flows.iteration import IterationSummary, distil_iteration, shown
 from flows.liveness import alive, mark_dead_runs
-from flows.ownership import require_at_home, run_tags, tag_current_run
+from flows.ownership import require_own_workspace, run_tags, tag_current_run
 from flows.stages import stage_versions
 
 
@@ -44,7 +44,7 @@ def distil_campaign(
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
         try:
-            require_at_home(workspace, flow_run.tags)
+            require_own_workspace(workspace, flow_run.tags)
             last = _last_iteration(workspace, num_iterations)
             tag_current_run(workspace)
             with tags(*run_tags(workspace)):

@@ -25,7 +25,7 @@ RETRY_DELAYS_S = [5.0, 30.0]
 _RETRIED = (EngineError, SandboxError, ExpertUnavailableError, ConnectionError)
 
 
-def may_pass(error: object) -> bool:
+def is_transient(error: object) -> bool:
     """Whether the same stage may succeed when it is run again as it is."""
     return isinstance(error, _RETRIED) and not isinstance(error, EngineRefusedError)
 
@@ -34,7 +34,7 @@ def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
     """Prefect's `retry_condition_fn`; says on the terminal that the stage is tried again."""
     # Of a state that a task returned, Prefect makes another one around it.
     error = state.data.data if isinstance(state.data, State) else state.data
-    if not may_pass(error):
+    if not is_transient(error):
         return False
     display = current_display()
     if display:

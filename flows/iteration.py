@@ -34,7 +34,7 @@ from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic
 from flows.failures import RETRIES, RETRY_DELAYS_S, failed, is_retried, value_of
 from flows.liveness import alive, mark_dead_runs
-from flows.ownership import require_at_home, run_tags, tag_current_run
+from flows.ownership import require_own_workspace, run_tags, tag_current_run
 from flows.report import iteration_page, read_metrics, stage_rows
 from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
 
@@ -74,7 +74,7 @@ def distil_iteration(
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
         try:
-            require_at_home(workspace, flow_run.tags)
+            require_own_workspace(workspace, flow_run.tags)
             return _run_iteration(workspace, iteration, stage_timeout_s)
         except DistilError as error:
             return failed(error)

@@ -53,7 +53,7 @@ def run_tags(workspace: Workspace) -> list[str]:
     return tags
 
 
-def require_at_home(workspace: Workspace, tags: Iterable[str]) -> None:
+def require_own_workspace(workspace: Workspace, tags: Iterable[str]) -> None:
     """Raise `ForeignRunError` where a run's tags name another workspace, or a campaign that is
     not this workspace's."""
     own = run_tags(workspace)

@@ -26,7 +26,7 @@ from flows.display import Display
 from flows.ownership import served_name
 from flows.report import campaign_table
 from flows.stages import stage_versions
-from flows.start_up import kept_for_good
+from flows.start_up import exempt_from_garbage_collection
 
 _NEXT_COMMANDS = """\
 Next:
@@ -65,7 +65,10 @@ def _run(workspace: Workspace, console: Console) -> None:
     require_usable(workspace)
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:
-        with console.status("starting Prefect, loading the models' libraries"), kept_for_good():
+        with (
+            console.status("starting Prefect, loading the models' libraries"),
+            exempt_from_garbage_collection(),
+        ):
             versions = stage_versions()
             if not iterations:
                 iterations = restart(workspace, versions)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def kept_for_good() -> Iterator[None]:
+def exempt_from_garbage_collection() -> Iterator[None]:
     """What is imported in the block is never looked at by the garbage collector.
 
     Libraries make a million objects. Looking at them again and again takes a tenth of the time

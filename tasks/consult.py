@@ -18,7 +18,7 @@ from distil_core.tables.store import read_rows, write_table
 from distil_core.verifiers.base import Verifier
 from distil_core.verifiers.pool import (
     Journal,
-    KeptVerdicts,
+    JournalVerifier,
     VerificationJob,
     settings_digest,
     verify_all,
@@ -43,7 +43,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     with Journal(workspace.verification_journal("consult", iteration), digest) as journal:
         num_workers = params.verification.num_workers
         verify_all(jobs, len(answered), params.consult, num_workers, journal, progress)
-        verifier = KeptVerdicts(journal)
+        verifier = JournalVerifier(journal)
         rows = [consult(verifier, _problem(problems, rollout), rollout) for rollout in rollouts]
         context = _add_other_feedback(workspace, params, problems, rollouts, rows, progress)
         write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)

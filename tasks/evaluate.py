@@ -49,7 +49,7 @@ from distil_core.verifiers import build_verifier
 from distil_core.verifiers.base import Verifier
 from distil_core.verifiers.pool import (
     Journal,
-    KeptVerdicts,
+    JournalVerifier,
     VerificationJob,
     settings_digest,
     verify_all,
@@ -172,7 +172,7 @@ def _verify_and_judge(
     jobs = map(VerificationJob, problems, texts)
     num_workers = params.verification.num_workers
     verify_all(jobs, len(samples), params.consult, num_workers, journal, progress)
-    judged = judge_samples(problems, samples, texts, KeptVerdicts(journal))
+    judged = judge_samples(problems, samples, texts, JournalVerifier(journal))
     require_verdicts(judged)
     return judged
 

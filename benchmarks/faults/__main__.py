@@ -58,8 +58,8 @@ def main() -> None:
             found.append((kind, verdict, seconds))
             what = f"{index:3d} {kind} at {stage} through {door}"
             print(f"{what}: {verdict} ({seconds:.0f} s): {detail}", flush=True)
-            for told in scene.told if arguments.told else ():
-                print(textwrap.indent(told.strip(), "    | "), flush=True)
+            for output in scene.outputs if arguments.told else ():
+                print(textwrap.indent(output.strip(), "    | "), flush=True)
             if verdict != NOT_SURVIVED or not arguments.keep:
                 scene.remove()
             else:

@@ -68,7 +68,7 @@ class Scene:
         self.reference, self.stage, self.door, self.random = reference, stage, door, random
         self.workspace = Workspace(root)
         self.counter = root.with_name(f"{root.name}.operations")
-        self.told: list[str] = []
+        self.outputs: list[str] = []
         self.reset()
 
     @property
@@ -136,7 +136,7 @@ class Scene:
 
     def require_message(self, result: Result, pattern: str = "") -> None:
         """The command failed and said why, in words, which `told` keeps."""
-        self.told.append(result.output)
+        self.outputs.append(result.output)
         if result.status == 0:
             raise NotSurvivedError(f"went on as if nothing were wrong:\n{result.output}")
         if "Traceback (most recent call last)" in result.output:

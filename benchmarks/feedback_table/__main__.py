@@ -22,9 +22,9 @@ from benchmarks.feedback_table.formats import FORMATS, NAIVE, TOP_P, feedback_ro
 from benchmarks.feedback_table.reading import print_reading, read_child
 from benchmarks.measure import (
     Run,
-    least,
     machine,
     markdown_table,
+    minimum_of,
     own_peak_mb,
     run_in_turn,
 )
@@ -75,7 +75,7 @@ def format_table(
     """A row for each format; the naive list column is 1."""
 
     def smallest(name: str, figure: str) -> float:
-        return least(runs[name], lambda run: float(run.figures[figure]))
+        return minimum_of(runs[name], lambda run: float(run.figures[figure]))
 
     megabytes = 16 * top_k * num_positions / 1e6
     naive_size = smallest(NAIVE, "bytes") / num_positions
@@ -95,7 +95,7 @@ def format_table(
                 f"1/{naive_size / of_distributions:.1f}",
                 f"{megabytes / smallest(name, 'write_s'):.0f}",
                 f"{megabytes / smallest(name, 'read_s'):.0f}",
-                f"{least(runs[name], lambda run: run.peak_mb):.0f}",
+                f"{minimum_of(runs[name], lambda run: run.peak_mb):.0f}",
                 f"{error['variation_mean']:.1e}" if error else "0",
                 f"{error['variation_max']:.1e}" if error else "0",
                 f"{error['gradient']:.1e}" if error else "0",

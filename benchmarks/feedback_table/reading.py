@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.feedback_table.distributions import RESPONSE_TOKENS, make_distributions
 from benchmarks.feedback_table.formats import ROWS_PER_SHARD, feedback_rows
-from benchmarks.measure import least, machine, markdown_table, own_peak_mb, run_in_turn
+from benchmarks.measure import machine, markdown_table, minimum_of, own_peak_mb, run_in_turn
 from distil_core.tables.schemas import FEEDBACK
 from distil_core.tables.store import read_table, write_shards
 
@@ -36,15 +36,15 @@ def print_reading(num_tokens: int, repeats: int) -> str:
     digests = {run.figures["digest"] for found in runs.values() for run in found}
     if len(digests) != 1:
         sys.exit(f"the ways gave different batches: {digests}")
-    base = least(runs[WAYS[1]], lambda run: run.peak_mb)
+    base = minimum_of(runs[WAYS[1]], lambda run: run.peak_mb)
     rows = [
         [
             way,
-            f"{least(found, lambda run: run.figures['open_s']):.1f}",
-            f"{least(found, lambda run: run.figures['read_s']):.1f}",
-            f"{least(found, lambda run: run.figures['start_mb']):.0f}",
-            f"{least(found, lambda run: run.peak_mb):.0f}",
-            f"{least(found, lambda run: run.peak_mb) / base:.2f}",
+            f"{minimum_of(found, lambda run: run.figures['open_s']):.1f}",
+            f"{minimum_of(found, lambda run: run.figures['read_s']):.1f}",
+            f"{minimum_of(found, lambda run: run.figures['start_mb']):.0f}",
+            f"{minimum_of(found, lambda run: run.peak_mb):.0f}",
+            f"{minimum_of(found, lambda run: run.peak_mb) / base:.2f}",
         ]
         for way, found in runs.items()
     ]

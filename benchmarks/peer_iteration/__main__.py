@@ -15,10 +15,10 @@ from pathlib import Path
 
 from benchmarks.measure import (
     Run,
-    least,
     machine,
     markdown_table,
-    middle,
+    median_of,
+    minimum_of,
     require_peers,
     run_in_turn,
 )
@@ -74,13 +74,13 @@ def report(runs: Mapping[str, Sequence[Run]], repeats: int) -> str:
     took = [
         [
             name,
-            f"{least(found, _work_s):.2f}",
-            f"{middle(found, _work_s):.2f}",
-            f"{least(found, _work_s) / least(ours, _work_s):.2f}",
-            f"{least(found, _start_s):.1f}",
-            f"{least(found, _cpu_s):.1f}",
-            f"{least(found, _peak_mb):.0f}",
-            f"{least(found, _peak_mb) / least(ours, _peak_mb):.2f}",
+            f"{minimum_of(found, _work_s):.2f}",
+            f"{median_of(found, _work_s):.2f}",
+            f"{minimum_of(found, _work_s) / minimum_of(ours, _work_s):.2f}",
+            f"{minimum_of(found, _start_s):.1f}",
+            f"{minimum_of(found, _cpu_s):.1f}",
+            f"{minimum_of(found, _peak_mb):.0f}",
+            f"{minimum_of(found, _peak_mb) / minimum_of(ours, _peak_mb):.2f}",
         ]
         for name, found in runs.items()
     ]
@@ -89,7 +89,7 @@ def report(runs: Mapping[str, Sequence[Run]], repeats: int) -> str:
         for name, found in runs.items()
     ]
     stages = ", ".join(
-        f"{stage} {least(ours, lambda run, key=f'{stage}_s': run.figures[key]):.2f}"  # type: ignore[misc]
+        f"{stage} {minimum_of(ours, lambda run, key=f'{stage}_s': run.figures[key]):.2f}"  # type: ignore[misc]
         for stage in ("sample", "consult", "tabulate", "train")
     )
     return "\n\n".join(

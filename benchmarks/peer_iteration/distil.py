@@ -10,14 +10,14 @@ from pathlib import Path
 
 from benchmarks.measure import own_peak_mb
 from benchmarks.peer_iteration.positions import Positions
-from flows.start_up import kept_for_good
+from flows.start_up import exempt_from_garbage_collection
 
 STARTED = time.time()
 
 
 def main() -> None:
     """Run the four stages of iteration 1, and count what their tables hold."""
-    with kept_for_good():
+    with exempt_from_garbage_collection():
         from distil_core.campaign.load import load_iteration_params
         from distil_core.policy.model import load_model
         from distil_core.policy.tokenizer import load_tokenizer

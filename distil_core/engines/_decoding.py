@@ -98,7 +98,7 @@ class Decoder:
         self._position_r1 = batch.position_ids_bs[:, -1:]
         self.logits_rv = self._forward(batch.input_ids_bs, batch.position_ids_bs)
 
-    def go_on(self, source_r: NDArray[np.int64], token_r: NDArray[np.int64]) -> None:
+    def step(self, source_r: NDArray[np.int64], token_r: NDArray[np.int64]) -> None:
         """Continue: each row is the one of that number before, and its token; a row may be named
         more often than once, or not at all. Then `logits_rv` are of the tokens after."""
         index_r, token_r1 = (

@@ -16,7 +16,7 @@ from distil_core.engines._sampling import mass_before, normalised_logprobs
 from distil_core.engines.base import ScoredResponse, ScoreRequest
 from distil_core.errors import EngineRefusedError
 from distil_core.policy.batching import collate, response_logits
-from distil_core.policy.prefix_tree import objection, prefix_trees
+from distil_core.policy.prefix_tree import prefix_trees, unsupported_reason
 from distil_core.policy.sequences import predicted_logits
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], long
     first few of the requests both ways, so they should be in `scoring_order`. longest: tokens of
     the longest of them."""
     name = f"layout prefix_tree is not for {type(model).__name__}"
-    if reason := objection(model, longest):
+    if reason := unsupported_reason(model, longest):
         raise EngineRefusedError(f"{name}: {reason}; set layout: padded")
     few = requests[:_CHECKED]
     layouts: tuple[OnePassLayout, OnePassLayout] = ("padded", "prefix_tree")

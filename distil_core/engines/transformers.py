@@ -172,7 +172,7 @@ class TransformersEngine:
                 break
             rows = next_rows(row_a[going_a], token_a[going_a], len(logprobs_rv))
             row_a = rows.row_a
-            decoder.go_on(rows.source_r, rows.token_r)
+            decoder.step(rows.source_r, rows.token_r)
         return [
             SampledResponse(tokens[:length], logprobs[:length], "stop" if ended else "length")
             for tokens, logprobs, length, ended in zip(

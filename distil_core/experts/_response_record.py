@@ -68,7 +68,7 @@ class ResponseRecord:
             raise DataError(f"{path} is damaged ({error}): delete it to ask again") from error
         return _completion(entry, str(path))
 
-    def keep(self, request: Request, completion: Completion) -> None:
+    def add(self, request: Request, completion: Completion) -> None:
         """Write one answer; whole or not at all."""
         path = self._path(request.digest)
         private_folder(self._folder)
@@ -97,7 +97,7 @@ def restore_responses(folder: Path, record_dir: Path) -> int:
             request = Request(entry["request"]["url"], entry["request"]["body"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{where} is damaged ({type(error).__name__}: {error})") from error
-        record.keep(request, _completion(entry, where))
+        record.add(request, _completion(entry, where))
         count += 1
     return count
 

@@ -139,7 +139,7 @@ class BlackBoxExpert:
 
         def ask(request: Request) -> tuple[Request, Completion]:
             completion = endpoint.complete(request, read)
-            self._record.keep(request, completion)
+            self._record.add(request, completion)
             return request, completion
 
         executor = ThreadPoolExecutor(options.concurrency)

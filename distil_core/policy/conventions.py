@@ -59,7 +59,7 @@ def read_conventions(policy_dir: Path) -> Conventions:
     return Conventions(_token_ids(named, policy_dir / source), adds_bos, needs_bos)
 
 
-def keep_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
+def register_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
     """Remember them with the tokenizer, so that whoever has one knows how its policy ends."""
     _KNOWN[tokenizer] = conventions
 

@@ -31,7 +31,7 @@ _SHORT = 48
 """Tokens among which attention costs little beside the rest of a model, however small."""
 
 
-def objection(model: PreTrainedModel, longest_row: int) -> str | None:
+def unsupported_reason(model: PreTrainedModel, longest_row: int) -> str | None:
     """Why the model cannot compute trees with rows of so many tokens; None where it may."""
     kernel = getattr(model.config, "_attn_implementation", None)
     if kernel not in ("sdpa", "eager"):

@@ -56,26 +56,26 @@ def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:
     for file in files:
         shutil.copy(file, target / file.name)
     try:
-        told = [*_without_code(target), *_writable_generation_config(target)]
+        notes = [*_without_code(target), *_writable_generation_config(target)]
         require_usable(target)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(target), str(source))) from error
-    return told
+    return notes
 
 
 def _without_code(folder: Path) -> list[str]:
     """Take out where configurations point to code: none of it is ever run."""
-    told = []
+    notes = []
     for path in sorted(folder.glob("*config.json")):
         content = read_json_object(path)
         if "auto_map" in content:
             content.pop("auto_map")
             _write(path, content)
-            told.append(
+            notes.append(
                 f"{path.name} names code of the checkpoint's own (auto_map), which is never run: "
                 "left out; transformers' own implementation is used"
             )
-    return told
+    return notes
 
 
 def _writable_generation_config(folder: Path) -> list[str]:

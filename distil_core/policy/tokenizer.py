@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from distil_core.errors import CheckpointError, DataError
-from distil_core.policy.conventions import end_token_ids, keep_conventions, read_conventions
+from distil_core.policy.conventions import end_token_ids, read_conventions, register_conventions
 from distil_core.policy.text_segments import Segment
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
             f"the tokenizer in {policy_dir} cannot be loaded ({type(error).__name__}: {error}); "
             "`dvc checkout --force` restores it from the cache"
         ) from error
-    keep_conventions(tokenizer, read_conventions(policy_dir))
+    register_conventions(tokenizer, read_conventions(policy_dir))
     if not end_token_ids(tokenizer):
         raise CheckpointError(
             f"the policy in {policy_dir} has no end-of-sequence token: expected eos_token in its "

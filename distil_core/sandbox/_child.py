@@ -27,7 +27,7 @@ _READY_TIMEOUT_S = 60.0
 _EXIT_TIMEOUT_S = 5.0
 
 
-class Ended(Exception):
+class ProcessEnded(Exception):
     """The child is no more, or shall be."""
 
     def __init__(self, ending: Ending):
@@ -76,7 +76,7 @@ class Child:
             self._allow(_READY_TIMEOUT_S, _READY_TIMEOUT_S)
             if self.receive() != {"ready": True}:
                 raise ZygoteDied("a child began with something else than ready")
-        except (Ended, ZygoteDied) as error:
+        except (ProcessEnded, ZygoteDied) as error:
             # Before that, nothing of the program has run: this is never the program's fault.
             self.release()
             raise ZygoteDied(f"a child was not confined: {self.stderr.decode()}") from error
@@ -90,10 +90,10 @@ class Child:
 
     def ask(self, tree: Any) -> None:
         """Send a message; from now on the child has its limits' time until the next one. Raises
-        `Ended` with 'violation' if it spoke without being asked."""
+        `ProcessEnded` with 'violation' if it spoke without being asked."""
         self._read_channel()
         if self._buffer:
-            raise Ended("violation")
+            raise ProcessEnded("violation")
         self._allow(self._limits.cpu_time_s, self._limits.wall_time_s)
         payload = dump(tree)
         message = memoryview(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
@@ -110,13 +110,13 @@ class Child:
                 return
 
     def receive(self) -> Any:
-        """The next message. Raises `Ended`."""
+        """The next message. Raises `ProcessEnded`."""
         while True:
             message = self._take()
             if message is not None:
                 return message
             if self._exited and not self._read_channel():
-                raise Ended("exited")
+                raise ProcessEnded("exited")
             if not self._exited:
                 self._wait()
 
@@ -131,7 +131,7 @@ class Child:
             for descriptor in self._outputs:
                 while self._read_output(descriptor):
                     pass
-        except Ended as flood:
+        except ProcessEnded as flood:
             ending = flood.ending
         return ending, report
 
@@ -159,7 +159,7 @@ class Child:
             return None
         length = int.from_bytes(self._buffer[:HEADER_BYTES], "big")
         if length > self._limits.answer_kb * 1024:
-            raise Ended("answer_limit")
+            raise ProcessEnded("answer_limit")
         if len(self._buffer) < HEADER_BYTES + length:
             return None
         payload = self._buffer[HEADER_BYTES : HEADER_BYTES + length]
@@ -167,9 +167,9 @@ class Child:
         try:
             message = parse(payload)
         except NotPlainDataError as error:
-            raise Ended("violation") from error
+            raise ProcessEnded("violation") from error
         if type(message) is not dict:
-            raise Ended("violation")
+            raise ProcessEnded("violation")
         return message
 
     def _wait(self) -> None:
@@ -177,9 +177,9 @@ class Child:
         cpu_left_s = self._cpu_deadline_s - self.cpu_s
         wall_left_s = self._wall_deadline_s - time.monotonic()
         if cpu_left_s <= 0:
-            raise Ended("cpu_timeout")
+            raise ProcessEnded("cpu_timeout")
         if wall_left_s <= 0:
-            raise Ended("violation" if self._closed else "wall_timeout")
+            raise ProcessEnded("violation" if self._closed else "wall_timeout")
         # Two threads use CPU time twice as fast as time goes by.
         wait_s = max(_SHORTEST_WAIT_S, min(cpu_left_s / 2, wall_left_s))
         for descriptor, _ in self._poll.poll(wait_s * 1000):
@@ -218,7 +218,7 @@ class Child:
         room = self._limits.output_kb * 1024 - len(output)
         output += part[:room]
         if len(part) > room:
-            raise Ended("output_limit")
+            raise ProcessEnded("output_limit")
         return bool(part)
 
 

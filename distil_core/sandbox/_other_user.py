@@ -46,10 +46,10 @@ class UserMap:
 
     def __init__(self, user: int):
         self._user = user
-        self._told, told = os.pipe()
-        waits, self._go_on = os.pipe()
-        self.pass_fds: tuple[int, ...] = (told, waits)
-        self.arguments = ("--info-fd", str(told), "--userns-block-fd", str(waits))
+        self._info, info = os.pipe()
+        block, self._unblock = os.pipe()
+        self.pass_fds: tuple[int, ...] = (info, block)
+        self.arguments = ("--info-fd", str(info), "--userns-block-fd", str(block))
 
     def write(self) -> None:
         """Map root to root, and the program's user. Without effect where bubblewrap ended already.
@@ -72,12 +72,12 @@ class UserMap:
         except (FileNotFoundError, ProcessLookupError):
             return
         with contextlib.suppress(BrokenPipeError):
-            os.write(self._go_on, b"1")
+            os.write(self._unblock, b"1")
 
     def close(self) -> None:
         """Close every descriptor."""
         self._close_passed()
-        for descriptor in (self._told, self._go_on):
+        for descriptor in (self._info, self._unblock):
             os.close(descriptor)
 
     def _close_passed(self) -> None:
@@ -89,11 +89,11 @@ class UserMap:
         """What bubblewrap tells of its child, as the host counts; None where it ended."""
         text = b""
         poll = select.poll()
-        poll.register(self._told, select.POLLIN)
+        poll.register(self._info, select.POLLIN)
         while not text.rstrip().endswith(b"}"):
             if not poll.poll(_TIMEOUT_S * 1000):
                 raise SandboxError(f"bubblewrap said nothing within {_TIMEOUT_S:g} s")
-            part = os.read(self._told, 1 << 12)
+            part = os.read(self._info, 1 << 12)
             if not part:
                 return None
             text += part

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from distil_core.sandbox._child import Child, Ended
-from distil_core.sandbox._told import read_exception
+from distil_core.sandbox._child import Child, ProcessEnded
+from distil_core.sandbox._process_report import read_exception
 from distil_core.sandbox.answers import show
 from distil_core.sandbox.results import CallResult, CandidateException, ProgramResult
 from distil_core.sandbox.sandbox import Sandbox, Session
@@ -178,7 +178,7 @@ class _Relay:
                     self.reports.append(self._report(message))
                     if len(self.reports) == len(job["tests"]):
                         return
-        except Ended as end:
+        except ProcessEnded as end:
             report = self._as_report("test_ended", detail=end.ending)
             if not is_set_up:
                 self.setup_failure = report

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from distil_core.errors import SandboxError
-from distil_core.sandbox._child import Child, Ended
+from distil_core.sandbox._child import Child, ProcessEnded
+from distil_core.sandbox._process_report import ProcessReport
 from distil_core.sandbox._self_test import examine_isolation
-from distil_core.sandbox._told import Told
 from distil_core.sandbox._zygote import Zygote, ZygoteDied
 from distil_core.sandbox.inside.values import encode
 from distil_core.sandbox.limits import Isolation, Limits
@@ -164,14 +164,14 @@ class Sandbox:
         self, job: dict[str, Any], stdin: bytes, limits: Limits | None = None
     ) -> ProgramResult:
         with self.child(stdin, limits) as child:
-            told = Told(job["trace_lines"] > 0)
+            report = ProcessReport(job["trace_lines"] > 0)
             try:
                 child.ask(job)
-                told.take_preparation(child)
+                report.read_preparation(child)
                 while True:
-                    told.take(child.receive())
-            except Ended as end:
-                return _result(child, end.ending, self.isolation, told)
+                    report.add(child.receive())
+            except ProcessEnded as end:
+                return _result(child, end.ending, self.isolation, report)
 
     @contextmanager
     def child(self, stdin: bytes = b"", limits: Limits | None = None) -> Iterator[Child]:
@@ -224,16 +224,16 @@ class Session:
         self._isolation = isolation
         self._ending: Ending | None = None
         self._result: ProgramResult | None = None
-        self._told = Told()
+        self._report = ProcessReport()
         job = {"mode": "calls", "source": source, "preamble": preamble}
-        answer = self._ask(job, self._told, prepares=True)
-        if self._ending is None and "loaded" not in answer and self._told.exception is None:
+        answer = self._ask(job, self._report, prepares=True)
+        if self._ending is None and "loaded" not in answer and self._report.exception is None:
             self._ending = "violation"
 
     @property
     def usable(self) -> bool:
         """Whether the program loaded and still lives."""
-        return self._ending is None and self._told.exception is None
+        return self._ending is None and self._report.exception is None
 
     def call(self, call: Call, trace_lines: int = 0) -> CallResult:
         """Make one call. Raises `NotPlainDataError` for arguments that are none."""
@@ -256,13 +256,13 @@ class Session:
             return CallResult("not_run"), {}
         # Not to be known ahead: an answer written before its question breaks the protocol.
         sequence = secrets.randbits(48)
-        before_s, told = self._child.cpu_s, Told(is_traced)
-        answer = self._ask({**request, "sequence": sequence}, told, sequence)
-        cpu_s, trace = self._child.cpu_s - before_s, tuple(told.trace)
+        before_s, report = self._child.cpu_s, ProcessReport(is_traced)
+        answer = self._ask({**request, "sequence": sequence}, report, sequence)
+        cpu_s, trace = self._child.cpu_s - before_s, tuple(report.trace)
         if self._ending is not None:
             return CallResult(self._ending, cpu_s=cpu_s, trace=trace), {}
-        if told.exception is not None:
-            return CallResult("raised", None, told.exception, cpu_s, trace), answer
+        if report.exception is not None:
+            return CallResult("raised", None, report.exception, cpu_s, trace), answer
         return CallResult("returned", answer["value"], None, cpu_s, trace), answer
 
     @property
@@ -287,9 +287,9 @@ class Session:
                 self._child.ask({"finish": True})
                 self._child.receive()
                 ending = "violation"
-            except Ended as end:
+            except ProcessEnded as end:
                 ending = end.ending
-        self._result = _result(self._child, ending, self._isolation, self._told)
+        self._result = _result(self._child, ending, self._isolation, self._report)
 
     def result(self, calls: tuple[CallResult, ...] = ()) -> ProgramResult:
         """Of the whole run, once the block has ended."""
@@ -298,42 +298,48 @@ class Session:
         return ProgramResult(**{**self._result.__dict__, "calls": calls})
 
     def _ask(
-        self, message: Any, told: Told, sequence: int | None = None, prepares: bool = False
+        self,
+        message: Any,
+        report: ProcessReport,
+        sequence: int | None = None,
+        prepares: bool = False,
     ) -> dict[str, Any]:
         """The answer to `message`; where there is none, `_ending` says why. prepares: what comes
         before the program runs first."""
         try:
             self._child.ask(message)
             if prepares:
-                told.take_preparation(self._child)
-            while told.take(answer := self._child.receive()):
+                report.read_preparation(self._child)
+            while report.add(answer := self._child.receive()):
                 pass
             if answer.get("sequence") != sequence:
-                raise Ended("violation")
+                raise ProcessEnded("violation")
             if answer.get("too_large"):
-                raise Ended("answer_limit")
-            if told.exception is None and sequence is not None and "value" not in answer:
-                raise Ended("violation")
-        except Ended as end:
+                raise ProcessEnded("answer_limit")
+            if report.exception is None and sequence is not None and "value" not in answer:
+                raise ProcessEnded("violation")
+        except ProcessEnded as end:
             self._ending = end.ending
             return {}
         return answer
 
 
-def _result(child: Child, ending: Ending, isolation: Isolation, told: Told) -> ProgramResult:
+def _result(
+    child: Child, ending: Ending, isolation: Isolation, report: ProcessReport
+) -> ProgramResult:
     cpu_s = child.cpu_s
-    ending, report = child.finish(ending)
+    ending, usage = child.finish(ending)
     return ProgramResult(
         ending=ending,
-        exit_code=report.exit if ending == "exited" else None,
+        exit_code=usage.exit if ending == "exited" else None,
         stdout=child.stdout,
         stderr=child.stderr,
-        cpu_s=max(cpu_s, report.cpu_s),
+        cpu_s=max(cpu_s, usage.cpu_s),
         wall_s=time.monotonic() - child.started_s,
-        max_rss_mb=report.max_rss_mb,
+        max_rss_mb=usage.max_rss_mb,
         isolation=isolation,
-        exception=told.exception,
-        compiled=told.compiled,
-        preamble_exception=told.preamble_exception,
-        trace=tuple(told.trace),
+        exception=report.exception,
+        compiled=report.compiled,
+        preamble_exception=report.preamble_exception,
+        trace=tuple(report.trace),
     )

@@ -1,4 +1,4 @@
-"""The next step's batch, made while this step computes."""
+"""The next step's batch is computed while this step's backward pass runs."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,12 +7,13 @@ from typing import Generic, Self, TypeVar
 Batch = TypeVar("Batch")
 
 
-class MadeAhead(Generic[Batch]):
-    """Batches of an iterator, each made by a thread of its own.
+class Prefetcher(Generic[Batch]):
+    """Batches of an iterator, computed in a second thread.
 
-    `start` says when: beside a backward pass, for which Python only waits, it costs nothing, while
-    beside a forward pass two threads would wait for each other. Without `start` a batch is made
-    when it is taken. The iterator runs in the one thread only, so results do not depend on time.
+    Call `prefetch` when the main thread is about to wait for a backward pass: Python is free then,
+    so it costs nothing. During a forward pass the two threads would slow each other down. A batch
+    that was not prefetched is computed when `next_batch` asks for it. The iterator runs in that one
+    thread only, so results do not depend on time.
     """
 
     def __init__(self, batches: Iterator[Batch]):
@@ -26,19 +27,19 @@ class MadeAhead(Generic[Batch]):
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def start(self) -> None:
-        """Begin to make the next batch, unless it is begun."""
+    def prefetch(self) -> None:
+        """Start computing the next batch, unless that has started."""
         if self._next is None:
-            self._next = self._thread.submit(self._make)
+            self._next = self._thread.submit(self._compute_next)
 
-    def take(self) -> Batch:
-        """The next batch. Raises what making it raised, `IndexError` where there is none."""
-        self.start()
+    def next_batch(self) -> Batch:
+        """The next batch. Raises what computing it raised, `IndexError` where there is none."""
+        self.prefetch()
         assert self._next is not None
         future, self._next = self._next, None
         return future.result()
 
-    def _make(self) -> Batch:
+    def _compute_next(self) -> Batch:
         # A future cannot carry StopIteration.
         for batch in self._batches:
             return batch

@@ -71,7 +71,7 @@ class ResumePoint:
     every_s: float
     _last_s: float = field(default_factory=time.monotonic)
 
-    def take_up(
+    def load(
         self,
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
@@ -107,7 +107,7 @@ class ResumePoint:
         _LOGGER.warning("training goes on after step %d, from %s", state["step"], self.path)
         return int(state["step"]), state["curve"]
 
-    def keep(
+    def save(
         self,
         num_done: int,
         curve: list[dict[str, float]],

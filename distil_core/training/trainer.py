@@ -14,7 +14,7 @@ from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives.base import Objective
 from distil_core.policy.batching import vocabulary_size
-from distil_core.policy.prefix_tree import objection
+from distil_core.policy.prefix_tree import unsupported_reason
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.feedback_rows import FeedbackRows
@@ -24,7 +24,7 @@ from distil_core.training.lora import Adapters
 from distil_core.training.objective_batch import make_objective_batch
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.plain_head import require_plain_head
-from distil_core.training.prefetching import MadeAhead
+from distil_core.training.prefetching import Prefetcher
 from distil_core.training.resume import ResumePoint
 from distil_core.training.step_batch import StepBatch, collated, make_step_batch
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
@@ -60,7 +60,7 @@ def train(
     average_model = average.model if average is not None else None
     num_done, curve = 0, list[dict[str, float]]()
     if resume is not None:
-        num_done, curve = resume.take_up(model, optimizer, average_model)
+        num_done, curve = resume.load(model, optimizer, average_model)
     _set_activation_checkpointing(model, params.activation_checkpointing)
     if is_tiled(model, params.tiled_head_above_vocabulary):
         require_plain_head(model, collated([rows.row(0)]).to(model.device))
@@ -68,7 +68,7 @@ def train(
         _require_rows_apart(model.eval(), rows, params, seed, forward_dtype)
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    with MadeAhead(_step_batches(model, rows, masked, params, seed, num_done)) as batches:
+    with Prefetcher(_step_batches(model, rows, masked, params, seed, num_done)) as batches:
         for step in range(num_done, params.num_steps):
             learning_rate = set_learning_rate(
                 optimizer,
@@ -81,12 +81,12 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             diagnostics = _backward(
                 model,
-                batches.take(),
+                batches.next_batch(),
                 objective,
                 forward_dtype,
                 derive_seed(seed, "dropout", step),
                 params.tiled_head_above_vocabulary,
-                batches.start,
+                batches.prefetch,
             )
             gradient_norm = _clipped_norm(weights, params.max_grad_norm, step)
             optimizer.step()
@@ -101,7 +101,7 @@ def train(
                 }
             )
             if resume is not None:
-                resume.keep(step + 1, curve, model, optimizer, average_model)
+                resume.save(step + 1, curve, model, optimizer, average_model)
             progress(step + 1, params.num_steps)
     _set_activation_checkpointing(model, False)
     if adapters is not None:
@@ -263,7 +263,7 @@ def _require_rows_apart(
     forward_dtype: str,
 ) -> None:
     """On the rows of the first step, no more of them at once than training holds."""
-    if params.layout == "prefix_tree" and (reason := objection(model, rows.longest)):
+    if params.layout == "prefix_tree" and (reason := unsupported_reason(model, rows.longest)):
         raise TrainingError(
             f"train.layout prefix_tree is not for {type(model).__name__}: {reason}; set "
             "train.layout: packed or padded"

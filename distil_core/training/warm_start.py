@@ -22,7 +22,7 @@ from distil_core.policy.sequences import Sequences, predicted_logits
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import generator
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
-from distil_core.training.prefetching import MadeAhead
+from distil_core.training.prefetching import Prefetcher
 from distil_core.training.resume import ResumePoint
 
 _NO_LABEL = -100
@@ -54,9 +54,9 @@ def warm_start(
     """
     total_steps = sum(phase.num_steps for phase in params.phases)
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
-    num_done = resume.take_up(model, optimizer)[0] if resume is not None else 0
+    num_done = resume.load(model, optimizer)[0] if resume is not None else 0
     model.train()
-    with MadeAhead(_batches(demonstrations, corrections, params, seed, num_done)) as batches:
+    with Prefetcher(_batches(demonstrations, corrections, params, seed, num_done)) as batches:
         for step in range(num_done, total_steps):
             set_learning_rate(
                 optimizer,
@@ -66,9 +66,9 @@ def warm_start(
                 params.final_learning_rate_fraction,
                 params.warmup_steps,
             )
-            loss = _supervised_loss(model, batches.take())
+            loss = _supervised_loss(model, batches.next_batch())
             optimizer.zero_grad(set_to_none=True)
-            batches.start()
+            batches.prefetch()
             loss.backward()
             gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
             if not torch.isfinite(gradient_norm):
@@ -79,7 +79,7 @@ def warm_start(
                 )
             optimizer.step()
             if resume is not None:
-                resume.keep(step + 1, [], model, optimizer)
+                resume.save(step + 1, [], model, optimizer)
             progress(step + 1, total_steps)
     model.eval()
 

@@ -138,24 +138,24 @@ class AssertTestsVerifier(CodeVerifier):
         if report.status == "passed":
             return TestOutcome(True, test.public)
         limits = self.options.limits
-        told = [shorten(test.code.strip(), _CODE_CHARACTERS)]
+        lines = [shorten(test.code.strip(), _CODE_CHARACTERS)]
         if report.status == "program_ended" and report.calls:
             hidden = ending_text(report.calls[-1][1].status, limits)
         elif report.status == "not_run":
             hidden = ending_text("not_run", limits)
-            told.append(hidden)
+            lines.append(hidden)
         elif report.status == "test_ended":
             hidden = "the test did not finish with the program's answers"
-            told.append(hidden)
+            lines.append(hidden)
         else:
             hidden = _failed_as(report)
             if report.exception is not None:
-                told.append(_failure_text(report))
-        told += [
+                lines.append(_failure_text(report))
+        lines += [
             f"  {call.written} {self._answered(answer, first_line)}"
             for call, answer in report.calls
         ]
-        return TestOutcome(False, test.public, "\n".join(told), hidden)
+        return TestOutcome(False, test.public, "\n".join(lines), hidden)
 
     def _answered(self, answer: CallResult, first_line: int) -> str:
         if answer.status == "returned":

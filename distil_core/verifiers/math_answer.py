@@ -22,7 +22,6 @@ from distil_core.verifiers._final_answer import (
     quoted,
     reference_answer,
 )
-from distil_core.verifiers._kept_answer import kept_answer
 from distil_core.verifiers._math_latex import MathTextError
 from distil_core.verifiers._math_process import ComparisonSettings, MathProcess
 from distil_core.verifiers._math_text import Node, plain_words, read_math
@@ -36,6 +35,7 @@ from distil_core.verifiers._number_text import (
 from distil_core.verifiers._number_units import factor_between, is_percent
 from distil_core.verifiers._plain_answer import read_plain_answer
 from distil_core.verifiers._reasoning import without_reasoning
+from distil_core.verifiers._stored_answer import stored_answer
 from distil_core.verifiers._written_arithmetic import wrong_equations
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
 
@@ -81,7 +81,7 @@ class MathAnswerVerifier(Verifier):
             reward=float(verdict == "correct"),
             verdict=verdict,
             feedback=tuple(FeedbackItem("tool_output", text) for text in feedback),
-            answer=kept_answer(form) if form is not None else None,
+            answer=stored_answer(form) if form is not None else None,
         )
 
     def check_problem(self, problem: Problem) -> None:

@@ -12,9 +12,9 @@ from distil_core.problems._reasoning_gym_library import create_dataset
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.verifiers._junk_answers import contradicts, is_costly
-from distil_core.verifiers._kept_answer import kept_answer
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._scoring_process import ScoringProcess
+from distil_core.verifiers._stored_answer import stored_answer
 from distil_core.verifiers.base import FeedbackItem, Verification, Verifier
 
 _MAX_ANSWER_CHARACTERS = 10_000
@@ -60,13 +60,13 @@ class ReasoningGymVerifier(Verifier):
         reward = min(max(score, 0.0), 1.0) if math.isfinite(score) else 0.0
         if reward == 1 and contradicts(answer, problem.reference):
             reward = 0.0
-        kept = kept_answer(answer)
+        stored = stored_answer(answer)
         if reward == 1:
-            return Verification(1.0, "correct", (), answer=kept)
+            return Verification(1.0, "correct", (), answer=stored)
         said = f"The answer {answer!r:.200} scores {reward:.2f} of 1."
         if self._reveals:
             said += f" An answer that scores 1 is {problem.reference!r:.500}."
-        return Verification(reward, "wrong", (FeedbackItem("tool_output", said),), answer=kept)
+        return Verification(reward, "wrong", (FeedbackItem("tool_output", said),), answer=stored)
 
     def check_problem(self, problem: Problem) -> None:
         name, config, _ = _metadata(problem)

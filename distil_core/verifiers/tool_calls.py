@@ -12,8 +12,8 @@ from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.verifiers._call_text import Call, CallError, CallFormat, kind_of, read_calls
 from distil_core.verifiers._final_answer import quoted
-from distil_core.verifiers._kept_answer import kept_answer
 from distil_core.verifiers._reasoning import without_reasoning
+from distil_core.verifiers._stored_answer import stored_answer
 from distil_core.verifiers._tool_schemas import tool_schemas, with_defaults
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
 
@@ -57,7 +57,7 @@ class ToolCallsVerifier(Verifier):
         except CallError as error:
             return self._verification("malformed", [str(error)])
         lines = list(self._differences(expected, found, schemas))
-        answer = kept_answer(self._normal_form(found, schemas))
+        answer = stored_answer(self._normal_form(found, schemas))
         return self._verification("wrong" if lines else "correct", lines, answer)
 
     def check_problem(self, problem: Problem) -> None:

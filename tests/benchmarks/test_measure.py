@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import measure
-from benchmarks.measure import Run, least, markdown_table, middle, run_in_turn, run_once
+from benchmarks.measure import Run, markdown_table, median_of, minimum_of, run_in_turn, run_once
 from benchmarks.peer_iteration.__main__ import OURS, differences, report
 
 PROGRAM = (
@@ -27,7 +27,7 @@ def test_each_process_has_its_own_peak() -> None:
     runs = run_in_turn({"small": command(1), "large": command(200)}, repeats=2, num_threads=3)
     assert [len(found) for found in runs.values()] == [2, 2]
     assert runs["large"][0].figures == {"size": 200 * 2**20, "threads": "3"}
-    difference = least(runs["large"], lambda run: run.peak_mb) - least(
+    difference = minimum_of(runs["large"], lambda run: run.peak_mb) - minimum_of(
         runs["small"], lambda run: run.peak_mb
     )
     assert 180 < difference < 220
@@ -59,8 +59,8 @@ def test_without_a_gpu_it_says_what_to_do() -> None:
 
 def test_least_and_middle() -> None:
     runs = [Run(cpu_s, 0.0, {}) for cpu_s in (3.0, 1.0, 2.0)]
-    assert least(runs, lambda run: run.cpu_s) == 1.0
-    assert middle(runs, lambda run: run.cpu_s) == 2.0
+    assert minimum_of(runs, lambda run: run.cpu_s) == 1.0
+    assert median_of(runs, lambda run: run.cpu_s) == 2.0
 
 
 def test_markdown() -> None:

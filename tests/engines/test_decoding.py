@@ -36,8 +36,8 @@ steps = st.lists(
 )
 
 
-def go_on(decoder: Decoder, source: list[int], tokens: list[int]) -> None:
-    decoder.go_on(np.array(source), np.array(tokens))
+def step(decoder: Decoder, source: list[int], tokens: list[int]) -> None:
+    decoder.step(np.array(source), np.array(tokens))
 
 
 @settings(max_examples=25, deadline=None)
@@ -55,7 +55,7 @@ def test_every_row_is_as_if_alone(
         for token, numbers in taken:
             source = [number % len(rows) for number in numbers]
             tokens = [(token + number) % 99 for number in range(len(source))]
-            go_on(decoder, source, tokens)
+            step(decoder, source, tokens)
             rows = [[*rows[row], token] for row, token in zip(source, tokens, strict=True)]
             check(model, decoder, rows)
 
@@ -111,7 +111,7 @@ def test_a_sliding_window_keeps_its_own_cache() -> None:
         for token in (5, 6, 7, 8, 9):
             check(model, decoder, rows)
             source = [0, 0, 1] if len(rows) == 2 else [2, 1, 0]
-            go_on(decoder, source, [token, token + 1, token + 2])
+            step(decoder, source, [token, token + 1, token + 2])
             rows = [[*rows[row], token + number] for number, row in enumerate(source)]
         check(model, decoder, rows)
 

@@ -20,10 +20,10 @@ class StandIn:
     def __init__(self) -> None:
         self.dead = False
         self.closed = 0
-        self.held: list[Any] = []
+        self.loaded: list[Any] = []
 
-    def hold(self, policy: Any, _: Any) -> None:
-        self.held.append(policy)
+    def ensure_loaded(self, policy: Any, _: Any) -> None:
+        self.loaded.append(policy)
 
     def ended(self) -> bool:
         return self.dead
@@ -54,7 +54,7 @@ def test_one_backend_for_equal_settings_and_architecture(
     for seed in (7, 8, 7):
         pool.engine(OPTIONS, loud_policy(seed), compute)
     assert len(started) == 1
-    assert [policy.folder.name for policy in started[0].held] == [
+    assert [policy.folder.name for policy in started[0].loaded] == [
         "policy-007",
         "policy-008",
         "policy-007",

@@ -132,7 +132,7 @@ def test_counts_that_would_give_budget_back_are_not_believed(
 
 def test_a_recorded_count_cannot_be_negative_either(tmp_path: Path) -> None:
     record, request = ResponseRecord(tmp_path), Request("http://host", {})
-    record.keep(request, Completion("2", "stop", 3))
+    record.add(request, Completion("2", "stop", 3))
     [file] = tmp_path.rglob("*.json")
     file.write_text(file.read_text().replace('"total_tokens": 3', '"total_tokens": -3'))
     with pytest.raises(DataError, match="total_tokens from 0 on, found -3"):
@@ -249,9 +249,9 @@ def test_records_are_their_owners_alone(tmp_path: Path) -> None:
     former = os.umask(0)
     try:
         record = ResponseRecord(tmp_path / "record")
-        record.keep(Request("http://host", {}), Completion("2", "stop", 3))
+        record.add(Request("http://host", {}), Completion("2", "stop", 3))
         (tmp_path / "record").chmod(0o755)
-        record.keep(Request("http://host", {"a": 1}), Completion("2", "stop", 3))
+        record.add(Request("http://host", {"a": 1}), Completion("2", "stop", 3))
     finally:
         os.umask(former)
     files = [path for path in (tmp_path / "record").rglob("*") if path.is_file()]

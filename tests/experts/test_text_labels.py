@@ -7,7 +7,7 @@ import pytest
 
 from distil_core.experts._response_record import Completion
 from distil_core.experts._text_labels import TextLabels
-from distil_core.policy.conventions import Conventions, keep_conventions
+from distil_core.policy.conventions import Conventions, register_conventions
 from distil_core.policy.tokenizer import encode_text
 
 
@@ -73,7 +73,7 @@ def test_a_finished_text_ends_as_a_turn_of_the_chat_does(byte_level: Any) -> Non
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
     tokenizer.chat_template = "{% for m in messages %}{{ m.content }}<|im_end|>\n{% endfor %}"
     turn_end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    keep_conventions(tokenizer, Conventions((tokenizer.eos_token_id, turn_end)))
+    register_conventions(tokenizer, Conventions((tokenizer.eos_token_id, turn_end)))
     labels = TextLabels(tokenizer)
     assert labels.tokens([], Completion("ab", "stop", None))[-1] == turn_end
     # Whichever end the student drew, its state reads as the text before it.

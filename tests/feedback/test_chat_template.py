@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from distil_core.errors import ConfigError
 from distil_core.feedback.chat_template import render_chat, response_end_id
-from distil_core.policy.conventions import Conventions, keep_conventions
+from distil_core.policy.conventions import Conventions, register_conventions
 
 DAY = datetime.date(2026, 1, 1)
 USER = [{"role": "user", "content": 'Say "<b>é & \ue0000\ue001</b>"\n\n  twice. '}]
@@ -137,7 +137,7 @@ def test_the_date_is_a_setting_and_chance_is_none(monkeypatch: pytest.MonkeyPatc
 def test_a_response_of_someone_else_ends_as_a_turn_does(template: Any, expected: str) -> None:
     tokenizer = tokenizer_with(template)
     ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
-    keep_conventions(tokenizer, Conventions(tuple(ends)))
+    register_conventions(tokenizer, Conventions(tuple(ends)))
     assert response_end_id(tokenizer) == tokenizer.convert_tokens_to_ids(expected)
 
 

@@ -10,7 +10,7 @@ from tokenizers import processors
 from distil_core.config.models import ContextParams
 from distil_core.errors import ConfigError
 from distil_core.feedback.contexts import ContextRenderer
-from distil_core.policy.conventions import Conventions, keep_conventions
+from distil_core.policy.conventions import Conventions, register_conventions
 from distil_core.policy.tokenizer import encode_text
 from distil_core.verifiers.base import FeedbackItem
 
@@ -21,7 +21,7 @@ def tokenizer_that(writes: bool = False, needs: bool = False, template: Any = No
         tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
         )
-    keep_conventions(tokenizer, Conventions(needs_bos=needs))
+    register_conventions(tokenizer, Conventions(needs_bos=needs))
     return tokenizer
 
 

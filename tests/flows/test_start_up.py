@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.start_up import kept_for_good
+from flows.start_up import exempt_from_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ class Node:
 
 
 def test_objects_of_the_block_are_not_looked_at_again() -> None:
-    with kept_for_good():
+    with exempt_from_garbage_collection():
         assert not gc.isenabled()
         inside = weakref.ref(Node())
     assert gc.isenabled()
@@ -36,7 +36,7 @@ def test_objects_of_the_block_are_not_looked_at_again() -> None:
 
 
 def test_a_block_that_fails_leaves_all_as_it_was() -> None:
-    with pytest.raises(ZeroDivisionError), kept_for_good():
+    with pytest.raises(ZeroDivisionError), exempt_from_garbage_collection():
         _ = 1 / 0
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0

@@ -115,9 +115,9 @@ def test_what_a_text_begins_with(
     tokenizer = load_tokenizer(folder)
     edit_json(folder / "config.json", config)
     if config:
-        from distil_core.policy.conventions import keep_conventions
+        from distil_core.policy.conventions import register_conventions
 
-        keep_conventions(tokenizer, read_conventions(folder))
+        register_conventions(tokenizer, read_conventions(folder))
     assert beginning(tokenizer) == expected
     if not config:
         save_policy(load_model(folder, COMPUTE), tokenizer, tmp_path / "saved")

@@ -11,7 +11,7 @@ from distil_core.config.models import Layout, TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
 from distil_core.policy.batching import vocabulary_size
-from distil_core.policy.prefix_tree import objection
+from distil_core.policy.prefix_tree import unsupported_reason
 from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
@@ -170,7 +170,7 @@ def test_windows_shorter_than_the_rows_are_refused_as_trees(
 ) -> None:
     model = other_model("mistral")
     assert rows.longest > 4
-    assert objection(model, 4) is None
+    assert unsupported_reason(model, 4) is None
     with pytest.raises(TrainingError, match=rf"has {rows.longest} tokens, and it attends to the"):
         trained(model, settings, rows, {"layout": "prefix_tree"})
     model.config._attn_implementation = "flash_attention_2"

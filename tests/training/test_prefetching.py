@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distil_core.training.prefetching import MadeAhead
+from distil_core.training.prefetching import Prefetcher
 
 
 def numbers(made: list[int]) -> Iterator[int]:
@@ -17,22 +17,22 @@ def numbers(made: list[int]) -> Iterator[int]:
 
 def test_a_batch_is_made_when_it_is_started_or_taken_and_not_before() -> None:
     made: list[int] = []
-    with MadeAhead(numbers(made)) as batches:
+    with Prefetcher(numbers(made)) as batches:
         time.sleep(0.05)
         assert made == []
-        assert batches.take() == 0
+        assert batches.next_batch() == 0
         time.sleep(0.05)
         assert made == [0]
-        batches.start()
-        batches.start()
+        batches.prefetch()
+        batches.prefetch()
         for _ in range(100):
             if made == [0, 1]:
                 break
             time.sleep(0.01)
         assert made == [0, 1]
-        assert [batches.take(), batches.take()] == [1, 2]
+        assert [batches.next_batch(), batches.next_batch()] == [1, 2]
         with pytest.raises(IndexError, match="no batch is left"):
-            batches.take()
+            batches.next_batch()
 
 
 def test_what_making_one_raises_is_raised_where_it_is_taken() -> None:
@@ -40,11 +40,11 @@ def test_what_making_one_raises_is_raised_where_it_is_taken() -> None:
         yield 1
         raise OSError("disk full")
 
-    with MadeAhead(broken()) as batches:
-        assert batches.take() == 1
-        batches.start()
+    with Prefetcher(broken()) as batches:
+        assert batches.next_batch() == 1
+        batches.prefetch()
         with pytest.raises(OSError, match="disk full"):
-            batches.take()
+            batches.next_batch()
 
 
 def test_all_are_made_by_one_thread_which_ends_with_the_block() -> None:
@@ -52,7 +52,7 @@ def test_all_are_made_by_one_thread_which_ends_with_the_block() -> None:
         while True:
             yield threading.current_thread()
 
-    with MadeAhead(threads()) as batches:
-        first, second = batches.take(), batches.take()
+    with Prefetcher(threads()) as batches:
+        first, second = batches.next_batch(), batches.next_batch()
     assert first is second is not threading.current_thread()
     assert not first.is_alive()

@@ -85,7 +85,7 @@ def test_what_a_kill_left_is_removed_at_the_start_and_at_success(
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
     for take_care in (
-        lambda: resume.take_up(new_model(0), make_optimizer(new_model(0), 0.1, 0.0)),
+        lambda: resume.load(new_model(0), make_optimizer(new_model(0), 0.1, 0.0)),
         resume.remove,
     ):
         room = tmp_path / f".state.safetensors.{ended.pid}.partial"
@@ -141,8 +141,8 @@ def test_the_optimizer_is_taken_up_to_the_bit(new_model: Any, tmp_path: Path) ->
     for parameter in models[0].parameters():
         parameter.grad = torch.randn_like(parameter)
     optimizers[0].step()
-    point(tmp_path).keep(1, [{"loss": 0.1}], models[0], optimizers[0])
-    assert point(tmp_path).take_up(models[1], optimizers[1]) == (1, [{"loss": 0.1}])
+    point(tmp_path).save(1, [{"loss": 0.1}], models[0], optimizers[0])
+    assert point(tmp_path).load(models[1], optimizers[1]) == (1, [{"loss": 0.1}])
     mine, theirs = (optimizer.state_dict()["state"] for optimizer in optimizers)
     for index, moments in mine.items():
         assert moments.keys() == theirs[index].keys()
@@ -193,15 +193,15 @@ def test_a_state_of_another_shape_is_refused(
     new_model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small, large = new_model(0, num_layers=1), new_model(0)
-    point(tmp_path).keep(1, [], small, make_optimizer(small, 0.1, 0.0))
-    assert point(tmp_path).take_up(large, make_optimizer(large, 0.1, 0.0)) == (0, [])
+    point(tmp_path).save(1, [], small, make_optimizer(small, 0.1, 0.0))
+    assert point(tmp_path).load(large, make_optimizer(large, 0.1, 0.0)) == (0, [])
     assert "not those of this model" in caplog.text
 
 
 def test_the_state_is_kept_only_when_it_is_time(new_model: Any, tmp_path: Path) -> None:
     model = new_model(0)
     resume = point(tmp_path, every_s=1e9)
-    resume.keep(1, [], model, make_optimizer(model, 0.1, 0.0))
+    resume.save(1, [], model, make_optimizer(model, 0.1, 0.0))
     assert not resume.path.exists()
     resume.remove()
 

@@ -59,5 +59,5 @@ def verify(
         verifier.close()
 
 
-def told(verification: Verification, kind: str = "tool_output") -> str:
+def feedback_text(verification: Verification, kind: str = "tool_output") -> str:
     return "\n".join(item.text for item in verification.feedback if item.kind == kind)

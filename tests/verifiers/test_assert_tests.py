@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from code_problems import told, verify
+from code_problems import feedback_text, verify
 
 from distil_core.errors import VerifierError
 
@@ -18,7 +18,7 @@ def test_check_functions_like_those_of_humaneval() -> None:
     assert judge(RIGHT, "check(f)", setup=check).verdict == "correct"
     result = judge("def f(x):\n    return 4", "check(f)", setup=check)
     assert result.verdict == "wrong"
-    assert "f(2) returned 4" in told(result)
+    assert "f(2) returned 4" in feedback_text(result)
 
 
 def test_tests_of_several_functions() -> None:
@@ -89,13 +89,13 @@ def test_a_test_that_catches_everything_does_not_pass_a_dead_program() -> None:
 def test_a_test_that_ends_the_process_costs_the_others_nothing() -> None:
     code = "import os\ndef f(x):\n    if x == 1: os._exit(0)\n    return x"
     result = judge(code, "assert f(0) == 0", "assert f(1) == 1", "assert f(2) == 2")
-    assert told(result).startswith("2 of 3 tests passed.")
+    assert feedback_text(result).startswith("2 of 3 tests passed.")
 
 
 def test_a_test_of_many_calls_has_one_time_limit() -> None:
     code = "def f(x):\n    return sum(range(400_000))"
     result = judge(code, "for n in range(10_000):\n    f(n)")
-    assert "timed out" in told(result)
+    assert "timed out" in feedback_text(result)
 
 
 def test_exact_data_crosses() -> None:

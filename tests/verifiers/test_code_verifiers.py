@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from code_problems import METADATA, build, problem, told, verify
+from code_problems import METADATA, build, feedback_text, problem, verify
 
 from distil_core.errors import ConfigError, VerifierError
 from distil_core.problems.base import Problem
@@ -47,7 +47,7 @@ def test_a_right_program(name: str) -> None:
     result = verify(name, f"Here it is:\n```python\n{RIGHT[name]}\n```\nDone.")
     assert (result.verdict, result.reward) == ("correct", 1.0)
     assert result.isolation == "bubblewrap_zygote"
-    assert told(result) == "2 of 2 tests passed."
+    assert feedback_text(result) == "2 of 2 tests passed."
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -63,8 +63,8 @@ def test_a_hidden_test_is_not_told(name: str, how: str) -> None:
 @pytest.mark.parametrize("name", METADATA)
 def test_a_hidden_test_is_told_where_the_run_says_so(name: str) -> None:
     result = verify(name, program(name, "return x"), reveal="expected_outputs")
-    assert "23311" in told(result)
-    assert "7770" in told(result, "execution_trace")
+    assert "23311" in feedback_text(result)
+    assert "7770" in feedback_text(result, "execution_trace")
 
 
 @pytest.mark.parametrize("name", METADATA)
@@ -93,14 +93,14 @@ def test_what_ends_a_program_is_told(name: str, body: str, text: str | None) -> 
     result = verify(name, f"{head}{body}{tail}")
     assert (result.verdict, result.reward) == ("wrong", 0.0)
     if text is not None:
-        assert text in told(result)
+        assert text in feedback_text(result)
 
 
 @pytest.mark.parametrize("name", METADATA)
 def test_trace_is_cut_to_the_candidates_own_lines(name: str) -> None:
     tail = "\nprint(f(int(input())))" if name == "stdin_programs" else ""
     code = f"import json\ndef f(x):\n    y = x + 1\n    return json.loads('{{')\n{tail}"
-    text = told(verify(name, code))
+    text = feedback_text(verify(name, code))
     assert "line 4, in f: return json.loads('{')" in text
     assert "decoder.py" not in text
     assert "harness" not in text
@@ -111,19 +111,19 @@ def test_execution_trace_is_short_and_has_values(name: str) -> None:
     tail = "\nprint(f(int(input())))" if name == "stdin_programs" else ""
     loop = "    for i in range(500):\n        total += i\n"
     code = f"def f(x):\n    total = 0\n{loop}    return total{tail}"
-    trace = told(verify(name, code, trace_lines=8), "execution_trace")
+    trace = feedback_text(verify(name, code, trace_lines=8), "execution_trace")
     assert "line 2: total = 0" in trace
     assert "f returns 124750" in trace or "total = 124750" in trace
     assert "lines ..." in trace
     assert len(trace.splitlines()) <= 10
-    assert not told(verify(name, code, trace_lines=0), "execution_trace")
+    assert not feedback_text(verify(name, code, trace_lines=0), "execution_trace")
 
 
 @pytest.mark.parametrize("name", METADATA)
 def test_an_endless_program_has_the_beginning_of_its_trace(name: str) -> None:
     tail = "\nprint(f(int(input())))" if name == "stdin_programs" else ""
     code = f"def f(x):\n    n = 5\n    while True:\n        n += 1{tail}"
-    assert "line 2: n = 5" in told(verify(name, code), "execution_trace")
+    assert "line 2: n = 5" in feedback_text(verify(name, code), "execution_trace")
 
 
 @pytest.mark.parametrize("name", METADATA)

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from code_problems import told, verify
+from code_problems import feedback_text, verify
 
 from distil_core.errors import VerifierError
 from distil_core.problems.row_formats import ROW_FORMATS
@@ -54,15 +54,15 @@ def test_methods_keywords_and_preamble() -> None:
     result = judge(
         "def f():\n    return 1 / 0", [{"arguments": "()", "expected": "1"}], preamble=preamble
     )
-    assert "line 2, in f: return 1 / 0" in told(result)
+    assert "line 2, in f: return 1 / 0" in feedback_text(result)
 
 
 def test_a_call_that_ends_the_process_costs_the_others_nothing() -> None:
     code = "import os\ndef f(x):\n    if x == 1: os._exit(0)\n    return x"
     tests = [{"arguments": f"({n},)", "expected": str(n)} for n in range(4)]
     result = judge(code, tests)
-    assert told(result).startswith("3 of 4 tests passed.")
-    assert "test 2: f(1) ended without an answer" in told(result)
+    assert feedback_text(result).startswith("3 of 4 tests passed.")
+    assert "test 2: f(1) ended without an answer" in feedback_text(result)
 
 
 def test_calls_share_one_process_in_order() -> None:
@@ -74,7 +74,7 @@ def test_calls_share_one_process_in_order() -> None:
 def test_a_missing_entry_point_is_wrong_and_told() -> None:
     result = judge("def g(): pass", [{"arguments": "()", "expected": "1"}])
     assert result.verdict == "wrong"
-    assert "the program defines no 'f'" in told(result)
+    assert "the program defines no 'f'" in feedback_text(result)
 
 
 def test_a_module_that_runs_its_tests_when_called_as_a_script_does_not() -> None:
@@ -85,7 +85,7 @@ def test_a_module_that_runs_its_tests_when_called_as_a_script_does_not() -> None
 def test_feedback_is_bounded() -> None:
     tests = [{"arguments": f"({n},)", "expected": f"'{'e' * 10_000}'"} for n in range(40)]
     result = judge("def f(x):\n    return 'a' * 100_000", tests)
-    assert "35 more failed." in told(result)
+    assert "35 more failed." in feedback_text(result)
     assert sum(len(item.text) for item in result.feedback) < 5000
 
 

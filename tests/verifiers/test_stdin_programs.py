@@ -1,7 +1,7 @@
 from typing import Any
 
 import pytest
-from code_problems import told, verify
+from code_problems import feedback_text, verify
 
 from distil_core.errors import VerifierError
 
@@ -52,7 +52,7 @@ def test_comparison(printed: str, expected: str, agreeing: set[str], comparison:
 )
 def test_the_ways_programs_read_and_write(code: str) -> None:
     result = judge(code, "abc\n", "cba")
-    assert result.verdict == "correct", told(result)
+    assert result.verdict == "correct", feedback_text(result)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_ways_programs_read_and_write(code: str) -> None:
 def test_right_output_is_not_enough(code: str, text: str) -> None:
     result = judge(code, "1\n", "4\n")
     assert result.verdict == "wrong"
-    assert text in told(result)
+    assert text in feedback_text(result)
 
 
 def test_large_input_and_output() -> None:
@@ -100,12 +100,12 @@ def test_each_test_is_a_run_of_its_own() -> None:
 )
 def test_what_graders_of_contests_take(code: str, expected: str) -> None:
     result = judge(code, "7\n", expected)
-    assert result.verdict == "correct", told(result)
+    assert result.verdict == "correct", feedback_text(result)
 
 
 def test_output_beyond_what_is_expected_is_still_limited() -> None:
     expected = "".join(f"{i}\n" for i in range(20_000))
-    assert "printed more than" in told(judge("while True: print(1)", "", expected))
+    assert "printed more than" in feedback_text(judge("while True: print(1)", "", expected))
 
 
 def test_a_preamble_comes_before_the_program() -> None:

@@ -4,7 +4,7 @@ and exceptions, helpers of the prompt, setup that needs the program; and what no
 from typing import Any
 
 import pytest
-from code_problems import told, verify
+from code_problems import feedback_text, verify
 
 from distil_core.errors import VerifierError
 from distil_core.verifiers.base import Verification
@@ -134,7 +134,7 @@ RIGHT = {
 def test_a_right_program_is_judged_right(name: str) -> None:
     code, test = RIGHT[name]
     result = judge(code, test)
-    assert result.verdict == "correct", told(result)
+    assert result.verdict == "correct", feedback_text(result)
 
 
 BROKEN = {
@@ -163,7 +163,7 @@ def test_setup_may_use_the_program() -> None:
     assert judge(NODE, *tests, setup=setup).verdict == "correct"
     result = judge(NODE.replace("self, value", "self"), *tests, setup=setup)
     assert result.verdict == "wrong"
-    assert "Node(1) raised TypeError" in told(result)
+    assert "Node(1) raised TypeError" in feedback_text(result)
 
 
 def test_a_program_that_ends_loses_no_object_of_the_next_test() -> None:
@@ -174,7 +174,7 @@ def test_a_program_that_ends_loses_no_object_of_the_next_test() -> None:
     code = f"{NODE}\n{ending}"
     tests = ("assert f(root) == 1", "assert f(Node(2)) == 1", "assert f(root) == 1")
     result = judge(code, *tests, setup="root = Node(1)")
-    assert told(result).startswith("2 of 3 tests passed.")
+    assert feedback_text(result).startswith("2 of 3 tests passed.")
 
 
 def test_helpers_of_the_preamble_are_there_for_program_and_tests() -> None:
@@ -249,7 +249,9 @@ SECOND_TESTS = [
 @pytest.mark.parametrize("lie", LIES)
 def test_what_a_program_says_of_itself_does_not_count(lie: str) -> None:
     result = judge(LIES[lie], *SECOND_TESTS)
-    assert told(result).startswith(f"0 of {len(SECOND_TESTS)} tests passed."), told(result)
+    assert feedback_text(result).startswith(f"0 of {len(SECOND_TESTS)} tests passed."), (
+        feedback_text(result)
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_a_name_that_the_program_kept_a_test_from_defining_is_not() -> None:
     assert judge("def f(x): raise ValueError", test).verdict == "wrong"
     # Nor is one that the problem says the program has to define.
     result = judge("def f(p): return p.a", "assert f(P(1)) == 1", entry_point=["f", "P"])
-    assert "the program defines no 'P'" in told(result)
+    assert "the program defines no 'P'" in feedback_text(result)
 
 
 @pytest.mark.parametrize(
@@ -297,5 +299,5 @@ def test_objects_tell_no_hidden_input() -> None:
         code,
         {"entry_point": "f", "tests": [{"code": "assert f(7770).x == 23311"}]},
     )
-    assert "7770" not in told(result)
-    assert "23311" not in told(result)
+    assert "7770" not in feedback_text(result)
+    assert "23311" not in feedback_text(result)

@@ -71,7 +71,7 @@ class Backend(Protocol):
 
     limits: ModelLimits
 
-    def hold(self, policy: Policy, check: Callable[[], object]) -> None:
+    def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
         """Hold this policy from now on. Where weights change for it, `check` is called after, and
         raises where they are not to be trusted; they are loaded anew the next time then."""
         ...

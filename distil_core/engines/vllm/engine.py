@@ -122,7 +122,7 @@ class VllmEngine:
             reference = Reference(self._policy, self._compute)
             reference.check_canary(self._backend, self._options.canary_limit)
 
-        self._backend.hold(self._policy, canary)
+        self._backend.ensure_loaded(self._policy, canary)
 
     def _require_fits(self, num_tokens: int) -> None:
         if num_tokens > self._backend.limits.max_model_len:

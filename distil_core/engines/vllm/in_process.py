@@ -34,7 +34,7 @@ class InProcessBackend:
         prepare_process(options, compute)
         self._num_threads = compute.num_threads
         self._started_with: Policy | None = policy
-        self._held: Policy | None = None
+        self._loaded: Policy | None = None
         with self._torch_as_vllm_needs_it("cannot start"):
             from vllm import LLM
 
@@ -45,11 +45,11 @@ class InProcessBackend:
             (description,) = self._llm.collective_rpc("distil_describe")
         self.limits = ModelLimits.parse(description)
 
-    def hold(self, policy: Policy, check: Callable[[], object]) -> None:
+    def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
         """See `Backend`; the policy it started with is checked as any other."""
-        if policy == self._held:
+        if policy == self._loaded:
             return
-        self._held = None
+        self._loaded = None
         if policy != self._started_with:
             with self._torch_as_vllm_needs_it(f"cannot load {policy.folder}"):
                 arguments = (str(policy.folder), policy.identity)
@@ -58,7 +58,7 @@ class InProcessBackend:
                     raise EngineError("vLLM kept its prefix cache, which is the former policy's")
         self._started_with = None
         check()
-        self._held = policy
+        self._loaded = policy
 
     def sample(
         self,

@@ -44,7 +44,7 @@ class _Server:
         self.base_url = base_url
         self.failure = ""
         self.under_way = 0
-        self.held: Policy | None = None
+        self.loaded: Policy | None = None
         self._client = client
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -99,22 +99,22 @@ class ServersBackend:
             self.close()
             raise
 
-    def hold(self, policy: Policy, check: Callable[[], object]) -> None:
+    def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
         """See `Backend`. A server that was dead is asked again, one that was started anew in
         between holds nothing of ours; every server that changed its weights is checked alone."""
         for server in self._servers:
             try:
-                holding = server.rpc("distil_holding")
-                if server.held == policy and holding == policy.identity:
+                loaded = server.rpc("distil_loaded_policy")
+                if server.loaded == policy and loaded == policy.identity:
                     server.failure = ""
                     continue
-                server.held = None
+                server.loaded = None
                 self._load(server, policy)
                 server.failure = ""
                 self._checked_alone(server, check)
-                server.held = policy
+                server.loaded = policy
             except _ServerLost as lost:
-                server.held, server.failure = None, str(lost)
+                server.loaded, server.failure = None, str(lost)
         self._require_one()
 
     def sample(
@@ -212,7 +212,7 @@ class ServersBackend:
                 try:
                     return ask(server, request)
                 except _ServerLost as lost:
-                    server.held, server.failure = None, str(lost)
+                    server.loaded, server.failure = None, str(lost)
                 finally:
                     self._give_back(server)
 

@@ -32,7 +32,7 @@ class PolicyWorker:
         self.model_runner.reload_weights(weights_iterator=checkpoint_tensors(Path(policy_dir)))
         self.distil_identity = identity
 
-    def distil_holding(self) -> str:
+    def distil_loaded_policy(self) -> str:
         """The identity of the policy loaded last; empty since the worker was started."""
         return getattr(self, "distil_identity", "")
 

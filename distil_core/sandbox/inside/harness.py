@@ -15,7 +15,7 @@ from . import tests
 from .failures import describe_exception
 from .frames import STDIN_FILE, read_frame, write_frame
 from .fresh_module import new_module
-from .held import Held
+from .object_table import ObjectTable
 from .trace import Tracer
 from .values import HEAD_ROOM, decode, dump, encode
 
@@ -145,7 +145,7 @@ def _send(tree: Any) -> None:
 
 def _answer_calls(job: dict[str, Any], answer_bytes: int) -> None:
     module = _program_module("solution", job)
-    held = Held(module.__dict__)
+    objects = ObjectTable(module.__dict__)
     loaded: dict[str, Any] = {"loaded": True}
     try:
         exec(_compiled(job["source"]), module.__dict__)
@@ -158,19 +158,21 @@ def _answer_calls(job: dict[str, Any], answer_bytes: int) -> None:
         request = read_frame(CHANNEL)
         if request.get("finish"):
             return
-        answer = _answer(module, held, request)
+        answer = _answer(module, objects, request)
         if len(dump(answer)) > answer_bytes - HEAD_ROOM:
             answer = {"too_large": True}
         _send({"sequence": request["sequence"], **answer})
 
 
-def _answer(module: types.ModuleType, held: Held, request: dict[str, Any]) -> dict[str, Any]:
+def _answer(
+    module: types.ModuleType, objects: ObjectTable, request: dict[str, Any]
+) -> dict[str, Any]:
     """To a call of the host's, or to what tests ask of the program and its objects."""
     try:
         if "look_up" in request:
-            return held.look_up(request["look_up"])
+            return objects.look_up(request["look_up"])
         if "operation" in request:
-            return _operate(held, request)
+            return _operate(objects, request)
         function = _find(module, request["function"])
         arguments, keywords = decode(request["arguments"]), decode(request["keywords"])
         tracer = Tracer(PROGRAM_FILE, request["trace_lines"], lambda lines: _send({"trace": lines}))
@@ -181,12 +183,12 @@ def _answer(module: types.ModuleType, held: Held, request: dict[str, Any]) -> di
         return {"exception": describe_exception(error, PROGRAM_FILE)}
 
 
-def _operate(held: Held, request: dict[str, Any]) -> dict[str, Any]:
+def _operate(objects: ObjectTable, request: dict[str, Any]) -> dict[str, Any]:
     try:
-        return held.operate(request)
+        return objects.operate(request)
     except BaseException as error:
         description = describe_exception(error, PROGRAM_FILE)
-        return {"exception": description, "raised": held.raised(error)}
+        return {"exception": description, "raised": objects.raised(error)}
 
 
 def _find(module: types.ModuleType, path: str) -> Callable[..., Any]:

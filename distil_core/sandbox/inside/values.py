@@ -26,7 +26,7 @@ from .known_classes import content_of_known, known_from_content
 HEAD_ROOM = 256
 """Bytes of a message around an answer."""
 _NATIVE_INT_BITS = 1000
-Keep = Callable[[Any], Any]
+EncodeObject = Callable[[Any], Any]
 """Makes the tree of an object that is no data, such as `{"o": ..}`."""
 Resolve = Callable[[str, Any], Any]
 """Makes a value of a tag that holds an object ('o', 'p', 'm', 'x') and its content."""
@@ -36,30 +36,32 @@ class NotPlainDataError(ValueError):
     """A value that is not of the builtin types, or a text that is no encoding of one."""
 
 
-def encode(value: Any, keep: Keep | None = None) -> Any:
-    """`value` as a JSON tree; `keep` for what is no data, else only its class is told."""
+def encode(value: Any, encode_object: EncodeObject | None = None) -> Any:
+    """`value` as a JSON tree; `encode_object` for what is no data, else only its class is told."""
     encoder = _ENCODERS.get(type(value))
-    return _encode_other(value, keep) if encoder is None else encoder(value, keep)
+    return _encode_other(value, encode_object) if encoder is None else encoder(value, encode_object)
 
 
-def _encode_items(value: Any, keep: Keep | None) -> list[Any]:
-    return [encode(item, keep) for item in value]
+def _encode_items(value: Any, encode_object: EncodeObject | None) -> list[Any]:
+    return [encode(item, encode_object) for item in value]
 
 
-def _encode_pairs(value: Any, keep: Keep | None) -> list[Any]:
-    return [_encode_items(pair, keep) for pair in value]
+def _encode_pairs(value: Any, encode_object: EncodeObject | None) -> list[Any]:
+    return [_encode_items(pair, encode_object) for pair in value]
 
 
-_ENCODERS: dict[type, Callable[[Any, Keep | None], Any]] = {
-    **dict.fromkeys((type(None), bool, str, float), lambda value, keep: value),
-    int: lambda value, keep: value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)},
+_ENCODERS: dict[type, Callable[[Any, EncodeObject | None], Any]] = {
+    **dict.fromkeys((type(None), bool, str, float), lambda value, encode_object: value),
+    int: lambda value, encode_object: (
+        value if value.bit_length() <= _NATIVE_INT_BITS else {"i": hex(value)}
+    ),
     list: _encode_items,
-    tuple: lambda value, keep: {"t": _encode_items(value, keep)},
-    set: lambda value, keep: {"s": _encode_items(value, keep)},
-    frozenset: lambda value, keep: {"f": _encode_items(value, keep)},
-    dict: lambda value, keep: {"d": _encode_pairs(value.items(), keep)},
-    bytes: lambda value, keep: {"b": value.hex()},
-    complex: lambda value, keep: {"c": [value.real, value.imag]},
+    tuple: lambda value, encode_object: {"t": _encode_items(value, encode_object)},
+    set: lambda value, encode_object: {"s": _encode_items(value, encode_object)},
+    frozenset: lambda value, encode_object: {"f": _encode_items(value, encode_object)},
+    dict: lambda value, encode_object: {"d": _encode_pairs(value.items(), encode_object)},
+    bytes: lambda value, encode_object: {"b": value.hex()},
+    complex: lambda value, encode_object: {"c": [value.real, value.imag]},
 }
 
 # What a value of a subclass is as a builtin one, by the builtin's own methods.
@@ -78,7 +80,7 @@ _AS_BUILTIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
 _BUILTINS = dict(vars(builtins))
 
 
-def _encode_other(value: Any, keep: Keep | None) -> Any:
+def _encode_other(value: Any, encode_object: EncodeObject | None) -> Any:
     kind = type(value)
     if kind in (type, BuiltinFunctionType):
         name: str = value.__name__
@@ -87,17 +89,21 @@ def _encode_other(value: Any, keep: Keep | None) -> Any:
     known = content_of_known(value)
     if known is not None:
         name, content = known
-        tree = {"C": [name, *_encode_items(content, keep)]}
+        tree = {"C": [name, *_encode_items(content, encode_object)]}
         # A named tuple may have methods of its own.
-        return tree if keep is None or name != "namedtuple" else {"m": [tree, keep(value)]}
+        return (
+            tree
+            if encode_object is None or name != "namedtuple"
+            else {"m": [tree, encode_object(value)]}
+        )
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         # An array without dimensions, or one of numpy's own numbers.
-        return encode(value.item(), keep)
+        return encode(value.item(), encode_object)
     plain = as_builtin(value)
     if plain is value:
-        return {"o": kind.__name__} if keep is None else keep(value)
-    tree = encode(plain, keep)
-    return tree if keep is None else {"m": [tree, keep(value)]}
+        return {"o": kind.__name__} if encode_object is None else encode_object(value)
+    tree = encode(plain, encode_object)
+    return tree if encode_object is None else {"m": [tree, encode_object(value)]}
 
 
 def as_builtin(value: Any) -> Any:

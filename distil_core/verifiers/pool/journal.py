@@ -89,7 +89,7 @@ class Journal:
         failed, content = row[0], json.loads(row[1])
         return VerifierError(content) if failed else _verification(content)
 
-    def keep(self, key: bytes, outcome: Outcome) -> None:
+    def record(self, key: bytes, outcome: Outcome) -> None:
         """Note an outcome; committed where 0.2 s have passed since the last commit."""
         failed = isinstance(outcome, VerifierError)
         content = str(outcome) if isinstance(outcome, VerifierError) else _content(outcome)
@@ -155,7 +155,7 @@ class Journal:
         self.close()
 
 
-class KeptVerdicts(Verifier):
+class JournalVerifier(Verifier):
     """A verifier that judges nothing itself: it looks up what `verify_all` brought about."""
 
     def __init__(self, journal: Journal):

@@ -36,12 +36,12 @@ def judge(verifier: Verifier, job: VerificationJob) -> Outcome:
         raise
     except (Exception, SystemExit) as error:
         return VerifierError(
-            f"the verifier failed on this response, which is a defect of it: {_told(error)}"
+            f"the verifier failed on this response, which is a defect of it: {_described(error)}"
         )
     return outcome
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     """Class, message and place of an exception."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""

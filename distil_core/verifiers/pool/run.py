@@ -58,7 +58,7 @@ def _in_this_process(
     for done, job in enumerate(jobs, start=1):
         if job.key not in journal:
             outcome = judge(verifier, job)
-            journal.keep(job.key, outcome)
+            journal.record(job.key, outcome)
             watch.note(job, outcome)
         progress(done, num_jobs)
 
@@ -91,7 +91,7 @@ def _in_workers(
             if not under_way:
                 break
             for job, outcome in pool.collect():
-                journal.keep(job.key, outcome)
+                journal.record(job.key, outcome)
                 under_way.discard(job.key)
                 watch.note(job, outcome)
             journal.commit()

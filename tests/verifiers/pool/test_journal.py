@@ -17,7 +17,7 @@ from distil_core.verifiers import build_verifier
 from distil_core.verifiers.base import FeedbackItem, Verification
 from distil_core.verifiers.pool import (
     Journal,
-    KeptVerdicts,
+    JournalVerifier,
     VerificationJob,
     settings_digest,
     verify_all,
@@ -46,15 +46,15 @@ def test_a_verdict_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, verification: Verification
 ) -> None:
     with Journal(tmp_path_factory.mktemp("journal") / "j.sqlite", "settings") as journal:
-        journal.keep(b"key", verification)
+        journal.record(b"key", verification)
         assert journal.find(b"key") == verification
 
 
 def test_verdicts_are_found_again_and_failures_are_not(tmp_path: Path) -> None:
     path, right = tmp_path / "j.sqlite", Verification(1.0, "correct", ())
     with Journal(path, "one") as journal:
-        journal.keep(b"a", right)
-        journal.keep(b"b", VerifierError("broken \ud800"))
+        journal.record(b"a", right)
+        journal.record(b"b", VerifierError("broken \ud800"))
         assert str(journal.find(b"b")) == "broken \ud800"
     with Journal(path, "one") as journal:
         assert (journal.num_resumed, journal.find(b"a"), journal.find(b"b")) == (1, right, None)
@@ -64,7 +64,7 @@ def test_verdicts_are_found_again_and_failures_are_not(tmp_path: Path) -> None:
 
 def test_verdicts_under_other_settings_are_dropped(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite", "one") as journal:
-        journal.keep(b"a", Verification(1.0, "correct", ()))
+        journal.record(b"a", Verification(1.0, "correct", ()))
     with Journal(tmp_path / "j.sqlite", "other") as journal:
         assert (journal.num_resumed, journal.find(b"a")) == (0, None)
 
@@ -102,7 +102,7 @@ def test_a_file_cut_anywhere_loses_at_most_its_tail(tmp_path: Path, size: int) -
     path = tmp_path / "j.sqlite"
     journal = Journal(path, "one")
     for number in range(500):
-        journal.keep(number.to_bytes(2, "big"), Verification(1.0, "correct", ()))
+        journal.record(number.to_bytes(2, "big"), Verification(1.0, "correct", ()))
         journal.commit()
     copy = tmp_path / "copy.sqlite"
     copy.write_bytes(path.read_bytes())
@@ -141,7 +141,7 @@ def test_workers_and_chunks_change_nothing(
             lambda *step: reported.append(step),
             chunk_size,
         )
-        kept, direct = KeptVerdicts(journal), build_verifier(PARAMS)
+        kept, direct = JournalVerifier(journal), build_verifier(PARAMS)
         for response in responses:
             assert kept.verify(PROBLEM, response) == direct.verify(PROBLEM, response)
     assert reported == sorted(reported)
@@ -152,7 +152,7 @@ def test_nothing_to_verify(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite", "one") as journal:
         verify_all([], 0, PARAMS, 2, journal, no_progress)
         with pytest.raises(VerifierError, match="was not verified: 'this'"):
-            KeptVerdicts(journal).verify(PROBLEM, "this")
+            JournalVerifier(journal).verify(PROBLEM, "this")
 
 
 def test_a_worker_imports_nothing_heavy() -> None:
@@ -189,7 +189,7 @@ verdict = Verification(1.0, "correct", (FeedbackItem("tool_output", "x" * 5000),
 try:
     with Journal(Path(sys.argv[1]) / "j.sqlite", "one") as journal:
         for number in range(1000):
-            journal.keep(number.to_bytes(2, "big"), verdict)
+            journal.record(number.to_bytes(2, "big"), verdict)
             if sys.argv[2] == "each":
                 journal.commit()
 except DataError as error:

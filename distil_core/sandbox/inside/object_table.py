@@ -10,7 +10,7 @@ from .values import NotPlainDataError, decode, encode
 _BUILTINS = dict(vars(builtins))
 
 
-class Held:
+class ObjectTable:
     """The objects of one program that its tests know of."""
 
     def __init__(self, names: dict[str, Any]):
@@ -19,7 +19,7 @@ class Held:
         self._numbers: dict[int, int] = {}
         self._copies: dict[int, Any] = {}
 
-    def keep(self, value: Any) -> Any:
+    def encode_object(self, value: Any) -> Any:
         """`{"o": [class, number, special methods, global classes that it is of, exception]}`.
         exception: see `exception_classes`, of a class of exceptions; null of anything else."""
         kind = type(value)
@@ -71,7 +71,7 @@ class Held:
         found = self._names.get(name, self)
         if found is self or isinstance(found, types.ModuleType):
             return {"value": None, "absent": True}
-        return {"value": encode(found, self.keep)}
+        return {"value": encode(found, self.encode_object)}
 
     def operate(self, request: dict[str, Any]) -> dict[str, Any]:
         """The operation's result, or that an iterator is at its end. Raises what it raises."""
@@ -85,11 +85,11 @@ class Held:
             if operation != "__next__":
                 raise
             return {"value": None, "exhausted": True}
-        return {"value": encode(value, self.keep)}
+        return {"value": encode(value, self.encode_object)}
 
     def raised(self, error: BaseException) -> dict[str, Any]:
         """For the tests, which may expect this exception."""
-        arguments = encode(list(error.args), self.keep)
+        arguments = encode(list(error.args), self.encode_object)
         return {"classes": exception_classes(type(error)), "arguments": arguments}
 
 

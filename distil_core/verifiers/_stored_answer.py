@@ -5,7 +5,7 @@ import hashlib
 _MAX_CHARACTERS = 1000
 
 
-def kept_answer(answer: str) -> str:
+def stored_answer(answer: str) -> str:
     """The answer itself where it is short and storable, else a hash that stands for it: what a
     response makes is kept for every row, so its size is bounded."""
     content = answer.encode("utf-8", "surrogatepass")

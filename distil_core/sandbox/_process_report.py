@@ -1,8 +1,8 @@
-"""What a program's process says besides its answers, checked before it is believed to be text."""
+"""What a program's process reports besides answers: exceptions and traces, checked to be text."""
 
 from typing import Any
 
-from distil_core.sandbox._child import Child, Ended
+from distil_core.sandbox._child import Child, ProcessEnded
 from distil_core.sandbox.results import CandidateException
 
 _MAX_TRACE_MESSAGES = 2
@@ -14,7 +14,7 @@ _MAX_LINE = 10_000_000
 _NUM_FRAMES = 8
 
 
-class Told:
+class ProcessReport:
     """The exception and the trace of one run or call."""
 
     def __init__(self, traced: bool = False):
@@ -24,27 +24,27 @@ class Told:
         self.trace: list[str] = []
         self._num_trace_messages = 0 if traced else _MAX_TRACE_MESSAGES
 
-    def take_preparation(self, child: Child) -> None:
-        """What came of the code before the program, of which no line has run yet. Raises `Ended`
-        where the program will not run."""
+    def read_preparation(self, child: Child) -> None:
+        """Read how the code before the program ended, before a line of the program has run.
+        Raises `ProcessEnded` where the program will not run."""
         try:
             message = child.receive()
-        except Ended as end:
+        except ProcessEnded as end:
             ended = f"it ended its process ({end.ending})"
             self.preamble_exception = CandidateException("SystemExit", ended)
             raise
         if message.get("prepared") is not True:
             self.preamble_exception = read_exception(message.get("exception"))
-            raise Ended("exited")
+            raise ProcessEnded("exited")
 
-    def take(self, message: dict[str, Any]) -> bool:
+    def add(self, message: dict[str, Any]) -> bool:
         """Note what `message` holds; True if it was a trace, so that the answer is yet to come.
-        Raises `Ended` with 'violation' for what no honest process sends."""
+        Raises `ProcessEnded` with 'violation' for what no honest process sends."""
         if "trace" in message:
             self._num_trace_messages += 1
             lines = message["trace"]
             if self._num_trace_messages > _MAX_TRACE_MESSAGES or not _texts(lines):
-                raise Ended("violation")
+                raise ProcessEnded("violation")
             self.trace += [_readable(line, _LINE_CHARACTERS) for line in lines[:_MAX_TRACE_LINES]]
             return True
         if "exception" in message:
@@ -53,17 +53,17 @@ class Told:
         return False
 
 
-def read_exception(told: Any) -> CandidateException:
-    """Raises `Ended` with 'violation' where it is not in the form of an exception."""
+def read_exception(content: Any) -> CandidateException:
+    """Raises `ProcessEnded` with 'violation' where it is not in the form of an exception."""
     try:
-        kind, message, frames = told["type"], told["message"], told["lines"]
+        kind, message, frames = content["type"], content["message"], content["lines"]
         lines = tuple((line, function, text) for line, function, text in frames[:_NUM_FRAMES])
     except (TypeError, KeyError, ValueError) as error:
-        raise Ended("violation") from error
+        raise ProcessEnded("violation") from error
     texts = [kind, message, *(part for _, *two in lines for part in two)]
     numbers = [line for line, _, _ in lines]
     if not _texts(texts) or not all(type(n) is int and 0 <= n < _MAX_LINE for n in numbers):
-        raise Ended("violation")
+        raise ProcessEnded("violation")
     return CandidateException(
         _readable(kind, _NAME_CHARACTERS),
         _readable(message, _MESSAGE_CHARACTERS),

@@ -30,10 +30,17 @@ from distil_core.config._feedback import (
     ShorteningRule,
 )
 from distil_core.config._gate import AlarmParams, GateParams
-from distil_core.config._training import Layout, LoraParams, OnePassLayout, TrainParams
+from distil_core.config._training import (
+    TILED_HEAD_ABOVE,
+    Layout,
+    LoraParams,
+    OnePassLayout,
+    TrainParams,
+)
 
 __all__ = [
     "READ_BY_NO_STAGE",
+    "TILED_HEAD_ABOVE",
     "AlarmParams",
     "ArchitectureParams",
     "BaseParams",

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from distil_core.config._training import TILED_HEAD_ABOVE
-from distil_core.config.models import IterationParams
+from distil_core.config.models import TILED_HEAD_ABOVE, IterationParams
 from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse
 from distil_core.feedback.compose import has_feedback

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distil_core.config._training import TILED_HEAD_ABOVE
+from distil_core.config.models import TILED_HEAD_ABOVE
 from distil_core.evaluation.bootstrap import interval, resampled_means
-from distil_core.objectives._credit import discounted_future_sum_bt
-from distil_core.objectives._divergences import entropy, forward_cross_entropy
-from distil_core.objectives._matched import matched_distributions
+from distil_core.objectives.estimators.credit import discounted_future_sum_bt
+from distil_core.objectives.estimators.divergences import entropy, forward_cross_entropy
+from distil_core.objectives.estimators.matching import matched_distributions
 from distil_core.policy.batching import LOGITS_AT_ONCE, vocabulary_size
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import (

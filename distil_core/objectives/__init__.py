@@ -2,4 +2,6 @@
 
 from distil_core.registry import Registry
 
-OBJECTIVES = Registry("distil_core.objectives", kind="objective")
+OBJECTIVES = Registry(
+    "distil_core.objectives", kind="objective", contract_modules=("base", "estimators")
+)

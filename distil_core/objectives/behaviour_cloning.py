@@ -14,9 +14,9 @@ written solution it is plain behaviour cloning (supervised fine-tuning).
 import torch
 from torch import Tensor
 
-from distil_core.objectives._matched import MatchedDistributions, matched_distributions
-from distil_core.objectives._reductions import LossOptions, finish, masked_mean
 from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.matching import MatchedDistributions, matched_distributions
+from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
 
 
 class Options(LossOptions):
@@ -41,7 +41,7 @@ class BehaviourCloning:
             "rollouts_with_expert": matched.token_mask_bt.any(dim=1).sum(),
             "positions_with_expert": labelled_bt.sum(),
         }
-        return finish(
+        return reduce_loss(
             -label_logprobs_bt,
             matched.token_mask_bt,
             self.options,

@@ -10,26 +10,26 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from distil_core.objectives._credit import (
+from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.credit import (
     AdvantageNormalisation,
     Baseline,
     discounted_future_sum_bt,
     group_baseline_bt,
     scaled_advantage_bt,
 )
-from distil_core.objectives._divergences import entropy, forward_cross_entropy
-from distil_core.objectives._matched import (
+from distil_core.objectives.estimators.divergences import entropy, forward_cross_entropy
+from distil_core.objectives.estimators.matching import (
     MatchedDistributions,
     masked_importance_weights_bt,
     matched_distributions,
 )
-from distil_core.objectives._reductions import (
+from distil_core.objectives.estimators.reductions import (
     DistillationOptions,
     distillation_diagnostics,
-    finish,
     masked_mean,
+    reduce_loss,
 )
-from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
 
 
 class Options(DistillationOptions):
@@ -96,7 +96,7 @@ class ForwardCrossEntropy:
             "advantage_magnitude": masked_mean(advantages_bt.abs(), mask_bt),
             **distillation_diagnostics(matched, weights_bt, options.is_clip),
         }
-        return finish(
+        return reduce_loss(
             weights_bt * surrogate_bt, mask_bt, options, diagnostics, matched.mass_errors_bt
         )
 

@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from distil_core.objectives._matched import widened
-from distil_core.objectives._reductions import LossOptions, finish, masked_mean
 from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.matching import at_least_float32
+from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
 
 # A deviation of equal rewards that is not 0 by rounding.
 _LEAST_DEVIATION = 1e-6
@@ -52,11 +52,11 @@ class GroupRelativePolicyOptimisation:
         options, sampled_b = self.options, batch.sampled_rows_b
         mask_bt = batch.response_mask_bt & sampled_b[:, None]
         # The unread padding may be NaN, hence the masks before the arithmetic.
-        sampled_bt = torch.where(mask_bt, widened(batch.sampled_logprobs_bt), 0.0)
-        behaviour_bt = torch.where(mask_bt, widened(batch.behaviour_logprobs_bt), 0.0)
+        sampled_bt = torch.where(mask_bt, at_least_float32(batch.sampled_logprobs_bt), 0.0)
+        behaviour_bt = torch.where(mask_bt, at_least_float32(batch.behaviour_logprobs_bt), 0.0)
         log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)
         ratios_bt = torch.exp(log_ratios_bt)
-        rewards_b = torch.where(sampled_b, widened(batch.rewards_b), 0.0)
+        rewards_b = torch.where(sampled_b, at_least_float32(batch.rewards_b), 0.0)
         advantages_b = group_advantages_b(
             rewards_b, _sampled_groups_b(batch), options.advantage_normalisation
         )
@@ -71,7 +71,7 @@ class GroupRelativePolicyOptimisation:
             "importance_weight": masked_mean(ratios_bt, mask_bt),
             "clipped_fraction": masked_mean((ratios_bt != clipped_bt).float(), mask_bt),
         }
-        return finish(-gains_bt, mask_bt, options, diagnostics)
+        return reduce_loss(-gains_bt, mask_bt, options, diagnostics)
 
 
 def _sampled_groups_b(batch: ObjectiveBatch) -> Tensor:

@@ -8,11 +8,11 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from distil_core.objectives._divergences import jensen_shannon_divergence
-from distil_core.objectives._local import local_objective_output
-from distil_core.objectives._matched import MatchedDistributions
-from distil_core.objectives._reductions import DistillationOptions
 from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.divergences import jensen_shannon_divergence
+from distil_core.objectives.estimators.local_matching import local_objective_output
+from distil_core.objectives.estimators.matching import MatchedDistributions
+from distil_core.objectives.estimators.reductions import DistillationOptions
 
 
 class Options(DistillationOptions):

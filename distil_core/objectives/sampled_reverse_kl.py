@@ -14,19 +14,19 @@ from pydantic import Field
 from torch import Tensor
 
 from distil_core.errors import DataError
-from distil_core.objectives._divergences import unsupported_student_mass
-from distil_core.objectives._matched import (
+from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.divergences import unsupported_student_mass
+from distil_core.objectives.estimators.matching import (
     MatchedDistributions,
     masked_importance_weights_bt,
     matched_distributions,
 )
-from distil_core.objectives._reductions import (
+from distil_core.objectives.estimators.reductions import (
     DistillationOptions,
     distillation_diagnostics,
-    finish,
     masked_mean,
+    reduce_loss,
 )
-from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
 
 
 class Options(DistillationOptions):
@@ -66,7 +66,9 @@ class SampledReverseKL:
             **distillation_diagnostics(matched, weights_bt, self.options.is_clip),
         }
         token_losses_bt = weights_bt * log_ratios_bt * matched.sampled_logprobs_bt
-        return finish(token_losses_bt, mask_bt, self.options, diagnostics, matched.mass_errors_bt)
+        return reduce_loss(
+            token_losses_bt, mask_bt, self.options, diagnostics, matched.mass_errors_bt
+        )
 
     def _log_ratios_bt(self, matched: MatchedDistributions, buckets_bt: Tensor) -> Tensor:
         """log pi(bucket) - log max(T(bucket), floor), no gradient; [B, T]."""

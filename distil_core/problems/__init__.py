@@ -7,7 +7,7 @@ from distil_core.registry import Registry
 PROBLEM_SOURCES = Registry(
     "distil_core.problems",
     kind="problem source",
-    contract_modules=("base", "refused", "row_formats", "splits", "store"),
+    contract_modules=("base", "reasoning_gym_library", "refused", "row_formats", "splits", "store"),
 )
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from distil_core.errors import ConfigError, DataError
-from distil_core.problems._reasoning_gym_library import (
+from distil_core.problems.base import Problem
+from distil_core.problems.reasoning_gym_library import (
     UNREADABLE,
     create_dataset,
     require_version,
 )
-from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.seeds import derive_seed
 

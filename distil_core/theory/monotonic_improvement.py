@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives._divergences import forward_cross_entropy
 from distil_core.objectives.base import Objective, ObjectiveBatch
+from distil_core.objectives.estimators.divergences import forward_cross_entropy
 from distil_core.theory.table import Row, Table, at_least, at_most, equal, reading
 
 _REVERSE_KL_CASE = ((1.0, 0.9, 0.0), (0.3, 0.6, 0.1), (0.95, 0.0001, 0.0499))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from distil_core.objectives._divergences import forward_cross_entropy
+from distil_core.objectives.estimators.divergences import forward_cross_entropy
 from distil_core.theory.enumeration import Problem, random_problem
 from distil_core.theory.table import Row, Table, at_least, at_most, reading
 

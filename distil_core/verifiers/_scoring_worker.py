@@ -14,7 +14,7 @@ import sys
 from functools import cache
 from typing import Any
 
-from distil_core.problems._reasoning_gym_library import create_dataset
+from distil_core.problems.reasoning_gym_library import create_dataset
 
 _PR_SET_PDEATHSIG = 1
 

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from distil_core.errors import VerifierError
-from distil_core.problems._reasoning_gym_library import create_dataset
 from distil_core.problems.base import Problem
+from distil_core.problems.reasoning_gym_library import create_dataset
 from distil_core.registry import ComponentOptions
 from distil_core.verifiers._junk_answers import contradicts, is_costly
 from distil_core.verifiers._reasoning import without_reasoning

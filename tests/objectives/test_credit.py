@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from objective_batches import examples
 from torch import Tensor
 
-from distil_core.objectives._credit import (
+from distil_core.objectives.estimators.credit import (
     discounted_future_sum_bt,
     group_baseline_bt,
     scaled_advantage_bt,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from objective_batches import examples
 from torch import Tensor
 
-from distil_core.objectives._divergences import (
+from distil_core.objectives.estimators.divergences import (
     entropy,
     forward_cross_entropy,
     forward_kl_divergence,

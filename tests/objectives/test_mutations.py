@@ -14,13 +14,10 @@ from mutation import (
 )
 
 from distil_core.objectives import (
-    _credit,
-    _divergences,
-    _matched,
-    _reductions,
     base,
     forward_cross_entropy,
 )
+from distil_core.objectives.estimators import credit, divergences, matching, reductions
 
 _FCE = forward_cross_entropy.ForwardCrossEntropy
 
@@ -28,7 +25,7 @@ MUTATIONS = [
     Mutation(
         "local term's sign",
         fact_1_holds,
-        _divergences.forward_cross_entropy,
+        divergences.forward_cross_entropy,
         "return -(expert_mass",
         "return (expert_mass",
     ),
@@ -57,28 +54,28 @@ MUTATIONS = [
     Mutation(
         "credit for the past",
         fact_1_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "costs_bt.detach()",
         "costs_bt.detach().flip(1)",
     ),
     Mutation(
         "credit starts one late",
         fact_1_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "_later_bt(costs_bt.detach(), 1)",
         "_later_bt(costs_bt.detach(), 2)",
     ),
     Mutation(
         "left-out row put back in",
         fact_1_holds,
-        _credit.group_baseline_bt,
+        credit.group_baseline_bt,
         "members_bb & ~itself_bb",
         "members_bb",
     ),
     Mutation(
         "lone row's credit dropped",
         fact_1_holds,
-        _credit.group_baseline_bt,
+        credit.group_baseline_bt,
         "sums_bt / counts_bt.clamp(min=1.0)",
         "(sums_bt / counts_bt.clamp(min=1.0)).where(counts_bt > 0, values_bt.double())",
     ),
@@ -92,21 +89,21 @@ MUTATIONS = [
     Mutation(
         "credit starts with the own cost",
         forward_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "_later_bt(costs_bt.detach(), 1)",
         "costs_bt.detach()",
     ),
     Mutation(
         "discount one too many",
         forward_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "discount**window_size",
         "discount**(window_size + 1)",
     ),
     Mutation(
         "horizon one too far",
         forward_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "min(horizon, length)",
         "min(horizon + 1, length)",
     ),
@@ -120,21 +117,21 @@ MUTATIONS = [
     Mutation(
         "rows without an expert train",
         forward_holds,
-        _matched.matched_distributions,
+        matching.matched_distributions,
         "batch.response_mask_bt & batch.expert_mask_b[:, None]",
         "batch.response_mask_bt",
     ),
     Mutation(
         "scale over all positions",
         forward_holds,
-        _credit.scaled_advantage_bt,
+        credit.scaled_advantage_bt,
         "usable_bt = mask_bt & ",
         "usable_bt = ",
     ),
     Mutation(
         "credit lets a gradient through",
         fact_1_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "costs_bt.detach()",
         "costs_bt",
     ),
@@ -148,35 +145,35 @@ MUTATIONS = [
     Mutation(
         "tail ignored",
         fact_1_holds,
-        _divergences.forward_cross_entropy,
+        divergences.forward_cross_entropy,
         "(expert_mass * needed_logprobs).sum(-1)",
         "(expert_mass * needed_logprobs)[..., :-1].sum(-1)",
     ),
     Mutation(
         "divided by responses where tokens are meant",
         forward_holds,
-        _reductions._normaliser,
+        reductions._normaliser,
         'options.loss_normalisation == "rollouts"',
         'options.loss_normalisation != "constant"',
     ),
     Mutation(
         "discount of joined windows one too many",
         forward_holds,
-        _credit.discounted_future_sum_bt,
+        credit.discounted_future_sum_bt,
         "discount**covered",
         "discount**(covered + 1)",
     ),
     Mutation(
         "group mean over everyone",
         forward_holds,
-        _credit.group_baseline_bt,
+        credit.group_baseline_bt,
         "group_ids_b[:, None] == group_ids_b[None, :]",
         "group_ids_b[:, None] >= group_ids_b.min()",
     ),
     Mutation(
         "baseline over rows that ended",
         forward_holds,
-        _credit.group_baseline_bt,
+        credit.group_baseline_bt,
         "usable_bt = mask_bt & ",
         "usable_bt = ",
     ),
@@ -197,21 +194,21 @@ MUTATIONS = [
     Mutation(
         "response mask ignored",
         forward_holds,
-        _matched.matched_distributions,
+        matching.matched_distributions,
         "token_mask_bt = batch.response_mask_bt & ",
         "token_mask_bt = torch.ones_like(batch.response_mask_bt) & ",
     ),
     Mutation(
         "rows of a silent expert train",
         forward_holds,
-        _matched.matched_distributions,
+        matching.matched_distributions,
         "local_mask_bt.any(dim=1, keepdim=True)",
         "batch.expert_mask_b[:, None]",
     ),
     Mutation(
         "expert not renormalised",
         renormalises,
-        _matched.matched_distributions,
+        matching.matched_distributions,
         "expert_btk - torch.log(mass_bt)[..., None]",
         "expert_btk",
     ),

@@ -4,8 +4,6 @@ import pytest
 from mutation import Mutation, fact_2_holds, others_hold
 
 from distil_core.objectives import (
-    _divergences,
-    _reductions,
     behaviour_cloning,
     blend,
     grpo,
@@ -13,6 +11,7 @@ from distil_core.objectives import (
     reverse_kl,
     sampled_reverse_kl,
 )
+from distil_core.objectives.estimators import divergences, reductions
 
 _SRKL = sampled_reverse_kl.SampledReverseKL
 _GRPO = grpo.GroupRelativePolicyOptimisation
@@ -30,14 +29,14 @@ MUTATIONS = [
     Mutation(
         "Jensen-Shannon's expert side dropped",
         fact_2_holds,
-        _divergences.jensen_shannon_divergence,
+        divergences.jensen_shannon_divergence,
         "expert_weight * expert_side + ",
         "",
     ),
     Mutation(
         "Jensen-Shannon against the expert, not the mixture",
         fact_2_holds,
-        _divergences.jensen_shannon_divergence,
+        divergences.jensen_shannon_divergence,
         "(readable_logprobs - mixture)",
         "(readable_logprobs - readable_expert)",
     ),
@@ -51,28 +50,28 @@ MUTATIONS = [
     Mutation(
         "Jensen-Shannon's mixture weights exchanged",
         others_hold,
-        _divergences.jensen_shannon_divergence,
+        divergences.jensen_shannon_divergence,
         "readable_expert + log_expert_weight, readable_logprobs + log_student_weight",
         "readable_expert + log_student_weight, readable_logprobs + log_expert_weight",
     ),
     Mutation(
         "Jensen-Shannon's sides weighted the other way",
         others_hold,
-        _divergences.jensen_shannon_divergence,
+        divergences.jensen_shannon_divergence,
         "expert_weight * expert_side + (1.0 - expert_weight) * student_side",
         "(1.0 - expert_weight) * expert_side + expert_weight * student_side",
     ),
     Mutation(
         "Jensen-Shannon forgets what is outside the expert's support",
         others_hold,
-        _divergences.jensen_shannon_divergence,
+        divergences.jensen_shannon_divergence,
         ".sum(-1) + outside_cost",
         ".sum(-1)",
     ),
     Mutation(
         "reverse KL forgets what is outside the expert's support",
         others_hold,
-        _divergences.reverse_kl_divergence,
+        divergences.reverse_kl_divergence,
         "inside + torch.where(real, outside_cost, 0.0)",
         "inside",
     ),
@@ -118,7 +117,9 @@ MUTATIONS = [
         "max=1.0 + options.clip_high",
         "max=1.0 + options.clip_low",
     ),
-    Mutation("GRPO's sign", others_hold, _GRPO.__call__, "finish(-gains_bt", "finish(gains_bt"),
+    Mutation(
+        "GRPO's sign", others_hold, _GRPO.__call__, "reduce_loss(-gains_bt", "reduce_loss(gains_bt"
+    ),
     Mutation(
         "GRPO without its group's mean",
         others_hold,
@@ -143,7 +144,7 @@ MUTATIONS = [
     Mutation(
         "padding trains",
         others_hold,
-        _reductions.finish,
+        reductions.reduce_loss,
         "torch.where(mask_bt, token_losses_bt, 0.0)",
         "token_losses_bt",
     ),

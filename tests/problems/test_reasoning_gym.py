@@ -180,7 +180,7 @@ def test_rules_that_would_run_an_answer_are_refused(dataset: str) -> None:
 def test_the_documentation_names_all_that_are_refused() -> None:
     from reasoning_gym.factory import DATASETS
 
-    from distil_core.problems._reasoning_gym_library import require_that_answers_do_not_run
+    from distil_core.problems.reasoning_gym_library import require_that_answers_do_not_run
 
     refused = set()
     for name, (kind, _) in DATASETS.items():

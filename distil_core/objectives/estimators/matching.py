@@ -34,12 +34,12 @@ class MatchedDistributions:
 
 
 def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
-    """`batch` with half precision widened to float32, masked values neutral, expert renormalised.
+    """`batch` in float32 at least, with masked values neutral and the expert renormalised.
 
     Padding may hold anything, NaN included: it is replaced before any arithmetic, so it reaches
     neither a value nor a gradient. Nothing here waits for the device.
     """
-    student_btk = widened(batch.student_bucket_logprobs_btk)
+    student_btk = at_least_float32(batch.student_bucket_logprobs_btk)
     expert_btk = batch.expert_bucket_logprobs_btk.detach().to(student_btk.dtype)
     mass_bt = torch.exp(expert_btk).sum(-1)
     local_mask_bt = batch.response_mask_bt & batch.expert_mask_b[:, None] & (mass_bt != 0)
@@ -49,7 +49,9 @@ def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
     return MatchedDistributions(
         student_logprobs_btk=torch.where(local_mask_btk, student_btk, 0.0),
         expert_logprobs_btk=torch.where(local_mask_btk, normalised_btk, -torch.inf),
-        sampled_logprobs_bt=torch.where(token_mask_bt, widened(batch.sampled_logprobs_bt), 0.0),
+        sampled_logprobs_bt=torch.where(
+            token_mask_bt, at_least_float32(batch.sampled_logprobs_bt), 0.0
+        ),
         token_mask_bt=token_mask_bt,
         local_mask_bt=local_mask_bt,
         mass_errors_bt=torch.where(local_mask_bt, (mass_bt - 1.0).abs(), 0.0),
@@ -58,15 +60,15 @@ def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
 
 def masked_importance_weights_bt(batch: ObjectiveBatch, mask_bt: Tensor, is_clip: float) -> Tensor:
     """w_t of METHOD section 2 in float32 or float64, 0 outside `mask_bt`; [B, T], no gradient."""
-    return torch.where(mask_bt, widened(importance_weights_bt(batch, is_clip)), 0.0)
+    return torch.where(mask_bt, at_least_float32(importance_weights_bt(batch, is_clip)), 0.0)
 
 
-def widened(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """`values` in float32 at least: half precision cannot sum thousands of buckets."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def refuse_wrong_mass(mass_errors_bt: Tensor) -> None:
+def raise_wrong_mass(mass_errors_bt: Tensor) -> None:
     """`DataError` that names the rows whose expert is no distribution."""
     wrong_b = ~(mass_errors_bt <= MASS_TOLERANCE).all(dim=1)
     rows = wrong_b.nonzero().flatten().tolist()

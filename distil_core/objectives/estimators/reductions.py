@@ -6,12 +6,12 @@ import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
-from distil_core.objectives._matched import (
+from distil_core.objectives.base import ObjectiveOutput
+from distil_core.objectives.estimators.matching import (
     MASS_TOLERANCE,
     MatchedDistributions,
-    refuse_wrong_mass,
+    raise_wrong_mass,
 )
-from distil_core.objectives.base import ObjectiveOutput
 from distil_core.registry import ComponentOptions
 
 LossNormalisation = Literal["rollouts", "tokens", "constant"]
@@ -56,7 +56,7 @@ class DistillationOptions(LossOptions):
     is_clip: PositiveFloat = 2.0
 
 
-def finish(
+def reduce_loss(
     token_losses_bt: Tensor,
     mask_bt: Tensor,
     options: LossOptions,
@@ -81,7 +81,7 @@ def finish(
     if mass_errors_bt is not None and not (
         readings.get("largest_expert_mass_error", 0.0) <= MASS_TOLERANCE
     ):
-        refuse_wrong_mass(mass_errors_bt)
+        raise_wrong_mass(mass_errors_bt)
     return ObjectiveOutput(loss, counted_bt.detach(), readings)
 
 

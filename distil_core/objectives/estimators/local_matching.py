@@ -5,18 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distil_core.objectives._matched import (
+from distil_core.objectives.base import ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.matching import (
     MatchedDistributions,
     masked_importance_weights_bt,
     matched_distributions,
 )
-from distil_core.objectives._reductions import (
+from distil_core.objectives.estimators.reductions import (
     DistillationOptions,
     distillation_diagnostics,
-    finish,
     masked_mean,
+    reduce_loss,
 )
-from distil_core.objectives.base import ObjectiveBatch, ObjectiveOutput
 
 
 def local_objective_output(
@@ -38,6 +38,6 @@ def local_objective_output(
         name: masked_mean(divergences_bt, matched.local_mask_bt),
         **distillation_diagnostics(matched, weights_bt, options.is_clip),
     }
-    return finish(
+    return reduce_loss(
         weights_bt * divergences_bt, mask_bt, options, diagnostics, matched.mass_errors_bt
     )

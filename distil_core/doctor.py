@@ -1,6 +1,5 @@
 """`distil doctor`: is everything here that a campaign needs, and if not, what to do about it."""
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -193,17 +192,13 @@ def _isolation(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _isolation_in_use(workspace: Workspace) -> Isolation | None:
-    from distil_core.verifiers import build_verifier
+    from distil_core.verifiers import VERIFIERS
 
     params = _params(workspace)
     if isinstance(params, ConfigError):
         return None
-    try:
-        verifier = build_verifier(params.consult)
-    except ConfigError:
-        return None
-    with contextlib.closing(verifier):
-        return verifier.isolation
+    verifier = params.consult.verifier
+    return VERIFIERS.options(verifier.name, verifier.options).runs_code_under
 
 
 def _vllm(_: Workspace) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ Artifacts live below `data/` (DVC), frozen settings below `iterations/` (git), a
 neither an artifact nor source (timings, resume checkpoints) below `.distil/` (ignored).
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class Workspace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", self.root.absolute())
+
+    def make_code_importable(self) -> None:
+        """Have Python look for modules in the root first, as `python -m` does when it is started
+        there: so a component that lies in the workspace (my_lab/focal_objective.py) is the same
+        one for each front door, `distil` included."""
+        if str(self.root) not in sys.path:
+            sys.path.insert(0, str(self.root))
 
     @property
     def params_file(self) -> Path:

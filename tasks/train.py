@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from distil_core.campaign.chain import first_table
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives.base import Objective
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model, write_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
@@ -46,7 +45,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     model = load_model(parent_dir, compute)
     average = _average(workspace, params, model, compute)
     component = params.train.objective
-    objective = cast(Objective, OBJECTIVES.build(component.name, component.options))
+    objective = OBJECTIVES.build(component.name, component.options)
     seed = derive_seed(params.seed, iteration, "train")
     learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
     resume = ResumePoint(

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from distil_core.config.models import IterationParams
 from distil_core.errors import ConfigError
 from distil_core.experts import EXPERTS
+from distil_core.experts.base import ExpertOptions, PolicyWeights
 from distil_core.workspace import Workspace
 
 
@@ -22,31 +23,30 @@ def parent_iteration(iteration: int) -> int:
 
 def expert_policy_dir(workspace: Workspace, params: IterationParams) -> Path:
     """The checkpoint with the expert's weights, or just with the student's tokenizer."""
-    if _uses_parent(params) and _expert_option(params, "weights", "frozen") == "ema":
+    if _uses_parent(params) and _expert(params).policy_weights == "ema":
         return workspace.parent_average_dir(params.iteration)
     return _expert_policy(workspace, params)
 
 
 def expert_dependency(workspace: Workspace, params: IterationParams) -> str:
     """What DVC watches of the expert's: a policy of the campaign, or a checkpoint from outside."""
-    if params.tabulate.expert.name == "white_box":
-        return str(_expert_option(params, "path", ""))
-    return workspace.relative(_expert_policy(workspace, params))
+    outside = _expert(params).checkpoint_path
+    return outside or workspace.relative(_expert_policy(workspace, params))
 
 
 def sampling_expert_dir(workspace: Workspace, params: IterationParams) -> Path | None:
     """The checkpoint that writes the expert's own responses; None for an expert that is no policy
     (a program, an endpoint)."""
-    if params.tabulate.expert.name == "white_box":
-        return workspace.root / expert_dependency(workspace, params)
-    if params.tabulate.expert.name == "self":
-        return expert_policy_dir(workspace, params)
-    return None
+    expert = _expert(params)
+    if not expert.writes_responses:
+        return None
+    if expert.checkpoint_path:
+        return workspace.root / expert.checkpoint_path
+    return expert_policy_dir(workspace, params)
 
 
 def _expert_policy(workspace: Workspace, params: IterationParams) -> Path:
-    """Experts without weights of the campaign's own count as built on the base policy: DVC wants a
-    dependency there, and that one never changes."""
+    """DVC wants a dependency there whatever the expert; the base policy never changes."""
     if _uses_parent(params):
         return workspace.parent_dir(params.iteration)
     return workspace.policy_dir(0)
@@ -55,13 +55,14 @@ def _expert_policy(workspace: Workspace, params: IterationParams) -> Path:
 def _uses_parent(params: IterationParams) -> bool:
     """Whether the expert's weights are those the iteration starts from. The base has no iteration
     before it: what will teach the first one is the base itself."""
-    weights = _expert_option(params, "weights", "frozen")
-    if weights not in ("frozen", "snapshot", "ema"):
+    weights = _expert(params).policy_weights
+    if weights not in get_args(PolicyWeights):
         raise ConfigError(
-            f"tabulate.expert.options.weights of expert {params.tabulate.expert.name!r}: no rule "
-            f"which iteration's policy {weights!r} means; known: frozen, snapshot, ema"
+            f"expert {params.tabulate.expert.name!r}: the policy_weights of its Options are "
+            f"{weights!r}, which are no policy's; expected one of "
+            f"{', '.join(get_args(PolicyWeights))}"
         )
-    return bool(weights != "frozen" and params.iteration > 0)
+    return weights != "frozen" and params.iteration > 0
 
 
 def require_history(params: IterationParams, frozen: Callable[[int], IterationParams]) -> None:
@@ -70,7 +71,7 @@ def require_history(params: IterationParams, frozen: Callable[[int], IterationPa
     frozen: the settings of an earlier iteration.
     """
     number = params.iteration
-    if number > 1 and _expert_option(params, "weights", "frozen") == "ema":
+    if number > 1 and _expert(params).policy_weights == "ema":
         _require_average(number, frozen(number - 1))
     for earlier in range(first_table(params), number):
         if frozen(earlier).train.num_tables == 1:
@@ -97,6 +98,6 @@ def _require_average(number: int, parent: IterationParams) -> None:
         )
 
 
-def _expert_option(params: IterationParams, name: str, default: str) -> Any:
+def _expert(params: IterationParams) -> ExpertOptions:
     expert = params.tabulate.expert
-    return getattr(EXPERTS.options(expert.name, expert.options), name, default)
+    return EXPERTS.options(expert.name, expert.options)

@@ -23,7 +23,11 @@ def parse_yaml(text: str) -> Any:
 
 
 def load_params(workspace: Workspace) -> Params:
-    """`params.yaml`, validated; `ConfigError` names the file, the setting and what it may be."""
+    """`params.yaml`, validated; `ConfigError` names the file, the setting and what it may be.
+
+    Components that lie in the workspace can be imported from then on.
+    """
+    workspace.make_code_importable()
     return parse_params(_read_yaml(workspace.params_file), workspace.params_file.name)
 
 
@@ -42,8 +46,10 @@ def load_iteration_params(
     """The frozen settings of one iteration; `ConfigError` when it does not exist yet.
 
     with_components: check the options of all parts named, which `extend` and `restart` have done
-    before and which imports torch. Each part checks its own again when it is built.
+    before and which imports torch. Each part checks its own again when it is built; those that
+    lie in the workspace can be imported.
     """
+    workspace.make_code_importable()
     path = workspace.frozen_params_file(iteration)
     if not path.exists():
         raise ConfigError(
@@ -119,27 +125,23 @@ def _check_components(params: Params) -> None:
     from distil_core.problems import PROBLEM_SOURCES
     from distil_core.verifiers import VERIFIERS
 
-    for registry, component in (
-        (PROBLEM_SOURCES, params.problems.source),
-        (ENGINES, params.sample.engine),
-        (VERIFIERS, params.consult.verifier),
-        (EXPERTS, params.tabulate.expert),
-        (OBJECTIVES, params.train.objective),
-    ):
-        registry.options(component.name, component.options)
+    source, engine = params.problems.source, params.sample.engine
+    verifier, expert = params.consult.verifier, params.tabulate.expert
+    PROBLEM_SOURCES.options(source.name, source.options)
+    ENGINES.options(engine.name, engine.options)
+    VERIFIERS.options(verifier.name, verifier.options)
+    EXPERTS.options(expert.name, expert.options)
+    objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
     _check_expert_engine(params)
     harder = params.problems.generalisation_source
     if harder is not None:
         PROBLEM_SOURCES.options(harder.name, harder.options)
     context = params.context
     check_templates(context.student_template, context.expert_template, context.chat)
-    objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
-    if getattr(objective, "compares_rollouts", False) and params.sample.num_rollouts < 2:
-        baseline = getattr(objective, "baseline", None)
+    if objective.compares_rollouts and params.sample.num_rollouts < 2:
         raise ConfigError(
-            f"train.objective {params.train.objective.name!r}"
-            f"{f' with baseline {baseline!r}' if baseline else ''} compares rollouts of one "
-            "prompt: sample.num_rollouts must be at least 2, found 1"
+            f"train.objective {params.train.objective.name!r} compares rollouts of one prompt, as "
+            "its options are: sample.num_rollouts must be at least 2, found 1"
         )
 
 
@@ -149,15 +151,15 @@ def _check_expert_engine(params: Params) -> None:
     from distil_core.experts import EXPERTS
 
     expert = params.tabulate.expert
-    engine = getattr(EXPERTS.options(expert.name, expert.options), "engine", None)
+    engine = EXPERTS.options(expert.name, expert.options).scoring_engine
     if engine is None:
         return
-    max_logprobs = getattr(ENGINES.options(engine.name, engine.options), "max_logprobs", None)
-    if max_logprobs is not None and params.tabulate.top_k > max_logprobs:
+    largest = ENGINES.options(engine.name, engine.options).largest_top_k
+    if largest is not None and params.tabulate.top_k > largest:
         raise ConfigError(
-            f"tabulate.top_k {params.tabulate.top_k} exceeds max_logprobs {max_logprobs} of the "
-            f"expert's engine {engine.name!r}: raise it in tabulate.expert.options.engine.options, "
-            "or lower top_k"
+            f"tabulate.top_k {params.tabulate.top_k} exceeds {largest}, the most ids that the "
+            f"expert's engine {engine.name!r} gives with its options: raise that limit in "
+            "tabulate.expert.options.engine.options, or lower top_k"
         )
 
 

@@ -8,6 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distil_core.progress import ProgressCallback
+from distil_core.registry import ComponentOptions
+
+
+class EngineOptions(ComponentOptions):
+    """Base of an engine's `Options`."""
+
+    @property
+    def largest_top_k(self) -> int | None:
+        """The most ids it can give at a position when it scores; None for no limit of its own."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -66,15 +76,19 @@ class ScoredResponse:
         return not self.counts_t.any() and not np.isfinite(self.tail_logprobs_t).any()
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """Samples and scores with one policy. Results are in the order of the requests."""
+    """Samples and scores with one policy. Results are in the order of the requests, and what one
+    of them is does not depend on the others: neither on their order nor on their number."""
 
     def sample(
         self,
         requests: Sequence[SampleRequest],
         settings: SamplingSettings,
         progress: ProgressCallback,
-    ) -> list[SampledResponse]: ...
+    ) -> list[SampledResponse]:
+        """One response a request, drawn with the request's own seed."""
+        ...
 
     def score(
         self,
@@ -82,7 +96,10 @@ class Engine(Protocol):
         top_k: int,
         top_p: float,
         progress: ProgressCallback,
-    ) -> list[ScoredResponse]: ...
+    ) -> list[ScoredResponse]:
+        """The policy's distribution at each token of each response, without temperature: the
+        fewest ids that hold `top_p` of the mass, at most `top_k`, and the tail."""
+        ...
 
 
 @runtime_checkable

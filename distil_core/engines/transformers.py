@@ -23,6 +23,7 @@ from distil_core.engines._scoring import (
     top_distributions,
 )
 from distil_core.engines.base import (
+    EngineOptions,
     SampledResponse,
     SampleRequest,
     SamplingSettings,
@@ -34,14 +35,13 @@ from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback
-from distil_core.registry import ComponentOptions
 from distil_core.seeds import seeded_generator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Options(ComponentOptions):
+class Options(EngineOptions):
     """batch_size: rows in one forward pass. layout: of rows that are scored, as in `train.layout`;
     sampling reads equal contexts once in any case."""
 

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+from distil_core.components import ComponentPlace
 from distil_core.config.models import ComputeParams, TabulateParams
-from distil_core.experts.base import Expert, ExpertSetting
+from distil_core.experts.base import Expert, ExpertOptions, ExpertSetting
 from distil_core.registry import Registry
 
-EXPERTS = Registry("distil_core.experts", kind="expert")
+EXPERTS: Registry[ExpertOptions, Expert] = Registry(
+    ComponentPlace("expert", "distil_core.experts", "distil.experts"),
+    ExpertOptions,
+    Expert,
+    {"setting": "ExpertSetting"},
+)
 
 
 def build_expert(
@@ -28,5 +34,4 @@ def build_expert(
         record_dir=record_dir,
         seed=seed,
     )
-    expert: Expert = EXPERTS.build(params.expert.name, params.expert.options, setting=setting)
-    return expert
+    return EXPERTS.build(params.expert.name, params.expert.options, setting=setting)

@@ -8,13 +8,13 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from distil_core.config.models import Positive
 from distil_core.credentials import may_carry_key, plain_address, secrets_in
 from distil_core.experts._endpoint import Limits
+from distil_core.experts.base import ExpertOptions
 from distil_core.feedback.compose import EXPERT_FIELDS
-from distil_core.registry import ComponentOptions
 
 RESPONSE_FIELD = "response"
 
 
-class Options(ComponentOptions):
+class Options(ExpertOptions):
     """base_url: such as https://host/v1. api: 'completions' continues a text, 'chat' a message.
 
     template: what is asked, with the fields of context.expert_template and {response}, what the

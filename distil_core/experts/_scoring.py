@@ -12,12 +12,11 @@ from distil_core.config.models import Component, OnePassLayout
 from distil_core.engines import ENGINES, build_engine
 from distil_core.engines.base import Engine, ScoreRequest
 from distil_core.errors import ExpertError
-from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.experts.base import ExpertAnswer, ExpertOptions, ExpertQuery, ExpertSetting
 from distil_core.progress import ProgressCallback
-from distil_core.registry import ComponentOptions
 
 
-class ScoringOptions(ComponentOptions):
+class ScoringOptions(ExpertOptions):
     """engine: what scores, as in sample.engine. batch_size, layout: short for the transformers
     engine with these options; either an engine or a batch size."""
 
@@ -40,6 +39,12 @@ class ScoringOptions(ComponentOptions):
             ENGINES.options(self.engine.name, self.engine.options)
         return self
 
+    @property
+    def writes_responses(self) -> bool:
+        """What scores the student's tokens can write its own."""
+        return True
+
+    @property
     def scoring_engine(self) -> Component:
         """The engine that scores."""
         return self.engine or Component(

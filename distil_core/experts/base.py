@@ -3,12 +3,46 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
-from distil_core.config.models import ComputeParams
+from distil_core.config.models import Component, ComputeParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
+from distil_core.registry import ComponentOptions
+
+PolicyWeights = Literal["frozen", "snapshot", "ema"]
+"""Which of the campaign's policies: the base, the one that sampled this iteration's rollouts, or
+the moving average of the weights so far (train.average_decay)."""
+
+
+class ExpertOptions(ComponentOptions):
+    """Base of an expert's `Options`: what the campaign must know of it before it is built."""
+
+    @property
+    def policy_weights(self) -> PolicyWeights:
+        """Of which policy of the campaign `ExpertSetting.policy_dir` is. An expert that has no
+        weights of the campaign's own reads no more than the tokenizer there, which is the same in
+        all of them; 'frozen' is then the one that never changes."""
+        return "frozen"
+
+    @property
+    def checkpoint_path(self) -> str | None:
+        """A checkpoint from outside the campaign that it works with, absolute or from the
+        workspace's root. It is a dependency of the stages that ask the expert; None for none."""
+        return None
+
+    @property
+    def writes_responses(self) -> bool:
+        """Whether its checkpoint (`checkpoint_path`, or else the campaign's policy) is a language
+        model that can be sampled from in the expert's context, to measure how good it is itself.
+        """
+        return False
+
+    @property
+    def scoring_engine(self) -> Component | None:
+        """The engine that scores for it; None where it needs none."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -67,6 +101,7 @@ class ExpertSetting:
     seed: int = 0
 
 
+@runtime_checkable
 class Expert(Protocol):
     """Says what it would do at each state along a student's response.
 

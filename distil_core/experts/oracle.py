@@ -13,14 +13,13 @@ from pydantic import Field, field_validator
 from distil_core.config.models import Component
 from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts._labels import scored_labels
-from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.experts.base import ExpertAnswer, ExpertOptions, ExpertQuery, ExpertSetting
 from distil_core.feedback.chat_template import response_end_id
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.tokenizer import encode_text, load_tokenizer
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.progress import ProgressCallback
-from distil_core.registry import ComponentOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +28,7 @@ _UNREADABLE = "\0"
 """Stands for a sampled token that is no single character, such as a special one."""
 
 
-class Options(ComponentOptions):
+class Options(ExpertOptions):
     """source: the problem source that knows the answers, as in problems.source. label_smoothing:
     share of the mass that is spread evenly over the vocabulary; 0 puts all on the oracle's
     character."""

@@ -1,9 +1,7 @@
 """The policy itself as expert: conditioned on the feedback, it scores the student's tokens."""
 
-from typing import Literal
-
 from distil_core.experts._scoring import ScoringExpert, ScoringOptions, scoring_expert
-from distil_core.experts.base import ExpertSetting
+from distil_core.experts.base import ExpertSetting, PolicyWeights
 
 SelfExpert = ScoringExpert
 
@@ -15,9 +13,14 @@ class Options(ScoringOptions):
     snapshot is trained without feedback in its context, drifts away from reading it, and
     collapsed in measurements (DESIGN section 10)."""
 
-    weights: Literal["frozen", "snapshot", "ema"]
+    weights: PolicyWeights
+
+    @property
+    def policy_weights(self) -> PolicyWeights:
+        """As set."""
+        return self.weights
 
 
 def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
     """setting.policy_dir: the checkpoint that `weights` names for this iteration."""
-    return scoring_expert(setting.policy_dir, setting, options.scoring_engine())
+    return scoring_expert(setting.policy_dir, setting, options.scoring_engine)

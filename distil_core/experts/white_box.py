@@ -17,6 +17,11 @@ class Options(ScoringOptions):
     path: str
     needs_feedback: bool = True
 
+    @property
+    def checkpoint_path(self) -> str:
+        """As set."""
+        return self.path
+
 
 def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
     """Raises `ExpertError` where the checkpoint's tokenizer is not the student's."""
@@ -34,4 +39,4 @@ def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
             f"{expected}): its distributions would be over other tokens. Use a checkpoint with "
             "the student's tokenizer, or ask this model for text (expert 'black_box')"
         )
-    return scoring_expert(folder, setting, options.scoring_engine(), options.needs_feedback)
+    return scoring_expert(folder, setting, options.scoring_engine, options.needs_feedback)

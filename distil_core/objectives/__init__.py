@@ -1,7 +1,17 @@
 """Objectives over the same feedback tables, one module each, found by name."""
 
+from distil_core.components import ComponentPlace
+from distil_core.objectives.base import Objective, ObjectiveOptions
 from distil_core.registry import Registry
 
-OBJECTIVES = Registry(
-    "distil_core.objectives", kind="objective", contract_modules=("base", "estimators")
+OBJECTIVES: Registry[ObjectiveOptions, Objective] = Registry(
+    ComponentPlace(
+        "objective",
+        "distil_core.objectives",
+        "distil.objectives",
+        contract_modules=("base", "estimators"),
+    ),
+    ObjectiveOptions,
+    Objective,
+    {},
 )

@@ -6,10 +6,22 @@ position, and the tail ("every other token") last. All probabilities are natural
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from distil_core.registry import ComponentOptions
+
+
+class ObjectiveOptions(ComponentOptions):
+    """Base of an objective's `Options`."""
+
+    @property
+    def compares_rollouts(self) -> bool:
+        """Whether a prompt with a single rollout would teach nothing, or less than asked for: the
+        settings must then ask for two rollouts of each prompt at least."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,14 @@ class ObjectiveOutput:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Objective(Protocol):
-    """Callable on an `ObjectiveBatch`; built from its module's `Options`."""
+    """Callable on an `ObjectiveBatch`; built from its module's `Options`.
+
+    What is masked may hold anything, NaN included, and must reach neither loss nor gradient. A
+    batch is a part of the rows, in any order, so that the loss must not depend on it; a prompt's
+    rollouts are never apart.
+    """
 
     def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput: ...
 

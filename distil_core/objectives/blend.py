@@ -10,13 +10,17 @@ import torch
 from pydantic import Field, model_validator
 
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
-from distil_core.registry import ComponentOptions
+from distil_core.objectives.base import (
+    Objective,
+    ObjectiveBatch,
+    ObjectiveOptions,
+    ObjectiveOutput,
+)
 
 _REWARD_OBJECTIVE = "grpo"
 
 
-class Options(ComponentOptions):
+class Options(ObjectiveOptions):
     """The parts, by name, each with its own options; a wrong one is a `ConfigError` at once.
 
     distillation: any objective but `grpo` and `blend`.
@@ -40,9 +44,8 @@ class Options(ComponentOptions):
     @property
     def compares_rollouts(self) -> bool:
         """Its GRPO part does, and the distillation may."""
-        distillation: Any = OBJECTIVES.options(self.distillation, self.distillation_options)
-        compares: bool = distillation.compares_rollouts
-        return self.reward_weight > 0 or compares
+        distillation = OBJECTIVES.options(self.distillation, self.distillation_options)
+        return self.reward_weight > 0 or distillation.compares_rollouts
 
 
 class Blend:

@@ -1,20 +1,33 @@
 """Problem sources, one module each, found by name."""
 
+from distil_core.components import ComponentPlace
 from distil_core.config.models import ProblemParams
-from distil_core.problems.base import ProblemSource
+from distil_core.problems.base import ProblemSource, ProblemSourceOptions
 from distil_core.registry import Registry
 
-PROBLEM_SOURCES = Registry(
-    "distil_core.problems",
-    kind="problem source",
-    contract_modules=("base", "reasoning_gym_library", "refused", "row_formats", "splits", "store"),
+PROBLEM_SOURCES: Registry[ProblemSourceOptions, ProblemSource] = Registry(
+    ComponentPlace(
+        "problem source",
+        "distil_core.problems",
+        "distil.problem_sources",
+        contract_modules=(
+            "base",
+            "reasoning_gym_library",
+            "refused",
+            "row_formats",
+            "splits",
+            "store",
+        ),
+    ),
+    ProblemSourceOptions,
+    ProblemSource,
+    {},
 )
 
 
 def build_source(params: ProblemParams) -> ProblemSource:
     """The problem source that `problems` names."""
-    source: ProblemSource = PROBLEM_SOURCES.build(params.source.name, params.source.options)
-    return source
+    return PROBLEM_SOURCES.build(params.source.name, params.source.options)
 
 
 def build_generalisation_source(params: ProblemParams) -> ProblemSource | None:
@@ -22,5 +35,4 @@ def build_generalisation_source(params: ProblemParams) -> ProblemSource | None:
     component = params.generalisation_source
     if component is None:
         return None
-    source: ProblemSource = PROBLEM_SOURCES.build(component.name, component.options)
-    return source
+    return PROBLEM_SOURCES.build(component.name, component.options)

@@ -5,10 +5,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from distil_core.registry import ComponentOptions
+from distil_core.problems.base import ProblemSourceOptions
+from distil_core.problems.row_formats import ROW_FORMATS
 
 
-class RowOptions(ComponentOptions):
+class RowOptions(ProblemSourceOptions):
     """How a row becomes a problem: by naming its fields, or by `row_format`.
 
     A field is a column, or a path to what lies inside one: `reward_model.ground_truth`,
@@ -21,8 +22,8 @@ class RowOptions(ComponentOptions):
     reference_field: the gold solution; a number as people write it, other values as JSON.
     metadata_fields: kept for verifiers, what lies inside a column by its last name; null keeps all
     but prompt_field and reference_field. id_field: the row's own id, which must not occur with
-    another prompt. row_format: a module of distil_core/problems/row_formats, in place of all
-    fields but id_field.
+    another prompt. row_format: of a published data set (built in, of an installed package, or the
+    dotted path of a module), in place of all fields but id_field.
 
     eval_fraction: of one file's problems, by hash of id or prompt, where there is no second file.
     on_leak: what to do about training problems that the eval split holds too, letter case, blanks
@@ -41,16 +42,24 @@ class RowOptions(ComponentOptions):
     on_leak: Literal["refuse", "drop"] = "refuse"
     on_unreadable: Literal["refuse", "drop"] = "refuse"
 
+    @property
+    def has_eval_file(self) -> bool:
+        """Whether the held-out problems have a file of their own."""
+        return False
+
     @model_validator(mode="after")
     def _one_way_to_read_a_row(self) -> Self:
-        named = {
-            name: getattr(self, name)
-            for name in ("prompt_field", "prompt_template", "reference_field", "metadata_fields")
-            if getattr(self, name) is not None
+        fields = {
+            "prompt_field": self.prompt_field,
+            "prompt_template": self.prompt_template,
+            "reference_field": self.reference_field,
+            "metadata_fields": self.metadata_fields,
         }
+        named = [name for name, value in fields.items() if value is not None]
         if self.row_format is not None:
             if named:
                 raise ValueError(f"row_format takes the place of {', '.join(named)}: name only one")
+            ROW_FORMATS.options(self.row_format, {})
             return self
         if ("prompt_field" in named) == ("prompt_template" in named):
             raise ValueError("expected one of prompt_field, prompt_template and row_format")
@@ -77,7 +86,7 @@ class RowOptions(ComponentOptions):
 
     @model_validator(mode="after")
     def _one_way_to_split(self) -> Self:
-        if (getattr(self, "eval", None) is None) == (self.eval_fraction is None):
+        if self.has_eval_file == (self.eval_fraction is not None):
             raise ValueError(
                 "expected one of eval, the held-out problems' own file, and eval_fraction"
             )

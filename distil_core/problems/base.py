@@ -8,6 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from distil_core.registry import ComponentOptions
+
+
+class ProblemSourceOptions(ComponentOptions):
+    """Base of a problem source's `Options`."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -30,6 +36,7 @@ class Problem:
         return isinstance(metadata, dict) and bool(metadata.get("tests"))
 
 
+@runtime_checkable
 class ProblemSource(Protocol):
     """A stream of problems of one split ('warm_start', 'train' or 'eval').
 
@@ -37,7 +44,10 @@ class ProblemSource(Protocol):
     artifact, so it must depend on nothing but the seed and the split's name.
     """
 
-    def problems(self, split: str, seed: int) -> Iterator[Problem]: ...
+    def problems(self, split: str, seed: int) -> Iterator[Problem]:
+        """The split's problems. Those that an earlier split holds are left out by the stage, so
+        that a source may give one in several."""
+        ...
 
     def alphabet(self) -> str:
         """Characters that problems and responses are written in (for a tokenizer made here)."""

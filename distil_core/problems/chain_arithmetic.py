@@ -10,15 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 from pydantic import Field
 
-from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.seeds import generator
 
 _RANDOM_AFTER_SLIP = 0.7
 _WRONG_LENGTH = 1 / 16
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """num_operations: signs in a chain, so lines in a solution. modulus: 2 .. 10 (one digit).
 
     demonstrator_slip_probability: of a demonstration's steps that pass zero (below 0, or beyond

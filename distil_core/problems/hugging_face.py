@@ -32,6 +32,11 @@ class Options(RowOptions):
     eval: FileNames | None = Field(default=None, min_length=1)
     allow_download: bool = False
 
+    @property
+    def has_eval_file(self) -> bool:
+        """As named."""
+        return self.eval is not None
+
     @field_validator("train", "eval")
     @classmethod
     def _readable(cls, names: FileNames | None) -> FileNames | None:

@@ -17,6 +17,11 @@ class Options(RowOptions):
     train: PinnedFile
     eval: PinnedFile | None = None
 
+    @property
+    def has_eval_file(self) -> bool:
+        """As named."""
+        return self.eval is not None
+
 
 def build(options: Options) -> RowSource:
     """The source, by name from the registry."""

@@ -12,8 +12,7 @@ from itertools import pairwise
 import numpy as np
 from pydantic import Field
 
-from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.seeds import generator
 
 NAMES = "xyzw"
@@ -26,7 +25,7 @@ _CHANGED_TERM = 0.6
 _WRONG_LENGTH = 1 / 16
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """num_variables: of an expression, 1 to 4, so examples in a prompt less one.
 
     demonstrator_slip_probability: of the terms that are to lower the value, the share that in a

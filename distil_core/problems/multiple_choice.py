@@ -14,7 +14,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from distil_core.problems.base import Problem
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.registry import ComponentOptions
 from distil_core.seeds import generator
 
@@ -33,7 +33,7 @@ class Situation(ComponentOptions):
     expert_masses: tuple[Mass, ...]
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """situations: hidden from prompts. demonstrator_masses: how demonstrations choose, a slot
     each, whatever the situation."""
 

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from distil_core.errors import ConfigError, DataError
-from distil_core.problems.base import Problem
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.problems.reasoning_gym_library import (
     UNREADABLE,
     create_dataset,
     require_version,
 )
-from distil_core.registry import ComponentOptions
 from distil_core.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 _CHUNK = 500
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """dataset: the generator's name, such as chain_sum. config: its settings, without seed and
     size. version: of the library; another version may generate other problems."""
 

@@ -15,8 +15,7 @@ from itertools import chain
 import numpy as np
 from pydantic import Field
 
-from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.seeds import generator
 
 UNITS: dict[str, tuple[int, int, int, int]] = {
@@ -61,7 +60,7 @@ _WRONG_LENGTH = 1 / 16
 Exponents = tuple[int, ...]
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """num_operations: of a problem, so lines in a solution.
 
     demonstrator_slip_probability: of the divisions by a unit with a negative exponent, the share

@@ -12,8 +12,7 @@ from itertools import accumulate
 import numpy as np
 from pydantic import Field
 
-from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
+from distil_core.problems.base import Problem, ProblemSourceOptions
 from distil_core.seeds import generator
 
 WORKED, DIRECT = "w", "d"
@@ -21,7 +20,7 @@ _RANDOM_LINE = 0.3
 _WRONG_LENGTH = 1 / 16
 
 
-class Options(ComponentOptions):
+class Options(ProblemSourceOptions):
     """num_digits: of a prompt, and characters of a solution. modulus: 2 .. 10 (one digit).
 
     expert_direct_probability: how often an expert who knows the answer claims it directly.

@@ -1,15 +1,20 @@
 """Verifiers: they judge a rollout by reward and typed feedback. One module each, found by name."""
 
+from distil_core.components import ComponentPlace
 from distil_core.config.models import ConsultParams
 from distil_core.registry import Registry
-from distil_core.verifiers.base import Verifier
+from distil_core.verifiers.base import Verifier, VerifierOptions
 
-VERIFIERS = Registry("distil_core.verifiers", kind="verifier", contract_modules=("base", "pool"))
+VERIFIERS: Registry[VerifierOptions, Verifier] = Registry(
+    ComponentPlace(
+        "verifier", "distil_core.verifiers", "distil.verifiers", contract_modules=("base", "pool")
+    ),
+    VerifierOptions,
+    Verifier,
+    {"reveal": "Literal['nothing', 'expected_outputs']"},
+)
 
 
 def build_verifier(params: ConsultParams) -> Verifier:
     """The verifier that `consult` names."""
-    verifier: Verifier = VERIFIERS.build(
-        params.verifier.name, params.verifier.options, reveal=params.reveal
-    )
-    return verifier
+    return VERIFIERS.build(params.verifier.name, params.verifier.options, reveal=params.reveal)

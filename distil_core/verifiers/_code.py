@@ -25,10 +25,16 @@ from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.inside.values import encode
 from distil_core.verifiers._program_text import READS_AND_WRITES, completions, defines, extract_code
 from distil_core.verifiers._reasoning import without_reasoning
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 
-class CodeOptions(ComponentOptions):
+class CodeOptions(VerifierOptions):
     """reward: 1 only when all tests pass, or the share that passes. extraction: where the program
     is: in a fenced block of Python, or the whole response, or the one if there is a fence
     and else the other. packages: what else than the standard library programs and tests may
@@ -44,6 +50,11 @@ class CodeOptions(ComponentOptions):
     packages: tuple[str, ...] = ("numpy",)
     trace_lines: NonNegativeInt = 16
     max_tests_shown: PositiveInt = 5
+
+    @property
+    def runs_code_under(self) -> Isolation:
+        """As set."""
+        return self.isolation
 
 
 class Specification(ComponentOptions):

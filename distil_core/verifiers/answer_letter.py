@@ -13,10 +13,15 @@ from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._final_answer import quoted
 from distil_core.verifiers._reasoning import without_reasoning
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 FormatRule = Literal["reasoning_and_answer", "answer", "boxed", "bare"]
 
@@ -42,7 +47,7 @@ _MARKS = tuple(
 )
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """letters: of the options, in order. format_rule: how the response must be written.
 
     `reasoning_and_answer`: one `<reasoning>..</reasoning>`, then one `<answer>..</answer>`, and

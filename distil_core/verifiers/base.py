@@ -5,12 +5,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distil_core.problems.base import Problem
+from distil_core.registry import ComponentOptions
 from distil_core.sandbox.limits import Isolation
 
 Verdict = Literal["correct", "wrong", "malformed"]
 FeedbackKind = Literal[
     "execution_trace", "tool_output", "expert_correction", "self_evaluation", "peer_solution"
 ]
+
+
+class VerifierOptions(ComponentOptions):
+    """Base of a verifier's `Options`."""
+
+    @property
+    def runs_code_under(self) -> Isolation | None:
+        """The isolation under which it runs what a response holds; None where it runs nothing of
+        it. It is the built verifier's `isolation` too."""
+        return None
 
 
 @dataclass(frozen=True)

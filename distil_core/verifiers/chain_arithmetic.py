@@ -13,11 +13,10 @@ from pydantic import Field
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.chain_arithmetic import re_executed, steps
-from distil_core.registry import ComponentOptions
-from distil_core.verifiers.base import FeedbackItem, Verification, Verifier
+from distil_core.verifiers.base import FeedbackItem, Verification, Verifier, VerifierOptions
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """modulus: the problem source's."""
 
     modulus: int = Field(ge=2, le=10)

@@ -9,7 +9,6 @@ from unicodedata import category
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._final_answer import (
     MAX_ANSWER_CHARACTERS,
     find_final_answer,
@@ -27,10 +26,16 @@ from distil_core.verifiers._number_text import (
 )
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._written_arithmetic import plain, wrong_equations
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """None: the answer is the last `#### number` or `\\boxed{number}` of the response."""
 
 

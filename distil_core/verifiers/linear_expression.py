@@ -15,7 +15,6 @@ from distil_core.problems.linear_expression import (
     outputs,
     variables,
 )
-from distil_core.registry import ComponentOptions
 from distil_core.sandbox import (
     Call,
     CallResult,
@@ -24,14 +23,20 @@ from distil_core.sandbox import (
     ProgramResult,
     Sandbox,
 )
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 _LIMITS = Limits(cpu_time_s=1.0, memory_mb=256, disk_mb=1, output_kb=16, answer_kb=16)
 _MAX_NAME_CHARACTERS = 24
 """Longer than any of Python's own exceptions has."""
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """Nothing to choose: examples and hidden tests stand in the problem."""
 
 

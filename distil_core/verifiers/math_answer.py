@@ -12,7 +12,6 @@ from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._final_answer import (
     MAX_ANSWER_CHARACTERS,
     AnswerForm,
@@ -37,12 +36,18 @@ from distil_core.verifiers._plain_answer import read_plain_answer
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._stored_answer import stored_answer
 from distil_core.verifiers._written_arithmetic import wrong_equations
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 _LEAVES = ("number", "expression")
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """forms: in which the response may give its answer: `hash` (`#### 18`), `boxed`
     (`\\boxed{18}`), `answer_tag` (`<answer>18</answer>`), `plain` (the last line). check_steps:
     report written equations that do not hold. allow_unevaluated: `37 * 43 + 11` may stand for

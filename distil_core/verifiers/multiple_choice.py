@@ -4,11 +4,16 @@ import json
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """Nothing to choose: what is accepted stands in the problem's metadata."""
 
 

@@ -7,7 +7,6 @@ from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._final_answer import (
     AnswerForm,
     FinalAnswer,
@@ -24,7 +23,13 @@ from distil_core.verifiers._quantity_text import (
     read_quantity,
 )
 from distil_core.verifiers._reasoning import without_reasoning
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 # Twenty times the tolerance, and at least this: what a rounded constant or step does.
 _ROUNDING = 0.05
@@ -32,7 +37,7 @@ _ROUNDING = 0.05
 _PRECISION = 1e-9
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """forms: in which the response may give its answer (`plain`: the last line ends with it).
     relative_tolerance: of the reference's value. absolute_tolerance: in the reference's unit; the
     larger of the two counts."""

@@ -10,17 +10,16 @@ from pydantic import Field
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.reasoning_gym_library import create_dataset
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._junk_answers import contradicts, is_costly
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._scoring_process import ScoringProcess
 from distil_core.verifiers._stored_answer import stored_answer
-from distil_core.verifiers.base import FeedbackItem, Verification, Verifier
+from distil_core.verifiers.base import FeedbackItem, Verification, Verifier, VerifierOptions
 
 _MAX_ANSWER_CHARACTERS = 10_000
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """answer: where it stands. `tag`: in the last `<answer>..</answer>`. `response`: it is the
     whole response. cpu_limit_s, memory_limit_mib: of scoring one answer."""
 

@@ -9,19 +9,24 @@ from typing import Any
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.verifiers._call_text import Call, CallError, CallFormat, kind_of, read_calls
 from distil_core.verifiers._final_answer import quoted
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._stored_answer import stored_answer
 from distil_core.verifiers._tool_schemas import tool_schemas, with_defaults
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 _MAX_LINES = 20
 _MISSING: Any = object()
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """call_format: `tool_call_tags` (`<tool_call>{..}</tool_call>`, as Hermes and Qwen write),
     `json` (the whole response) or `action_lines` (`Action: name`, then `Action Input: {..}`).
     ordered: whether the order of the calls counts. tools_field: of the problem's metadata, a list

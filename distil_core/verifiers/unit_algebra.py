@@ -10,13 +10,18 @@ import re
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.unit_algebra import re_executed
-from distil_core.registry import ComponentOptions
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 _SOLUTION = re.compile("(?:[a-i0-9]{4} )*[a-i0-9]{4}")
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """Nothing to choose: the units are the problem source's."""
 
 

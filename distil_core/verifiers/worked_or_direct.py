@@ -8,11 +8,16 @@ from pydantic import Field
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.worked_or_direct import DIRECT, WORKED, labels, total
-from distil_core.registry import ComponentOptions
-from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
+from distil_core.verifiers.base import (
+    FeedbackItem,
+    Verdict,
+    Verification,
+    Verifier,
+    VerifierOptions,
+)
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """modulus: the problem source's."""
 
     modulus: int = Field(ge=2, le=10)

@@ -186,7 +186,7 @@ def test_an_engine_that_gives_the_expert_too_few_ids_is_refused(
     if fits:
         assert parse_params(settings, "test").tabulate.top_k == 16
     else:
-        with pytest.raises(ConfigError, match=r"tabulate\.top_k 16 exceeds max_logprobs 15"):
+        with pytest.raises(ConfigError, match=r"tabulate\.top_k 16 exceeds 15, the most ids"):
             parse_params(settings, "test")
 
 

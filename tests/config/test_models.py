@@ -125,7 +125,7 @@ IMPOSSIBLE = {
     ),
     "a baseline without a group": (
         {"sample.num_rollouts": 1},
-        "baseline 'leave_one_out' compares rollouts of one prompt: sample.num_rollouts must",
+        "'forward_cross_entropy' compares rollouts of one prompt, as its options are: sample.num_",
     ),
     "a group of one for GRPO": (
         {"sample.num_rollouts": 1, "train.objective": {"name": "grpo", "options": {}}},
@@ -133,7 +133,7 @@ IMPOSSIBLE = {
     ),
     "the objective's own baseline without a group": (
         {"sample.num_rollouts": 1, "train.objective.options": {}},
-        "baseline 'leave_one_out' compares rollouts",
+        "train.objective 'forward_cross_entropy' compares rollouts",
     ),
     "a constant that is not used": (
         {"train.objective.options.loss_constant": 3.0},

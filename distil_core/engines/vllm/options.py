@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from distil_core.credentials import plain_address
-from distil_core.registry import ComponentOptions
+from distil_core.engines.base import EngineOptions
 
 
-class Options(ComponentOptions):
+class Options(EngineOptions):
     """mode: in this process, in a server started and ended here, or in servers run by others.
     base_urls: those servers', without /v1. Whoever can reach them can load weights into them: keep
     them to machines that are yours alone. max_logprobs: the largest top K that may be asked for.
@@ -41,6 +41,11 @@ class Options(ComponentOptions):
     start_timeout_s: PositiveFloat = 600.0
     request_timeout_s: PositiveFloat = 600.0
     connections: PositiveInt = 16
+
+    @property
+    def largest_top_k(self) -> int:
+        """vLLM refuses to give more."""
+        return self.max_logprobs
 
     @model_validator(mode="after")
     def _servers_match_the_mode(self) -> "Options":

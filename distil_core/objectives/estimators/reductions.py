@@ -6,18 +6,17 @@ import torch
 from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
-from distil_core.objectives.base import ObjectiveOutput
+from distil_core.objectives.base import ObjectiveOptions, ObjectiveOutput
 from distil_core.objectives.estimators.matching import (
     MASS_TOLERANCE,
     MatchedDistributions,
     raise_wrong_mass,
 )
-from distil_core.registry import ComponentOptions
 
 LossNormalisation = Literal["rollouts", "tokens", "constant"]
 
 
-class LossOptions(ComponentOptions):
+class LossOptions(ObjectiveOptions):
     """Z of METHOD section 2, shared by all objectives so that side-by-side runs compare.
 
     loss_normalisation: what the summed loss is divided by.
@@ -32,11 +31,6 @@ class LossOptions(ComponentOptions):
 
     loss_normalisation: LossNormalisation = "rollouts"
     loss_constant: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
-
-    @property
-    def compares_rollouts(self) -> bool:
-        """Whether a prompt with a single rollout would teach nothing, or less than asked for."""
-        return False
 
     @model_validator(mode="after")
     def _constant_where_used(self) -> Self:

@@ -3,14 +3,34 @@
 A module defines `Options` (without settings) and `build`, which gives a `RowFormat`.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+from distil_core.components import ComponentPlace
 from distil_core.problems.base import Problem
-from distil_core.registry import Registry
+from distil_core.registry import ComponentOptions, Registry
 
 Row = dict[str, Any]
-RowFormat = Callable[[Row], Problem]
-"""Raises `ValueError` or `KeyError` for a row that is not of the format."""
+"""A row as it was read: JSON values by field."""
 
-ROW_FORMATS = Registry("distil_core.problems.row_formats", kind="row format")
+
+@runtime_checkable
+class RowFormat(Protocol):
+    """Makes a problem of a row; any function of one argument is one."""
+
+    def __call__(self, row: Row, /) -> Problem:
+        """The row's problem. Raises `ValueError` or `KeyError` for a row that is not of the
+        format: the message stands beside the row's file and line."""
+        ...
+
+
+class RowFormatOptions(ComponentOptions):
+    """Base of a row format's `Options`. A source names its format without options, so that each
+    of a format's own has a default."""
+
+
+ROW_FORMATS: Registry[RowFormatOptions, RowFormat] = Registry(
+    ComponentPlace("row format", "distil_core.problems.row_formats", "distil.row_formats"),
+    RowFormatOptions,
+    RowFormat,
+    {},
+)

@@ -9,12 +9,11 @@ that are its body.
 
 from distil_core.problems._rows import required_text
 from distil_core.problems.base import Problem
-from distil_core.problems.row_formats import Row, RowFormat
+from distil_core.problems.row_formats import Row, RowFormat, RowFormatOptions
 from distil_core.problems.row_formats._fields import code_problem
-from distil_core.registry import ComponentOptions
 
 
-class Options(ComponentOptions):
+class Options(RowFormatOptions):
     """None."""
 
 

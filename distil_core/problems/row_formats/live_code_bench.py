@@ -18,9 +18,8 @@ from typing import Any, NoReturn
 
 from distil_core.problems._rows import required_text
 from distil_core.problems.base import Problem
-from distil_core.problems.row_formats import Row, RowFormat
+from distil_core.problems.row_formats import Row, RowFormat, RowFormatOptions
 from distil_core.problems.row_formats._fields import code_problem, optional_text
-from distil_core.registry import ComponentOptions
 
 _MAX_TEST_BYTES = 256 * 2**20
 _IMPORTED = (
@@ -38,7 +37,7 @@ _PREAMBLE = "\n".join(
 )
 
 
-class Options(ComponentOptions):
+class Options(RowFormatOptions):
     """None."""
 
 

@@ -10,17 +10,16 @@ has its own.
 
 from distil_core.problems._rows import required_text
 from distil_core.problems.base import Problem
-from distil_core.problems.row_formats import Row, RowFormat
+from distil_core.problems.row_formats import Row, RowFormat, RowFormatOptions
 from distil_core.problems.row_formats._fields import (
     code_problem,
     optional_text,
     text_list,
     uses_of,
 )
-from distil_core.registry import ComponentOptions
 
 
-class Options(ComponentOptions):
+class Options(RowFormatOptions):
     """None."""
 
 

@@ -161,7 +161,7 @@ def _measured(workspace: Workspace, iteration: int) -> dict[str, float]:
 
 def _repro(workspace: Workspace, iteration: int) -> float:
     """Seconds that `dvc repro` adds to the bodies of the same stages."""
-    from distil_core.lineage.dvc.lock import stage_addresses
+    from distil_core.pipeline import stage_addresses
 
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item"]
     started = time.monotonic()

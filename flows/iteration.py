@@ -26,9 +26,10 @@ from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
 from distil_core.lineage.dvc.remote import has_remote, push_iteration
-from distil_core.lineage.dvc.stage import StageOutcome, stage_addresses
+from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.lineage.mlflow.record import RecordedIteration, record_iteration
 from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot
+from distil_core.pipeline import stage_addresses
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic

@@ -17,9 +17,9 @@ from distil_core.campaign.iterations import existing_iterations, restart
 from distil_core.campaign.load import load_iteration_params, load_params
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
-from distil_core.lineage.dvc.stage import stage_addresses
 from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 from flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from flows.display import Display

@@ -3,14 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from distil_core.lineage.dvc.stage import is_up_to_date, stage_addresses
+from distil_core.lineage.dvc.stage import is_up_to_date
+from distil_core.pipeline import STAGES, last_address
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from tasks.stage import StageSpec
-
-ONCE = ("problems", "base")
-PER_ITERATION = ("sample", "consult", "tabulate", "train", "evaluate", "gate")
 
 
 def stage_spec(name: str) -> "StageSpec":
@@ -20,12 +18,12 @@ def stage_spec(name: str) -> "StageSpec":
 
 def stage_versions() -> dict[str, int]:
     """Version of each stage's code, as new iterations are frozen with."""
-    return {name: stage_spec(name).version for name in (*ONCE, *PER_ITERATION)}
+    return {stage.name: stage_spec(stage.name).version for stage in STAGES}
 
 
 def is_finished(workspace: Workspace, iteration: int) -> bool:
     """Whether the iteration's policy, evaluation and gate, and all they came from, are current."""
-    return is_up_to_date(workspace, stage_addresses(iteration)[-1])
+    return is_up_to_date(workspace, last_address(iteration))
 
 
 def iterations_to_run(workspace: Workspace, iteration: int) -> list[int]:

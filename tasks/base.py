@@ -84,7 +84,7 @@ def _from_scratch(
     resume.remove()
 
 
-STAGE = StageSpec("base", per_iteration=False, version=3, body=body)
+STAGE = StageSpec("base", version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -187,7 +187,7 @@ def consult(verifier: Verifier, problem: Problem, rollout: dict[str, Any]) -> di
     }
 
 
-STAGE = StageSpec("consult", per_iteration=True, version=3, body=body)
+STAGE = StageSpec("consult", version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -235,7 +235,7 @@ def _ask_expert(
     return columns, sum(response.error is not None for response in judged)
 
 
-STAGE = StageSpec("evaluate", per_iteration=True, version=4, body=body)
+STAGE = StageSpec("evaluate", version=4, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

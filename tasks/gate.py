@@ -89,7 +89,7 @@ def _pass_on(source: Path, target: Path) -> None:
         link_or_copy(str(source), str(temporary))
 
 
-STAGE = StageSpec("gate", per_iteration=True, version=1, body=body)
+STAGE = StageSpec("gate", version=1, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -77,7 +77,7 @@ def _check_chosen(splits: Mapping[str, Sequence[Problem]], verifier: Verifier) -
         )
 
 
-STAGE = StageSpec("problems", per_iteration=False, version=3, body=body)
+STAGE = StageSpec("problems", version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -159,7 +159,7 @@ def _row(
     }
 
 
-STAGE = StageSpec("sample", per_iteration=True, version=3, body=body)
+STAGE = StageSpec("sample", version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -20,32 +20,33 @@ from distil_core.errors import ConfigError, DistilError
 from distil_core.files import private_folder, write_text
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.lineage.usable import require_usable_folder
+from distil_core.pipeline import Stage, stage_named
 from distil_core.progress import ProgressCallback, no_progress
-from distil_core.workspace import Workspace, iteration_key
+from distil_core.workspace import Workspace
 
 StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
-
-TORCH_STAGES = frozenset({"base", "sample", "tabulate", "train", "evaluate"})
-"""Stages that always compute with torch; `consult` does where the policy judges itself."""
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage: one function from the workspace's files and frozen settings to its outputs.
+    """A stage's work: one function from the workspace's files and frozen settings to its outputs.
 
-    per_iteration: False for the stages made once, which read the settings of iteration 0.
-    version: raised when the code changes what the stage writes; frozen into new iterations, so
-    that these alone are made anew.
+    name: of the stage in the pipeline, which says all else of it. version: raised when the code
+    changes what the stage writes; frozen into new iterations, so that these alone are made anew.
     """
 
     name: str
-    per_iteration: bool
     version: int
     body: StageBody
 
+    @property
+    def stage(self) -> Stage:
+        """What the pipeline says of it."""
+        return stage_named(self.name)
+
     def address(self, iteration: int) -> str:
         """The stage as DVC addresses it, for example `sample@003`."""
-        return f"{self.name}@{iteration_key(iteration)}" if self.per_iteration else self.name
+        return self.stage.address(iteration)
 
 
 def run(
@@ -71,8 +72,8 @@ def run_body(
     spec: StageSpec, workspace: Workspace, iteration: int, progress: ProgressCallback = no_progress
 ) -> None:
     """Do the stage's work, unrecorded, and note the seconds it took and when it finished."""
-    iteration = iteration if spec.per_iteration else 0
-    uses_torch = spec.name in TORCH_STAGES
+    iteration = iteration if spec.stage.per_iteration else 0
+    uses_torch = spec.stage.uses_torch
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
     # Stages keep there what models and experts wrote, until their outputs are whole.
     private_folder(workspace.scratch_dir)
@@ -133,7 +134,7 @@ def _parse_arguments(spec: StageSpec) -> argparse.Namespace:
         prog=f"python -m tasks.{spec.name}",
         description="Bring the stage up to date and record it in dvc.lock, as `dvc repro` does.",
     )
-    if spec.per_iteration:
+    if spec.stage.per_iteration:
         parser.add_argument("--iteration", type=int, required=True, metavar="N")
     else:
         parser.set_defaults(iteration=0)

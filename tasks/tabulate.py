@@ -258,7 +258,7 @@ def _distribution(scored: ScoredResponse | None) -> dict[str, Any]:
     }
 
 
-STAGE = StageSpec("tabulate", per_iteration=True, version=3, body=body)
+STAGE = StageSpec("tabulate", version=3, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -129,7 +129,7 @@ def _average(
     return WeightAverage(start, decay)
 
 
-STAGE = StageSpec("train", per_iteration=True, version=4, body=body)
+STAGE = StageSpec("train", version=4, body=body)
 
 if __name__ == "__main__":
     main(STAGE)

@@ -23,17 +23,13 @@ from typing import Any
 import yaml
 
 from distil_core.lineage.dvc.lock import artifacts, read_entries
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]
 TRAP = Path(__file__).with_name("trap")
 TIMEOUT_S = 400.0
-STAGES = (
-    "problems",
-    "base",
-    "evaluate@000",
-    *(f"{name}@001" for name in ("sample", "consult", "tabulate", "train", "evaluate", "gate")),
-)
+STAGES = (*stage_addresses(0), *stage_addresses(1))
 FLOW, TASK, REPRO = "flows.run", "tasks", "dvc repro"
 DOORS = (FLOW, TASK, REPRO)
 _COPIED = (

@@ -32,6 +32,7 @@ from distil_core.campaign.load import (
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.files import write_bytes, write_text
+from distil_core.pipeline import CURVES, SCORES
 from distil_core.workspace import Workspace, iteration_key
 
 __all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
@@ -40,12 +41,6 @@ Listing = dict[str, dict[str, Any]]
 """`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
 
 MAX_ITERATION = 999
-CURVES = ("loss", "cross_entropy")
-"""Columns of `train_curve.csv` that `dvc plots show` draws over all iterations."""
-
-SCORE = "pass_at_k"
-"""Column of `pass_at_k.csv` that it draws over k, a line for each iteration."""
-
 _FIXED_SECTIONS = ("campaign", "problems", "base")
 """Made once for the whole campaign, by stages that read the settings of iteration 0."""
 
@@ -192,7 +187,7 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
         expert = expert_dependency(workspace, params)
         listed["evaluations"][key] = {"params": frozen, "policy": policy, "expert_policy": expert}
         scores_file = relative(workspace.pass_at_k_file(number))
-        listed["curves"][SCORE] = listed["curves"].get(SCORE, {}) | {scores_file: SCORE}
+        listed["curves"][SCORES.y] = listed["curves"].get(SCORES.y, {}) | {scores_file: SCORES.y}
         if number == 0:
             continue
         require_history(params, frozen_params)
@@ -212,7 +207,7 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
 
 
 def _empty_listing() -> Listing:
-    curves: dict[str, Any] = {name: {} for name in (*CURVES, SCORE)}
+    curves: dict[str, Any] = {name: {} for name in (*CURVES, SCORES.y)}
     return {"iterations": {}, "evaluations": {}, "curves": curves}
 
 

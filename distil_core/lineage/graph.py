@@ -10,21 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc.lock import Entry, LockedArtifact, artifacts, stage_addresses
+from distil_core.lineage.dvc.lock import Entry, LockedArtifact, artifacts
+from distil_core.pipeline import FEEDBACK, HANDOVER, POLICY, TRAIN, Stage, stages_of
 from distil_core.workspace import iteration_key
-
-# What a person asks for the descent of. Measurements (evaluation, curves) lead nowhere.
-_ROLES = {
-    "policy": "policy {key}",
-    "policy-000": "policy 000 (base)",
-    "feedback": "feedback {key}",
-    "consultations.parquet": "consultations {key}",
-    "rollouts.parquet": "rollouts {key}",
-    "train.parquet": "training problems",
-    "warm_start.parquet": "warm-start problems",
-    "eval.parquet": "evaluation problems",
-    "generalisation.parquet": "generalisation problems",
-}
 
 
 @dataclass(frozen=True)
@@ -100,8 +88,7 @@ class Graph:
 
 def policy_path(iteration: int) -> str:
     """Where a trained policy lies in a workspace."""
-    key = iteration_key(iteration)
-    return "data/policy-000" if iteration == 0 else f"data/iterations/{key}/policy"
+    return POLICY.path(iteration)
 
 
 def build_graph(entries: Mapping[str, Entry]) -> Graph:
@@ -119,25 +106,27 @@ class _Builder:
 
     def graph(self) -> Graph:
         for iteration in range(1000):
-            addresses = [a for a in stage_addresses(iteration) if a in self._entries]
-            if not addresses:
+            stages = [s for s in stages_of(iteration) if s.address(iteration) in self._entries]
+            if not stages:
                 break
-            for address in addresses:
-                self._add(address, iteration)
+            for stage in stages:
+                self._add(stage, iteration)
         return Graph(self._nodes, tuple(self._problems))
 
-    def _add(self, address: str, iteration: int) -> None:
+    def _add(self, stage: Stage, iteration: int) -> None:
+        address = stage.address(iteration)
         entry = self._entries[address]
+        titles = {artifact.path(iteration): artifact.title for artifact in stage.writes}
         sources = self._sources(address, iteration, artifacts(entry, "deps").values())
         for path, written in artifacts(entry, "outs").items():
             self._written[path] = (written.md5, address)
-            if path.endswith("/handover"):
+            if path == HANDOVER.path(iteration):
                 self._hand_over(written, address, iteration, sources)
                 continue
-            name = _ROLES.get(path.rsplit("/", 1)[-1])
-            if name is None:
+            title = titles.get(path)
+            if title is None:
                 continue
-            named = name.format(key=iteration_key(iteration))
+            named = title.format(key=iteration_key(iteration))
             self._nodes[path] = Node(path, named, written.md5, address, iteration, sources)
 
     def _sources(
@@ -156,7 +145,7 @@ class _Builder:
                     "then `distil record`."
                 )
                 self._problems.append((iteration, problem))
-        if address.startswith("train@"):
+        if address == TRAIN.address(iteration):
             found |= dict.fromkeys(self._earlier_tables(address, iteration))
         return tuple(found)
 
@@ -166,7 +155,7 @@ class _Builder:
         train = settings.get(f"iterations/{iteration_key(iteration)}.yaml", {}).get("train", {})
         num_tables = train.get("num_tables", 1) if isinstance(train, dict) else 1
         first = 1 if num_tables == "all" else max(1, iteration - int(num_tables) + 1)
-        paths = [f"data/iterations/{iteration_key(i)}/feedback" for i in range(first, iteration)]
+        paths = [FEEDBACK.path(earlier) for earlier in range(first, iteration)]
         return [path for path in paths if path in self._nodes]
 
     def _hand_over(

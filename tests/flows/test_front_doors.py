@@ -517,7 +517,7 @@ def _start_slow_run(workspace: Workspace, **variables: str) -> "subprocess.Popen
         "def body(workspace, params, progress):\n"
         "    print('sampling', flush=True)\n"
         "    time.sleep(600)\n"
-        "STAGE = StageSpec('sample', per_iteration=True, version=1, body=body)\n"
+        "STAGE = StageSpec('sample', version=1, body=body)\n"
     )
     extend(workspace, stage_versions())
     process = scratch.start(workspace.root, "flows.run", **variables)
@@ -534,7 +534,7 @@ def _run_next_with(
     """Run the next iteration with another body of its first stage."""
     import flows.iteration
 
-    monkeypatch.setattr(flows.iteration, "stage_spec", lambda name: StageSpec(name, True, 1, body))
+    monkeypatch.setattr(flows.iteration, "stage_spec", lambda name: StageSpec(name, 1, body))
     return flows.iteration.distil_iteration(return_state=True, **parameters)
 
 

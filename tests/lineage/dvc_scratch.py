@@ -9,7 +9,8 @@ from pathlib import Path
 import dvc_fake_stages
 import yaml
 
-from distil_core.lineage.dvc.stage import StageOutcome, run_stage, stage_addresses
+from distil_core.lineage.dvc.stage import StageOutcome, run_stage
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ import yaml
 from mlflow_scratch import PROJECT, edit_lock, entry_of, stage_of, write_table
 
 from distil_core.evaluation.pass_at_k import powers_of_two_up_to
-from distil_core.lineage.dvc.lock import read_entries, stage_addresses
+from distil_core.lineage.dvc.lock import read_entries
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 WIDE_MARGIN = 0.02

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from distil_core.lineage.dvc.lock import stage_addresses
 from distil_core.lineage.evidence.inputs import content_md5
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from distil_core.lineage.dvc.lock import (
     locked_outputs,
     parse_entries,
     read_entries,
-    stage_addresses,
     with_entry,
     write_entry,
 )
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 # Not any float: of those with an exponent and all 16 digits DVC may change the last one when it

@@ -1,130 +1,99 @@
-"""dvc.yaml says of each stage what the design says, and DVC shows its results (8 s, one core)."""
+"""dvc.yaml is the pipeline of distil_core/pipeline.py; DVC shows its results (8 s, one core)."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_workspace, run_fake
 
-from distil_core.campaign.iterations import CURVES
 from distil_core.lineage.dvc.session import load_stage, open_repo
-from distil_core.lineage.dvc.upstream import Definition, load_pipeline
+from distil_core.pipeline import BASE_POLICY, CURVES, SCORES, Stage, stages_of
 from distil_core.workspace import Workspace
 
-TRAIN, ROLLOUTS = "data/problems/train.parquet", "data/iterations/002/rollouts.parquet"
-FOLDER = "data/iterations/002"
-CONTRACT: dict[str, tuple[list[str], list[str], list[str]]] = {
-    # stage: keys read besides its version, dependencies, outputs
-    "problems": (
-        ["seed", "problems", "consult.verifier"],
-        [],
-        [
-            f"data/problems/{name}.parquet"
-            for name in ("warm_start", "train", "eval", "generalisation")
-        ],
-    ),
-    "base": (
-        ["seed", "compute", "problems.source", "context", "consult", "base"],
-        ["data/problems/warm_start.parquet"],
-        ["data/policy-000"],
-    ),
-    "sample@002": (
-        ["seed", "compute", "context", "sample"],
-        [TRAIN, "data/iterations/001/handover"],
-        [ROLLOUTS],
-    ),
-    "consult@002": (
-        ["seed", "compute", "context", "sample.engine", "consult"],
-        [TRAIN, ROLLOUTS, "data/iterations/001/handover"],
-        [f"{FOLDER}/consultations.parquet"],
-    ),
-    "tabulate@002": (
-        ["seed", "compute", "context", "tabulate"],
-        [TRAIN, ROLLOUTS, f"{FOLDER}/consultations.parquet", "data/policy-000"],
-        [f"{FOLDER}/feedback"],
-    ),
-    "train@002": (
-        ["seed", "compute", "train"],
-        [f"{FOLDER}/feedback", "data/iterations/001/handover"],
-        [f"{FOLDER}/policy", f"{FOLDER}/train_curve.csv"],
-    ),
-    "evaluate@002": (
-        [
-            *("seed", "compute", "problems.generalisation", "context", "sample.engine", "consult"),
-            *("tabulate.expert", "evaluate"),
-        ],
-        [
-            "data/problems/eval.parquet",
-            "data/problems/generalisation.parquet",
-            f"{FOLDER}/policy",
-            "data/policy-000",
-        ],
-        [f"{FOLDER}/{name}" for name in ("metrics.json", "pass_at_k.csv", "evaluation.parquet")],
-    ),
-    "gate@002": (
-        ["seed", "evaluate.num_bootstrap", "gate"],
-        [
-            f"{FOLDER}/evaluation.parquet",
-            f"{FOLDER}/policy",
-            "data/iterations/001/handover",
-            "data/iterations/001/handover_evaluation.parquet",
-            "data/iterations/001/champion_evaluation.parquet",
-        ],
-        [
-            f"{FOLDER}/{name}"
-            for name in (
-                *("decision.json", "handover", "handover_evaluation.parquet"),
-                "champion_evaluation.parquet",
-            )
-        ],
-    ),
-}
+NUM_ITERATIONS = 12
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    return make_workspace(tmp_path_factory.mktemp("pipeline"), num_iterations=12)
+    return make_workspace(tmp_path_factory.mktemp("pipeline"), num_iterations=NUM_ITERATIONS)
 
 
 @pytest.fixture(scope="module")
-def definitions(workspace: Workspace) -> dict[str, Definition]:
+def definitions(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Every stage of dvc.yaml as DVC resolves it."""
     with open_repo(workspace, "problems") as repo:
-        return dict(load_pipeline(load_stage(repo, "problems")).definitions)
+        resolver = load_stage(repo, "problems").dvcfile.resolver
+        return {a: resolver.resolve_one(a)[a] for a in resolver.get_keys()}
 
 
-def test_every_iteration_has_its_stages(definitions: dict[str, Definition]) -> None:
-    """008 to 010 are where the YAML versions disagree what a number is."""
-    assert sorted(definitions) == sorted(addresses(12))
-
-
-@pytest.mark.parametrize("address", CONTRACT)
-def test_stages_read_and_write_what_the_design_says(
-    definitions: dict[str, Definition], address: str
-) -> None:
-    keys, dependencies, outputs = CONTRACT[address]
-    name, _, iteration = address.partition("@")
-    definition = definitions[address]
-    argument = f" --iteration {iteration}" if iteration else ""
-    assert definition.command == f"python -m tasks.{name}{argument}"
-    assert definition.settings == {
-        f"iterations/{iteration or '000'}.yaml": [*keys, f"stage_versions.{name}"]
+def expected(stage: Stage, iteration: int) -> dict[str, Any]:
+    """The stage as dvc.yaml should define it, by the pipeline's definition."""
+    reads = [artifact.path(iteration) for artifact in stage.reads]
+    found: dict[str, Any] = {
+        "cmd": stage.command(iteration),
+        "params": [{f"iterations/{iteration:03d}.yaml": sorted(stage.settings_read)}],
+        # The scratch campaign's expert is the base policy.
+        "deps": sorted([*reads, *([BASE_POLICY.path(0)] if stage.reads_expert_policy else [])]),
     }
-    assert definition.dependencies == frozenset(dependencies)
-    assert definition.outputs == frozenset(outputs)
+    for artifact in stage.writes:
+        path: Any = artifact.path(iteration)
+        if artifact.plot:
+            plot = asdict(artifact.plot)
+            path = {path: plot | {"title": plot["title"].format(key=f"{iteration:03d}")}}
+        found.setdefault(artifact.kind, []).append(path)
+    return {key: value for key, value in found.items() if value}
 
 
-def test_the_first_iterations_build_on_the_base_policy(
-    definitions: dict[str, Definition],
-) -> None:
-    assert "data/policy-000" in definitions["sample@001"].dependencies
-    assert "data/policy-000" in definitions["train@001"].dependencies
-    assert "data/policy-000" in definitions["evaluate@000"].dependencies
+def in_order(definition: dict[str, Any]) -> dict[str, Any]:
+    """Without its description, lists without an order of their own sorted."""
+    definition = {key: value for key, value in definition.items() if key != "desc"}
+    ((settings, keys),) = definition["params"][0].items()
+    definition["params"] = [{settings: sorted(keys)}, *definition["params"][1:]]
+    return definition | {"deps": sorted(definition.get("deps", []))}
+
+
+def test_every_iteration_has_its_stages(definitions: dict[str, Any]) -> None:
+    """008 to 010 are where the YAML versions disagree what a number is."""
+    assert sorted(definitions) == sorted(addresses(NUM_ITERATIONS))
+
+
+@pytest.mark.parametrize("iteration", [0, 1, 2, NUM_ITERATIONS])
+def test_dvc_yaml_is_the_pipeline(definitions: dict[str, Any], iteration: int) -> None:
+    """Nothing of a stage differs: command, settings, paths read and written, metrics, plots."""
+    for stage in stages_of(iteration):
+        found = in_order(definitions[stage.address(iteration)])
+        wanted = expected(stage, iteration)
+        for kind in ("outs", "metrics", "plots"):
+            found[kind] = sorted(found.get(kind, []), key=str)
+            wanted[kind] = sorted(wanted.get(kind, []), key=str)
+        assert found == wanted | {"deps": wanted.get("deps", [])}
+        assert definitions[stage.address(iteration)]["desc"]
+
+
+def test_plots_over_all_iterations_are_the_pipelines() -> None:
+    plots = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["plots"]
+    found = [next(iter(plot.items())) for plot in plots]
+    wanted = [
+        (plot.title, asdict(plot) | {"y": f"${{curves.{plot.y}}}"})
+        for plot in (*CURVES.values(), SCORES)
+    ]
+    assert found == wanted
+
+
+def test_stages_run_after_what_they_read_is_written() -> None:
+    for iteration in (0, 1, 2):
+        for place, stage in enumerate(stages_of(iteration)):
+            later = stages_of(iteration)[place:]
+            written_later = {artifact.path(iteration) for s in later for artifact in s.writes}
+            assert not written_later & {artifact.path(iteration) for artifact in stage.reads}
 
 
 def test_metrics_and_plots_can_be_shown(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path, num_iterations=2)
-    list_iterations(workspace, 2, CURVES)
+    list_iterations(workspace, 2, tuple(CURVES))
     for address in addresses(2):
         run_fake(workspace, address)
     metrics = json.loads(dvc(workspace.root, "metrics", "show", "--json"))

@@ -18,13 +18,13 @@ import yaml
 from distil_core.campaign.iterations import restart
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError
+from distil_core.pipeline import STAGES
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
-from tasks.stage import TORCH_STAGES, StageSpec, main, prepare_torch, run, run_body
+from tasks.stage import StageSpec, main, prepare_torch, run, run_body
 
 PROJECT = Path(__file__).parents[2]
 CUDA = {"device": "cuda", "dtype": "float32"}
-STAGES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")
 PROBLEMS = """
 from tasks.stage import StageSpec, main
 
@@ -36,7 +36,7 @@ def body(workspace, params, progress):
     progress(1, 1)
 
 
-STAGE = StageSpec("problems", per_iteration=False, version=1, body=body)
+STAGE = StageSpec("problems", version=1, body=body)
 
 if __name__ == "__main__":
     main(STAGE)
@@ -51,7 +51,7 @@ def workspace(tmp_path: Path) -> Workspace:
         shutil.copy(PROJECT / name, tmp_path / name)
     settings = yaml.safe_load((PROJECT / "params.yaml").read_text())
     workspace.params_file.write_text(yaml.safe_dump(settings | {"num_iterations": 1}))
-    restart(workspace, dict.fromkeys(STAGES, 1))
+    restart(workspace, {stage.name: 1 for stage in STAGES})
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     return workspace
 
@@ -64,7 +64,7 @@ def commands(workspace: Workspace) -> Workspace:
     shutil.copy(PROJECT / "tasks/stage.py", package)
     shutil.copy(PROJECT / "tasks/__init__.py", package)
     (package / "problems.py").write_text(PROBLEMS)
-    sample = PROBLEMS.replace('"problems", per_iteration=False', '"sample", per_iteration=True')
+    sample = PROBLEMS.replace('"problems"', '"sample"')
     (package / "sample.py").write_text(sample)
     return workspace
 
@@ -92,12 +92,12 @@ def problems_spec(calls: list[int] | None = None) -> StageSpec:
             (workspace.problems_dir / f"{name}.parquet").write_text(name)
         progress(1, 1)
 
-    return StageSpec("problems", per_iteration=False, version=1, body=body)
+    return StageSpec("problems", version=1, body=body)
 
 
 def test_addresses_are_those_of_dvc() -> None:
     assert problems_spec().address(3) == "problems"
-    sample = StageSpec("sample", per_iteration=True, version=1, body=lambda *_: None)
+    sample = StageSpec("sample", version=1, body=lambda *_: None)
     assert sample.address(3) == "sample@003"
     with pytest.raises(ConfigError, match=r"0 \.\. 999, found 1000"):
         sample.address(1000)
@@ -126,15 +126,9 @@ def test_a_body_alone_records_nothing(workspace: Workspace) -> None:
 
 
 def test_stages_that_use_torch_are_those_that_depend_on_compute() -> None:
-    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
-    reading = set()
-    for name, definition in stages.items():
-        (settings,) = definition.get("do", definition)["params"]
-        if "compute" in next(iter(settings.values())):
-            reading.add(name)
     # consult reads a model only where self-evaluation is on, and sets torch up there itself.
-    assert reading == TORCH_STAGES | {"consult"}
-    assert set(stages) == set(STAGES)
+    reading = {stage.name for stage in STAGES if "compute" in stage.settings}
+    assert reading == {stage.name for stage in STAGES if stage.uses_torch} | {"consult"}
 
 
 def test_torch_is_set_up_as_the_settings_say(workspace: Workspace) -> None:
@@ -155,7 +149,7 @@ def test_without_the_device_no_stage_that_needs_one_begins(workspace: Workspace)
     settings = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump(settings | {"compute": settings["compute"] | CUDA}))
     calls: list[int] = []
-    spec = StageSpec("base", False, 1, lambda _, params, __: calls.append(params.iteration))
+    spec = StageSpec("base", 1, lambda _, params, __: calls.append(params.iteration))
     with pytest.raises(ConfigError, match=r"compute.device is cuda, but torch .* finds no CUDA"):
         run_body(spec, workspace, 0)
     assert not calls
@@ -187,7 +181,7 @@ def test_an_interrupted_command_says_so(
     monkeypatch.chdir(workspace.root)
     monkeypatch.setattr(sys, "argv", ["problems.py"])
     with pytest.raises(SystemExit) as ended:
-        main(StageSpec("problems", per_iteration=False, version=1, body=body))
+        main(StageSpec("problems", version=1, body=body))
     assert ended.value.code == 130
     assert capsys.readouterr().err == "problems: interrupted; nothing was recorded\n"
     assert not workspace.timings_file(0).exists()

@@ -14,7 +14,8 @@ from typing import Any
 
 from distil_core.errors import LineageError
 from distil_core.files import write_text
-from distil_core.workspace import Workspace, iteration_key
+from distil_core.pipeline import stage_addresses
+from distil_core.workspace import Workspace
 
 Entry = dict[str, Any]
 """One stage of `dvc.lock`: `cmd`, and where the stage has them `deps`, `params`, `outs`."""
@@ -34,18 +35,6 @@ class LockedArtifact:
     path: str
     md5: str
     size_bytes: int
-
-
-def stage_addresses(iteration: int) -> list[str]:
-    """The stages that belong to an iteration, as DVC addresses them, in the order they run.
-
-    Iteration 0 has the stages that make the problems and the base policy.
-    """
-    key = iteration_key(iteration)
-    if iteration == 0:
-        return ["problems", "base", f"evaluate@{key}"]
-    names = ("sample", "consult", "tabulate", "train", "evaluate", "gate")
-    return [f"{name}@{key}" for name in names]
 
 
 def locked_outputs(workspace: Workspace, address: str) -> dict[str, LockedArtifact]:

@@ -4,8 +4,8 @@ from contextlib import chdir
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.session import quiet_dvc
-from distil_core.lineage.dvc.stage import stage_addresses
 from distil_core.lineage.git import no_other_repository
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 

@@ -18,7 +18,6 @@ from distil_core.lineage.dvc.lock import (
     lock_file,
     locked_dependencies,
     locked_outputs,
-    stage_addresses,
     write_entry,
 )
 from distil_core.lineage.dvc.session import (
@@ -48,7 +47,6 @@ __all__ = [
     "locked_dependencies",
     "locked_outputs",
     "run_stage",
-    "stage_addresses",
 ]
 
 Status = Literal["ran", "restored", "unchanged"]

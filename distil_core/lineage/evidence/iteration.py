@@ -19,7 +19,6 @@ from distil_core.lineage.dvc.lock import (
     LockDigests,
     artifacts,
     read_entries,
-    stage_addresses,
 )
 from distil_core.lineage.evidence.inputs import (
     Artifact,
@@ -31,6 +30,7 @@ from distil_core.lineage.evidence.inputs import (
     require_unchanged,
 )
 from distil_core.lineage.evidence.run_times import finished_at_ms
+from distil_core.pipeline import TABULATE, last_address, stage_addresses
 from distil_core.workspace import Workspace
 
 _POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/(policy|handover))")
@@ -144,7 +144,7 @@ class History:
             if address not in self._entries:
                 return (
                     f"iteration {iteration} is not finished: dvc.lock has no {address}. Run it "
-                    f"with `dvc repro {stage_addresses(wanted)[-1]}`, then record again."
+                    f"with `dvc repro {last_address(wanted)}`, then record again."
                 )
         reasons = (self._why_stale(address, iteration) for address in addresses)
         return next((reason for reason in reasons if reason), None)
@@ -199,7 +199,7 @@ class History:
     def _expert(self, iteration: int) -> int | None:
         if iteration == 0:
             return None
-        address = stage_addresses(iteration)[2]
+        address = TABULATE.address(iteration)
         for path in artifacts(self._entries[address], "deps"):
             match = _POLICY_PATH.fullmatch(path)
             if match and match[3] == "handover":

@@ -24,13 +24,13 @@ from distil_core.lineage.dvc.lock import (
     LockedArtifact,
     artifacts,
     read_entries,
-    stage_addresses,
 )
 from distil_core.lineage.evidence.inputs import content_md5
 from distil_core.lineage.git import git, own_environment
 from distil_core.lineage.reproduce.data import SnapshotData
 from distil_core.lineage.reproduce.differences import largest_differences
 from distil_core.lineage.snapshot.take import REFS, Snapshot, find_snapshot, list_snapshots
+from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 _LOG_LINES = 20

@@ -1,0 +1,258 @@
+"""The pipeline of a campaign, said once: its stages in order, what each reads, writes and uses.
+
+`dvc.yaml` says the same to DVC, which reads no Python; tests/lineage/test_dvc_pipeline.py compares
+the two word for word. Whoever needs a stage's name, its paths or its place in the order asks here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from distil_core.workspace import Workspace, iteration_key
+
+ComponentKind = Literal["problem source", "verifier", "engine", "expert", "objective"]
+
+_LAYOUT = Workspace(Path("/"))
+
+
+@dataclass(frozen=True)
+class Plot:
+    """How DVC draws a table. title: with the iteration's key in braces."""
+
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder that a stage writes.
+
+    locate: its path in a workspace, by iteration. kind: what DVC takes it for. title: as people
+    read it in a lineage, with the iteration's key in braces; None for measurements, which nothing
+    is made from.
+    """
+
+    locate: Callable[[Workspace, int], Path]
+    kind: Literal["outs", "metrics", "plots"] = "outs"
+    title: str | None = None
+    plot: Plot | None = None
+
+    def path(self, iteration: int) -> str:
+        """From the workspace's root, as dvc.yaml and dvc.lock write it."""
+        return _LAYOUT.relative(self.locate(_LAYOUT, iteration))
+
+
+def _problems(split: str, title: str) -> Artifact:
+    return Artifact(lambda workspace, _: workspace.problems_dir / f"{split}.parquet", title=title)
+
+
+WARM_START_PROBLEMS = _problems("warm_start", "warm-start problems")
+TRAIN_PROBLEMS = _problems("train", "training problems")
+EVAL_PROBLEMS = _problems("eval", "evaluation problems")
+GENERALISATION_PROBLEMS = _problems("generalisation", "generalisation problems")
+BASE_POLICY = Artifact(lambda workspace, _: workspace.policy_dir(0), title="policy 000 (base)")
+ROLLOUTS = Artifact(Workspace.rollouts_file, title="rollouts {key}")
+CONSULTATIONS = Artifact(Workspace.consultations_file, title="consultations {key}")
+FEEDBACK = Artifact(Workspace.feedback_dir, title="feedback {key}")
+POLICY = Artifact(Workspace.policy_dir, title="policy {key}")
+TRAIN_CURVE = Artifact(
+    Workspace.train_curve_file,
+    "plots",
+    plot=Plot("step", "loss", "optimizer step", "loss", "Training loss of iteration {key}"),
+)
+EVALUATION = Artifact(Workspace.evaluation_file)
+METRICS = Artifact(Workspace.metrics_file, "metrics")
+PASS_AT_K = Artifact(
+    Workspace.pass_at_k_file,
+    "plots",
+    plot=Plot("k", "pass_at_k", "k", "pass@k", "Held-out pass@k of iteration {key}"),
+)
+HANDOVER = Artifact(Workspace.handover_dir)
+HANDOVER_EVALUATION = Artifact(Workspace.handover_evaluation_file)
+CHAMPION_EVALUATION = Artifact(Workspace.champion_evaluation_file)
+DECISION = Artifact(Workspace.decision_file, "metrics")
+
+PARENT_POLICY = Artifact(Workspace.parent_dir)
+"""What the iteration before handed over, or the base."""
+_PARENT_EVALUATION = Artifact(
+    lambda workspace, iteration: workspace.handover_evaluation_file(iteration - 1)
+)
+_CHAMPION_SO_FAR = Artifact(
+    lambda workspace, iteration: workspace.champion_evaluation_file(iteration - 1)
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A component that a stage uses. setting: dotted, where its name stands in the settings."""
+
+    kind: ComponentKind
+    setting: str
+
+
+_SOURCE = Use("problem source", "problems.source")
+_HARDER_SOURCE = Use("problem source", "problems.generalisation_source")
+_ENGINE = Use("engine", "sample.engine")
+_VERIFIER = Use("verifier", "consult.verifier")
+_EXPERT = Use("expert", "tabulate.expert")
+_OBJECTIVE = Use("objective", "train.objective")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    first_iteration: from which on there is one for each; None for a stage made once, which reads
+    the settings of iteration 0. settings: keys of the frozen settings that it reads, besides
+    `stage_versions`. reads, writes: artifacts. reads_expert_policy: whether it reads the checkpoint
+    with the expert's weights too, which only the settings can tell. uses_torch: whether it always
+    computes with torch; `consult` does where the policy judges itself.
+    """
+
+    name: str
+    first_iteration: int | None
+    settings: tuple[str, ...]
+    reads: tuple[Artifact, ...]
+    writes: tuple[Artifact, ...]
+    uses: tuple[Use, ...] = ()
+    reads_expert_policy: bool = False
+    uses_torch: bool = True
+
+    @property
+    def per_iteration(self) -> bool:
+        """Whether there is one for each iteration."""
+        return self.first_iteration is not None
+
+    @property
+    def settings_read(self) -> tuple[str, ...]:
+        """The keys of the frozen settings that dvc.yaml lists, its version and code among them."""
+        return (*self.settings, f"stage_versions.{self.name}")
+
+    def address(self, iteration: int) -> str:
+        """The stage as DVC addresses it, for example `sample@003`."""
+        return f"{self.name}@{iteration_key(iteration)}" if self.per_iteration else self.name
+
+    def command(self, iteration: int) -> str:
+        """What `dvc repro` runs."""
+        argument = f" --iteration {iteration_key(iteration)}" if self.per_iteration else ""
+        return f"python -m tasks.{self.name}{argument}"
+
+
+PROBLEMS = Stage(
+    "problems",
+    first_iteration=None,
+    # The verifier must be able to read each problem's reference.
+    settings=("seed", "problems", "consult.verifier"),
+    reads=(),
+    writes=(WARM_START_PROBLEMS, TRAIN_PROBLEMS, EVAL_PROBLEMS, GENERALISATION_PROBLEMS),
+    uses=(_SOURCE, _HARDER_SOURCE, _VERIFIER),
+    uses_torch=False,
+)
+BASE = Stage(
+    "base",
+    first_iteration=None,
+    settings=("seed", "compute", "problems.source", "context", "consult", "base"),
+    reads=(WARM_START_PROBLEMS,),
+    writes=(BASE_POLICY,),
+    uses=(_SOURCE, _VERIFIER),
+)
+SAMPLE = Stage(
+    "sample",
+    first_iteration=1,
+    settings=("seed", "compute", "context", "sample"),
+    reads=(TRAIN_PROBLEMS, PARENT_POLICY),
+    writes=(ROLLOUTS,),
+    uses=(_ENGINE,),
+)
+CONSULT = Stage(
+    "consult",
+    first_iteration=1,
+    settings=("seed", "compute", "context", "sample.engine", "consult"),
+    reads=(TRAIN_PROBLEMS, ROLLOUTS, PARENT_POLICY),
+    writes=(CONSULTATIONS,),
+    uses=(_VERIFIER, _ENGINE),
+    uses_torch=False,
+)
+TABULATE = Stage(
+    "tabulate",
+    first_iteration=1,
+    settings=("seed", "compute", "context", "tabulate"),
+    reads=(TRAIN_PROBLEMS, ROLLOUTS, CONSULTATIONS),
+    writes=(FEEDBACK,),
+    uses=(_EXPERT,),
+    reads_expert_policy=True,
+)
+TRAIN = Stage(
+    "train",
+    first_iteration=1,
+    settings=("seed", "compute", "train"),
+    reads=(FEEDBACK, PARENT_POLICY),
+    writes=(POLICY, TRAIN_CURVE),
+    uses=(_OBJECTIVE,),
+)
+EVALUATE = Stage(
+    "evaluate",
+    first_iteration=0,
+    settings=(
+        *("seed", "compute", "problems.generalisation", "context", "sample.engine", "consult"),
+        *("tabulate.expert", "evaluate"),
+    ),
+    reads=(EVAL_PROBLEMS, GENERALISATION_PROBLEMS, POLICY),
+    writes=(EVALUATION, METRICS, PASS_AT_K),
+    uses=(_ENGINE, _VERIFIER, _EXPERT),
+    reads_expert_policy=True,
+)
+GATE = Stage(
+    "gate",
+    first_iteration=1,
+    settings=("seed", "evaluate.num_bootstrap", "gate"),
+    reads=(EVALUATION, _PARENT_EVALUATION, _CHAMPION_SO_FAR, POLICY, PARENT_POLICY),
+    writes=(HANDOVER, HANDOVER_EVALUATION, CHAMPION_EVALUATION, DECISION),
+    uses_torch=False,
+)
+
+STAGES = (PROBLEMS, BASE, SAMPLE, CONSULT, TABULATE, TRAIN, EVALUATE, GATE)
+"""In the order they run."""
+
+_BY_NAME = {stage.name: stage for stage in STAGES}
+
+CURVES = {
+    "loss": Plot("step", "loss", "optimizer step", "loss", "Training loss by iteration"),
+    "cross_entropy": Plot(
+        *("step", "cross_entropy", "optimizer step", "cross-entropy (nats per token)"),
+        "Cross-entropy to the expert by iteration",
+    ),
+}
+"""Columns of a training curve that `dvc plots show` draws over all iterations."""
+
+SCORES = Plot("k", "pass_at_k", "k", "pass@k", "Held-out pass@k by iteration")
+"""What it draws of all iterations' pass@k."""
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name; `KeyError` where there is none."""
+    return _BY_NAME[name]
+
+
+def stages_of(iteration: int) -> list[Stage]:
+    """The stages that belong to an iteration, in the order they run. Iteration 0 has those made
+    once, which make the problems and the base policy."""
+    return [
+        stage
+        for stage in STAGES
+        if (iteration == 0 if stage.first_iteration is None else stage.first_iteration <= iteration)
+    ]
+
+
+def stage_addresses(iteration: int) -> list[str]:
+    """The same as DVC addresses them."""
+    return [stage.address(iteration) for stage in stages_of(iteration)]
+
+
+def last_address(iteration: int) -> str:
+    """The stage that all others of the iteration come before."""
+    return stage_addresses(iteration)[-1]

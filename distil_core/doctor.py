@@ -204,7 +204,7 @@ def _isolation_in_use(workspace: Workspace) -> Isolation | None:
 def _vllm(_: Workspace) -> Iterator[Finding]:
     from distil_core.doctor_vllm import VllmState, findings
 
-    for level, what, remedy in findings(VllmState.here()):
+    for level, what, remedy in findings(VllmState.detect()):
         yield Finding(level, what, remedy)
 
 

@@ -28,7 +28,7 @@ class VllmState:
     import_error: str
 
     @classmethod
-    def here(cls) -> "VllmState":
+    def detect(cls) -> "VllmState":
         """Of this environment. Importing takes seconds, so in a process of its own."""
         versions = {}
         for name in (*BUILDS, *COMPANIONS, "torch"):

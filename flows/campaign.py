@@ -14,8 +14,8 @@ from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError, GateError
 from distil_core.workspace import Workspace
-from flows.failures import failed, value_of
-from flows.iteration import IterationSummary, distil_iteration, shown
+from flows.failures import failed_state, result_of
+from flows.iteration import IterationSummary, distil_iteration, stage_display
 from flows.liveness import alive, mark_dead_runs
 from flows.ownership import require_own_workspace, run_tags, tag_current_run
 from flows.stages import stage_versions
@@ -56,13 +56,13 @@ def distil_campaign(
         except GateError as error:
             # The campaign ended as its settings ask for: what led there is worth reading.
             _write_report(workspace)
-            return failed(error)
+            return failed_state(error)
         except DistilError as error:
-            return failed(error)
+            return failed_state(error)
 
 
 def _write_report(workspace: Workspace) -> None:
-    value_of(_report_task(workspace, return_state=True))
+    result_of(_report_task(workspace, return_state=True))
 
 
 @task(name="report", cache_policy=NO_CACHE, retries=0, persist_result=False)
@@ -70,10 +70,10 @@ def _report_task(workspace: Workspace) -> Path | State[Any]:
     from distil_core.report.write import write_report
 
     try:
-        with shown("report") as progress:
+        with stage_display("report") as progress:
             path = write_report(workspace, progress)
     except DistilError as error:
-        return failed(error)
+        return failed_state(error)
     create_link_artifact(
         link=path.as_uri(),
         link_text=path.name,
@@ -101,5 +101,5 @@ def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:
 
 def _run_iteration(iteration: int, stage_timeout_s: float | None) -> IterationSummary:
     state = distil_iteration(iteration, stage_timeout_s, return_state=True)
-    summary: IterationSummary = value_of(state)
+    summary: IterationSummary = result_of(state)
     return summary

@@ -42,13 +42,13 @@ def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
     return True
 
 
-def failed(error: DistilError) -> State[Any]:
+def failed_state(error: DistilError) -> State[Any]:
     """The state a flow or task returns for it; the message also stands in the run's log."""
     get_run_logger().error("%s", error)
     return Failed(message=str(error), data=error)
 
 
-def value_of(state: State[Any]) -> Any:
+def result_of(state: State[Any]) -> Any:
     """What the flow or task returned; what it failed with is raised."""
     return state.result(raise_on_failure=True)
 

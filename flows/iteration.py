@@ -33,7 +33,7 @@ from distil_core.pipeline import stage_addresses
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from flows.display import current_display, periodic
-from flows.failures import RETRIES, RETRY_DELAYS_S, failed, is_retried, value_of
+from flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
 from flows.liveness import alive, mark_dead_runs
 from flows.ownership import require_own_workspace, run_tags, tag_current_run
 from flows.report import iteration_page, read_metrics, stage_rows
@@ -78,7 +78,7 @@ def distil_iteration(
             require_own_workspace(workspace, flow_run.tags)
             return _run_iteration(workspace, iteration, stage_timeout_s)
         except DistilError as error:
-            return failed(error)
+            return failed_state(error)
 
 
 def next_iteration(workspace: Workspace) -> int:
@@ -112,8 +112,8 @@ def _bring_up_to_date(
         for number in iterations
         for address in stage_addresses(number)
     ]
-    value_of(_snapshot_task(workspace, iteration, return_state=True))
-    recorded: RecordedIteration = value_of(_record_task(workspace, iteration, return_state=True))
+    result_of(_snapshot_task(workspace, iteration, return_state=True))
+    recorded: RecordedIteration = result_of(_record_task(workspace, iteration, return_state=True))
     metrics = read_metrics(workspace, iteration)
     _publish(workspace, iteration, outcomes, metrics)
     if has_remote(workspace):
@@ -148,7 +148,7 @@ def _run_stage(
             f"{address} was stopped after {timeout_s:.0f} s and recorded nothing; give it longer "
             "with the flow's parameter stage_timeout_s"
         )
-    outcome: StageOutcome = value_of(state)
+    outcome: StageOutcome = result_of(state)
     display = current_display()
     if display:
         display.stage_done(address, outcome.status, outcome.seconds)
@@ -169,10 +169,10 @@ def _stage_task(
     from tasks.stage import run
 
     try:
-        with shown(address) as progress:
+        with stage_display(address) as progress:
             return run(stage_spec(name), workspace, iteration, progress)
     except DistilError as error:
-        return failed(error)
+        return failed_state(error)
 
 
 @task(
@@ -185,10 +185,10 @@ def _stage_task(
 def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
     page = url_for("flow-run", flow_run.id)
     try:
-        with shown(f"record@{iteration_key(iteration)}"):
+        with stage_display(f"record@{iteration_key(iteration)}"):
             return record_iteration(workspace, iteration, page)
     except DistilError as error:
-        return failed(error)
+        return failed_state(error)
 
 
 @task(
@@ -202,7 +202,7 @@ def _snapshot_task(workspace: Workspace, iteration: int) -> Snapshot | State[Any
     try:
         return ensure_snapshot(workspace, iteration)
     except DistilError as error:
-        return failed(error)
+        return failed_state(error)
 
 
 def _push(workspace: Workspace, iteration: int, timeout_s: float | None) -> None:
@@ -225,11 +225,11 @@ def _push_task(workspace: Workspace, iteration: int) -> int | State[Any]:
     try:
         return push_iteration(workspace, iteration)
     except DistilError as error:
-        return failed(error)
+        return failed_state(error)
 
 
 @contextmanager
-def shown(address: str) -> Iterator[ProgressCallback]:
+def stage_display(address: str) -> Iterator[ProgressCallback]:
     """How far the work is, on the terminal of a campaign or else now and then in the run's log."""
     display = current_display()
     if display is None:

@@ -13,7 +13,7 @@ from distil_core.policy.batching import ResponseBatch, collate
 from distil_core.policy.sequences import Sequences
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import RowLabels, expert_buckets, make_labels
-from distil_core.training.student_logprobs import laid_out
+from distil_core.training.student_logprobs import as_sequences
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def make_step_batch(
     for start in range(0, len(indices), size):
         part = slice(start, start + size)
         part_tokens = tokens.rows(part)
-        parts.append(BatchPart(part_tokens, buckets[0][part], laid_out(part_tokens, layout)))
+        parts.append(BatchPart(part_tokens, buckets[0][part], as_sequences(part_tokens, layout)))
     trained_b = torch.tensor([index not in masked for index in indices])
     return StepBatch(
         rollout_ids=[row.rollout_id for row in batch_rows],

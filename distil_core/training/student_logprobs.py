@@ -38,7 +38,7 @@ def student_logprobs(
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
-    exist whole. sequences: the same rows as `laid_out` lays them, None for padded. None of these
+    exist whole. sequences: the same rows laid by `as_sequences`, None for padded. None of these
     changes more than rounding; where there is no response token, sequences have 0.
     """
     if is_tiled(model, tiled_above):
@@ -50,7 +50,7 @@ def student_logprobs(
     return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
 
 
-def laid_out(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
+def as_sequences(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
     """The rows as `train.layout` says, where the batch lies; None for padded."""
     if layout == "padded":
         return None

@@ -159,7 +159,7 @@ class CodeVerifier(Verifier):
         """Whether feedback may hold a test's input and expected output."""
         return public or self.reveals
 
-    def kept_apart(self, are_public: Sequence[bool]) -> list[list[int]]:
+    def process_groups(self, are_public: Sequence[bool]) -> list[list[int]]:
         """The numbers of the tests that may run in one process of the program. What a hidden test
         hands it must not reach the answer to a public one, which feedback shows."""
         shown = [self.may_show(is_public) for is_public in are_public]

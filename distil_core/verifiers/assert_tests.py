@@ -105,7 +105,7 @@ class AssertTestsVerifier(CodeVerifier):
         judged = AssertProgram(program.source, preamble, specification.names)
         outcomes: dict[int, TestOutcome] = {}
         reports: dict[int, TestReport] = {}
-        for group in self.kept_apart([test.public for test in tests]):
+        for group in self.process_groups([test.public for test in tests]):
             code = AssertCode(
                 specification.preamble, specification.setup, tuple(tests[i].code for i in group)
             )

@@ -88,7 +88,7 @@ class FunctionCallsVerifier(CodeVerifier):
         assert isinstance(specification, CallTests)
         tests = specification.tests
         outcomes: dict[int, TestOutcome] = {}
-        for group in self.kept_apart([test.public for test in tests]):
+        for group in self.process_groups([test.public for test in tests]):
             calls = [_call(specification, tests[index]) for index in group]
             result, answers = self._run(specification, program, calls)
             if failure := load_failure(result, self.options.limits, program.first_line):

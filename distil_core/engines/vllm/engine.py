@@ -48,7 +48,7 @@ class VllmEngine:
         self._compute = compute
         self._drift: dict[str, float] = {}
         with lock:
-            self._hold_policy()
+            self._ensure_policy_loaded()
 
     def sample(
         self,
@@ -70,7 +70,7 @@ class VllmEngine:
         longest = max(len(request.context_ids) for request in requests)
         self._require_fits(longest + settings.max_new_tokens)
         with self._lock:
-            self._hold_policy()
+            self._ensure_policy_loaded()
             sampled = self._backend.sample(
                 requests, settings, self._end_token_ids, _counted(progress, len(requests))
             )
@@ -102,7 +102,7 @@ class VllmEngine:
         results: list[ScoredResponse] = []
         report = _counted(progress, len(requests))
         with self._lock:
-            self._hold_policy()
+            self._ensure_policy_loaded()
             for chunk in _chunks(requests, top_k):
                 sequences = [
                     ([*request.context_ids, *request.response_ids], len(request.context_ids))
@@ -117,7 +117,7 @@ class VllmEngine:
         """How far the last responses' log-probabilities are from transformers' (see `Drift`)."""
         return dict(self._drift)
 
-    def _hold_policy(self) -> None:
+    def _ensure_policy_loaded(self) -> None:
         def canary() -> None:
             reference = Reference(self._policy, self._compute)
             reference.check_canary(self._backend, self._options.canary_limit)

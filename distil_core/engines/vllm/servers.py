@@ -208,13 +208,13 @@ class ServersBackend:
 
         def answered(request: Any) -> Result:
             while True:
-                server = self._take()
+                server = self._acquire()
                 try:
                     return ask(server, request)
                 except _ServerLost as lost:
                     server.loaded, server.failure = None, str(lost)
                 finally:
-                    self._give_back(server)
+                    self._release(server)
 
         if not requests:
             return []
@@ -228,7 +228,7 @@ class ServersBackend:
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _take(self) -> _Server:
+    def _acquire(self) -> _Server:
         with self._condition:
             self._require_one()
             living = [server for server in self._servers if not server.failure]
@@ -236,7 +236,7 @@ class ServersBackend:
             server.under_way += 1
             return server
 
-    def _give_back(self, server: _Server) -> None:
+    def _release(self, server: _Server) -> None:
         with self._condition:
             server.under_way -= 1
 

@@ -61,7 +61,7 @@ class Worker:
         """Seconds by which the row at hand exceeds the limit."""
         return time.monotonic() - self.since - limit_s
 
-    def ask_to_end(self) -> None:
+    def request_stop(self) -> None:
         """Have it close its verifier and end."""
         self._send(None)
 
@@ -123,7 +123,7 @@ class Pool:
     def close(self) -> None:
         """End all workers in order, those that do not end soon by force."""
         for worker in self._workers:
-            worker.ask_to_end()
+            worker.request_stop()
         deadline = time.monotonic() + _CLOSE_LIMIT_S
         for worker in self._workers:
             try:
@@ -162,9 +162,9 @@ class Pool:
                     continue
                 yield worker.jobs.popleft(), answer
         except (EOFError, ConnectionError):
-            yield from self._bury(index, worker)
+            yield from self._remove_worker(index, worker)
 
-    def _bury(self, index: int, worker: Worker) -> Iterator[Finished]:
+    def _remove_worker(self, index: int, worker: Worker) -> Iterator[Finished]:
         how = _describe(worker.kill())
         if not worker.is_ready:
             raise VerifierError(

@@ -150,8 +150,8 @@ def _say_frozen(workspace: Workspace, iterations: list[int]) -> None:
 
 
 def _record(workspace: Workspace, _: argparse.Namespace) -> int:
+    from distil_core.lineage.evidence.snapshots import ensure_snapshots
     from distil_core.lineage.mlflow.record import record_all, why_not_recorded
-    from distil_core.lineage.snapshot.take import ensure_snapshots
 
     ensure_snapshots(workspace)
     recorded = record_all(workspace)
@@ -171,7 +171,8 @@ def _report(workspace: Workspace, _: argparse.Namespace) -> int:
 
 
 def _lineage(workspace: Workspace, arguments: argparse.Namespace) -> int:
-    from distil_core.lineage.view import as_dot, as_text, read_lineage
+    from distil_core.lineage.view.read import read_lineage
+    from distil_core.lineage.view.text import as_dot, as_text
 
     lineage = read_lineage(workspace, arguments.artifact, arguments.forward)
     print(as_dot(lineage) if arguments.dot else as_text(lineage))

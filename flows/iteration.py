@@ -25,7 +25,8 @@ from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
-from distil_core.lineage.dvc.remote import has_remote, push_iteration
+from distil_core.lineage.dvc.config import has_remote
+from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.lineage.mlflow.record import RecordedIteration, record_iteration
 from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from distil_core.lineage.evidence.environment import recorder_tags
+from distil_core.lineage.environment import recorder_tags
 from distil_core.lineage.reproduce.rerun import Comparison, reproduce, require_snapshot
 from distil_core.lineage.snapshot.take import snapshot_notes
 from distil_core.workspace import Workspace

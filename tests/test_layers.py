@@ -25,6 +25,8 @@ def test_layers_are_kept() -> None:
         ("distil_core/config/models.py", "import distil_core.experts", "rooms of distil_core"),
         ("distil_core/policy/model.py", "import distil_core.training.trainer", "rooms of"),
         ("distil_core/feedback/compose.py", "import distil_core.experts.base", "rooms of"),
+        ("distil_core/lineage/git.py", "import distil_core.lineage.dvc", "wings of distil_core.l"),
+        ("distil_core/lineage/snapshot/take.py", "import distil_core.lineage.evidence", "wings of"),
         ("flows/stages.py", "import vllm", "vLLM stays in distil_core.engines.vllm"),
     ],
 )

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from distil_core.lineage.evidence.inputs import content_md5
+from distil_core.lineage.dvc.digest import content_md5
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 

@@ -10,7 +10,7 @@ from dvc_scratch import addresses, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.stage import is_up_to_date
-from distil_core.lineage.evidence.environment import git_tags
+from distil_core.lineage.environment import git_tags
 from distil_core.lineage.git import file_in_commit, git_or_none, own_environment
 from distil_core.lineage.git import git as our_git
 from distil_core.lineage.snapshot.recorded import locked_in, snapshot_of

@@ -19,8 +19,9 @@ from distil_core.evaluation.decision import GateDecision
 from distil_core.evaluation.hindsight import TokenCosts
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED
 from distil_core.evaluation.summary import summarise
-from distil_core.lineage.evidence.inputs import Artifact, flatten
+from distil_core.lineage.evidence.inputs import Artifact
 from distil_core.lineage.evidence.iteration import Evidence
+from distil_core.lineage.frozen import flatten
 from distil_core.report.gather import CampaignFacts, CreditMap, IterationFacts
 from distil_core.report.page import render_report
 

@@ -9,16 +9,6 @@ from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 
-def has_remote(workspace: Workspace) -> bool:
-    """Whether the workspace has a default remote (`dvc remote default`)."""
-    from dvc.config import Config, ConfigError
-
-    try:
-        return bool(Config(str(workspace.root / ".dvc"))["core"].get("remote"))
-    except ConfigError as error:
-        raise LineageError(f"{workspace.root / '.dvc/config'}: {error}") from error
-
-
 def push_iteration(workspace: Workspace, iteration: int) -> int:
     """Send what an iteration wrote, and all it came from, to the default remote; how many files
     it had not got yet. So what an earlier failure left behind is made up for.

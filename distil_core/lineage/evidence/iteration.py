@@ -14,6 +14,7 @@ from distil_core.campaign.differences import changes, described
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.errors import LineageError
 from distil_core.evaluation.decision import GateDecision, read_decision
+from distil_core.lineage.dvc.digest import content_md5
 from distil_core.lineage.dvc.lock import (
     Entry,
     LockDigests,
@@ -22,14 +23,11 @@ from distil_core.lineage.dvc.lock import (
 )
 from distil_core.lineage.evidence.inputs import (
     Artifact,
-    content_md5,
-    flatten,
-    lookup,
-    read_frozen,
     read_metrics,
     require_unchanged,
 )
 from distil_core.lineage.evidence.run_times import finished_at_ms
+from distil_core.lineage.frozen import flatten, lookup, read_frozen
 from distil_core.pipeline import TABULATE, last_address, stage_addresses
 from distil_core.workspace import Workspace
 

@@ -7,6 +7,7 @@ import time
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import LockDigests
 from distil_core.lineage.git import git
+from distil_core.lineage.snapshot.recorded import digest_in, snapshot_of
 from distil_core.workspace import Workspace
 
 
@@ -20,9 +21,6 @@ def finished_at_ms(
     """
     finished_s = _noted_s(workspace, iteration)
     if finished_s is None:
-        # A snapshot is taken of evidence, whose time is asked for here.
-        from distil_core.lineage.snapshot.recorded import digest_in, snapshot_of
-
         digest = digest_in(digests, iteration)
         snapshot = snapshot_of(workspace, campaign, iteration, digest) if digest else None
         if snapshot is None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
 from distil_core.lineage.evidence.iteration import History
-from distil_core.lineage.mlflow.chain import LEARNING_VIEW
-from distil_core.lineage.mlflow.page import experiment_page
 from distil_core.lineage.mlflow.store import artifact_root, made_once
-from distil_core.lineage.mlflow.tables import first_and_last_k
+from distil_core.lineage.pages.chain import LEARNING_VIEW
+from distil_core.lineage.pages.page import experiment_page
+from distil_core.lineage.pages.tables import first_and_last_k
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient

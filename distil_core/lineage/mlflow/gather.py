@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distil_core.lineage.evidence.environment import git_tags, recorder_tags, user_tags
+from distil_core.lineage.dvc.config import default_remote_url
+from distil_core.lineage.environment import git_tags, recorder_tags, user_tags
 from distil_core.lineage.evidence.inputs import read_stage_seconds, read_train_curve
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.mlflow.chain import Chain, Recorded
+from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.lineage.snapshot.recorded import snapshot_of
 from distil_core.lineage.snapshot.take import Snapshot
 from distil_core.workspace import Workspace, iteration_key
@@ -77,11 +78,11 @@ def gather(
 ) -> IterationRecord:
     """Read all there is to record of the chain's last iteration; `LineageError` where a file is
     missing or another than the recorded one."""
-    from distil_core.lineage.mlflow.dataset import dataset_input, default_remote
+    from distil_core.lineage.mlflow.datasets.table import dataset_input
 
     this = chain.last
     key = iteration_key(this.iteration)
-    remote = default_remote(workspace)
+    remote = default_remote_url(workspace)
     datasets = [
         dataset_input(workspace, this.artifacts[role], name.format(key=key), context, remote)
         for role, (name, context) in _CONTEXTS.items()

@@ -1,7 +1,7 @@
 """Record iterations in MLflow: runs, metrics, datasets, and policies as registered models.
 
 MLflow is the record and never the source: everything here is read from the workspace, and can be
-recorded again into an empty database. One run per chain (mlflow_runs.py), iteration and lock
+recorded again into an empty database. One run per chain (runs.py), iteration and lock
 digest. A run is FINISHED only when all of it is there; what a crash left unfinished is deleted and
 made anew.
 """
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
-from distil_core.lineage.evidence.environment import user_tags
+from distil_core.lineage.environment import user_tags
 from distil_core.lineage.evidence.inputs import read_stage_seconds
 from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.mlflow.alias import CHAMPION, NEWEST, point_aliases
-from distil_core.lineage.mlflow.chain import Chain, Recorded, experiment_url, run_url
 from distil_core.lineage.mlflow.experiment import find_or_create_experiment, search_runs
 from distil_core.lineage.mlflow.gather import gather
 from distil_core.lineage.mlflow.owner import OWNER_TAG, may_be_written
@@ -27,6 +26,7 @@ from distil_core.lineage.mlflow.params import as_params
 from distil_core.lineage.mlflow.runs import ChainRuns, campaign_number
 from distil_core.lineage.mlflow.store import open_store
 from distil_core.lineage.mlflow.write import add_snapshot, finish_iteration, write_iteration
+from distil_core.lineage.pages.chain import Chain, Recorded, experiment_url, run_url
 from distil_core.lineage.snapshot.recorded import snapshot_of
 from distil_core.lineage.snapshot.take import list_snapshots
 from distil_core.workspace import Workspace

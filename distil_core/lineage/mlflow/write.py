@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.mlflow.card import model_card
-from distil_core.lineage.mlflow.chain import Chain, Recorded
 from distil_core.lineage.mlflow.gather import IterationRecord, run_metrics, run_tags, snapshot_tags
 from distil_core.lineage.mlflow.owner import OWNER_TAG, owner
-from distil_core.lineage.mlflow.page import campaign_page, model_page, run_page, version_page
 from distil_core.lineage.mlflow.params import as_params
 from distil_core.lineage.mlflow.store import beside_others, made_once
+from distil_core.lineage.pages.card import model_card
+from distil_core.lineage.pages.chain import Chain, Recorded
+from distil_core.lineage.pages.page import campaign_page, model_page, run_page, version_page
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:

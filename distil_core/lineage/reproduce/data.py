@@ -1,19 +1,17 @@
 """The recorded artifacts of a snapshot, out of the workspace's cache or a DVC remote."""
 
-import re
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
 from distil_core.errors import LineageError
+from distil_core.lineage.dvc.config import config_of_snapshot
+from distil_core.lineage.dvc.digest import content_md5
 from distil_core.lineage.dvc.lock import LockedArtifact
 from distil_core.lineage.dvc.session import quiet_dvc
-from distil_core.lineage.evidence.inputs import content_md5
 from distil_core.lineage.git import no_other_repository
 from distil_core.workspace import Workspace
-
-_HAS_SCHEME = re.compile(r"\w+://")
 
 
 class SnapshotData:
@@ -21,7 +19,7 @@ class SnapshotData:
 
     def __init__(self, workspace: Workspace, tree: Workspace):
         self._tree = tree
-        self._config = _configuration(workspace, tree)
+        self._config = config_of_snapshot(workspace, tree)
 
     def bring(self, wanted: list[LockedArtifact]) -> None:
         """Have these artifacts at their paths in the worktree, from the cache, else the remote.
@@ -81,33 +79,3 @@ class SnapshotData:
                 f"give all of {', '.join(paths)}: {error}. Have them pushed with `dvc push` where "
                 "they were made."
             ) from error
-
-
-def _configuration(workspace: Workspace, tree: Workspace) -> dict[str, Any]:
-    """The cache of the workspace, and its remotes and their keys over those of the snapshot.
-
-    Given to DVC in memory, since keys must not be written into a temporary folder.
-    """
-    from dvc.config import Config, ConfigError
-
-    try:
-        own = Config(str(workspace.root / ".dvc"))
-        committed = Config(str(tree.root / ".dvc")).load_file(str(tree.root / ".dvc/config"))
-    except ConfigError as error:
-        raise LineageError(f"DVC's configuration cannot be read: {error}") from error
-    remotes = {
-        name: {**options, "url": _absolute(str(options["url"]), workspace.root / ".dvc")}
-        for name, options in committed.get("remote", {}).items()
-    }
-    for name, options in own["remote"].items():
-        remotes[name] = {**options, "url": str(options["url"])}
-    cache = dict(own["cache"])
-    cache["dir"] = str(cache.get("dir") or workspace.root.resolve() / ".dvc/cache")
-    remote = own["core"].get("remote") or committed.get("core", {}).get("remote")
-    core = {"remote": remote} if remote else {}
-    return {"cache": cache, "remote": remotes, "core": core}
-
-
-def _absolute(url: str, base: Path) -> str:
-    """A folder named relative to the workspace's configuration, wherever the worktree lies."""
-    return url if _HAS_SCHEME.match(url) else str((base / url).resolve())

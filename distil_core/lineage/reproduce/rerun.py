@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distil_core.errors import LineageError
+from distil_core.lineage.dvc.digest import content_md5
 from distil_core.lineage.dvc.lock import (
     Entry,
     LockedArtifact,
     artifacts,
     read_entries,
 )
-from distil_core.lineage.evidence.inputs import content_md5
 from distil_core.lineage.git import git, own_environment
 from distil_core.lineage.reproduce.data import SnapshotData
 from distil_core.lineage.reproduce.differences import largest_differences

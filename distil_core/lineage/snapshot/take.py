@@ -17,9 +17,8 @@ from pathlib import Path, PurePosixPath
 from distil_core.credentials import is_credential_file
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import lock_digest
-from distil_core.lineage.evidence.environment import recorder_tags
-from distil_core.lineage.evidence.inputs import read_frozen
-from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.environment import recorder_tags
+from distil_core.lineage.frozen import read_frozen
 from distil_core.lineage.git import git, git_or_none
 from distil_core.workspace import Workspace, iteration_key
 
@@ -146,21 +145,6 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
         _tag(workspace.root, present)
         return present
     return take_snapshot(workspace, iteration)
-
-
-def ensure_snapshots(workspace: Workspace) -> list[Snapshot]:
-    """Those of all finished iterations, as `ensure_snapshot`; for what plain `dvc repro` made.
-
-    Raises `LineageError` as well where settings or files are not those that were recorded.
-    """
-    history = History(workspace)
-    last = history.last_finished()
-    snapshots = []
-    for iteration in range(0 if last is None else last + 1):
-        # Reading it checks it: a snapshot of settings that nothing ran with would mislead.
-        _ = history[iteration]
-        snapshots.append(ensure_snapshot(workspace, iteration))
-    return snapshots
 
 
 def snapshot_notes(workspace: Workspace, snapshot: Snapshot) -> dict[str, str]:

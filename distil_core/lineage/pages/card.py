@@ -2,8 +2,8 @@
 
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.mlflow.chain import Chain
-from distil_core.lineage.mlflow.page import version_page
+from distil_core.lineage.pages.chain import Chain
+from distil_core.lineage.pages.page import version_page
 from distil_core.workspace import iteration_key
 
 _EXPERT_FIGURES = (

@@ -14,7 +14,7 @@ from distil_core.lineage.dvc.lock import locked_outputs
 from distil_core.lineage.mlflow.record import record_all
 from distil_core.workspace import Workspace
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 SVG = "{http://www.w3.org/2000/svg}"
 
 

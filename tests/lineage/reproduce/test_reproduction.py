@@ -9,7 +9,8 @@ import pytest
 from dvc_scratch import addresses, dvc, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc.remote import has_remote, push_iteration
+from distil_core.lineage.dvc.config import has_remote
+from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.reproduce.rerun import Comparison, reproduce, require_snapshot
 from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace

@@ -12,10 +12,11 @@ from test_mlflow_gate import reject
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import read_entries
-from distil_core.lineage.graph import build_graph
 from distil_core.lineage.mlflow.record import record_all
 from distil_core.lineage.mlflow.store import open_store
-from distil_core.lineage.view import as_dot, as_text, read_lineage
+from distil_core.lineage.view.graph import build_graph
+from distil_core.lineage.view.read import read_lineage
+from distil_core.lineage.view.text import as_dot, as_text
 from distil_core.workspace import Workspace
 
 

@@ -20,7 +20,7 @@ from distil_core.lineage.dvc.lock import locked_outputs, read_entries
 from distil_core.lineage.dvc.stage import is_up_to_date, run_stage
 from distil_core.workspace import Workspace
 
-HELPERS = Path(__file__).parent
+HELPERS = Path(__file__).parents[1]
 PROJECT = HELPERS.parents[1]
 
 

@@ -1,80 +1,19 @@
 """Tables that DVC keeps, as MLflow's datasets: by path and digest, never copied."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
-from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, Property, Schema
 
 from distil_core.errors import LineageError
-from distil_core.lineage.evidence.inputs import Artifact, content_md5
+from distil_core.lineage.dvc.config import content_url
+from distil_core.lineage.evidence.inputs import Artifact
+from distil_core.lineage.mlflow.datasets.source import DvcDatasetSource
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-class DvcDatasetSource(DatasetSource):
-    """A file or folder that DVC keeps. md5: as in dvc.lock. remote: URL of the content on the
-    workspace's default DVC remote (without credentials), None where there is no remote."""
-
-    def __init__(self, path: str, md5: str, size_bytes: int, stage: str, remote: str | None):
-        self.path = path
-        self.md5 = md5
-        self.size_bytes = size_bytes
-        self.stage = stage
-        self.remote = remote
-
-    @staticmethod
-    def _get_source_type() -> str:
-        return "dvc"
-
-    @property
-    def uri(self) -> str:
-        """The remote's address where there is one, otherwise the path in the workspace."""
-        return self.remote or self.path
-
-    def load(self, dst_path: str | None = None) -> str:
-        """Path of the artifact in the workspace that is the current directory (or `dst_path`).
-
-        Raises `LineageError` when another version of it lies there, or none.
-        """
-        path = Path(dst_path or ".") / self.path
-        found = content_md5(path)
-        if found != self.md5:
-            raise LineageError(
-                f"{path}: expected md5 {self.md5}, found {found or 'nothing'}. In the workspace's "
-                f"root: `dvc checkout {self.path}` or `dvc pull {self.path}`, at the git commit "
-                "whose dvc.lock names this md5."
-            )
-        return str(path)
-
-    @staticmethod
-    def _can_resolve(raw_source: Any) -> bool:
-        return isinstance(raw_source, DvcDatasetSource)
-
-    @classmethod
-    def _resolve(cls, raw_source: Any) -> "DvcDatasetSource":
-        return cls.from_dict(raw_source.to_dict())
-
-    def to_dict(self) -> dict[str, Any]:
-        """`uri` and all that the constructor takes."""
-        return {
-            "uri": self.uri,
-            "path": self.path,
-            "md5": self.md5,
-            "size_bytes": self.size_bytes,
-            "stage": self.stage,
-            "remote": self.remote,
-        }
-
-    @classmethod
-    def from_dict(cls, source_dict: dict[Any, Any]) -> "DvcDatasetSource":
-        """The source that `to_dict` described."""
-        return cls(**{name: value for name, value in source_dict.items() if name != "uri"})
 
 
 def dataset_input(
@@ -102,34 +41,6 @@ def dataset_input(
         profile=json.dumps(profile),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-
-
-def default_remote(workspace: Workspace) -> str | None:
-    """URL of the workspace's default DVC remote, without credentials; None when it has none."""
-    dvc_dir = workspace.root / ".dvc"
-    if not dvc_dir.is_dir():
-        return None
-    from dvc.config import Config, ConfigError
-
-    try:
-        config = Config(str(dvc_dir))
-    except ConfigError as error:
-        raise LineageError(f"{dvc_dir / 'config'}: {error}; see `dvc remote list`") from error
-    name = config["core"].get("remote")
-    if not name:
-        return None
-    if name not in config["remote"]:
-        raise LineageError(
-            f"{dvc_dir / 'config'}: the default remote {name!r} is not defined; see `dvc remote "
-            "list`, then `dvc remote default` or `dvc remote add`"
-        )
-    url = urlsplit(str(config["remote"][name]["url"]))
-    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])).rstrip("/")
-
-
-def content_url(remote: str, md5: str) -> str:
-    """Where a DVC remote keeps the content (for a folder: the listing of its files)."""
-    return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, Any], Schema]:

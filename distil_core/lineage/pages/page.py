@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 
 from distil_core.lineage.evidence.inputs import Artifact
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.mlflow.chain import Chain, experiment_url
-from distil_core.lineage.mlflow.tables import (
+from distil_core.lineage.pages.chain import Chain, experiment_url
+from distil_core.lineage.pages.tables import (
     ROLE_NAMES,
     first_and_last_k,
     forward_table,

@@ -8,10 +8,10 @@ import pytest
 from mlflow_scratch import make_campaign, rerun
 
 from distil_core.lineage.evidence.iteration import History
-from distil_core.lineage.mlflow.card import model_card
-from distil_core.lineage.mlflow.chain import Chain, Recorded
 from distil_core.lineage.mlflow.record import record_all, record_report
 from distil_core.lineage.mlflow.store import open_store
+from distil_core.lineage.pages.card import model_card
+from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.workspace import Workspace
 
 

@@ -6,9 +6,9 @@ import pytest
 from mlflow_scratch import make_campaign
 
 from distil_core.lineage.evidence.iteration import History
-from distil_core.lineage.mlflow.chain import Chain, Recorded
-from distil_core.lineage.mlflow.page import campaign_page, run_page, version_page
-from distil_core.lineage.mlflow.tables import settings_table
+from distil_core.lineage.pages.chain import Chain, Recorded
+from distil_core.lineage.pages.page import campaign_page, run_page, version_page
+from distil_core.lineage.pages.tables import settings_table
 
 
 @pytest.fixture(scope="module")

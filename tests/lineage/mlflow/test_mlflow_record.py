@@ -16,9 +16,10 @@ from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_setti
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.stage import lock_digest, locked_outputs
+from distil_core.lineage.evidence.snapshots import ensure_snapshots
 from distil_core.lineage.mlflow import store as mlflow_store
 from distil_core.lineage.mlflow.record import NEWEST, record_all, record_iteration
-from distil_core.lineage.snapshot.take import ensure_snapshots, take_snapshot
+from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace
 
 
@@ -141,7 +142,7 @@ def test_datasets_by_dvc_digest(recorded: Workspace, client: Any) -> None:
     from mlflow.data.dataset_source_registry import register_dataset_source
     from mlflow.types.schema import Schema
 
-    from distil_core.lineage.mlflow.dataset import DvcDatasetSource
+    from distil_core.lineage.mlflow.datasets.source import DvcDatasetSource
 
     register_dataset_source(DvcDatasetSource)  # type: ignore[arg-type]
     inputs = {i.dataset.name: i for i in client.get_run(run_id(client, 2)).inputs.dataset_inputs}

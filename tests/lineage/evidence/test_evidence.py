@@ -10,8 +10,9 @@ from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_setti
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import locked_outputs, read_entries
-from distil_core.lineage.evidence.inputs import flatten, read_stage_seconds, read_train_curve
+from distil_core.lineage.evidence.inputs import read_stage_seconds, read_train_curve
 from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.frozen import flatten
 from distil_core.lineage.git import git
 from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace

@@ -199,7 +199,7 @@ def test_killed_before_the_ref_moves_it_is_taken_again(workspace: Workspace) -> 
     program = (
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from distil_core.lineage import snapshot\n"
+        "from distil_core.lineage.snapshot import take as snapshot\n"
         "from distil_core.workspace import Workspace\n"
         "real = snapshot.git\n"
         "def git(root, *arguments, **options):\n"
@@ -209,7 +209,7 @@ def test_killed_before_the_ref_moves_it_is_taken_again(workspace: Workspace) -> 
         "snapshot.git = git\n"
         "snapshot.take_snapshot(Workspace(Path.cwd()), 1)\n"
     )
-    project = str(Path(__file__).parents[2])
+    project = str(Path(__file__).parents[3])
     before = state(workspace.root)
     killed = subprocess.run(
         [sys.executable, "-c", program],

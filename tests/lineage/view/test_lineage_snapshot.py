@@ -9,10 +9,12 @@ from mlflow_scratch import lock_all, make_campaign, rerun, write_listing
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import locked_outputs
+from distil_core.lineage.evidence.snapshots import ensure_snapshots
 from distil_core.lineage.mlflow.record import record_all, record_iteration
 from distil_core.lineage.mlflow.store import open_store
-from distil_core.lineage.snapshot.take import ensure_snapshot, ensure_snapshots
-from distil_core.lineage.view import as_text, read_lineage
+from distil_core.lineage.snapshot.take import ensure_snapshot
+from distil_core.lineage.view.read import read_lineage
+from distil_core.lineage.view.text import as_text
 from distil_core.workspace import Workspace
 
 NAME = "chain-arithmetic"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.evidence.inputs import Artifact
-from distil_core.lineage.mlflow.chain import Chain
+from distil_core.lineage.pages.chain import Chain
 from distil_core.workspace import iteration_key
 
 ROLE_NAMES = {

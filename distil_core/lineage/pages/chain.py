@@ -7,7 +7,7 @@ from distil_core.lineage.evidence.iteration import Evidence
 from distil_core.workspace import iteration_key
 
 LEARNING_VIEW = "learning"
-"""Name of the shared view of the runs' table that `mlflow_record` saves with the experiment."""
+"""Name of the shared view of the runs' table that is saved with the experiment."""
 
 # MLflow's pages open for GenAI traces unless told that there are runs to see.
 _TRAINING_UI = "workflowType=machine_learning"

@@ -17,7 +17,7 @@ from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import lock_digest
 from distil_core.lineage.mlflow.record import record_all, record_iteration, why_not_recorded
 from distil_core.lineage.mlflow.store import open_store
-from distil_core.lineage.view import read_lineage
+from distil_core.lineage.view.read import read_lineage
 from distil_core.workspace import Workspace
 
 NAMES = ("problems", "base", "sample", "consult", "tabulate", "train", "evaluate", "gate")

@@ -1,0 +1,95 @@
+"""What DVC's configuration of a workspace says: its remotes, and where its cache lies."""
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from distil_core.errors import LineageError
+from distil_core.workspace import Workspace
+
+_HAS_SCHEME = re.compile(r"\w+://")
+
+
+def has_remote(workspace: Workspace) -> bool:
+    """Whether the workspace has a default remote (`dvc remote default`)."""
+    return bool(_read(workspace)["core"].get("remote"))
+
+
+def default_remote_url(workspace: Workspace) -> str | None:
+    """URL of the workspace's default remote, without credentials; None when it has none.
+
+    Raises `LineageError` when the default remote is none of those defined.
+    """
+    config = _read(workspace)
+    name = config["core"].get("remote")
+    if not name:
+        return None
+    if name not in config["remote"]:
+        raise LineageError(
+            f"{_folder(workspace) / 'config'}: the default remote {name!r} is not defined; see "
+            "`dvc remote list`, then `dvc remote default` or `dvc remote add`"
+        )
+    url = urlsplit(str(config["remote"][name]["url"]))
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])).rstrip("/")
+
+
+def content_url(remote: str, md5: str) -> str:
+    """Where a remote keeps the content (for a folder: the listing of its files)."""
+    return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"
+
+
+def config_of_snapshot(workspace: Workspace, tree: Workspace) -> dict[str, Any]:
+    """For the worktree `tree` of a snapshot: the cache of the workspace, and its remotes and their
+    keys over those that the snapshot names.
+
+    To be given to DVC in memory, since keys must not be written into a temporary folder.
+    """
+    own, committed = _read(workspace), _read_committed(tree)
+    remotes = {
+        name: {**options, "url": _absolute(str(options["url"]), _folder(workspace))}
+        for name, options in committed.get("remote", {}).items()
+    }
+    for name, options in own["remote"].items():
+        remotes[name] = {**options, "url": str(options["url"])}
+    cache = dict(own["cache"])
+    cache["dir"] = str(cache.get("dir") or workspace.root.resolve() / ".dvc/cache")
+    remote = own["core"].get("remote") or committed.get("core", {}).get("remote")
+    core = {"remote": remote} if remote else {}
+    return {"cache": cache, "remote": remotes, "core": core}
+
+
+def _absolute(url: str, base: Path) -> str:
+    """A folder named relative to the workspace's configuration, wherever the worktree lies."""
+    return url if _HAS_SCHEME.match(url) else str((base / url).resolve())
+
+
+def _folder(workspace: Workspace) -> Path:
+    return workspace.root / ".dvc"
+
+
+def _read(workspace: Workspace) -> Any:
+    """All levels of it: the system's, the user's, the repository's and its local one."""
+    from dvc.config import Config, ConfigError
+
+    try:
+        return Config(str(_folder(workspace)))
+    except ConfigError as error:
+        raise _unreadable(workspace, error) from error
+
+
+def _read_committed(tree: Workspace) -> Any:
+    """The repository's level alone."""
+    from dvc.config import Config, ConfigError
+
+    try:
+        return Config(str(_folder(tree))).load_file(str(_folder(tree) / "config"))
+    except ConfigError as error:
+        raise _unreadable(tree, error) from error
+
+
+def _unreadable(workspace: Workspace, error: Exception) -> LineageError:
+    return LineageError(
+        f"{_folder(workspace) / 'config'}: DVC cannot read its configuration ({error}); see `dvc "
+        "remote list` and `dvc config --list`"
+    )

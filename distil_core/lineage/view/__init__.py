@@ -1,0 +1,1 @@
+"""`distil lineage`: the graph of a campaign's artifacts, beside what MLflow has of it."""

@@ -168,8 +168,9 @@ class ComponentPlace:
         return (
             f"unknown {self.kind} {name!r}; known: {', '.join(known)}."
             f"{f' {hint}' if hint else ''} One of your own is named by the dotted path of its "
-            f"module, such as my_lab.my_{self.kind.replace(' ', '_')} (docs/components.md), and a "
-            f"built-in one is a module of {self.package}."
+            f"module, such as my_lab.my_{self.kind.replace(' ', '_')}, or by an entry point of its "
+            f"package, which must be installed here (docs/components.md); a built-in one is a "
+            f"module of {self.package}."
         )
 
 

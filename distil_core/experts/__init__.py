@@ -8,7 +8,7 @@ from distil_core.experts.base import Expert, ExpertOptions, ExpertSetting
 from distil_core.registry import Registry
 
 EXPERTS: Registry[ExpertOptions, Expert] = Registry(
-    ComponentPlace("expert", "distil_core.experts", "distil.experts"),
+    ComponentPlace("expert", "distil_core.experts", "distil.experts", ("base", "labels")),
     ExpertOptions,
     Expert,
     {"setting": "ExpertSetting"},

@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 
 from distil_core.config.models import Component
 from distil_core.errors import ConfigError, ExpertError
-from distil_core.experts._labels import scored_labels
 from distil_core.experts.base import ExpertAnswer, ExpertOptions, ExpertQuery, ExpertSetting
+from distil_core.experts.labels import scored_labels
 from distil_core.feedback.chat_template import response_end_id
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.tokenizer import encode_text, load_tokenizer

@@ -13,8 +13,8 @@ import torch
 from distil_core.config.models import Component, TabulateParams
 from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts import EXPERTS, build_expert
-from distil_core.experts._labels import scored_labels
 from distil_core.experts.base import ExpertQuery
+from distil_core.experts.labels import scored_labels
 from distil_core.policy.model import save_policy
 from distil_core.policy.tokenizer import character_tokenizer, encode_text
 from distil_core.problems.base import Problem

@@ -167,7 +167,7 @@ def test_what_lies_nearby_is_named(written: Written) -> None:
     assert f"A module is named, not its file: '{package}.own'" in message(f"{package}/own.py")
     assert "Did you mean 'final_number'?" in message("final_numbr")
     assert "Did you mean 'grpo'?" in message("distil_core.objectives.grpo", OBJECTIVES)
-    assert "such as my_lab.my_objective (docs/components.md)" in message("my_lab", OBJECTIVES)
+    assert "such as my_lab.my_objective, or by an entry point" in message("my_lab", OBJECTIVES)
 
 
 def test_code_in_the_workspace_is_found_whatever_the_front_door(tmp_path: Path) -> None:

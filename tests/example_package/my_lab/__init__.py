@@ -1,0 +1,1 @@
+"""Components for DistIL that live in a package of their own (docs/components.md)."""

@@ -11,17 +11,14 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from distil_core.components import ComponentPlace, ResolvedComponent
-from distil_core.credentials import secrets_in, shown
+from distil_core.credentials import secrets_in
 from distil_core.errors import ConfigError
+from distil_core.validation import StrictModel, validate
 
 
-class ComponentOptions(BaseModel):
-    """Base of every component's `Options`: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class ComponentOptions(StrictModel):
+    """Base of every component's `Options`. Each is documented by the docstring below it."""
 
 
 OptionsT = TypeVar("OptionsT", bound=ComponentOptions)
@@ -78,10 +75,7 @@ class Registry(Generic[OptionsT, BuiltT]):
         """`values` as the component's typed options; `ConfigError` says which key is wrong."""
         options_type: type[OptionsT] = self.module(name).Options
         where = f"options of {self.kind} {name!r}"
-        try:
-            options = options_type.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{where}: {describe(error)}") from error
+        options = validate(options_type, values, where)
         refuse_secrets(values, where)
         return options
 
@@ -176,22 +170,3 @@ def refuse_secrets(values: Any, where: str) -> None:
             "where an option asks for it (such as api_key_variable); revoke it where this file "
             "has been shared"
         )
-
-
-def describe(error: ValidationError) -> str:
-    """A pydantic error as one line per problem: where, what was expected, what was found."""
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        found = shown(str(problem["loc"][-1]) if problem["loc"] else "", problem["input"])
-        if problem["type"] == "value_error":
-            # A check of our own: it says itself what was found.
-            text = str(problem["ctx"]["error"])
-        elif problem["type"] == "missing":
-            text = problem["msg"]
-        elif problem["type"] == "extra_forbidden":
-            text = f"no such setting (found {found})"
-        else:
-            text = f"{problem['msg']} (found {found})"
-        lines.append(f"{where}: {text}" if where else text)
-    return "; ".join(lines)

@@ -22,18 +22,17 @@ from distil_core.campaign.chain import (
 )
 from distil_core.campaign.differences import Change, changes, described
 from distil_core.campaign.load import (
-    dump_yaml,
     load_iteration_params,
     load_params,
     load_params_file,
     parse_iteration_params,
-    parse_yaml,
 )
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.files import write_bytes, write_text
 from distil_core.pipeline import CURVES, SCORES
 from distil_core.workspace import Workspace, iteration_key
+from distil_core.yaml_text import dump_yaml, parse_yaml
 
 __all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
 

@@ -4,22 +4,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
 
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
-from distil_core.registry import describe, refuse_secrets
+from distil_core.registry import refuse_secrets
+from distil_core.validation import validate
 from distil_core.workspace import Workspace
+from distil_core.yaml_text import parse_yaml
 
 AnyParams = TypeVar("AnyParams", bound=Params)
-
-# In C, where PyYAML was built with it: ten times as fast, and every stage reads its settings.
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def parse_yaml(text: str) -> Any:
-    """A document's values; `yaml.YAMLError` where it is none."""
-    return yaml.load(text, Loader=_SAFE_LOADER)
 
 
 def load_params(workspace: Workspace) -> Params:
@@ -91,20 +84,12 @@ def parse_iteration_params(
         ) from error
 
 
-def dump_yaml(values: dict[str, Any]) -> str:
-    """YAML in the order given, the form of all files this project writes."""
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
-
-
 def _validated(
     params_type: type[AnyParams], values: Any, where: str, with_components: bool = True
 ) -> AnyParams:
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
-    try:
-        params = params_type.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {describe(error)}") from error
+    params = validate(params_type, values, where)
     if not with_components:
         return params
     try:

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from distil_core.validation import StrictModel
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -10,15 +12,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
-
-    # Infinity is a setting (no bound); pydantic's default would freeze it as null.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+class Settings(StrictModel):
+    """Base of all settings. Each is documented by the docstring below it."""
 
 
 class Component(Settings):
     """A part chosen by name, with the part's own options (checked by its module at load)."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
+
+from distil_core.validation import StrictModel
 
 Isolation = Literal["bubblewrap_zygote", "bubblewrap_cold", "rlimits_only"]
 """bubblewrap_zygote: one warm interpreter in bubblewrap forks each program into namespaces of its
@@ -10,7 +12,7 @@ own. bubblewrap_cold: the same with one bubblewrap a program. rlimits_only: NO i
 resource limits: the program reads the host's files and reaches its network."""
 
 
-class Limits(BaseModel):
+class Limits(StrictModel):
     """Limits of one program. A verdict goes by CPU time: wall time is a loose backstop against
     programs that sleep, since on a busy machine an honest program waits too.
 
@@ -19,8 +21,6 @@ class Limits(BaseModel):
     the working folder, in memory. output_kb: standard output and error, each. answer_kb: one
     call's answer in the protocol's encoding.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpu_time_s: PositiveFloat = 4.0
     wall_time_s: PositiveFloat = 30.0

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 
 from distil_core.errors import SandboxError, VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions, describe
 from distil_core.sandbox import (
     Call,
     CandidateException,
@@ -23,6 +29,7 @@ from distil_core.sandbox import (
 )
 from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.inside.values import encode
+from distil_core.validation import describe
 from distil_core.verifiers._program_text import READS_AND_WRITES, completions, defines, extract_code
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers.base import (
@@ -57,7 +64,13 @@ class CodeOptions(VerifierOptions):
         return self.isolation
 
 
-class Specification(ComponentOptions):
+class Metadata(BaseModel):
+    """Base of what problems' metadata hold: data, which is read less strictly than settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Specification(Metadata):
     """The metadata of a problem, whatever its tests are. preamble: code that stands before the
     response's own. stub: the beginning of a function with which the prompt ends, for responses
     that go on with its body."""
@@ -286,7 +299,7 @@ def read_tests(problem: Problem, kind: Any) -> Any:
         return TypeAdapter(kind).validate_python(json.loads(problem.metadata))
     except ValidationError as error:
         raise VerifierError(
-            f"the metadata of problem {problem.problem_id} are no tests: {describe(error)}"
+            f"the metadata of problem {problem.problem_id} are no tests: {describe(error, kind)}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise VerifierError(

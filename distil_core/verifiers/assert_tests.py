@@ -27,7 +27,6 @@ from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.sandbox import Call, CallResult, Sandbox
 from distil_core.sandbox.answers import shorten, show
 from distil_core.sandbox.relay import AssertCode, AssertProgram, TestReport, run_tests
@@ -35,6 +34,7 @@ from distil_core.verifiers._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Metadata,
     Program,
     Specification,
     TestOutcome,
@@ -54,7 +54,7 @@ class Options(CodeOptions):
     one test together."""
 
 
-class AssertTest(ComponentOptions):
+class AssertTest(Metadata):
     """Statements that raise where the program is wrong."""
 
     code: str

@@ -18,7 +18,6 @@ from pydantic import Field
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.sandbox import Call, CallResult, ProgramResult
 from distil_core.sandbox.answers import matches, show
 from distil_core.sandbox.inside.values import encode
@@ -26,6 +25,7 @@ from distil_core.verifiers._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Metadata,
     Program,
     Specification,
     TestOutcome,
@@ -46,7 +46,7 @@ class Options(CodeOptions):
     """Those of all code."""
 
 
-class CallTest(ComponentOptions):
+class CallTest(Metadata):
     """One call and what it must return."""
 
     arguments: Any

@@ -14,13 +14,13 @@ from typing import Literal
 from pydantic import Field
 
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
 from distil_core.sandbox import ProgramResult
 from distil_core.sandbox.answers import shorten
 from distil_core.verifiers._code import (
     CodeOptions,
     CodeVerifier,
     Judgement,
+    Metadata,
     Program,
     Specification,
     TestOutcome,
@@ -44,7 +44,7 @@ class Options(CodeOptions):
     comparison: Literal["lines", "tokens", "exact"] = "lines"
 
 
-class ProgramTest(ComponentOptions):
+class ProgramTest(Metadata):
     """An input and the output it must give."""
 
     stdin: str

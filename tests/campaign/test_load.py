@@ -1,6 +1,7 @@
 """Settings from YAML: what loads, what is refused, and that nothing is lost on the way (4 s)."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distil_core.campaign import load_iteration_params, load_params, parse_params
-from distil_core.campaign.load import dump_yaml, parse_iteration_params
+from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
+from distil_core.yaml_text import dump_yaml
 
 PROJECT = Path(__file__).parents[2]
 
@@ -42,10 +44,14 @@ def test_loads_a_workspace(workspace: Workspace, settings: dict[str, Any]) -> No
     assert frozen.train == params.train
 
 
-def test_a_number_in_exponent_form_is_a_number(settings: dict[str, Any]) -> None:
-    """YAML 1.1 reads 1e-3 as text, DVC's YAML 1.2 as a number; here it is one either way."""
-    settings["train"]["learning_rate"] = yaml.safe_load("1e-3")
-    assert parse_params(settings, "params.yaml").train.learning_rate == 0.001
+def test_a_number_in_exponent_form_is_a_number(workspace: Workspace) -> None:
+    """YAML 1.1 reads 1e-3 as text, DVC's YAML 1.2 as a number."""
+    text = workspace.params_file.read_text()
+    for written in ("1e-3", "1E-3", "1.0e-3", ".001", "1_0e-4"):
+        changed = re.sub(r"learning_rate: 0\.001\n", f"learning_rate: {written}\n", text)
+        assert changed != text
+        workspace.params_file.write_text(changed)
+        assert load_params(workspace).train.learning_rate == 0.001
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from distil_core.experts import EXPERTS
 from distil_core.objectives import OBJECTIVES
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.row_formats import ROW_FORMATS
-from distil_core.registry import Registry, describe
+from distil_core.registry import Registry
+from distil_core.validation import describe
 from distil_core.verifiers import VERIFIERS
 
 REGISTRIES: list[Registry[Any, Any]] = [
@@ -63,8 +64,8 @@ def test_options_are_typed_and_refused_by_key() -> None:
     with pytest.raises(ConfigError) as raised:
         VERIFIERS.options("chain_arithmetic", {"modulus": 11, "moduls": 7})
     assert str(raised.value) == (
-        "options of verifier 'chain_arithmetic': modulus: Input should be less than or equal to "
-        "10 (found 11); moduls: no such setting (found 7)"
+        "options of verifier 'chain_arithmetic': modulus: expected less than or equal to 10, "
+        "found 11; moduls: no such setting (found 7), did you mean modulus?"
     )
 
 
@@ -83,8 +84,8 @@ def test_an_own_check_is_described_in_its_own_words() -> None:
     def described(values: object) -> str:
         with pytest.raises(ValidationError) as raised:
             Pair.model_validate(values)
-        return describe(raised.value)
+        return describe(raised.value, Pair)
 
     assert described({"low": 3, "high": 1}) == "low 3 exceeds high 1"
-    assert described({"low": 3}) == "high: Field required"
-    assert described(5).startswith("Input should be a valid dictionary")
+    assert described({"low": 3}) == "high: this setting is required, and missing"
+    assert described(5).startswith("expected a mapping")

@@ -17,7 +17,10 @@ class Settings(StrictModel):
 
 
 class Component(Settings):
-    """A part chosen by name, with the part's own options (checked by its module at load)."""
+    """A part chosen by name, with the part's own options, which its module checks."""
 
     name: str
+    """Which one: a built-in name, one that an installed package adds, or the dotted path of a
+    module (docs/components.md)."""
     options: dict[str, Any] = Field(default_factory=dict)
+    """The part's own options; those left out have the part's defaults."""

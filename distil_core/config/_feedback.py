@@ -11,7 +11,7 @@ from distil_core.config._base import Component, Positive, PositiveFraction, Sett
 
 
 class ShorteningRule(Settings):
-    """A field whose content may be shortened where a context is too long, and which part stays."""
+    """A field whose content may be shortened where a context is too long."""
 
     field: Literal[
         "prompt",
@@ -22,31 +22,37 @@ class ShorteningRule(Settings):
         "self_evaluation",
         "peer_solution",
     ]
+    """The field of a template whose content is shortened."""
     keep: Literal["start", "end", "both"]
+    """Which part of the content stays."""
 
 
 class ContextParams(Settings):
-    """How a problem and its feedback become text. Fields in braces: see distil_core/feedback.
-
-    chat: the templates are a user's message in the tokenizer's own chat template.
-    shorten: what to shorten where a context exceeds max_context_tokens, in this order, each field
-    to nothing before the next; with none, such a context is an error. shortening_marker: stands
-    where content was left out.
-
-    bos: whether contexts begin with the model's first token where the template does not write it.
-    'auto': as the checkpoint's own files say, and with chat as its chat template does. 'never'
-    adds none, 'always' does. chat_date: what a chat template is told that asks for today's date,
-    so that the same settings give the same tokens on another day.
-    """
+    """How a problem and its feedback become text. docs/feedback-tools.md lists the fields in
+    braces."""
 
     student_template: str
+    """What the student reads before it answers, with the field {prompt}."""
     expert_template: str
+    """What the expert reads before it scores the same answer: {prompt}, and fields of the feedback
+    such as {attempt} and {execution_trace}."""
     max_context_tokens: PositiveInt
+    """The longest context, in tokens. A longer one is shortened by the rules of `shorten`, or is an
+    error."""
     chat: bool = False
+    """Whether the templates are a user's message in the tokenizer's own chat template."""
     shorten: tuple[ShorteningRule, ...] = ()
+    """What to shorten where a context exceeds max_context_tokens, in this order, each field to
+    nothing before the next. With none, such a context is an error."""
     shortening_marker: str = "[...]"
+    """Stands where content was left out."""
     bos: Literal["auto", "never", "always"] = "auto"
+    """Whether contexts begin with the model's first token where the template does not write it.
+    'auto': as the checkpoint's own files say, and with chat as its chat template does. 'never' adds
+    none, 'always' does."""
     chat_date: date = date(2026, 1, 1)
+    """What a chat template is told that asks for today's date, so that the same settings give the
+    same tokens on another day."""
 
     @model_validator(mode="after")
     def _each_field_once(self) -> "ContextParams":
@@ -57,20 +63,22 @@ class ContextParams(Settings):
 
 
 class SelfEvaluationParams(Settings):
-    """The policy judges each of its attempts, before it hears of the tools' verdict.
-
-    template: what it is asked, with the fields {prompt} and {attempt}. correct_pattern: a regular
-    expression; where it is found in the answer, the policy holds its attempt correct.
-    on_disagreement: an evaluation that the tools contradict is kept as it is, kept with a note of
-    their verdict, or not given to the expert.
-    """
+    """The policy judges each of its attempts, before it hears of the tools' verdict."""
 
     template: str
+    """What it is asked, with the fields {prompt} and {attempt}."""
     correct_pattern: str
+    """A regular expression: where it is found in the answer, the policy holds its attempt
+    correct."""
     on_disagreement: Literal["keep", "note", "drop"]
+    """What becomes of an evaluation that the tools contradict: kept as it is ('keep'), kept with a
+    note of their verdict ('note'), or not given to the expert ('drop')."""
     max_new_tokens: PositiveInt
+    """The longest answer, in tokens."""
     temperature: Positive
+    """Of the answer's sampler."""
     top_p: PositiveFraction
+    """Share of the probability mass that the answer's tokens are sampled from."""
 
     @model_validator(mode="after")
     def _template_has_the_attempt(self) -> "SelfEvaluationParams":
@@ -94,24 +102,25 @@ class SelfEvaluationParams(Settings):
 
 
 class ConsultParams(Settings):
-    """verifier: gives reward and feedback. reveal: whether feedback may hold hidden answers.
-    verify_timeout_s: wall-clock limit of one response, after which it is a row with an error;
-    null sets none. A verifier's own limits come first, this one is for a verifier that hangs: by
-    default half an hour, which is what 60 tests of a program take that each sleep through their
-    30 s. More tests, or longer limits of them, need more.
-
-    Feedback besides the verifier's, all off unless set; which of it the expert reads is up to
-    context.expert_template. peer_solution: another, correct rollout of the same prompt.
-    reference_correction: the gold solution as the expert's correction (needs reveal
-    expected_outputs). self_evaluation: the policy's own judgement.
-    """
+    """Reward and feedback for each rollout. Which of the feedback the expert reads is up to
+    context.expert_template."""
 
     verifier: Component
+    """Gives reward and feedback."""
     reveal: Literal["nothing", "expected_outputs"]
+    """Whether feedback may hold hidden answers: 'nothing' or 'expected_outputs'."""
     verify_timeout_s: Positive | None = 1800.0
+    """Wall-clock limit of one response, after which it is a row with an error; null sets none. A
+    verifier's own limits come first, this one is for a verifier that hangs: the default of half an
+    hour is what 60 tests of a program take that each sleep through their 30 s. More tests, or
+    longer limits of them, need more."""
     peer_solution: bool = False
+    """Whether another, correct rollout of the same prompt is feedback."""
     reference_correction: bool = False
+    """Whether the gold solution is feedback, as the expert's correction (needs reveal
+    expected_outputs)."""
     self_evaluation: SelfEvaluationParams | None = None
+    """The policy's own judgement as feedback; null for none."""
 
     @model_validator(mode="after")
     def _reference_may_be_revealed(self) -> "ConsultParams":

@@ -18,57 +18,63 @@ OnePassLayout = Literal["padded", "prefix_tree"]
 
 class LoraParams(Settings):
     """Low-rank adapters: a target's weight W becomes W + alpha / rank * B A, and only A and B are
-    trained; weight decay pulls them to zero, so the policy to its parent.
-
-    target_modules: names of linear layers, or the ends of names, as q_proj. dropout: of what A
-    reads.
-    """
+    trained; weight decay pulls them to zero, so the policy to its parent."""
 
     rank: PositiveInt
+    """Columns of B and rows of A."""
     alpha: PositiveFloat
+    """Scale of the change: it counts alpha / rank times."""
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of linear layers, or the ends of names, as q_proj."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of what A reads."""
 
 
 class TrainParams(Settings):
-    """num_steps optimizer steps of batch_rollouts rollouts; whole groups stay together.
-
-    num_tables: feedback tables that are trained on, this iteration's and those before it, or all
-    so far (DAgger's aggregation). The importance weight corrects for the older samplers.
-    average_decay: of the moving average of the weights that is kept with the policy for the
-    expert's `weights: ema`, per optimizer step; null keeps none.
-    truncated_responses: those that hit sample.max_new_tokens. 'train' learns from what was seen of
-    them; the disagreement after the cut is missing from their credit, so that rambling on looks
-    cheap where many are cut. 'mask' trains none of their tokens; their rewards still count in
-    their group's mean.
-    micro_batch_rollouts: rollouts whose activations are held at once; null for the whole batch.
-    The gradient is the whole batch's in either case, for a second forward pass.
-    activation_checkpointing: activations are computed again in the backward pass, not held.
-    tiled_head_above_vocabulary: for a larger vocabulary the head's log-probabilities are computed
-    in tiles, so that [tokens, vocabulary] never exists; null never does.
-    lora: adapters that are trained in place of the weights; null trains the weights. The policy
-    is saved with them merged, and the next iteration starts fresh ones.
-    layout: how rows lie in the model's input. 'padded': one in a sequence. 'packed': one after
-    another in few sequences, without padding. 'prefix_tree': what rows begin with alike, such as
-    the context of a group, is computed once.
-    """
+    """How a policy is trained on feedback tables."""
 
     objective: Component
+    """What is minimised."""
     num_steps: PositiveInt
+    """Optimizer steps."""
     batch_rollouts: PositiveInt
+    """Rollouts of one step; whole groups stay together."""
     learning_rate: Positive
+    """The largest one of the schedule."""
     final_learning_rate_fraction: Fraction
+    """Share of it that is left at the last step, linearly reached."""
     warmup_steps: Annotated[int, Field(ge=0)]
+    """First steps, in which the rate rises linearly from zero; at most num_steps."""
     weight_decay: NonNegative
+    """AdamW's, on matrices only."""
     max_grad_norm: PositiveFloat
+    """Gradients of a larger norm are scaled down to it; .inf for none."""
     num_tables: PositiveInt | Literal["all"] = 1
+    """Feedback tables that are trained on: this iteration's and those before it, or 'all' so far
+    (DAgger's aggregation). The importance weight corrects for the older samplers."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the moving average of the weights that is kept with the policy for the expert's `weights:
+    ema`, per optimizer step; null keeps none."""
     truncated_responses: Literal["train", "mask"] = "train"
+    """What becomes of responses that hit sample.max_new_tokens. 'train' learns from what was seen
+    of them; the disagreement after the cut is missing from their credit, so that rambling on looks
+    cheap where many are cut. 'mask' trains none of their tokens; their rewards still count in their
+    group's mean."""
     micro_batch_rollouts: PositiveInt | None = None
+    """Rollouts whose activations are held at once; null for the whole batch. The gradient is the
+    whole batch's in either case, for a second forward pass."""
     activation_checkpointing: bool = False
+    """Whether activations are computed again in the backward pass and not held."""
     tiled_head_above_vocabulary: PositiveInt | None = TILED_HEAD_ABOVE
+    """For a larger vocabulary the head's log-probabilities are computed in tiles, so that [tokens,
+    vocabulary] never exists; null never does."""
     lora: LoraParams | None = None
+    """Adapters that are trained in place of the weights; null trains the weights. The policy is
+    saved with them merged, and the next iteration starts fresh ones."""
     layout: Layout = "padded"
+    """How rows lie in the model's input. 'padded': one in a sequence. 'packed': one after another
+    in few sequences, without padding. 'prefix_tree': what rows begin with alike, such as the
+    context of a group, is computed once."""
 
     @model_validator(mode="after")
     def _exact_average(self) -> "TrainParams":

@@ -76,30 +76,39 @@ __all__ = [
 
 
 class ComputeParams(Settings):
-    """device: where models run. num_threads: of torch in each process; results depend on it."""
+    """Where and how exactly models compute."""
 
     device: Literal["cpu", "cuda"]
+    """Where models run."""
     dtype: Literal["float32", "bfloat16"]
+    """Of weights and activations; bfloat16 needs cuda."""
     num_threads: PositiveInt
+    """Of torch in each process; results depend on it."""
 
 
 class GeneralisationParams(Settings):
-    """Held-out problems longer or harder than those trained on: the `eval` split of the same
-    source with `options` in place of its own of the same names."""
+    """Held-out problems longer or harder than those trained on: the `eval` split of the same source
+    with other options."""
 
     num_problems: PositiveInt
+    """How many."""
     options: dict[str, Any] = Field(min_length=1)
+    """In place of the source's own of the same names."""
 
 
 class ProblemParams(Settings):
-    """num_warm_start, num_train, num_eval: sizes of the three sets, disjoint by problem.
-    generalisation: a fourth one to evaluate on, or null."""
+    """Where problems come from, and the sizes of three sets, disjoint by problem."""
 
     source: Component
+    """Where problems come from."""
     num_warm_start: Annotated[int, Field(ge=0)]
+    """Problems that a base made here is warm-started on; 0 for a pretrained one."""
     num_train: PositiveInt
+    """Problems to sample from."""
     num_eval: PositiveInt
+    """Held-out problems."""
     generalisation: GeneralisationParams | None = None
+    """A fourth set, longer or harder problems to evaluate on; null for none."""
 
     @property
     def generalisation_source(self) -> Component | None:
@@ -114,10 +123,15 @@ class ArchitectureParams(Settings):
     """A small Llama-shaped causal language model with tied embeddings."""
 
     hidden_size: PositiveInt
+    """Width of the residual stream, an even multiple of num_heads."""
     num_layers: PositiveInt
+    """Transformer blocks."""
     num_heads: PositiveInt
+    """Attention heads of a block."""
     intermediate_size: PositiveInt
+    """Width of a block's feed-forward part."""
     max_positions: PositiveInt
+    """Longest context and response together, in tokens."""
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> "ArchitectureParams":
@@ -130,43 +144,55 @@ class ArchitectureParams(Settings):
 
 
 class WarmStartPhase(Settings):
-    """One stretch of warm-start steps. correction_fraction: share of each batch that is
-    feedback-conditioned corrections; the rest is demonstrations."""
+    """One stretch of warm-start steps."""
 
     num_steps: PositiveInt
+    """Optimizer steps."""
     correction_fraction: Fraction
+    """Share of each batch that is feedback-conditioned corrections; the rest is demonstrations."""
 
 
 class FromScratchBase(Settings):
-    """A base policy made here: an architecture, warm-started on supervised text.
-
-    num_corrections: of the warm start's problems, how many also become corrections; null for all.
-    A correction costs a verification, which counts where that runs a program. layout: as in
-    `train.layout`; corrections have longer contexts than demonstrations, so that a padded batch is
-    mostly padding.
-    """
+    """A base policy made here: an architecture, warm-started on supervised text."""
 
     kind: Literal["from_scratch"]
+    """A policy made here."""
     architecture: ArchitectureParams
+    """The model's sizes."""
     phases: tuple[WarmStartPhase, ...] = Field(min_length=1)
+    """Stretches of warm-start steps, one after another."""
     batch_size: PositiveInt
+    """Texts of one step."""
     learning_rate: Positive
+    """The largest one of the schedule, which goes over all phases."""
     final_learning_rate_fraction: Fraction
+    """Share of it that is left at the last step, linearly reached."""
     warmup_steps: Annotated[int, Field(ge=0)]
+    """First steps, in which the rate rises linearly from zero; at most the steps of all phases."""
     weight_decay: NonNegative
+    """AdamW's, on matrices only."""
     max_grad_norm: PositiveFloat
+    """Gradients of a larger norm are scaled down to it; .inf for none."""
     num_corrections: PositiveInt | None = None
+    """Of the warm start's problems, how many also become corrections; null for all. A correction
+    costs a verification, which counts where that runs a program."""
     layout: OnePassLayout = "padded"
+    """As in `train.layout`; corrections have longer contexts than demonstrations, so that a padded
+    batch is mostly padding."""
 
 
 class PretrainedBase(Settings):
-    """A Hugging Face checkpoint: a local folder, or a hub id pinned to a revision. A LoRA adapter's
-    folder counts as the model it was trained on with the adapter merged into it."""
+    """A Hugging Face checkpoint. A LoRA adapter's folder counts as the model it was trained on with
+    the adapter merged into it."""
 
     kind: Literal["pretrained"]
+    """A checkpoint from elsewhere."""
     path_or_id: str
+    """A local folder, or an id of the hub."""
     revision: str | None = None
+    """A commit of the hub's repository, which pins the content."""
     allow_download: bool = False
+    """Whether the hub is asked for what is not in the local cache; needs a revision."""
 
     @model_validator(mode="after")
     def _pinned(self) -> "PretrainedBase":
@@ -182,19 +208,23 @@ BaseParams = Annotated[FromScratchBase | PretrainedBase, Field(discriminator="ki
 
 
 class SampleParams(Settings):
-    """num_prompts: problems of an iteration. num_rollouts: of each problem, one group.
-
-    earlier_num_prompts: of each iteration before this one. `distil extend` freezes it where it was
-    not always the same, so that problems do not repeat; it is no setting of params.yaml.
-    """
+    """The rollouts of an iteration."""
 
     engine: Component
+    """What samples."""
     num_prompts: PositiveInt
+    """Problems of an iteration."""
     num_rollouts: PositiveInt
+    """Rollouts of each problem, one group."""
     max_new_tokens: PositiveInt
+    """The longest response, in tokens; a longer one is cut."""
     temperature: Positive
+    """Logits are divided by it."""
     top_p: PositiveFraction
+    """Share of the probability mass that tokens are sampled from."""
     earlier_num_prompts: tuple[PositiveInt, ...] | None = None
+    """num_prompts of each iteration before this one. `distil extend` freezes it where it was not
+    always the same, so that problems do not repeat; it is no setting of params.yaml."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -206,54 +236,54 @@ class SampleParams(Settings):
 
 
 class VerificationParams(Settings):
-    """How verdicts are come by, never which they are: no stage in dvc.yaml depends on it.
-
-    num_workers: processes that verify. With 1, a verifier that can neither hang nor crash runs in
-    the stage's own process; so does any other where consult.verify_timeout_s is null.
-    """
+    """How verdicts are come by, never which they are: no stage in dvc.yaml depends on it."""
 
     num_workers: PositiveInt = 1
+    """Processes that verify. With 1, a verifier that can neither hang nor crash runs in the stage's
+    own process; so does any other where consult.verify_timeout_s is null."""
 
 
 class ResumeParams(Settings):
     """How much work an interruption may cost, never what comes of it: no stage in dvc.yaml depends
-    on it.
-
-    checkpoint_every_s: seconds between two states that interrupted training goes on from; 0 keeps
-    one after each step.
-    """
+    on it."""
 
     checkpoint_every_s: NonNegative = 60.0
+    """Seconds between two states that interrupted training goes on from; 0 keeps one after each
+    step."""
 
 
 class TabulateParams(Settings):
-    """expert: gives distributions at the student's states, stored as the fewest ids that hold
-    `top_p` of the mass, at most `top_k`, and the tail (METHOD section 4).
-
-    storage: 'exact' keeps the expert's log-probabilities as they are, 'compact' rounds them by at
-    most 0.0005 of a position's mass and packs them closer (docs/benchmarks.md measures both).
-    """
+    """The expert's distributions at the student's states (METHOD section 4)."""
 
     expert: Component
+    """Gives the distributions."""
     top_k: PositiveInt
+    """Ids stored at one state, at most; the rest of the mass is the tail."""
     top_p: PositiveFraction
+    """Mass of which the fewest ids that hold it are stored."""
     rows_per_shard: PositiveInt
+    """Rows of one Parquet file."""
     storage: Literal["exact", "compact"] = "exact"
+    """'exact' keeps the expert's log-probabilities as they are, 'compact' rounds them by at most
+    0.0005 of a position's mass and packs them closer (docs/benchmarks.md measures both)."""
 
 
 class EvaluateParams(Settings):
-    """num_samples per held-out problem; pass@k is reported for k = 1, 2, 4 .. num_samples.
-
-    num_expert_samples: responses of the expert for each held-out problem, one with the feedback on
-    each of the student's first samples; 0 leaves the expert out.
-    """
+    """Scores on held-out problems, without feedback."""
 
     num_samples: PositiveInt
+    """Responses to each held-out problem; pass@k is reported for k = 1, 2, 4 .. num_samples."""
     num_expert_samples: Annotated[int, Field(ge=0)]
+    """Responses of the expert to each held-out problem, one with the feedback on each of the
+    student's first samples; 0 leaves the expert out."""
     max_new_tokens: PositiveInt
+    """The longest response, in tokens; a longer one is cut."""
     temperature: Positive
+    """Logits are divided by it."""
     top_p: PositiveFraction
+    """Share of the probability mass that tokens are sampled from."""
     num_bootstrap: Annotated[int, Field(ge=100)]
+    """Resamples of the problems that intervals are made from."""
 
     @model_validator(mode="after")
     def _enough_attempts(self) -> "EvaluateParams":
@@ -285,20 +315,35 @@ class Params(Settings):
     """All of `params.yaml`."""
 
     campaign: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    """The campaign's name, in MLflow, tags and Prefect: lower-case letters, digits and hyphens."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """All random choices are made from it."""
     num_iterations: PositiveInt
+    """Iterations that `distil restart` freezes, besides the base."""
     compute: ComputeParams
+    """Where and how exactly models compute."""
     problems: ProblemParams
+    """Where problems come from."""
     base: BaseParams
+    """The policy that the first iteration starts from."""
     context: ContextParams
+    """How a problem and its feedback become text."""
     sample: SampleParams
+    """The rollouts of an iteration."""
     consult: ConsultParams
+    """Reward and feedback for each rollout."""
     verification: VerificationParams = VerificationParams()
+    """How verdicts are come by."""
     resume: ResumeParams = ResumeParams()
+    """How much work an interruption may cost."""
     tabulate: TabulateParams
+    """The expert's distributions."""
     train: TrainParams
+    """How a policy is trained."""
     evaluate: EvaluateParams
+    """Scores on held-out problems."""
     gate: GateParams
+    """Whether a new policy takes over."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Params":
@@ -367,8 +412,9 @@ class Params(Settings):
 
 
 class IterationParams(Params):
-    """What one iteration was frozen with: all settings, its place in the chain, and the version
-    of each stage's behaviour (raised when a stage's code changes what it writes)."""
+    """What one iteration was frozen with: all settings, its place in the chain, its code."""
 
     iteration: Annotated[int, Field(ge=0, le=999)]
+    """Its number; 0 is the base policy."""
     stage_versions: dict[str, PositiveInt]
+    """The version of each stage's behaviour, raised when its code changes what it writes."""

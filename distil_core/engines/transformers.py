@@ -42,11 +42,13 @@ if TYPE_CHECKING:
 
 
 class Options(EngineOptions):
-    """batch_size: rows in one forward pass. layout: of rows that are scored, as in `train.layout`;
-    sampling reads equal contexts once in any case."""
+    """Samples and scores in this process."""
 
     batch_size: PositiveInt
+    """Rows in one forward pass."""
     layout: OnePassLayout = "padded"
+    """Of rows that are scored, as in `train.layout`; sampling reads equal contexts once in any
+    case."""
 
 
 class TransformersEngine:

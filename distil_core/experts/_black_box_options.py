@@ -15,49 +15,63 @@ RESPONSE_FIELD = "response"
 
 
 class Options(ExpertOptions):
-    """base_url: such as https://host/v1. api: 'completions' continues a text, 'chat' a message.
-
-    template: what is asked, with the fields of context.expert_template and {response}, what the
-    student wrote so far. A template for 'completions' ends in {response}. For 'chat' it is the
-    user's message; without {response} in it, the response so far is sent as the assistant's own
-    unfinished message, which the endpoint must know how to continue (vLLM does with extra_body
-    {continue_final_message: true, add_generation_prompt: false}).
-    max_new_tokens: in the endpoint's tokens. The last token of a text cut there is not trusted, so
-    that at least 2 are needed, and about 8 where its tokens are not the student's.
-    num_samples: answers at each state. states_per_rollout: how many of a rollout's states are
-    asked about, chosen at random; null for all. The others stay without label.
-    continuations_per_rollout: of how many of these states the answer becomes a row of its own.
-    extra_body: more fields of the request; null leaves one of ours out, which some models refuse
-    (temperature, seed). Some ask for max_completion_tokens instead of max_tokens: that is noticed.
-    api_key_variable: name of the environment variable that holds the key; null for none.
-    allow_key_over_http: send it unencrypted to another machine, for all on the way to read.
-    max_response_bytes: of one answer, unpacked.
-    max_requests, max_tokens: of one iteration. requests_per_second: null for no limit.
-    """
+    """An expert that gives text: an OpenAI-compatible endpoint (docs/experts.md)."""
 
     base_url: str
+    """Such as https://host/v1."""
     api: Literal["completions", "chat"]
+    """'completions' continues a text, 'chat' a message."""
     model: str
+    """The model's name at the endpoint."""
     template: str
+    """What is asked, with the fields of context.expert_template and {response}, what the student
+    wrote so far. A template for 'completions' ends in {response}. For 'chat' it is the user's
+    message; without {response} in it, the response so far is sent as the assistant's own unfinished
+    message, which the endpoint must know how to continue (vLLM does with extra_body
+    {continue_final_message: true, add_generation_prompt: false})."""
     num_samples: PositiveInt
+    """Answers at each state."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Of the endpoint's sampler."""
     max_new_tokens: Annotated[int, Field(ge=2)]
+    """In the endpoint's tokens. The last token of a text cut there is not trusted, so that at least
+    2 are needed, and about 8 where its tokens are not the student's."""
     max_requests: PositiveInt | None
+    """Requests of one iteration; null for no limit."""
     max_tokens: PositiveInt | None
+    """Tokens of one iteration; null for no limit."""
     needs_feedback: bool = True
+    """Whether rollouts without feedback are left out."""
     states_per_rollout: PositiveInt | None = None
+    """How many of a rollout's states are asked about, chosen at random; null for all. The others
+    stay without label."""
     continuations_per_rollout: Annotated[int, Field(ge=0)] = 0
+    """Of how many of these states the answer becomes a row of its own."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the mass that is spread evenly over the vocabulary."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
+    """More fields of the request; null leaves one of ours out, which some models refuse
+    (temperature, seed). Some ask for max_completion_tokens instead of max_tokens: that is
+    noticed."""
     api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    """Name of the environment variable that holds the key; null for none."""
     allow_key_over_http: bool = False
+    """Send the key unencrypted to another machine, for all on the way to read."""
     max_response_bytes: PositiveInt = 4 * 2**20
+    """Of one answer, unpacked."""
     concurrency: PositiveInt = 8
+    """Requests under way."""
     requests_per_second: Positive | None = None
+    """Most requests in a second; null for no limit."""
     timeout_s: Positive = 60.0
+    """Of one request."""
     max_attempts: PositiveInt = 6
+    """Tries of one request that fails for a reason that may pass."""
     backoff_s: Positive = 1.0
+    """The pause before the second try, doubled for each further one. A random half to whole of it
+    is waited."""
     max_pause_s: Positive = 120.0
+    """The longest pause between two tries; an endpoint that asks for a longer one is an error."""
 
     @field_validator("base_url")
     @classmethod

@@ -17,12 +17,14 @@ from distil_core.progress import ProgressCallback
 
 
 class ScoringOptions(ExpertOptions):
-    """engine: what scores, as in sample.engine. batch_size, layout: short for the transformers
-    engine with these options; either an engine or a batch size."""
+    """What experts with weights at hand share: either an engine, or a batch size."""
 
     batch_size: PositiveInt | None = None
+    """Short for the transformers engine with this batch_size."""
     layout: OnePassLayout = "padded"
+    """Of that engine, as in `train.layout`."""
     engine: Component | None = None
+    """What scores, as in sample.engine."""
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:

@@ -29,12 +29,13 @@ _UNREADABLE = "\0"
 
 
 class Options(ExpertOptions):
-    """source: the problem source that knows the answers, as in problems.source. label_smoothing:
-    share of the mass that is spread evenly over the vocabulary; 0 puts all on the oracle's
-    character."""
+    """A program that knows the answer."""
 
     source: Component
+    """The problem source that knows the answers, as in problems.source."""
     label_smoothing: float = Field(ge=0, lt=1)
+    """Share of the mass that is spread evenly over the vocabulary; 0 puts all on the oracle's
+    character."""
 
     @field_validator("source")
     @classmethod

@@ -7,13 +7,14 @@ SelfExpert = ScoringExpert
 
 
 class Options(ScoringOptions):
-    """weights: 'frozen' is the base policy for the whole campaign; 'snapshot' the policy that
-    sampled this iteration's rollouts; 'ema' the moving average of the weights over all training
-    steps so far (train.average_decay), which is kept with each policy. Frozen is the default: a
-    snapshot is trained without feedback in its context, drifts away from reading it, and
-    collapsed in measurements (DESIGN section 10)."""
+    """The policy itself, which reads the feedback."""
 
     weights: PolicyWeights
+    """'frozen' is the base policy for the whole campaign; 'snapshot' the policy that sampled this
+    iteration's rollouts; 'ema' the moving average of the weights over all training steps so far
+    (train.average_decay), which is kept with each policy. Frozen is the safe choice: a snapshot is
+    trained without feedback in its context, drifts away from reading it, and collapsed in
+    measurements (DESIGN section 10)."""
 
     @property
     def policy_weights(self) -> PolicyWeights:

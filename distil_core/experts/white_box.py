@@ -9,13 +9,14 @@ from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 
 
 class Options(ScoringOptions):
-    """path: a Hugging Face folder, absolute or from the workspace's root. It becomes a dependency
-    of the stage, so that DVC notices other weights in it. needs_feedback: whether rollouts without
-    feedback are left out, as they are for the policy itself; a stronger model has something to say
-    about those too."""
+    """Another model with the same tokenizer."""
 
     path: str
+    """A Hugging Face folder, absolute or from the workspace's root. It becomes a dependency of the
+    stage, so that DVC notices other weights in it."""
     needs_feedback: bool = True
+    """Whether rollouts without feedback are left out, as they are for the policy itself; a stronger
+    model has something to say about those too."""
 
     @property
     def checkpoint_path(self) -> str:

@@ -21,17 +21,17 @@ _REWARD_OBJECTIVE = "grpo"
 
 
 class Options(ObjectiveOptions):
-    """The parts, by name, each with its own options; a wrong one is a `ConfigError` at once.
-
-    distillation: any objective but `grpo` and `blend`.
-    reward_weight: lambda in [0, 1]. No default: it trades two units that no default knows, nats of
-        disagreement against standard deviations of reward. At 0 or 1 the other part is not run.
-    """
+    """The parts, by name, each with its own options; a wrong one is a `ConfigError` at once."""
 
     distillation: str = "forward_cross_entropy"
+    """Any objective but `grpo` and `blend`."""
     distillation_options: dict[str, Any] = Field(default_factory=dict)
+    """The distillation's own options."""
     grpo_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the `grpo` part."""
     reward_weight: Annotated[float, Field(ge=0, le=1)]
+    """lambda in [0, 1]. No default: it trades two units that no default knows, nats of disagreement
+    against standard deviations of reward. At 0 or 1 the other part is not run."""
 
     @model_validator(mode="after")
     def _parts_are_valid(self) -> Self:

@@ -37,25 +37,25 @@ class Options(DistillationOptions):
 
     In brackets: bias and spread of one pair of rollouts' gradient, relative to the true gradient,
     by enumeration (`python -m distil_core.theory`, table 1b). The defaults: (0, 0.99).
-
-    weight: of the future credit; 1 is the full gradient, 0 the local term only (0.43, 0.29).
-    discount, horizon: how far credit looks; 1 and None (to the end) are exact. Discount 0.5 has
-        (0.12, 0.84), horizon 1 (0.26, 0.72): cheaper where responses are long.
-    cost: what credit sums. `kl_divergence` drops the expert's own entropy, so it is exact for
-        another L, the sum of KL(T || pi) (0.15, 0.73 measured against this one).
-    baseline: what credit is compared with, at the same position of the same prompt's rollouts.
-        `leave_one_out` is exact and tighter than `none` (0, 1.11); `group_mean` scales the credit
-        by (n-1)/n for n rollouts (0.21, 0.60 at n = 2).
-    advantage_normalisation: `standard_deviation` makes `weight` independent of the costs' scale and
-        of response length, with another factor for each batch (0.25, 0.54).
     """
 
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Of the future credit; 1 is the full gradient, 0 the local term only (0.43, 0.29)."""
     discount: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of credit, for each token further on; 1 is exact, 0.5 has (0.12, 0.84): cheaper where
+    responses are long."""
     horizon: Annotated[int, Field(ge=1)] | None = None
+    """Tokens that credit looks ahead; null (to the end) is exact, 1 has (0.26, 0.72)."""
     cost: Literal["cross_entropy", "kl_divergence"] = "cross_entropy"
+    """What credit sums. `kl_divergence` drops the expert's own entropy, so it is exact for another
+    L, the sum of KL(T || pi) (0.15, 0.73 measured against this one)."""
     baseline: Baseline = "leave_one_out"
+    """What credit is compared with, at the same position of the same prompt's rollouts.
+    `leave_one_out` is exact and tighter than `none` (0, 1.11); `group_mean` scales the credit by
+    (n-1)/n for n rollouts (0.21, 0.60 at n = 2)."""
     advantage_normalisation: AdvantageNormalisation = "none"
+    """`standard_deviation` makes `weight` independent of the costs' scale and of response length,
+    with another factor for each batch (0.25, 0.54)."""
 
     @property
     def compares_rollouts(self) -> bool:

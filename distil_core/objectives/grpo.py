@@ -25,16 +25,16 @@ _LARGEST_LOG_RATIO = 20.0
 
 
 class Options(LossOptions):
-    """clip_low, clip_high: how far a ratio still earns. 0.2 and 0.2 are PPO's and GRPO's own.
-
-    advantage_normalisation: `standard_deviation` (GRPO's own) divides by the group's deviation;
-        `none` leaves reward units, and with `loss_normalisation: rollouts` the plain unbiased
-        policy gradient with a group-mean baseline.
-    """
+    """Group-relative advantage on the reward, clipped."""
 
     clip_low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """How far below 1 a ratio still earns. 0.2 is PPO's and GRPO's own."""
     clip_high: Annotated[float, Field(ge=0)] = 0.2
+    """How far above 1 a ratio still earns. 0.2 is PPO's and GRPO's own."""
     advantage_normalisation: Literal["none", "standard_deviation"] = "standard_deviation"
+    """`standard_deviation` (GRPO's own) divides by the group's deviation; `none` leaves reward
+    units, and with `loss_normalisation: rollouts` the plain unbiased policy gradient with a
+    group-mean baseline."""
 
     @property
     def compares_rollouts(self) -> bool:

@@ -16,13 +16,11 @@ from distil_core.objectives.estimators.reductions import DistillationOptions
 
 
 class Options(DistillationOptions):
-    """expert_weight: w, the expert's share of the mixture; 0.5 is the symmetric divergence.
-
-    Divided by w the loss tends to forward KL as w goes to 0, and divided by 1 - w to reverse KL as
-    w goes to 1. At either end itself it is 0 everywhere, so both are refused.
-    """
+    """Divided by w the loss tends to forward KL as w goes to 0, and divided by 1 - w to reverse KL
+    as w goes to 1. At either end itself it is 0 everywhere, so both are refused."""
 
     expert_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """w, the expert's share of the mixture; 0.5 is the symmetric divergence."""
 
 
 class JensenShannon:

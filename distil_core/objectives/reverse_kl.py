@@ -17,14 +17,13 @@ from distil_core.objectives.estimators.reductions import DistillationOptions
 
 
 class Options(DistillationOptions):
-    """expert_floor: no expert mass counts as less, since the divergence is infinite at 0.
-
-    1e-8 charges at most 18.4 nats, and is below any mass that a top-K table stores, so it acts only
-    where the expert has (almost) none. Black-box labels have mass on few tokens: there this is a
-    setting that matters, not a guard.
-    """
+    """A bound where the divergence is infinite."""
 
     expert_floor: Annotated[float, Field(gt=0, lt=1)] = 1e-8
+    """No expert mass counts as less, since the divergence is infinite at 0. 1e-8 charges at most
+    18.4 nats, and is below any mass that a top-K table stores, so it acts only where the expert has
+    (almost) none. Black-box labels have mass on few tokens: there this is a setting that matters,
+    not a guard."""
 
 
 class ReverseKL:

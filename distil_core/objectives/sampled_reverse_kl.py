@@ -30,9 +30,10 @@ from distil_core.objectives.estimators.reductions import (
 
 
 class Options(DistillationOptions):
-    """expert_floor: as in `reverse_kl`, so that both have the same expectation."""
+    """A bound where the divergence is infinite."""
 
     expert_floor: Annotated[float, Field(gt=0, lt=1)] = 1e-8
+    """As in `reverse_kl`, so that both have the same expectation."""
 
 
 class SampledReverseKL:

@@ -17,10 +17,12 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class PinnedFile(ComponentOptions):
-    """path: from the workspace's root, or absolute. sha256: of the file's bytes."""
+    """A file whose content is pinned."""
 
     path: str
+    """From the workspace's root, or absolute."""
     sha256: str = Field(pattern=r"^([0-9a-f]{64})?$")
+    """Of the file's bytes; empty, and the stage stops and says what it is."""
 
 
 def pinned_content(file: PinnedFile) -> bytes:

@@ -14,33 +14,33 @@ class RowOptions(ProblemSourceOptions):
 
     A field is a column, or a path to what lies inside one: `reward_model.ground_truth`,
     `answers.0`; a text on the way is read as JSON. NaN and infinities are refused.
-
-    prompt_field: what the student sees: text, or chat messages (`_row_fields.read_text`).
-    prompt_template: the same from several fields, such as "{system}\\n\\n{prompt}"; a field that is
-    null, blank or absent from the row is empty, and takes the blanks that set it apart with it,
-    but not all of them may be; one that is neither text nor messages becomes JSON. One of the two.
-    reference_field: the gold solution; a number as people write it, other values as JSON.
-    metadata_fields: kept for verifiers, what lies inside a column by its last name; null keeps all
-    but prompt_field and reference_field. id_field: the row's own id, which must not occur with
-    another prompt. row_format: of a published data set (built in, of an installed package, or the
-    dotted path of a module), in place of all fields but id_field.
-
-    eval_fraction: of one file's problems, by hash of id or prompt, where there is no second file.
-    on_leak: what to do about training problems that the eval split holds too, letter case, blanks
-    and punctuation aside: refuse them all, or drop them from the training problems.
-    on_unreadable: what to do about problems whose reference or metadata the campaign's verifier
-    cannot read: refuse them all, or drop them.
     """
 
     prompt_field: str | None = None
+    """What the student sees: text, or chat messages. Either this or prompt_template."""
     prompt_template: str | None = None
+    """What the student sees, from several fields, such as "{system}\\n\\n{prompt}"; a field that is
+    null, blank or absent from the row is empty, and takes the blanks that set it apart with it, but
+    not all of them may be; one that is neither text nor messages becomes JSON."""
     reference_field: str | None = None
+    """The gold solution; a number as people write it, other values as JSON."""
     metadata_fields: tuple[str, ...] | None = None
+    """Kept for verifiers, what lies inside a column by its last name; null keeps all but
+    prompt_field and reference_field."""
     id_field: str | None = None
+    """The row's own id, which must not occur with another prompt."""
     row_format: str | None = None
+    """Of a published data set (built in, of an installed package, or the dotted path of a module),
+    in place of all fields but id_field."""
     eval_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Share of one file's problems that is held out, by hash of id or prompt, where there is no
+    second file."""
     on_leak: Literal["refuse", "drop"] = "refuse"
+    """What to do about training problems that the eval split holds too, letter case, blanks and
+    punctuation aside: refuse them all, or drop them from the training problems."""
     on_unreadable: Literal["refuse", "drop"] = "refuse"
+    """What to do about problems whose reference or metadata the campaign's verifier cannot read:
+    refuse them all, or drop them."""
 
     @property
     def has_eval_file(self) -> bool:

@@ -18,19 +18,19 @@ _WRONG_LENGTH = 1 / 16
 
 
 class Options(ProblemSourceOptions):
-    """num_operations: signs in a chain, so lines in a solution. modulus: 2 .. 10 (one digit).
-
-    demonstrator_slip_probability: of a demonstration's steps that pass zero (below 0, or beyond
-    the modulus), the share that lands one too high. What a policy learns from such
-    demonstrations is a misconception: it is sure of it, so that neither more demonstrations nor
-    a lower temperature helps, and only feedback tells.
-    every_step_passes_zero: chains that tempt to that slip on every line, for a harder test.
-    """
+    """Chains of additions and subtractions modulo a number, with a running value for each step."""
 
     num_operations: int = Field(ge=1, le=64)
+    """Signs in a chain, so lines in a solution."""
     modulus: int = Field(ge=2, le=10)
+    """2 to 10, so that a value is one digit."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
+    """Of a demonstration's steps that pass zero (below 0, or beyond the modulus), the share that
+    lands one too high. What a policy learns from such demonstrations is a misconception: it is sure
+    of it, so that neither more demonstrations nor a lower temperature helps, and only feedback
+    tells."""
     every_step_passes_zero: bool = False
+    """Chains that tempt to that slip on every line, for a harder test."""
 
 
 def running_values(prompt: str, modulus: int) -> list[int]:

@@ -20,17 +20,18 @@ FileNames = tuple[str, ...]
 
 
 class Options(RowOptions):
-    """dataset: such as openai/gsm8k. revision: a commit of it, which pins the content.
-
-    train, eval: paths of files in the dataset's repository, or train alone with an eval_fraction.
-    allow_download: ask the hub for what is not in the local cache.
-    """
+    """Rows of a dataset of the Hugging Face hub."""
 
     dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """Such as openai/gsm8k."""
     revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    """A commit of it, which pins the content."""
     train: FileNames = Field(min_length=1)
+    """Paths of files in the dataset's repository."""
     eval: FileNames | None = Field(default=None, min_length=1)
+    """Likewise, of the held-out problems; or none, with an eval_fraction."""
     allow_download: bool = False
+    """Ask the hub for what is not in the local cache."""
 
     @property
     def has_eval_file(self) -> bool:

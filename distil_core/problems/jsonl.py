@@ -12,10 +12,12 @@ from distil_core.problems._rows import LocatedRow, RowSource
 
 
 class Options(RowOptions):
-    """train, eval: the two files; or train alone, with an eval_fraction."""
+    """Rows of JSON Lines files."""
 
     train: PinnedFile
+    """The file of training problems."""
     eval: PinnedFile | None = None
+    """The file of held-out problems; or none, with an eval_fraction."""
 
     @property
     def has_eval_file(self) -> bool:

@@ -26,15 +26,14 @@ _WRONG_LENGTH = 1 / 16
 
 
 class Options(ProblemSourceOptions):
-    """num_variables: of an expression, 1 to 4, so examples in a prompt less one.
-
-    demonstrator_slip_probability: of the terms that are to lower the value, the share that in a
-    demonstration lower it by one too much, an off-by-one error. What a policy learns from such
-    demonstrations is a misconception.
-    """
+    """Expressions to be found from examples."""
 
     num_variables: int = Field(ge=1, le=len(NAMES))
+    """Of an expression, 1 to 4, so examples in a prompt less one."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
+    """Of the terms that are to lower the value, the share that in a demonstration lower it by
+    one too much, an off-by-one error. What a policy learns from such demonstrations is a
+    misconception."""
 
 
 def variables(prompt: str) -> str:

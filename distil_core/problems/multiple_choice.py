@@ -25,20 +25,23 @@ Mass = Annotated[float, Field(ge=0, le=1)]
 
 
 class Situation(ComponentOptions):
-    """probability: of this situation. accepted: its right slots, from 0, the one that the
-    reference names first. expert_masses: what an expert that knows of it would do, a slot each."""
+    """A situation that the prompt does not tell."""
 
     probability: Mass
+    """Of this situation."""
     accepted: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
+    """Its right slots, from 0, the one that the reference names first."""
     expert_masses: tuple[Mass, ...]
+    """What an expert that knows of it would do, a slot each."""
 
 
 class Options(ProblemSourceOptions):
-    """situations: hidden from prompts. demonstrator_masses: how demonstrations choose, a slot
-    each, whatever the situation."""
+    """Choices whose right answer depends on what the prompt hides."""
 
     situations: tuple[Situation, ...] = Field(min_length=1)
+    """Hidden from prompts."""
     demonstrator_masses: tuple[Mass, ...] = Field(min_length=2, max_length=10)
+    """How demonstrations choose, a slot each, whatever the situation."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

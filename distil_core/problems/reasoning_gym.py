@@ -26,12 +26,14 @@ _CHUNK = 500
 
 
 class Options(ProblemSourceOptions):
-    """dataset: the generator's name, such as chain_sum. config: its settings, without seed and
-    size. version: of the library; another version may generate other problems."""
+    """Problems of the library reasoning-gym."""
 
     dataset: str
+    """The generator's name, such as chain_sum."""
     version: str
+    """Of the library; another version may generate other problems."""
     config: dict[str, Any] = Field(default_factory=dict)
+    """The generator's settings, without seed and size."""
 
 
 class ReasoningGymSource:

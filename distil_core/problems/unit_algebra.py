@@ -61,15 +61,14 @@ Exponents = tuple[int, ...]
 
 
 class Options(ProblemSourceOptions):
-    """num_operations: of a problem, so lines in a solution.
-
-    demonstrator_slip_probability: of the divisions by a unit with a negative exponent, the share
-    in which a demonstration subtracts that exponent's size and not the exponent, as if a division
-    could only lower exponents. What a policy learns from such demonstrations is a misconception.
-    """
+    """Products and quotients of SI units, in base units."""
 
     num_operations: int = Field(ge=1, le=16)
+    """Of a problem, so lines in a solution."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
+    """Of the divisions by a unit with a negative exponent, the share in which a demonstration
+    subtracts that exponent's size and not the exponent, as if a division could only lower
+    exponents. What a policy learns from such demonstrations is a misconception."""
 
 
 def factors(prompt: str) -> list[tuple[str, str]]:

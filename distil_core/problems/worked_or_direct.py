@@ -21,18 +21,18 @@ _WRONG_LENGTH = 1 / 16
 
 
 class Options(ProblemSourceOptions):
-    """num_digits: of a prompt, and characters of a solution. modulus: 2 .. 10 (one digit).
-
-    expert_direct_probability: how often an expert who knows the answer claims it directly.
-    demonstrator_direct_probability: how often demonstrations do; there they guess the total.
-    demonstrator_slip_probability: of a line in demonstrations that work it out.
-    """
+    """Sums that can be worked out, or claimed directly."""
 
     num_digits: int = Field(ge=3, le=64)
+    """Of a prompt, and characters of a solution."""
     modulus: int = Field(ge=2, le=10)
+    """2 to 10, so that a value is one digit."""
     expert_direct_probability: float = Field(ge=0, le=1)
+    """How often an expert who knows the answer claims it directly."""
     demonstrator_direct_probability: float = Field(ge=0, le=1)
+    """How often demonstrations do; there they guess the total."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
+    """Of a line in demonstrations that work it out."""
 
 
 def total(prompt: str, modulus: int) -> str:

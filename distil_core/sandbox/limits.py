@@ -15,16 +15,17 @@ resource limits: the program reads the host's files and reaches its network."""
 class Limits(StrictModel):
     """Limits of one program. A verdict goes by CPU time: wall time is a loose backstop against
     programs that sleep, since on a busy machine an honest program waits too.
-
-    cpu_time_s: of loading the program, and of each call. wall_time_s: likewise. memory_mb: address
-    space of the process, its libraries included (an empty one has about 30). disk_mb: files under
-    the working folder, in memory. output_kb: standard output and error, each. answer_kb: one
-    call's answer in the protocol's encoding.
     """
 
     cpu_time_s: PositiveFloat = 4.0
+    """Of loading the program, and of each call."""
     wall_time_s: PositiveFloat = 30.0
+    """Likewise."""
     memory_mb: PositiveInt = 512
+    """Address space of the process, its libraries included (an empty one has about 30)."""
     disk_mb: PositiveInt = 16
+    """Files under the working folder, in memory."""
     output_kb: PositiveInt = 256
+    """Standard output and error, each."""
     answer_kb: PositiveInt = 1024
+    """One call's answer in the protocol's encoding."""

@@ -42,21 +42,23 @@ from distil_core.verifiers.base import (
 
 
 class CodeOptions(VerifierOptions):
-    """reward: 1 only when all tests pass, or the share that passes. extraction: where the program
-    is: in a fenced block of Python, or the whole response, or the one if there is a fence
-    and else the other. packages: what else than the standard library programs and tests may
-    import, where it is installed. trace_lines: of the execution trace of the first failing test
-    that may be shown; 0 for none. max_tests_shown: failing tests that feedback tells of, one by
-    one.
-    """
+    """What verifiers of code share."""
 
     limits: Limits = Limits()
+    """Of one program."""
     isolation: Isolation = "bubblewrap_zygote"
+    """How programs are kept apart from the host. rlimits_only is NO isolation."""
     reward: Literal["all", "fraction"] = "all"
+    """1 only when all tests pass, or the share that passes."""
     extraction: Literal["fenced", "plain", "either"] = "either"
+    """Where the program is: in a fenced block of Python, or the whole response, or the one if there
+    is a fence and else the other."""
     packages: tuple[str, ...] = ("numpy",)
+    """What else than the standard library programs and tests may import, where it is installed."""
     trace_lines: NonNegativeInt = 16
+    """Of the execution trace of the first failing test that may be shown; 0 for none."""
     max_tests_shown: PositiveInt = 5
+    """Failing tests that feedback tells of, one by one."""
 
     @property
     def runs_code_under(self) -> Isolation:

@@ -48,18 +48,18 @@ _MARKS = tuple(
 
 
 class Options(VerifierOptions):
-    """letters: of the options, in order. format_rule: how the response must be written.
-
-    `reasoning_and_answer`: one `<reasoning>..</reasoning>`, then one `<answer>..</answer>`, and
-    nothing but blanks outside them. `answer`: any text, then one `<answer>..</answer>` at the end.
-    `boxed`: one `\\boxed{..}`, or several with one letter. `bare`: the letter alone. Blanks and
-    marks around it are allowed, as in `(B)`, `**B**`, `B.` and `\\text{B}`; it must be as
-    `letters` writes it, without the option's text. What a response thinks before it answers
-    (`<think>..</think>`) is set apart under every rule.
+    """The letter of an option. Blanks and marks around it are allowed, as in `(B)`, `**B**`, `B.`
+    and `\\text{B}`. What a response thinks before it answers (`<think>..</think>`) is set apart.
     """
 
     letters: str = Field(default="ABCD", pattern=r"^[A-Za-z]{2,26}$")
+    """Of the options, in order; the answer must be as it is written here, without the option's
+    text."""
     format_rule: FormatRule = "reasoning_and_answer"
+    """How the response must be written. `reasoning_and_answer`: one `<reasoning>..</reasoning>`,
+    then one `<answer>..</answer>`, and nothing but blanks outside them. `answer`: any text, then
+    one `<answer>..</answer>` at the end. `boxed`: one `\\boxed{..}`, or several with one letter.
+    `bare`: the letter alone."""
 
 
 class _FormatError(Exception):

@@ -17,9 +17,10 @@ from distil_core.verifiers.base import FeedbackItem, Verification, Verifier, Ver
 
 
 class Options(VerifierOptions):
-    """modulus: the problem source's."""
+    """Every line of the chain is worked out again."""
 
     modulus: int = Field(ge=2, le=10)
+    """The problem source's."""
 
 
 class ChainArithmeticVerifier(Verifier):

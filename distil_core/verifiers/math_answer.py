@@ -48,17 +48,19 @@ _LEAVES = ("number", "expression")
 
 
 class Options(VerifierOptions):
-    """forms: in which the response may give its answer: `hash` (`#### 18`), `boxed`
-    (`\\boxed{18}`), `answer_tag` (`<answer>18</answer>`), `plain` (the last line). check_steps:
-    report written equations that do not hold. allow_unevaluated: `37 * 43 + 11` may stand for
-    1602, and a sum or an integral for its value. cpu_limit_s, memory_limit_mib: of reading or
-    comparing one answer."""
+    """The value of an answer, however it is spelt."""
 
     forms: tuple[AnswerForm, ...] = Field(default=("hash", "boxed"), min_length=1)
+    """In which the response may give its answer: `hash` (`#### 18`), `boxed` (`\\boxed{18}`),
+    `answer_tag` (`<answer>18</answer>`), `plain` (the last line)."""
     check_steps: bool = True
+    """Report written equations that do not hold."""
     allow_unevaluated: bool = False
+    """`37 * 43 + 11` may stand for 1602, and a sum or an integral for its value."""
     cpu_limit_s: float = Field(default=5.0, ge=0.1, le=600, allow_inf_nan=False)
+    """CPU seconds of reading or comparing one answer."""
     memory_limit_mib: int = Field(default=1024, ge=512, le=65536)
+    """Memory of reading or comparing one answer."""
 
 
 class MathAnswerVerifier(Verifier):

@@ -38,13 +38,14 @@ _PRECISION = 1e-9
 
 
 class Options(VerifierOptions):
-    """forms: in which the response may give its answer (`plain`: the last line ends with it).
-    relative_tolerance: of the reference's value. absolute_tolerance: in the reference's unit; the
-    larger of the two counts."""
+    """A number with a unit."""
 
     forms: tuple[AnswerForm, ...] = Field(default=("boxed", "answer_tag", "hash"), min_length=1)
+    """In which the response may give its answer (`plain`: the last line ends with it)."""
     relative_tolerance: float = Field(default=0.01, ge=0, lt=1, allow_inf_nan=False)
+    """Share of the reference's value by which an answer may differ."""
     absolute_tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """In the reference's unit; the larger of the two counts."""
 
 
 class _ContradictionError(QuantityError):

@@ -20,12 +20,15 @@ _MAX_ANSWER_CHARACTERS = 10_000
 
 
 class Options(VerifierOptions):
-    """answer: where it stands. `tag`: in the last `<answer>..</answer>`. `response`: it is the
-    whole response. cpu_limit_s, memory_limit_mib: of scoring one answer."""
+    """Scored by the library reasoning-gym."""
 
     answer: Literal["tag", "response"] = "tag"
+    """Where it stands. `tag`: in the last `<answer>..</answer>`. `response`: it is the whole
+    response."""
     cpu_limit_s: float = Field(default=5.0, gt=0, le=600)
+    """CPU seconds of scoring one answer."""
     memory_limit_mib: int = Field(default=4096, ge=512)
+    """Memory of scoring one answer."""
 
 
 class ReasoningGymVerifier(Verifier):

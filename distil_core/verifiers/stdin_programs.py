@@ -37,11 +37,12 @@ _SHOWN_CHARACTERS = 200
 
 
 class Options(CodeOptions):
-    """comparison: 'lines' ignores white space at the ends of lines and of the output, 'tokens'
-    any difference of white space, and both the ways to write a number and its last digits (see
-    `same_numbers`); 'exact' ignores nothing."""
+    """Programs that read standard input and print an answer."""
 
     comparison: Literal["lines", "tokens", "exact"] = "lines"
+    """'lines' ignores white space at the ends of lines and of the output, 'tokens' any difference
+    of white space, and both the ways to write a number and its last digits (see `same_numbers`);
+    'exact' ignores nothing."""
 
 
 class ProgramTest(Metadata):

@@ -27,14 +27,16 @@ _MISSING: Any = object()
 
 
 class Options(VerifierOptions):
-    """call_format: `tool_call_tags` (`<tool_call>{..}</tool_call>`, as Hermes and Qwen write),
-    `json` (the whole response) or `action_lines` (`Action: name`, then `Action Input: {..}`).
-    ordered: whether the order of the calls counts. tools_field: of the problem's metadata, a list
-    of tool schemas in OpenAI's form or in xLAM's flat one, or none."""
+    """Calls of tools, by name and arguments."""
 
     call_format: CallFormat = "tool_call_tags"
+    """`tool_call_tags` (`<tool_call>{..}</tool_call>`, as Hermes and Qwen write), `json` (the whole
+    response) or `action_lines` (`Action: name`, then `Action Input: {..}`)."""
     ordered: bool = True
+    """Whether the order of the calls counts."""
     tools_field: str = "tools"
+    """Of the problem's metadata, a list of tool schemas in OpenAI's form or in xLAM's flat one, or
+    none."""
 
 
 class ToolCallsVerifier(Verifier):

@@ -18,9 +18,10 @@ from distil_core.verifiers.base import (
 
 
 class Options(VerifierOptions):
-    """modulus: the problem source's."""
+    """Every line is worked out again, or the claim is compared."""
 
     modulus: int = Field(ge=2, le=10)
+    """The problem source's."""
 
 
 class WorkedOrDirectVerifier(Verifier):

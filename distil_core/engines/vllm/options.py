@@ -9,38 +9,41 @@ from distil_core.engines.base import EngineOptions
 
 
 class Options(EngineOptions):
-    """mode: in this process, in a server started and ended here, or in servers run by others.
-    base_urls: those servers', without /v1. Whoever can reach them can load weights into them: keep
-    them to machines that are yours alone. max_logprobs: the largest top K that may be asked for.
-
-    max_model_len: longest context and response together, in tokens; null is the policy's own.
-    max_num_sequences: sampled or scored at once. max_batched_tokens: of one forward pass, which
-    bounds the logits held while scoring; on a CPU max_model_len or more. kv_cache_gb: of a CPU's
-    memory. gpu_memory_fraction: of the card, all in all. enforce_eager: no compilation or CUDA
-    graphs: starts fast, samples slower.
-
-    canary_limit: largest difference of a log-probability from transformers after the weights
-    changed. drift_rows: responses of each `sample` that transformers scores again; drift_limit:
-    largest mean difference of their tokens' log-probabilities. Natural logarithms all.
-
-    start_timeout_s, request_timeout_s: of a server. connections: requests under way, per server.
-    """
+    """vLLM, in this process or in servers."""
 
     mode: Literal["in_process", "managed_server", "external_servers"]
+    """In this process, in a server started and ended here, or in servers run by others."""
     base_urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+(/.*[^/])?$")], ...] = ()
+    """Addresses of external servers, without /v1. Whoever can reach them can load weights into
+    them: keep them to machines that are yours alone."""
     max_logprobs: PositiveInt = 64
+    """The largest top K that may be asked for."""
     max_model_len: PositiveInt | None = None
+    """Longest context and response together, in tokens; null is the policy's own."""
     max_num_sequences: PositiveInt = 64
+    """Sequences sampled or scored at once."""
     max_batched_tokens: PositiveInt = 4096
+    """Tokens of one forward pass, which bounds the logits held while scoring; on a CPU
+    max_model_len or more."""
     kv_cache_gb: PositiveInt = 1
+    """Of a CPU's memory for keys and values."""
     gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Share of the card's memory, all in all."""
     enforce_eager: bool = True
+    """No compilation or CUDA graphs: starts fast, samples slower."""
     canary_limit: PositiveFloat = 1e-4
+    """Largest difference of a log-probability (natural) from transformers after the weights
+    changed."""
     drift_rows: PositiveInt = 16
+    """Responses of each `sample` that transformers scores again."""
     drift_limit: PositiveFloat = 1e-3
+    """Largest mean difference of their tokens' log-probabilities (natural)."""
     start_timeout_s: PositiveFloat = 600.0
+    """Of a server's start."""
     request_timeout_s: PositiveFloat = 600.0
+    """Of one request to a server."""
     connections: PositiveInt = 16
+    """Requests under way, per server."""
 
     @property
     def largest_top_k(self) -> int:

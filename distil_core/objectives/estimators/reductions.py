@@ -17,20 +17,18 @@ LossNormalisation = Literal["rollouts", "tokens", "constant"]
 
 
 class LossOptions(ObjectiveOptions):
-    """Z of METHOD section 2, shared by all objectives so that side-by-side runs compare.
-
-    loss_normalisation: what the summed loss is divided by.
-        rollouts (default): rows with a trained token that counts (for distillation: rows with an
-            expert). The expected gradient is exactly that of L; its scale grows with response
-            length, which `max_grad_norm` should allow for.
-        tokens: trained tokens that count. Scale independent of length, but a batch's long
-            responses dilute its short ones: a bias of 0.07 for a pair of rollouts (`python -m
-            distil_core.theory`, table 1b) that vanishes as 1/batch.
-        constant: `loss_constant`, for exact gradient accumulation over parts of unequal size.
-    """
+    """Z of METHOD section 2, shared by all objectives so that side-by-side runs compare."""
 
     loss_normalisation: LossNormalisation = "rollouts"
+    """What the summed loss is divided by. 'rollouts': rows with a trained token that counts (for
+    distillation: rows with an expert); the expected gradient is exactly that of L, and its scale
+    grows with response length, which `max_grad_norm` should allow for. 'tokens': trained tokens
+    that count; the scale is independent of length, but a batch's long responses dilute its short
+    ones, a bias of 0.07 for a pair of rollouts (`python -m distil_core.theory`, table 1b) that
+    vanishes as 1/batch. 'constant': `loss_constant`, for exact gradient accumulation over parts of
+    unequal size."""
     loss_constant: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+    """What the loss is divided by where loss_normalisation is 'constant'; null otherwise."""
 
     @model_validator(mode="after")
     def _constant_where_used(self) -> Self:
@@ -40,14 +38,13 @@ class LossOptions(ObjectiveOptions):
 
 
 class DistillationOptions(LossOptions):
-    """is_clip: upper bound of the importance weight w_t = pi / mu (METHOD section 2).
-
-    It acts only once the student has left the sampler. Measured at one stale sampler (table 1b):
-    bias and spread 0.14 and 2.27 without a bound, 0.17 and 0.85 at 2, 0.20 and 0.80 at 1. The
-    share of tokens it acts on is the diagnostic `importance_clipped_fraction`.
-    """
+    """What objectives share that read the expert's distributions."""
 
     is_clip: PositiveFloat = 2.0
+    """Upper bound of the importance weight w_t = pi / mu (METHOD section 2). It acts only once the
+    student has left the sampler. Measured at one stale sampler (table 1b): bias and spread 0.14 and
+    2.27 without a bound, 0.17 and 0.85 at 2, 0.20 and 0.80 at 1. The share of tokens it acts on is
+    the diagnostic `importance_clipped_fraction`."""
 
 
 def reduce_loss(

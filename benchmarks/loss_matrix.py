@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from distil_core.campaign import load_iteration_params
 from distil_core.errors import DataError, DistilError
-from distil_core.evaluation.decision import read_parent
+from distil_core.evaluation.decision import read_decision
 from distil_core.evaluation.hindsight import average_regrets, table_loss
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
@@ -29,7 +29,9 @@ def main() -> None:
     workspace = Workspace(Path.cwd())
     try:
         losses_ji = loss_matrix(workspace)
-        parents = [read_parent(workspace, i) for i in range(1, losses_ji.shape[1] + 1)]
+        num_tables = losses_ji.shape[1]
+        # Iteration 1 starts from the base, a later one from what the gate before it handed over.
+        parents = [0, *(read_decision(workspace, i).handed_over for i in range(1, num_tables))]
         print(render(losses_ji, parents))
     except DistilError as error:
         sys.exit(f"{error}")

@@ -38,17 +38,10 @@ def resampled_means(
 
 
 def interval(resampled_b: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95% percentile interval of a figure, from its value on each resample."""
-    low, high = np.quantile(resampled_b, _TAILS)
-    return float(low), float(high)
-
-
-def bootstrap_interval(
-    values_p: NDArray[np.float64], num_bootstrap: int, seed: int
-) -> tuple[float, float]:
-    """The 95% percentile interval of the mean over problems, resampled with replacement.
+    """The 95% percentile interval of a figure, from its value on each resample.
 
     It has no width where all problems have the same value: the interval is about which problems
     were drawn, and says nothing of rare failures that none of them showed.
     """
-    return interval(resampled_means(values_p[:, None], num_bootstrap, seed)[:, 0])
+    low, high = np.quantile(resampled_b, _TAILS)
+    return float(low), float(high)

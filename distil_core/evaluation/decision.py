@@ -69,9 +69,3 @@ def read_decision(workspace: Workspace, iteration: int) -> GateDecision:
             f"{workspace.relative(path)}: expected a gate's decision ({error}): bring it back with "
             f"`dvc checkout`, or make it anew with `dvc repro gate@{iteration:03d}`"
         ) from error
-
-
-def read_parent(workspace: Workspace, iteration: int) -> int:
-    """The iteration whose policy this one (from 1 on) starts from; it needs no decision itself.
-    `DataError` where the gate before it left none."""
-    return 0 if iteration == 1 else read_decision(workspace, iteration - 1).handed_over

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from distil_core.config.models import TILED_HEAD_ABOVE
-from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.objectives.estimators.credit import discounted_future_sum_bt
 from distil_core.objectives.estimators.divergences import entropy, forward_cross_entropy
 from distil_core.objectives.estimators.matching import matched_distributions
@@ -143,17 +142,4 @@ def average_regrets(losses_ji: NDArray[np.float64], parents: Sequence[int]) -> l
     return [
         float(met_i[:n].mean() - losses_ji[:, :n].mean(axis=1).min())
         for n in range(1, len(met_i) + 1)
-    ]
-
-
-def monotonicity(
-    scores_ip: NDArray[np.float64], num_bootstrap: int, seed: int
-) -> list[tuple[float, float, float]]:
-    """The paired change of a score at each step from one iteration to the next, with its 95%
-    interval. scores_ip: of each iteration and problem, problems in one order."""
-    changes_pm = np.diff(scores_ip, axis=0).T
-    resampled_bm = resampled_means(changes_pm, num_bootstrap, seed)
-    return [
-        (float(changes_pm[:, m].mean()), *interval(resampled_bm[:, m]))
-        for m in range(changes_pm.shape[1])
     ]

@@ -8,7 +8,12 @@ from distil_core.experts.base import Expert, ExpertOptions, ExpertSetting
 from distil_core.registry import Registry
 
 EXPERTS: Registry[ExpertOptions, Expert] = Registry(
-    ComponentPlace("expert", "distil_core.experts", "distil.experts", ("base", "labels")),
+    ComponentPlace(
+        "expert",
+        "distil_core.experts",
+        "distil.experts",
+        ("base", "labels", "response_record"),
+    ),
     ExpertOptions,
     Expert,
     {"setting": "ExpertSetting"},

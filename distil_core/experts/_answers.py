@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from distil_core.experts._response_record import Completion
+from distil_core.experts.response_record import Completion
 
 
 def read_text(answer: Any) -> Completion:

@@ -15,7 +15,7 @@ import httpx
 from distil_core.credentials import MASK, is_loopback, masked
 from distil_core.errors import ExpertError, ExpertUnavailableError
 from distil_core.experts._bounded import Deadline, bounded_content
-from distil_core.experts._response_record import Completion, Request
+from distil_core.experts.response_record import Completion, Request
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from distil_core.experts._response_record import Completion
+from distil_core.experts.response_record import Completion
 from distil_core.feedback.chat_template import response_end_id
 from distil_core.policy.tokenizer import decode, encode_text
 

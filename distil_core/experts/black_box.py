@@ -18,15 +18,15 @@ from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts._answers import read_message, read_text
 from distil_core.experts._black_box_options import RESPONSE_FIELD, Options
 from distil_core.experts._endpoint import Budget, Endpoint
-from distil_core.experts._response_record import (
+from distil_core.experts._text_labels import TextLabels
+from distil_core.experts.base import Continuation, ExpertAnswer, ExpertQuery, ExpertSetting
+from distil_core.experts.labels import scored_labels
+from distil_core.experts.response_record import (
     Completion,
     Request,
     ResponseRecord,
     save_responses,
 )
-from distil_core.experts._text_labels import TextLabels
-from distil_core.experts.base import Continuation, ExpertAnswer, ExpertQuery, ExpertSetting
-from distil_core.experts.labels import scored_labels
 from distil_core.files import write_text
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.progress import ProgressCallback

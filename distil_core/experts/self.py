@@ -3,8 +3,6 @@
 from distil_core.experts._scoring import ScoringExpert, ScoringOptions, scoring_expert
 from distil_core.experts.base import ExpertSetting, PolicyWeights
 
-SelfExpert = ScoringExpert
-
 
 class Options(ScoringOptions):
     """The policy itself, which reads the feedback."""

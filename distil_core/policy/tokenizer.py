@@ -138,20 +138,6 @@ def _without_markers(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
     return plain
 
 
-def require_context_fits(context_ids: Sequence[int], max_context_tokens: int, name: str) -> None:
-    """Raise `DataError` when a context is longer than the settings allow. It is never cut here.
-
-    name: of the problem or rollout it belongs to.
-    """
-    if len(context_ids) > max_context_tokens:
-        raise DataError(
-            f"the context of problem {name} has {len(context_ids)} tokens, "
-            f"context.max_context_tokens allows {max_context_tokens}: raise it, leave it out, "
-            "or name fields that may be shortened in context.shorten; contexts are never cut "
-            "silently"
-        )
-
-
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     """The text of a response, without the end token that ends it and with its spaces as they are.
 

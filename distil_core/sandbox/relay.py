@@ -69,7 +69,7 @@ class TestReport:
     """status: 'passed'; 'failed' (exception: what the test raised); 'program_ended' (the last of
     `calls` says how); 'test_ended' (the test's own process ran into a limit); 'unsupported' (it
     hands the program what cannot cross, said in detail); 'not_run'. calls: the last few.
-    is_relayed: the exception is the program's own. undefined: a name that neither the test nor
+    undefined: a name that neither the test nor
     the program defines."""
 
     __test__ = False
@@ -79,7 +79,6 @@ class TestReport:
     calls: tuple[tuple[RelayedCall, CallResult], ...] = ()
     num_calls: int = 0
     detail: str = ""
-    is_relayed: bool = False
     undefined: str | None = None
 
 
@@ -237,7 +236,6 @@ class _Relay:
         return replace(
             self._as_report("failed"),
             exception=read_exception(message["exception"]),
-            is_relayed=message["is_relayed"],
             undefined=message["undefined"],
         )
 

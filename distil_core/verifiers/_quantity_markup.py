@@ -27,7 +27,6 @@ _UNIT_MACROS = (
     (re.compile(r"(?<=[a-zA-Z}\d])\.(?=[a-zA-Z\\])|~"), " "),
 )
 _GROUP = r"\\(?:text[a-z]{0,6}|math[a-z]{2,6}|operatorname|mbox|hbox|bm|boldsymbol|rm|bf)\s*\*?\s*"
-_NAMED = r"[^{}]*[^\W\d_][^{}]*"
 _LATEX = (
     # The prefix of \mathrm{k}\Omega, which is no unit of its own.
     (re.compile(rf"{_GROUP}\{{\s*~?\s*([a-zA-Zµ]|da)\s*\}}\s*(?=\\Omega|Ω)"), r" \1"),

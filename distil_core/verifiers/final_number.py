@@ -4,7 +4,6 @@ Its tool re-executes the arithmetic that the attempt writes down: every `48 / 2 
 again, and each one that does not hold is reported with what it really yields.
 """
 
-from fractions import Fraction
 from unicodedata import category
 
 from distil_core.errors import VerifierError
@@ -37,13 +36,6 @@ from distil_core.verifiers.base import (
 
 class Options(VerifierOptions):
     """None: the answer is the last `#### number` or `\\boxed{number}` of the response."""
-
-
-def final_number(text: str) -> Fraction | None:
-    """The number in the last `#### ..` or `\\boxed{..}`, or None."""
-    marked = find_final_answer(text, ("hash", "boxed"))
-    number = read_number(marked.text) if marked else None
-    return number.value if number else None
 
 
 class FinalNumberVerifier(Verifier):

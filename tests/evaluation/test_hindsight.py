@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from distil_core.evaluation.bootstrap import bootstrap_interval
-from distil_core.evaluation.hindsight import average_regrets, monotonicity, token_costs
+from distil_core.evaluation.hindsight import average_regrets, token_costs
 from distil_core.training.feedback_rows import FeedbackRow
 
 VOCABULARY = 5
@@ -90,12 +89,3 @@ def test_regret_counts_the_policy_that_really_made_a_table() -> None:
 
 def test_regret_vanishes_for_one_policy_that_is_best_everywhere() -> None:
     assert average_regrets(np.ones((4, 3)), [0, 1, 2]) == [0.0, 0.0, 0.0]
-
-
-def test_steps_have_paired_intervals() -> None:
-    scores_ip = np.random.default_rng(0).random((3, 60))
-    found = monotonicity(scores_ip, 300, 4)
-    for step, (value, low, high) in enumerate(found):
-        change_p = scores_ip[step + 1] - scores_ip[step]
-        assert value == pytest.approx(change_p.mean())
-        assert (low, high) == pytest.approx(bootstrap_interval(change_p, 300, 4))

@@ -13,8 +13,8 @@ from local_endpoint import LocalEndpoint
 
 from distil_core.errors import ConfigError, DataError, ExpertError
 from distil_core.experts import EXPERTS, build_expert
-from distil_core.experts._response_record import restore_responses
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery, RecordingExpert
+from distil_core.experts.response_record import restore_responses
 from distil_core.policy.tokenizer import encode_text
 from distil_core.progress import no_progress
 

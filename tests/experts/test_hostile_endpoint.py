@@ -17,7 +17,7 @@ from distil_core.errors import ConfigError, DataError, ExpertError, ExpertUnavai
 from distil_core.experts import EXPERTS
 from distil_core.experts._answers import read_text
 from distil_core.experts._endpoint import Budget, Endpoint, Limits
-from distil_core.experts._response_record import Completion, Request, ResponseRecord
+from distil_core.experts.response_record import Completion, Request, ResponseRecord
 from distil_core.registry import refuse_secrets
 
 KEY = "sk-very-secret-0123456789"

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from distil_core.experts._response_record import Completion
 from distil_core.experts._text_labels import TextLabels
+from distil_core.experts.response_record import Completion
 from distil_core.policy.conventions import Conventions, register_conventions
 from distil_core.policy.tokenizer import encode_text
 

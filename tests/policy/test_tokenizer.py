@@ -24,7 +24,6 @@ from distil_core.policy.tokenizer import (
     encode_context,
     encode_text,
     load_tokenizer,
-    require_context_fits,
     tokenizer_digest,
 )
 
@@ -133,12 +132,6 @@ def test_another_tokenizer_is_refused() -> None:
     check_same_tokenizer("a1", "a1", "data/x.parquet")
     with pytest.raises(DataError, match=r"data/x\.parquet was made .*digest a1, expected b2"):
         check_same_tokenizer("a1", "b2", "data/x.parquet")
-
-
-def test_a_context_is_refused_rather_than_cut() -> None:
-    require_context_fits([1, 2, 3], 3, "a1b2")
-    with pytest.raises(DataError, match=r"a1b2 has 3 tokens.*max_context_tokens allows 2"):
-        require_context_fits([1, 2, 3], 2, "a1b2")
 
 
 def _without_an_end(folder: Path) -> None:

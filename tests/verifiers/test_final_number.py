@@ -10,7 +10,6 @@ from distil_core.problems.base import Problem
 from distil_core.verifiers import VERIFIERS
 from distil_core.verifiers._written_arithmetic import wrong_equations
 from distil_core.verifiers.base import Verification
-from distil_core.verifiers.final_number import final_number
 
 
 def verify(response: str, reference: str = "#### 18", reveal: str = "nothing") -> Verification:
@@ -94,5 +93,5 @@ def test_a_reference_without_an_answer_is_no_wrong_answer(reference: str) -> Non
 def test_hostile_text_costs_little(text: str) -> None:
     started = time.process_time()
     list(wrong_equations(text))
-    final_number("####" + text)
+    verify("####" + text)
     assert time.process_time() - started < 5

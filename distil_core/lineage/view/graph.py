@@ -49,10 +49,6 @@ class Graph:
         """All that was made from the node, directly or not, oldest first."""
         return self._closure(path, lambda node: self._readers.get(node.path, ()))[::-1]
 
-    def readers(self, path: str) -> tuple[str, ...]:
-        """Paths of what was made from the node directly."""
-        return tuple(self._readers.get(path, ()))
-
     def policy(self, iteration: int) -> Node | None:
         """The policy that the iteration trained, None where it never ran."""
         return self.nodes.get(policy_path(iteration))

@@ -32,11 +32,6 @@ def entropy(logprobs: Tensor) -> Tensor:
     return forward_cross_entropy(logprobs, logprobs)
 
 
-def forward_kl_divergence(expert_logprobs: Tensor, student_logprobs: Tensor) -> Tensor:
-    """KL(T || pi) = H(T, pi) - H(T); `[..., k] -> [...]`. Its gradient is the cross-entropy's."""
-    return forward_cross_entropy(expert_logprobs, student_logprobs) - entropy(expert_logprobs)
-
-
 def unsupported_student_mass(expert_logprobs: Tensor, student_logprobs: Tensor) -> Tensor:
     """What the student puts where the expert puts nothing, in [0, 1]; `[..., k] -> [...]`."""
     supported, readable_logprobs = _inside_support(expert_logprobs, student_logprobs)

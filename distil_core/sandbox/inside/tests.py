@@ -65,8 +65,8 @@ def run(job: dict[str, Any], channel: int) -> None:
 
 
 def _execute(code: str, file: str, names: dict[str, Any], program: Program) -> dict[str, Any]:
-    """What came of it: nothing where it passed, else `exception` (is_relayed: it is the program's;
-    undefined: the name that nobody defines), `unsupported` or `stopped`."""
+    """What came of it: nothing where it passed, else `exception` (undefined: the name
+    that nobody defines), `unsupported` or `stopped`."""
     try:
         exec(compile(code, file, "exec"), names)
     except CandidateStopped:
@@ -74,14 +74,13 @@ def _execute(code: str, file: str, names: dict[str, Any], program: Program) -> d
     except Unsupported as error:
         return {"unsupported": str(error)}
     except BaseException as error:
-        is_relayed = program.has_raised(error)
+        is_of_program = program.has_raised(error)
         # A name that the code does define was not reached, since the program stopped it before.
         missing = error.name if isinstance(error, NameError) else None
         is_undefined = type(error) is NameError and missing not in _bound(code)
         return {
             "exception": _described(error, file, code),
-            "is_relayed": is_relayed,
-            "undefined": str(missing) if is_undefined and not is_relayed else None,
+            "undefined": str(missing) if is_undefined and not is_of_program else None,
         }
     return {}
 

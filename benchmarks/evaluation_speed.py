@@ -11,13 +11,19 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.evaluation.comparison import paired_differences
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse, problem_row
-from distil_core.evaluation.summary import columns_of, per_problem_scores, summarise
+from distil_core.evaluation.summary import (
+    columns_of,
+    evaluation_frame,
+    per_problem_scores,
+    summarise,
+)
 
 NUM_BOOTSTRAP = 2000
 _SEED = 1
@@ -38,8 +44,9 @@ def main() -> None:
         ],
     )
     summary = _timed("all figures with intervals", lambda: summarise(rows, NUM_BOOTSTRAP, _SEED))
-    new = columns_of(rows)
-    old = columns_of([row | {"num_correct": row["num_correct"] // 2} for row in rows])
+    evaluation = evaluation_frame(rows)
+    new = columns_of(evaluation)
+    old = columns_of(evaluation.with_columns(pl.col("num_correct") // 2))
     _timed("paired differences", lambda: paired_differences(new, old, NUM_BOOTSTRAP, _SEED))
     scores = per_problem_scores(new)
     started = time.perf_counter()

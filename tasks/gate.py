@@ -14,7 +14,7 @@ from distil_core.files import atomic_path, link_or_copy
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import EVALUATION
-from distil_core.tables.store import read_table
+from distil_core.tables.store import scan_table
 from distil_core.workspace import Workspace
 from tasks.stage import StageSpec, main
 
@@ -69,8 +69,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 
 def _read(path: Path) -> tuple[Columns, Mapping[str, Any]]:
     """The held-out problems of an evaluation, and what it was made with."""
-    table, context = read_table(path, EVALUATION)
-    return columns_of(table.to_pylist()), context
+    evaluation, context = scan_table(path, EVALUATION)
+    return columns_of(evaluation), context
 
 
 def _obstacles(context: Mapping[str, Any], champion_context: Mapping[str, Any]) -> list[str]:

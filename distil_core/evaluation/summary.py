@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
+from distil_core.tables.schemas import EVALUATION
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Columns = Mapping[str, NDArray[Any]]
 """Columns of an evaluation table as arrays over its problems."""
@@ -18,14 +22,31 @@ _Figure = Callable[[Mapping[str, Any]], Any]
 
 HELD_OUT, GENERALISATION = "eval", "generalisation"
 
-_TEXTS = frozenset({"first_response", "first_verdict", "expert_feedback", "expert_response"})
+_KEYS = ("problem_id", "split")
 
 
-def columns_of(rows: Sequence[Mapping[str, Any]], split: str = HELD_OUT) -> dict[str, NDArray[Any]]:
-    """The numbers in the rows of one split, and their problems' ids."""
-    chosen = [row for row in rows if row["split"] == split]
-    names = [name for name in (chosen[0] if chosen else {}) if name not in _TEXTS]
-    return {name: np.array([row[name] for row in chosen]) for name in names}
+def evaluation_frame(rows: Sequence[Mapping[str, Any]]) -> "pl.LazyFrame":
+    """What `columns_of` reads, from rows that are not written yet."""
+    import polars as pl
+
+    types = pl.Schema(EVALUATION.arrow).items()
+    names = [name for name, kind in types if kind.is_numeric() or name in _KEYS]
+    # Types by the values, as a forced one would cut a fraction off without a word.
+    return pl.LazyFrame(rows, schema=names, infer_schema_length=None)
+
+
+def columns_of(evaluation: "pl.LazyFrame", split: str = HELD_OUT) -> dict[str, NDArray[Any]]:
+    """The numbers of one split of an evaluation table (whole numbers as int64, others as float64)
+    and its problems' ids; empty where the table has no such split."""
+    import polars as pl
+    import polars.selectors as cs
+
+    chosen = (
+        evaluation.filter(pl.col("split") == split)
+        .select("problem_id", cs.integer().cast(pl.Int64), cs.float().cast(pl.Float64))
+        .collect()
+    )
+    return {column.name: column.to_numpy() for column in chosen} if len(chosen) else {}
 
 
 def is_complete(columns: Columns) -> NDArray[np.bool_]:
@@ -74,11 +95,12 @@ def summarise(
     (`success_bound_figures`). Where there is a generalisation split, `generalisation_` and the
     names of the first kind.
     """
-    held_out = complete(columns_of(rows))
-    summary = _policy_figures(columns_of(rows), num_bootstrap, seed)
-    if held_out["expert_num_samples"].any():
-        summary |= _expert_figures(held_out, num_bootstrap, seed)
-    harder = columns_of(rows, GENERALISATION)
+    evaluation = evaluation_frame(rows)
+    held_out = columns_of(evaluation)
+    summary = _policy_figures(held_out, num_bootstrap, seed)
+    if (verified := complete(held_out))["expert_num_samples"].any():
+        summary |= _expert_figures(verified, num_bootstrap, seed)
+    harder = columns_of(evaluation, GENERALISATION)
     if harder:
         figures = _policy_figures(harder, num_bootstrap, seed)
         summary |= {f"{GENERALISATION}_{name}": value for name, value in figures.items()}

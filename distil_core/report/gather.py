@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from distil_core.campaign.load import load_iteration_params
@@ -24,7 +25,7 @@ from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, ROLLOUTS
-from distil_core.tables.store import read_rows
+from distil_core.tables.store import scan_table
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows, read_feedback
 from distil_core.workspace import Workspace
 
@@ -50,12 +51,12 @@ class CreditMap:
 
 @dataclass(frozen=True)
 class IterationFacts:
-    """One iteration. rollout_tokens: sampled for its training; the base has none. evaluation: the
-    rows of its table. seconds: by stage, none where it was not made here."""
+    """One iteration. rollout_tokens: sampled for its training; the base has none. evaluation: its
+    table, checked but not decoded. seconds: by stage, none where it was not made here."""
 
     evidence: Evidence
     params: IterationParams
-    evaluation: Sequence[Mapping[str, Any]]
+    evaluation: pl.LazyFrame
     rollout_tokens: int
     seconds: Mapping[str, float]
 
@@ -118,12 +119,13 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
     rollout_tokens = 0
     if number:
         require_unchanged(workspace, evidence.artifacts["rollouts"])
-        rollouts = read_rows(workspace.rollouts_file(number), ROLLOUTS)
-        rollout_tokens = sum(len(rollout["response_ids"]) for rollout in rollouts)
+        rollouts, _ = scan_table(workspace.rollouts_file(number), ROLLOUTS)
+        num_tokens = pl.col("response_ids").list.len().sum()
+        rollout_tokens = int(rollouts.select(num_tokens).collect().item())
     return IterationFacts(
         evidence=evidence,
         params=load_iteration_params(workspace, number),
-        evaluation=read_rows(workspace.evaluation_file(number), EVALUATION),
+        evaluation=scan_table(workspace.evaluation_file(number), EVALUATION)[0],
         rollout_tokens=rollout_tokens,
         seconds=read_stage_seconds(workspace, number),
     )
@@ -174,32 +176,41 @@ def _credit_maps(workspace: Workspace, facts: IterationFacts) -> list[CreditMap]
         problem.problem_id: problem.prompt
         for problem in read_problems(workspace.problems_dir / "train.parquet")
     }
-    consultations = {
-        row["rollout_id"]: row
-        for row in read_rows(workspace.consultations_file(number), CONSULTATIONS)
-    }
-    found: list[CreditMap] = []
+    shown: dict[str, int] = {}
     for index in order:
-        row = rows[index]
-        problem_id = row.rollout_id.split("/")[1]
-        if any(prompts[problem_id] == shown.prompt for shown in found):
-            continue
-        consultation = consultations[row.rollout_id]
-        found.append(
-            CreditMap(
-                iteration=number,
-                rollout_id=row.rollout_id,
-                prompt=prompts[problem_id],
-                verdict=consultation["verdict"],
-                feedback=[(item["kind"], item["text"]) for item in consultation["feedback"]],
-                tokens=[_token_text(tokenizer, token) for token in row.response_ids_t.tolist()],
-                wanted=[_token_text(tokenizer, token) for token in _most_likely(row)],
-                costs=costs[index],
-            )
+        prompt = prompts[rows[index].rollout_id.split("/")[1]]
+        if len(shown) < ROLLOUTS_SHOWN:
+            shown.setdefault(prompt, index)
+    consultations = _consultations(workspace, number, [rows[i].rollout_id for i in shown.values()])
+    return [
+        CreditMap(
+            iteration=number,
+            rollout_id=rows[index].rollout_id,
+            prompt=prompt,
+            verdict=consultations[rows[index].rollout_id]["verdict"],
+            feedback=[
+                (item["kind"], item["text"])
+                for item in consultations[rows[index].rollout_id]["feedback"]
+            ],
+            tokens=[_token_text(tokenizer, token) for token in rows[index].response_ids_t.tolist()],
+            wanted=[_token_text(tokenizer, token) for token in _most_likely(rows[index])],
+            costs=costs[index],
         )
-        if len(found) == ROLLOUTS_SHOWN:
-            break
-    return found
+        for prompt, index in shown.items()
+    ]
+
+
+def _consultations(
+    workspace: Workspace, iteration: int, rollout_ids: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Verdict and feedback of the chosen rollouts, by rollout."""
+    consultations, _ = scan_table(workspace.consultations_file(iteration), CONSULTATIONS)
+    chosen = (
+        consultations.filter(pl.col("rollout_id").is_in(list(rollout_ids)))
+        .select("rollout_id", "verdict", "feedback")
+        .collect()
+    )
+    return {row["rollout_id"]: row for row in chosen.iter_rows(named=True)}
 
 
 def _most_likely(row: FeedbackRow) -> list[int | None]:

@@ -7,12 +7,13 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from distil_core.evaluation.comparison import matching_order
 from distil_core.evaluation.hindsight import average_regrets
-from distil_core.evaluation.summary import columns_of
+from distil_core.evaluation.summary import HELD_OUT
 from distil_core.report import figures
 from distil_core.report.gather import (
     MAX_TABLE_ROWS,
@@ -23,6 +24,7 @@ from distil_core.report.gather import (
 from distil_core.workspace import iteration_key
 
 _NUM_PROBLEMS_SHOWN = 5
+_PROBLEM_COLUMNS = ("problem_id", "num_correct", "num_samples", "first_response", "first_verdict")
 _NONE = "\N{EN DASH}"
 _SETTINGS_SHOWN = (
     *("seed", "compute", "problems", "base", "context", "sample", "consult", "tabulate"),
@@ -304,25 +306,22 @@ def _changed_problems(
 def _most_changed(
     campaign: CampaignFacts, before: IterationFacts, after: IterationFacts, direction: int
 ) -> list[dict[str, Any]]:
-    old_rows, new_rows = (
-        [row for row in facts.evaluation if row["split"] == "eval"] for facts in (before, after)
+    old, new = (
+        facts.evaluation.filter(pl.col("split") == HELD_OUT).select(_PROBLEM_COLUMNS).collect()
+        for facts in (before, after)
     )
-    order = matching_order(columns_of(new_rows), columns_of(old_rows))
-    changes = [
-        (new, old_rows[place])
-        for new, place in zip(new_rows, order.tolist(), strict=True)
-        if direction * (new["num_correct"] - old_rows[place]["num_correct"]) < 0
-    ]
-    changes.sort(key=lambda pair: direction * (pair[0]["num_correct"] - pair[1]["num_correct"]))
+    order = matching_order(*({"problem_id": each["problem_id"].to_numpy()} for each in (new, old)))
+    pairs = pl.concat([new, old[order].select(pl.all().name.suffix("_before"))], how="horizontal")
+    change = direction * (pl.col("num_correct") - pl.col("num_correct_before"))
+    most = pairs.filter(change < 0).sort(change, maintain_order=True).head(_NUM_PROBLEMS_SHOWN)
     return [
         {
-            "prompt": campaign.prompts[new["problem_id"]],
-            "before": old,
-            "after": new,
+            "prompt": campaign.prompts[pair["problem_id"]],
             "old_number": before.evidence.iteration,
             "new_number": after.evidence.iteration,
+            **pair,
         }
-        for new, old in changes[:_NUM_PROBLEMS_SHOWN]
+        for pair in most.iter_rows(named=True)
     ]
 
 

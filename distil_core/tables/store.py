@@ -6,9 +6,9 @@ flipped bit in a page's header or in the footer drops items or turns a column's 
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,10 @@ from distil_core.errors import DataError
 from distil_core.files import atomic_path
 from distil_core.tables.schemas import TableSchema
 
+if TYPE_CHECKING:
+    import polars as pl
+
+_Content = TypeVar("_Content")
 _SCHEMA_KEY, _CONTEXT_KEY = b"distil.schema", b"distil.context"
 _SHARD_KEY, _DIGEST_KEY = b"distil.shard", b"distil.digest"
 _DIGEST_BYTES = 16
@@ -71,23 +75,18 @@ def read_table(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any
 
 
 def read_shards(path: Path, schema: TableSchema) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
-    """`read_table` file by file, each with the context: memory holds one shard at a time. That the
-    table has no rows is told at its end."""
-    files = shard_files(path)
-    num_rows = 0
-    first_context: dict[str, Any] | None = None
-    for index, file in enumerate(files):
-        table, context = _read(file, schema, index, is_last=index == len(files) - 1)
-        if first_context is not None and context != first_context:
-            raise DataError(
-                f"{file} was not made together with {files[0].name}: the two say different things "
-                "about how they were made. Run again the stage that writes them"
-            )
-        first_context = context
-        num_rows += table.num_rows
-        yield table, context
-    if not num_rows:
-        raise DataError(f"{path} has no rows: run again the stage that writes it")
+    """`read_table` file by file, each with the context: memory holds one shard at a time. A table
+    without rows is refused after its last shard."""
+    return _shards(path, schema, lambda _, file: file.read())
+
+
+def scan_table(path: Path, schema: TableSchema) -> tuple["pl.LazyFrame", dict[str, Any]]:
+    """The rows of `read_table` as a lazy polars frame, and the context. Every byte is checked, but
+    only the columns that a query asks for are decoded. Raises what `read_table` raises."""
+    import polars as pl
+
+    shards = list(_shards(path, schema, lambda content, _: content))
+    return pl.scan_parquet([content for content, _ in shards]), shards[-1][1]
 
 
 def read_rows(path: Path, schema: TableSchema) -> list[dict[str, Any]]:
@@ -162,9 +161,36 @@ def _compact_options(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
+def _shards(
+    path: Path, schema: TableSchema, read: Callable[[bytes, pq.ParquetFile], _Content]
+) -> Iterator[tuple[_Content, dict[str, Any]]]:
+    """What `read` makes of each shard's bytes, once they are checked, and the context."""
+    files = shard_files(path)
+    num_rows = 0
+    first_context: dict[str, Any] | None = None
+    for index, file in enumerate(files):
+        is_last = index == len(files) - 1
+        content, shard_rows, context = _read(file, schema, index, is_last, read)
+        if first_context is not None and context != first_context:
+            raise DataError(
+                f"{file} was not made together with {files[0].name}: the two say different things "
+                "about how they were made. Run again the stage that writes them"
+            )
+        first_context = context
+        num_rows += shard_rows
+        yield content, context
+    if not num_rows:
+        raise DataError(f"{path} has no rows: run again the stage that writes it")
+
+
 def _read(
-    path: Path, schema: TableSchema, index: int, is_last: bool
-) -> tuple[pa.Table, dict[str, Any]]:
+    path: Path,
+    schema: TableSchema,
+    index: int,
+    is_last: bool,
+    read: Callable[[bytes, pq.ParquetFile], _Content],
+) -> tuple[_Content, int, dict[str, Any]]:
+    """What `read` makes of one shard, how many rows it has, and the context."""
     try:
         content = path.read_bytes()
         _check_digest(content)
@@ -172,7 +198,8 @@ def _read(
             metadata = file.metadata.metadata or {}
             _check_schema(path, file.schema_arrow, metadata, schema)
             _check_shard(path, json.loads(metadata[_SHARD_KEY]), index, is_last)
-            return file.read(), json.loads(metadata[_CONTEXT_KEY])
+            context = json.loads(metadata[_CONTEXT_KEY])
+            return read(content, file), file.metadata.num_rows, context
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read as Parquet ({error}): it is truncated or damaged. "

@@ -20,7 +20,7 @@ from distil_core.evaluation.decision import GateDecision, read_decision, write_d
 from distil_core.evaluation.gate import judge_policy
 from distil_core.evaluation.handover import forbid_next, hand_over, require_policy
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
-from distil_core.evaluation.summary import columns_of
+from distil_core.evaluation.summary import columns_of, evaluation_frame
 from distil_core.workspace import Workspace
 
 OFF = AlarmParams(min_entropy_ratio=None, max_length_ratio=None, pass_at_n_fell=False)
@@ -37,7 +37,7 @@ def gate(margin: float = 0.02, alarms: AlarmParams = OFF) -> GateParams:
 
 
 def columns(corrects: list[int], **changes: Any) -> dict[str, Any]:
-    return columns_of(rows(corrects, **changes))
+    return columns_of(evaluation_frame(rows(corrects, **changes)))
 
 
 SAME = columns([2, 2])
@@ -48,7 +48,9 @@ def test_differences_are_paired_by_problem_whatever_the_order() -> None:
     old_counts = random.integers(0, 4, 200).tolist()
     new_counts = [count + 1 for count in old_counts]
     new, old = rows(new_counts), rows(old_counts)
-    found = paired_differences(columns_of(new), columns_of(old[::-1]), 300, 1)
+    found = paired_differences(
+        columns_of(evaluation_frame(new)), columns_of(evaluation_frame(old[::-1])), 300, 1
+    )
     # Every problem gained the same: no uncertainty is left, though scores vary between problems.
     assert found["pass_at_1"] == Difference(0.25, 0.25, 0.25)
     assert found.keys() == {"pass_at_1", "pass_at_2", "pass_at_4", "majority_at_4"}
@@ -123,7 +125,7 @@ def test_another_sampler_is_told() -> None:
 def test_other_problems_are_refused() -> None:
     with pytest.raises(DataError, match="not of the same problems"):
         paired_differences(columns([1, 2]), columns([1]), 100, 1)
-    other = columns_of([row | {"problem_id": "z"} for row in rows([1, 2])])
+    other = columns_of(evaluation_frame([row | {"problem_id": "z"} for row in rows([1, 2])]))
     with pytest.raises(DataError, match="not of the same problems"):
         paired_differences(columns([1, 2]), other, 100, 1)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 
@@ -24,6 +25,7 @@ from distil_core.lineage.evidence.iteration import Evidence
 from distil_core.lineage.frozen import flatten
 from distil_core.report.gather import CampaignFacts, CreditMap, IterationFacts
 from distil_core.report.page import render_report
+from distil_core.tables.schemas import EVALUATION
 
 PROJECT = Path(__file__).parents[2]
 VOID = {"meta", "br", "line", "circle", "polyline", "polygon"}
@@ -121,7 +123,11 @@ def facts(
         finished_at_ms=0,
     )
     return IterationFacts(
-        evidence, parse_iteration_params(values, "x"), rows, 100 * iteration, {"train": 2.0}
+        evidence,
+        parse_iteration_params(values, "x"),
+        pl.LazyFrame(rows, schema=pl.Schema(EVALUATION.arrow)),
+        100 * iteration,
+        {"train": 2.0},
     )
 
 
@@ -207,8 +213,8 @@ def test_an_expert_that_is_not_better_is_reported_as_such() -> None:
     text = " ".join(checked(render_report(strong)).text.split())
     assert "At every iteration it is better" in text
     weak = facts(1, 4)
-    weak.evaluation[0]["expert_num_correct"] = 0
-    metrics = summarise([row | {"expert_num_correct": 0} for row in weak.evaluation], 100, 1)
+    rows = [row | {"expert_num_correct": 0} for row in evaluation(4, asked=True, harder=True)]
+    metrics = summarise(rows, 100, 1)
     weak = replace(weak, evidence=replace(weak.evidence, metrics=metrics))
     text = " ".join(checked(render_report(campaign(facts(0, 1), weak))).text.split())
     assert "At iteration 1 it is not shown to be better than the student" in text

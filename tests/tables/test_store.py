@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -19,7 +20,14 @@ from hypothesis import strategies as st
 from distil_core.errors import DataError
 from distil_core.tables import schemas
 from distil_core.tables.schemas import EVALUATION, FEEDBACK, PROBLEMS, ROLLOUTS, TableSchema
-from distil_core.tables.store import read_rows, read_table, shard_files, write_shards, write_table
+from distil_core.tables.store import (
+    read_rows,
+    read_table,
+    scan_table,
+    shard_files,
+    write_shards,
+    write_table,
+)
 
 CONTEXT = {"iteration": 3, "tokenizer_digest": "0af1", "nested": {"z": [1.5, None], "a": "é"}}
 ALL_SCHEMAS = [value for value in vars(schemas).values() if isinstance(value, TableSchema)]
@@ -328,3 +336,29 @@ def test_shards_appear_together_or_not_at_all(shards: Path) -> None:
 def test_no_shards_at_all(tmp_path: Path) -> None:
     write_shards(tmp_path / "feedback", PROBLEMS, [], CONTEXT)
     refuses(tmp_path / "feedback", "found nothing")
+
+
+def test_a_scan_has_the_rows_that_reading_has(tmp_path: Path) -> None:
+    shards = [[feedback(0), feedback(1)], [feedback(2) | {"reward": 0.25}]]
+    write_shards(tmp_path / "feedback", FEEDBACK, shards, CONTEXT, compact=True)
+    table, context = read_table(tmp_path / "feedback", FEEDBACK)
+    frame, same_context = scan_table(tmp_path / "feedback", FEEDBACK)
+    assert frame.collect().to_dicts() == table.to_pylist()
+    assert same_context == context
+    assert frame.select("reward").collect().width == 1
+
+
+@given(st.data())
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_a_scan_refuses_what_reading_refuses(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "table.parquet")
+        write_table(path, FEEDBACK, [feedback(0)], CONTEXT)
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        with pytest.raises(DataError) as read:
+            read_table(path, FEEDBACK)
+        with pytest.raises(DataError) as scanned:
+            scan_table(path, FEEDBACK)
+        assert str(scanned.value) == str(read.value)

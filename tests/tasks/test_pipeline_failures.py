@@ -10,7 +10,7 @@ from pipeline_scratch import all_files, params, rewrite
 
 from distil_core.errors import ConfigError, DataError, VerifierError
 from distil_core.evaluation.comparison import paired_differences
-from distil_core.evaluation.summary import columns_of, summarise
+from distil_core.evaluation.summary import columns_of, evaluation_frame, summarise
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.tokenizer import (
     character_tokenizer,
@@ -151,10 +151,11 @@ def test_an_evaluation_leaves_out_and_counts_what_has_no_verdict(copy: Workspace
     assert metrics == {"iteration": 1, **others} | {k: metrics[k] for k in counted}
     gate.body(copy, params(1), no_progress)
     differences = json.loads(copy.decision_file(1).read_text())["from_parent"]
-    parent = columns_of(read_rows(copy.evaluation_file(0), EVALUATION)[1:])
-    expected = paired_differences(
-        columns_of(rows[1:]), parent, params(1).evaluate.num_bootstrap, seed
+    new, parent = (
+        columns_of(evaluation_frame(read_rows(copy.evaluation_file(i), EVALUATION)[1:]))
+        for i in (1, 0)
     )
+    expected = paired_differences(new, parent, params(1).evaluate.num_bootstrap, seed)
     assert differences["pass_at_1"] == asdict(expected["pass_at_1"])
 
 

@@ -77,7 +77,7 @@ def _report_task(workspace: Workspace) -> Path | State[Any]:
     create_link_artifact(
         link=path.as_uri(),
         link_text=path.name,
-        key=f"{load_iteration_params(workspace, 0).campaign}-report",
+        key=f"{load_iteration_params(workspace, 0, with_components=False).campaign}-report",
         description="The campaign's report; also among the artifacts of its run in MLflow",
     )
     return path

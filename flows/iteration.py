@@ -251,7 +251,7 @@ def _publish(
     server may serve several."""
     decision = read_decision(workspace, iteration) if iteration else None
     parent_metrics = read_metrics(workspace, decision.parent) if decision else {}
-    campaign = load_iteration_params(workspace, iteration).campaign
+    campaign = load_iteration_params(workspace, iteration, with_components=False).campaign
     key = f"{campaign}-iteration-{iteration_key(iteration)}"
     create_markdown_artifact(
         iteration_page(iteration, outcomes, metrics, parent_metrics, decision),

@@ -48,7 +48,7 @@ def run_tags(workspace: Workspace) -> list[str]:
     tags = [workspace_tag(workspace)]
     iterations = existing_iterations(workspace)
     if iterations:
-        campaign = load_iteration_params(workspace, iterations[-1]).campaign
+        campaign = load_iteration_params(workspace, iterations[-1], False).campaign
         tags.append(f"{_CAMPAIGN_TAG}{campaign}")
     return tags
 

@@ -95,7 +95,7 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         console.print(api.note, highlight=False)
     here = api.url.removesuffix("/api") if api.own else api.pages_url
     asks = f", whose pages ask for {api.password}" if api.password else ""
-    frozen = load_iteration_params(workspace, last)
+    frozen = load_iteration_params(workspace, last, with_components=False)
     console.print(
         f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at "
         f"{here}{asks}",

@@ -27,7 +27,7 @@ from distil_core.campaign.load import (
     load_params_file,
     parse_iteration_params,
 )
-from distil_core.config.models import IterationParams, Params
+from distil_core.config.models import SCHEMA_VERSION, IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.files import write_bytes, write_text
 from distil_core.pipeline import CURVES, SCORES
@@ -111,13 +111,18 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
             "`distil restart` freezes params.yaml as its first ones"
         )
     params = load_params(workspace)
-    _require_same_campaign(params, load_iteration_params(workspace, 0))
-    _require_comparable(params, load_iteration_params(workspace, first_added - 1))
+    # Earlier ones are looked at only: their parts' options may be of another version.
+    first, last = (
+        load_iteration_params(workspace, number, with_components=False)
+        for number in (0, first_added - 1)
+    )
+    _require_same_campaign(params, first)
+    _require_comparable(params, last)
     _require_known_scores(params, _num_samples(workspace, range(first_added)))
     added = list(range(first_added, first_added + count))
     _require_numbers(added[-1])
     earlier = [
-        load_iteration_params(workspace, iteration).sample.num_prompts
+        load_iteration_params(workspace, iteration, with_components=False).sample.num_prompts
         for iteration in range(1, first_added)
     ]
     chain = [_freeze(params, iteration, stage_versions, earlier) for iteration in added]
@@ -159,7 +164,11 @@ def _freeze(
     if any(number != num_prompts for number in earlier_num_prompts):
         rest = [num_prompts] * (iteration - 1 - len(earlier_num_prompts))
         values["sample"]["earlier_num_prompts"] = [*earlier_num_prompts, *rest]
-    values |= {"iteration": iteration, "stage_versions": dict(sorted(stage_versions.items()))}
+    values |= {
+        "iteration": iteration,
+        "stage_versions": dict(sorted(stage_versions.items())),
+        "schema_version": SCHEMA_VERSION,
+    }
     return parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
 
 
@@ -175,7 +184,7 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
     new = {params.iteration: params for params in chain}
 
     def frozen_params(iteration: int) -> IterationParams:
-        return new.get(iteration) or load_iteration_params(workspace, iteration)
+        return new.get(iteration) or load_iteration_params(workspace, iteration, False)
 
     listed = {section: dict(entries) for section, entries in listing.items()}
     for params in chain:

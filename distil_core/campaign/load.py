@@ -5,6 +5,13 @@ from typing import Any, TypeVar
 
 import yaml
 
+from distil_core.campaign.migrations import migrated, schema_version
+from distil_core.campaign.parts import (
+    hold_numbers_as_text,
+    part,
+    registries,
+    with_typed_options,
+)
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.registry import refuse_secrets
@@ -71,7 +78,12 @@ def parse_iteration_params(
     it was frozen by a version with other settings. with_components: as in `load_iteration_params`.
     """
     try:
-        return _validated(IterationParams, values, where, with_components)
+        if not isinstance(values, dict):
+            raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
+        as_of_now = migrated(values, where)
+        if schema_version(values, where) < 1:
+            return _once_read_laxly(as_of_now, where, with_components)
+        return _validated(IterationParams, as_of_now, where, with_components)
     except ConfigError as error:
         number = values.get("iteration") if isinstance(values, dict) else None
         whose = "an iteration" if number is None else f"iteration {number}"
@@ -90,8 +102,19 @@ def _validated(
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: expected a mapping of settings, found {values!r}")
     params = validate(params_type, values, where)
-    if not with_components:
-        return params
+    return _checked(params, values, where) if with_components else params
+
+
+def _once_read_laxly(values: dict[str, Any], where: str, with_components: bool) -> IterationParams:
+    """Settings of a version that took "128" for 128, and froze parts' options as they were given:
+    where today's rules refuse them, the options become what that version made of them."""
+    params = validate(IterationParams, values, where, strict=False)
+    if with_components or hold_numbers_as_text(params):
+        params = validate(IterationParams, with_typed_options(params), where)
+    return _checked(params, values, where) if with_components else params
+
+
+def _checked(params: AnyParams, values: Any, where: str) -> AnyParams:
     try:
         _check_components(params)
     except ConfigError as error:
@@ -103,19 +126,13 @@ def _validated(
 def _check_components(params: Params) -> None:
     """Every part named in the settings exists and accepts its options."""
     # The rooms import torch; a program that only reads settings' types need not pay for it.
-    from distil_core.engines import ENGINES
-    from distil_core.experts import EXPERTS
     from distil_core.feedback.compose import check_templates
     from distil_core.objectives import OBJECTIVES
     from distil_core.problems import PROBLEM_SOURCES
-    from distil_core.verifiers import VERIFIERS
 
-    source, engine = params.problems.source, params.sample.engine
-    verifier, expert = params.consult.verifier, params.tabulate.expert
-    PROBLEM_SOURCES.options(source.name, source.options)
-    ENGINES.options(engine.name, engine.options)
-    VERIFIERS.options(verifier.name, verifier.options)
-    EXPERTS.options(expert.name, expert.options)
+    for path, registry in registries().items():
+        chosen = part(params, path)
+        registry.options(chosen.name, chosen.options)
     objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
     _check_expert_engine(params)
     harder = params.problems.generalisation_source

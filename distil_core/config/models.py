@@ -4,7 +4,7 @@ The defaults live in `params.yaml`, where each has its reason beside it: a setti
 the file is an error, so that what ran is always what can be read.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     Field,
@@ -40,6 +40,7 @@ from distil_core.config._training import (
 
 __all__ = [
     "READ_BY_NO_STAGE",
+    "SCHEMA_VERSION",
     "TILED_HEAD_ABOVE",
     "AlarmParams",
     "ArchitectureParams",
@@ -411,6 +412,10 @@ class Params(Settings):
             )
 
 
+SCHEMA_VERSION: Final = 1
+"""The form of frozen settings; `distil_core.campaign.migrations` reads the earlier ones."""
+
+
 class IterationParams(Params):
     """What one iteration was frozen with: all settings, its place in the chain, its code."""
 
@@ -418,3 +423,5 @@ class IterationParams(Params):
     """Its number; 0 is the base policy."""
     stage_versions: dict[str, PositiveInt]
     """The version of each stage's behaviour, raised when its code changes what it writes."""
+    schema_version: Literal[1] = SCHEMA_VERSION
+    """The form of these settings. No stage depends on it."""

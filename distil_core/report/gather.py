@@ -124,7 +124,7 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
         rollout_tokens = int(rollouts.select(num_tokens).collect().item())
     return IterationFacts(
         evidence=evidence,
-        params=load_iteration_params(workspace, number),
+        params=load_iteration_params(workspace, number, with_components=False),
         evaluation=scan_table(workspace.evaluation_file(number), EVALUATION)[0],
         rollout_tokens=rollout_tokens,
         seconds=read_stage_seconds(workspace, number),

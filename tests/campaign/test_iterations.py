@@ -14,6 +14,7 @@ from distil_core.campaign.iterations import (
     restart,
 )
 from distil_core.campaign.load import load_iteration_params, load_params
+from distil_core.config.models import Params
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
 
@@ -62,7 +63,7 @@ def test_restart_freezes_the_base_and_all_iterations(workspace: Workspace) -> No
     frozen = load_iteration_params(workspace, 2)
     assert frozen.stage_versions == VERSIONS
     assert frozen.iteration == 2
-    shared = frozen.model_dump(exclude={"iteration", "stage_versions"})
+    shared = frozen.model_dump(include=set(Params.model_fields))
     assert shared == load_params(workspace).model_dump()
     assert listing(workspace)["evaluations"] == {
         f"00{number}": {

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from distil_core.campaign.combinations import require_purpose
 from distil_core.campaign.migrations import migrated, schema_version
 from distil_core.campaign.parts import (
     hold_numbers_as_text,
@@ -68,7 +69,9 @@ def load_iteration_params(
 
 def parse_params(values: Any, where: str) -> Params:
     """Settings already read from YAML; `where` names their origin in errors."""
-    return _validated(Params, values, where)
+    params = _validated(Params, values, where)
+    require_purpose(params, where)
+    return params
 
 
 def parse_iteration_params(

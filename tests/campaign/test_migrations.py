@@ -83,6 +83,11 @@ def test_options_that_were_read_laxly_mean_the_same(
         parse_iteration_params(old | {"schema_version": SCHEMA_VERSION}, "new")
 
 
+def test_combinations_that_are_refused_today_stay_readable(old: dict[str, Any]) -> None:
+    old["train"]["warmup_steps"] = old["train"]["num_steps"] + 1
+    assert parse_iteration_params(old, "old").train.warmup_steps == 49
+
+
 def test_migrating_leaves_the_values_as_they_are(old: dict[str, Any]) -> None:
     old["train"]["checkpoint_every_s"] = 5.0
     before = yaml.safe_dump(old)

@@ -87,6 +87,14 @@ def test_all_wrong_settings_are_said_at_once(settings: dict[str, Any]) -> None:
     assert text.count("; ") == 2
 
 
+JUDGEMENT = {
+    "template": "{prompt}{attempt}",
+    "correct_pattern": "yes",
+    "on_disagreement": "keep",
+    "max_new_tokens": 32,
+    "temperature": 1.0,
+    "top_p": 1.0,
+}
 PRETRAINED = {"kind": "pretrained", "path_or_id": "some/model"}
 IMPOSSIBLE = {
     "heads that do not divide": (
@@ -127,6 +135,38 @@ IMPOSSIBLE = {
         {"base": {**PRETRAINED, "allow_download": True}},
         "base: allow_download needs a revision",
     ),
+    "a warm-up longer than the steps": (
+        {"train.warmup_steps": 49},
+        "train.warmup_steps 49 exceeds train.num_steps, 48: ",
+    ),
+    "a base's warm-up longer than its phases": (
+        {"base.warmup_steps": 601},
+        "base.warmup_steps 601 exceeds the steps of all base.phases, 600: ",
+    ),
+    "a part larger than the whole": (
+        {"train.micro_batch_rollouts": 129},
+        "train.micro_batch_rollouts 129 exceeds train.batch_rollouts 128",
+    ),
+    "a peer of nobody": (
+        {
+            "consult.peer_solution": True,
+            "sample.num_rollouts": 1,
+            "train.objective": {"name": "behaviour_cloning", "options": {}},
+        },
+        "consult.peer_solution needs another rollout",
+    ),
+    "corrections that no phase reads": (
+        {"base.num_corrections": 8, "base.phases.0.correction_fraction": 0.0},
+        "base.num_corrections 8 makes corrections, and no phase",
+    ),
+    "a rule for a field that is nowhere": (
+        {"context.shorten": [{"field": "peer_solution", "keep": "end"}]},
+        "context.shorten names peer_solution, which is in no template",
+    ),
+    "a judgement beyond the model": (
+        {"consult.self_evaluation": {**JUDGEMENT, "max_new_tokens": 33}},
+        "base.architecture.max_positions 128 is less than 129",
+    ),
     "a baseline without a group": (
         {"sample.num_rollouts": 1},
         "'forward_cross_entropy' compares rollouts of one prompt, as its options are: sample.num_",
@@ -166,6 +206,10 @@ def test_an_impossible_combination_is_refused(settings: dict[str, Any], name: st
         {"base": {**PRETRAINED, "allow_download": True, "revision": "0123abc"}},
         {"sample.num_rollouts": 1, "train.objective.options": {"baseline": "none"}},
         {"train.max_grad_norm": math.inf},
+        {"train.warmup_steps": 48, "base.warmup_steps": 600},
+        {"train.micro_batch_rollouts": 128},
+        {"consult.self_evaluation": JUDGEMENT},
+        {"context.shorten": [{"field": "attempt", "keep": "end"}]},
     ],
 )
 def test_the_edges_of_what_is_possible(settings: dict[str, Any], changes: dict[str, Any]) -> None:

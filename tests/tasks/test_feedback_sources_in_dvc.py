@@ -55,7 +55,7 @@ def values() -> dict[str, Any]:
         "alarms": dict.fromkeys(settings["gate"]["alarms"]) | {"pass_at_n_fell": False},
     }
     settings["base"]["phases"] = [{"num_steps": 2, "correction_fraction": 0.2}]
-    settings["base"]["batch_size"] = 8
+    settings["base"] |= {"batch_size": 8, "warmup_steps": 1}
     settings["sample"] |= {"num_prompts": 6, "num_rollouts": 2, "max_new_tokens": 4}
     settings["train"] |= {"num_steps": 1, "batch_rollouts": 12}
     return settings

@@ -1,12 +1,12 @@
-"""Runs code that a model wrote, where it can do no harm and its results cannot be forged.
+"""Runs code that a model wrote, isolated from the host, with results that it cannot forge.
 
     with Sandbox(Limits(cpu_time_s=2)) as sandbox:
         result = sandbox.run_calls("def f(x): return 3*x+1", [Call("f", (2,))])
         result.calls[0].value  # 7
-        sandbox.run_program("print(input()[::-1])", stdin="abc").stdout  # b"cba\\n"
+        sandbox.run_program("print(input()[::-1])", stdin="abc").stdout  # b"cba\n"
 
-A program is given one call at a time and never holds what is expected of it: comparing is the
-host's, with `inside.values` keeping exact types.
+The program receives one call at a time and never the expected results: the host compares the
+answers itself, with their exact types (`inside.values`).
 """
 
 from distil_core.sandbox.inside.values import NotPlainDataError

@@ -1,4 +1,5 @@
-"""The command line that starts the zygote, and what to do where it does not start."""
+"""The bubblewrap command line that starts the zygote, and the error message where it does not
+start."""
 
 import os
 import shutil
@@ -20,10 +21,12 @@ INSTALL = "apt install bubblewrap"
 def zygote_command(
     isolated: bool, packages: Sequence[str] = (), user_map: Sequence[str] = ()
 ) -> list[str]:
-    """argv of the zygote. packages: top-level ones that programs may import. user_map: what has
-    bubblewrap wait for a map of users (see `UserMap`), from which the zygote takes its own;
-    without, it is the host's user who runs this. Raises `SandboxError` where bubblewrap is not
-    installed."""
+    """The command line of the zygote.
+
+    packages: top-level packages that programs may import. user_map: the map of users that
+    bubblewrap waits for (see `UserMap`), in which the zygote finds its own user; without one the
+    zygote runs as the host's user. Raises `SandboxError` where bubblewrap is not installed.
+    """
     python = os.path.realpath(sys.executable)
     if not isolated:
         folders = {str(path.parent) for path in package_paths(packages)}
@@ -58,8 +61,8 @@ def _run_inside(folder: str, *packages: str) -> list[str]:
 
 
 def _mounts() -> list[str]:
-    """Read only: the system's libraries, this Python, our own inside. No /proc, no /etc, no home,
-    no /tmp, and of /dev only what gives bytes."""
+    """What the sandbox sees, read only: the system's libraries, this Python, and `inside/`. No
+    /proc, /etc, /home or /tmp, and of /dev only the devices that give bytes."""
     mounts = ["--ro-bind", "/usr", "/usr"]
     for folder in _LIBRARY_FOLDERS:
         if os.path.islink(folder):
@@ -82,7 +85,7 @@ def _mounts() -> list[str]:
 
 
 def start_failure(stderr: str) -> str:
-    """What a sandbox that did not start says, with what to do about it."""
+    """The message for a sandbox that did not start, with what to do about it."""
     lines = " / ".join(stderr.strip().splitlines()[-3:]) or "no message"
     return (
         f"the sandbox does not start: {lines}. It needs unprivileged user namespaces and "

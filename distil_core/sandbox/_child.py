@@ -1,7 +1,7 @@
-"""The host's side of one confined child: its messages, its output, its time, its end.
+"""The host's side of one confined child: its messages, output, CPU time and end.
 
-Everything read here is hostile: sizes are bounded before memory is taken for them, and a child
-that does anything but answer what it was asked is ended.
+Everything read here is hostile: sizes are checked before memory is allocated for them, and a child
+that does anything but answer the question it was asked is ended.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _EXIT_TIMEOUT_S = 5.0
 
 
 class ProcessEnded(Exception):
-    """The child is no more, or shall be."""
+    """The child has ended, or the host must end it. ending: why."""
 
     def __init__(self, ending: Ending):
         super().__init__(ending)
@@ -36,7 +36,8 @@ class ProcessEnded(Exception):
 
 
 class Child:
-    """One program's process from fork to end: then `finish`, and `release` whatever happens."""
+    """One program's process, from fork to end. Call `finish` at its end, and `release` in every
+    case."""
 
     def __init__(self, zygote: Zygote, limits: Limits, stdin: bytes):
         self._zygote = zygote
@@ -89,8 +90,8 @@ class Child:
         return self._last_cpu_s
 
     def ask(self, tree: Any) -> None:
-        """Send a message; from now on the child has its limits' time until the next one. Raises
-        `ProcessEnded` with 'violation' if it spoke without being asked."""
+        """Send a message and restart the child's time limits, which hold until the next message.
+        Raises `ProcessEnded` with 'violation' if the child sent something without being asked."""
         self._read_channel()
         if self._buffer:
             raise ProcessEnded("violation")
@@ -121,8 +122,8 @@ class Child:
                 self._wait()
 
     def finish(self, ending: Ending) -> tuple[Ending, EndOfChild]:
-        """End the child, unless it exited, and take what it still wrote. Returns the ending and
-        the zygote's report. Raises `ZygoteDied`."""
+        """End the child unless it has exited, and read the output it still left. Returns the ending
+        and the zygote's report. Raises `ZygoteDied`."""
         if not self._exited:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -154,7 +155,7 @@ class Child:
         self._wall_deadline_s = time.monotonic() + wall_s
 
     def _take(self) -> Any:
-        """A whole message out of the buffer, or None."""
+        """One whole message from the buffer; None where it is not complete yet."""
         if len(self._buffer) < HEADER_BYTES:
             return None
         length = int.from_bytes(self._buffer[:HEADER_BYTES], "big")
@@ -173,7 +174,7 @@ class Child:
         return message
 
     def _wait(self) -> None:
-        """Until something happens, at most until a limit could be reached."""
+        """Wait for the next event, at most until a limit could be reached."""
         cpu_left_s = self._cpu_deadline_s - self.cpu_s
         wall_left_s = self._wall_deadline_s - time.monotonic()
         if cpu_left_s <= 0:
@@ -209,7 +210,7 @@ class Child:
         return True
 
     def _read_output(self, descriptor: int) -> bool:
-        """Some of it, without waiting. False when there is no more for now or for ever."""
+        """Read some output without waiting. False when nothing is left, for now or for good."""
         try:
             part = os.read(descriptor, _CHUNK_BYTES)
         except BlockingIOError:
@@ -223,7 +224,7 @@ class Child:
 
 
 def _sealed_file(content: bytes) -> int:
-    """`content` as a file in memory that nobody can change, open at its start."""
+    """`content` as a file in memory that nobody can change, opened at its start."""
     descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(content)
     while view:
@@ -235,7 +236,7 @@ def _sealed_file(content: bytes) -> int:
 
 
 def _cpu_clock(pidfd: int) -> int:
-    """The kernel's CPU clock of the process, by its number on the host."""
+    """The id of the kernel's CPU clock for the process, by the process's id on the host."""
     with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as information:
         for line in information:
             if line.startswith(_PID_FIELD):

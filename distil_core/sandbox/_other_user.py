@@ -1,9 +1,9 @@
-"""Another user of the host for programs, where we are root.
+"""A second user id for programs, where the host runs as root.
 
-A program of root's would own the host's device nodes and be exempt from the limit of threads, in
-whatever namespace it runs. So bubblewrap, which needs root only to see this Python, waits until
-its user namespace maps one more user: an id that nobody else has. The zygote then becomes that
-user, and nothing inside has a capability to go back.
+A program run by root would own the host's device nodes and escape the limit on threads, in any
+namespace. So bubblewrap, which needs root only to see this Python, waits until its user namespace
+maps one more user: an id that nobody else has. The zygote then becomes that user, and nothing
+inside the sandbox has a capability to go back.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ _TIMEOUT_S = 60.0
 
 
 def other_user() -> int | None:
-    """An id of its own for one zygote; None where we are an ordinary user, or are root of a
-    container that has no other id (and so is no root of the host's)."""
+    """An unused user id for one zygote. None where the host's user is not root, or is root of a
+    container that has no second id (and so is not the host's root)."""
     if os.geteuid() != 0:
         return None
     with open("/proc/self/uid_map", encoding="ascii") as users:
@@ -41,8 +41,8 @@ def other_user() -> int | None:
 
 
 class UserMap:
-    """The map of one bubblewrap's user namespace: `arguments` for its command line, with the
-    descriptors `pass_fds`, then `write` once it is started, at last `close`."""
+    """The user map of one bubblewrap's namespace. Pass `arguments` on its command line together
+    with the descriptors `pass_fds`; call `write` after it has started, and `close` at the end."""
 
     def __init__(self, user: int):
         self._user = user
@@ -52,8 +52,8 @@ class UserMap:
         self.arguments = ("--info-fd", str(info), "--userns-block-fd", str(block))
 
     def write(self) -> None:
-        """Map root to root, and the program's user. Without effect where bubblewrap ended already.
-        Raises `SandboxError` where this root may not."""
+        """Map root to root, and the program's user. Does nothing where bubblewrap has ended
+        already. Raises `SandboxError` where root lacks the capabilities for it."""
         self._close_passed()
         pid = self._read_pid()
         if pid is None:
@@ -86,7 +86,8 @@ class UserMap:
         self.pass_fds = ()
 
     def _read_pid(self) -> int | None:
-        """What bubblewrap tells of its child, as the host counts; None where it ended."""
+        """The child's process id on the host, as bubblewrap reports it; None where bubblewrap
+        ended."""
         text = b""
         poll = select.poll()
         poll.register(self._info, select.POLLIN)

@@ -1,4 +1,5 @@
-"""Packages outside the standard library that programs may import, found without importing them."""
+"""Packages outside the standard library that programs may import, located without importing
+them."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -8,8 +9,9 @@ MOUNTED_PACKAGES = "/distil/packages"
 
 
 def package_paths(packages: Sequence[str]) -> list[Path]:
-    """Folders and files of those that this Python has, with the libraries that wheels put beside
-    them. One that is not installed is left out: importing it says so."""
+    """Folders and files of the packages that this Python has, with the libraries that wheels put
+    beside them. A package that is not installed is left out: the program's import then fails with a
+    message."""
     found = []
     for package in packages:
         spec = importlib.util.find_spec(package)
@@ -23,7 +25,7 @@ def package_paths(packages: Sequence[str]) -> list[Path]:
 
 
 def package_mounts(packages: Sequence[str]) -> list[str]:
-    """bubblewrap's options that make them readable."""
+    """bubblewrap's options that make the packages readable inside."""
     mounts = []
     for path in package_paths(packages):
         mounts += ["--ro-bind", str(path), f"{MOUNTED_PACKAGES}/{path.name}"]

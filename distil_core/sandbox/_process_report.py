@@ -38,8 +38,9 @@ class ProcessReport:
             raise ProcessEnded("exited")
 
     def add(self, message: dict[str, Any]) -> bool:
-        """Note what `message` holds; True if it was a trace, so that the answer is yet to come.
-        Raises `ProcessEnded` with 'violation' for what no honest process sends."""
+        """Store the exception or trace that `message` holds. Returns True for a trace, after which
+        the answer is still to come. Raises `ProcessEnded` with 'violation' for a message that no
+        honest process sends."""
         if "trace" in message:
             self._num_trace_messages += 1
             lines = message["trace"]
@@ -54,7 +55,8 @@ class ProcessReport:
 
 
 def read_exception(content: Any) -> CandidateException:
-    """Raises `ProcessEnded` with 'violation' where it is not in the form of an exception."""
+    """The exception in a message. Raises `ProcessEnded` with 'violation' where `content` is not
+    one."""
     try:
         kind, message, frames = content["type"], content["message"], content["lines"]
         lines = tuple((line, function, text) for line, function, text in frames[:_NUM_FRAMES])
@@ -75,7 +77,8 @@ def read_exception(content: Any) -> CandidateException:
 
 
 def _readable(text: str, max_characters: int) -> str:
-    """Feedback goes into a table as UTF-8, which has no place for lone surrogates."""
+    """`text` shortened and as valid UTF-8: feedback is stored as UTF-8, which has no lone
+    surrogates."""
     return text[:max_characters].encode("utf-8", "backslashreplace").decode("utf-8")
 
 

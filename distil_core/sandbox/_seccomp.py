@@ -1,12 +1,12 @@
 """The system calls that a program may make, as a filter for the kernel.
 
-An allow list: what a single Python process needs to compute, read its files, write to its folder
-and use threads. Everything else is refused with EPERM: new processes and programs, sockets that
-reach anything, signals to others, tracing, namespaces, mounts, keys, shared memory, and whatever
-the kernel learns to do tomorrow. So is what takes memory of the kernel's that no limit counts:
-locks and leases on files, notifications, larger buffers of pipes and sockets. What is left of it
-goes with the number of descriptors: 64 with the kernel's usual buffers are about 16 MB.
-Numbers: the kernel's tables of x86_64 and aarch64.
+It is an allow list: what one Python process needs to compute, read its files, write to its folder
+and use threads. Everything else fails with EPERM: new processes and programs, sockets that reach
+anything, signals to others, tracing, namespaces, mounts, keys, shared memory, and any call that
+later kernels add. Also refused are calls that take kernel memory which no limit counts: locks and
+leases on files, notifications, larger buffers of pipes and sockets. The kernel memory that remains
+is bounded by the number of descriptors: 64 with buffers of the usual size take about 16 MB. Call
+numbers come from the kernel's tables for x86_64 and aarch64.
 """
 
 import errno
@@ -70,7 +70,7 @@ _Instruction = tuple[int, int, int, int]
 
 
 def allowed_numbers() -> dict[str, tuple[int | None, int | None]]:
-    """Each call that is allowed whatever its arguments: its numbers on x86_64 and aarch64."""
+    """The numbers on x86_64 and aarch64 of the calls that are allowed with any arguments."""
     table = {}
     for entry in _ALLOWED.replace("\n", ";").split(";"):
         if entry.strip():
@@ -146,7 +146,8 @@ def seccomp_filter(machine: str | None = None) -> bytes:
 
 
 def _when(number: int, then: list[_Instruction]) -> list[_Instruction]:
-    """`then`, which ends in a return, for the call of this number; skipped for others."""
+    """The instructions `then`, which end in a return, for the call with this number; skipped for
+    others."""
     return [(_EQUAL, 0, len(then), number), *then]
 
 

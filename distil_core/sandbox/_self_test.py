@@ -1,4 +1,5 @@
-"""Before the first program: does the isolation hold here, on this kernel, as this user?"""
+"""Test before the first program that the isolation really holds on this kernel and for this
+user."""
 
 import json
 from collections.abc import Callable
@@ -75,7 +76,7 @@ os._exit(0)
 def examine_isolation(
     run: Callable[[dict[str, Any], bytes], ProgramResult], isolation: Isolation
 ) -> str:
-    """A line that says what holds. Raises `SandboxError` naming what got through."""
+    """One line that says what was tested. Raises `SandboxError` that names what got through."""
     if isolation == "rlimits_only":
         return "rlimits_only: programs are NOT isolated, only their time and memory are limited"
     result = run({"mode": "program", "source": _PROBE, "preamble": "", "trace_lines": 0}, b"")

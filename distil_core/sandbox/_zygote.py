@@ -1,7 +1,7 @@
-"""The host's side of a zygote: start it, have it fork, learn how a child ended, end it.
+"""The host's side of a zygote: start it, have it fork children, learn how each ended, end it.
 
-Only our own code speaks on its socket. Should anything else ever come through, the zygote counts as
-dead: nothing is known of the program then, which runs again.
+Only our own code writes to its socket. If anything else ever arrives there, the zygote counts as
+dead: nothing is known about the program then, so it runs again.
 """
 
 import os
@@ -27,12 +27,13 @@ _STDERR_BYTES = 4000
 
 
 class ZygoteDied(Exception):
-    """The zygote is gone or does not answer: nothing is known of the program."""
+    """The zygote is gone or does not answer, so that nothing is known about the program."""
 
 
 @dataclass(frozen=True)
 class EndOfChild:
-    """As the zygote's kernel tells it. exit: negative for a signal."""
+    """How a child ended, as the kernel told the zygote. exit: the exit code, negative for a
+    signal."""
 
     exit: int
     cpu_s: float
@@ -40,7 +41,8 @@ class EndOfChild:
 
 
 class Zygote:
-    """One zygote process. Belongs to the process that made it; a fork must make its own."""
+    """One zygote process. It belongs to the process that started it; a fork of that must start its
+    own."""
 
     def __init__(self, isolation: Isolation, answer_bytes: int, packages: Sequence[str] = ()):
         isolated = isolation != "rlimits_only"
@@ -102,7 +104,7 @@ class Zygote:
 
     @property
     def pid(self) -> int:
-        """Of the process that the host started (bubblewrap itself, where there is one)."""
+        """The id of the process that the host started (bubblewrap, where it is used)."""
         assert self._process is not None
         return self._process.pid
 
@@ -112,7 +114,8 @@ class Zygote:
         return self._process is None or self._process.poll() is not None
 
     def fork(self, limits: dict[str, Any], descriptors: list[int]) -> int:
-        """Start a child on (standard input, output, error, channel); returns its pidfd."""
+        """Fork a child with these descriptors (standard input, output, error, channel); returns its
+        pidfd."""
         try:
             socket.send_fds(self._control, [dump(limits)], descriptors)
         except OSError as error:
@@ -124,7 +127,7 @@ class Zygote:
         return received[0]
 
     def ended(self) -> EndOfChild:
-        """How the child ended, once it has."""
+        """Wait for the child's end and return how it ended."""
         message, _ = self._receive()
         match message:
             case {"exit": int(status), "cpu_s": float(cpu_s), "max_rss_mb": float(rss_mb)}:
@@ -132,7 +135,8 @@ class Zygote:
         raise ZygoteDied("it sent something else than how a process ended")
 
     def _receive(self, num_descriptors: int = 0) -> tuple[dict[str, Any], list[int]]:
-        """A message with so many descriptors. Raises `ZygoteDied` for everything else."""
+        """A message that comes with `num_descriptors` descriptors. Raises `ZygoteDied` for anything
+        else."""
         try:
             message, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_BYTES, 4)
         except OSError as error:
@@ -155,7 +159,7 @@ class Zygote:
         return answer, list(descriptors)
 
     def close(self) -> None:
-        """End it and all that lives in it, and wait for that."""
+        """End the zygote with all its children, and wait until they are gone."""
         self._control.close()
         if self.owner == os.getpid():
             if self._process is not None:

@@ -1,8 +1,8 @@
-"""Comparing and showing answers without building them: a set of a million equal hashes would cost
-the host what it did not cost the program that claims it.
+"""Compare and show answers without building the Python values.
 
-Comparing costs what the expected value's own size asks for, and showing what is shown: neither
-grows with what an answer holds besides.
+A program can claim a set of a million items with equal hashes, which costs it nothing and would
+cost the host a lot to build. Here a comparison costs what the size of the expected value demands,
+and showing an answer costs what is shown, however much more the answer holds.
 """
 
 import hashlib
@@ -22,12 +22,15 @@ _MAX_DIGITS = 400
 def matches(
     expected: Any, encoded: Any, tuples_are_lists: bool = False, numbers_are_one: bool = False
 ) -> bool:
-    """Whether the answer is `expected`, types included: 1, 1.0 and True differ. The order of sets
-    and dicts does not count; NaN matches NaN. A subclass of a builtin type, such as a Counter or
-    a named tuple, counts as the builtin value that it is, a Fraction or Decimal as the number.
+    """Whether the encoded answer equals `expected`, types included: 1, 1.0 and True differ. The
+    order of sets and dicts does not count; NaN equals NaN. A value of a subclass of a builtin type,
+    such as a Counter or a named tuple, counts as the builtin value; a Fraction or Decimal counts as
+    its number.
 
-    For expected values from JSON: tuples_are_lists, since it has no tuples; numbers_are_one, since
-    2 and 2.0 are one number there: they are equal where they are in Python, as 1 and True are."""
+    Two options are for expected values from JSON. tuples_are_lists: a tuple equals a list with the
+    same items, as JSON has no tuples. numbers_are_one: 2 equals 2.0, as in JSON; numbers are equal
+    where Python says so, as 1 and True are.
+    """
     rules = (tuples_are_lists, numbers_are_one)
     try:
         wanted = encode(expected)
@@ -41,8 +44,8 @@ def matches(
 
 
 def _count_values(tree: Any, limit: int | None = None) -> int:
-    """How many values the tree holds; where more than `limit`, some number above it, at the cost
-    of `limit`."""
+    """The number of values in the tree. Counting stops above `limit`, with some number larger than
+    it."""
     count, waiting = 0, [tree]
     while waiting:
         kind, content = _node(waiting.pop())
@@ -62,7 +65,8 @@ _TAGS = ("t", "s", "f", "d", "b", "c", "i", "B", "o")
 
 
 def _node(tree: Any) -> tuple[str, Any]:
-    """Kind and content of a tree's root, as the builtin value that it is. '' for what JSON has."""
+    """Kind and content of a tree's root, where a value of a builtin type's subclass counts as the
+    builtin value. The kind is '' for JSON's own values."""
     if type(tree) is list:
         return "l", tree
     if type(tree) is not dict:
@@ -88,7 +92,7 @@ def _plain_node(name: str, *content: Any) -> tuple[str, Any]:
 
 
 def _plain_number(value: Fraction) -> Any:
-    """The int or float of this value; the fraction itself where there is none."""
+    """The value as int or float; a fraction that is neither is returned as it is."""
     if value.denominator == 1:
         return value.numerator
     as_float = value.numerator / value.denominator
@@ -96,7 +100,7 @@ def _plain_number(value: Fraction) -> Any:
 
 
 def _digest(tree: Any, tuples_are_lists: bool, numbers_are_one: bool) -> bytes:
-    """Equal for equal values only. Each part is hashed once, however deep it lies."""
+    """A digest that equal values share, and different ones do not. Each part is hashed once."""
 
     def of(tree: Any) -> bytes:
         kind, content = _node(tree)
@@ -136,7 +140,7 @@ def _written_number(value: Any, numbers_are_one: bool) -> str:
 
 
 class _Written(str):
-    """Text as it is shown, apart from trees that are texts."""
+    """Text that is ready to show, as opposed to a tree that is a text."""
 
     __slots__ = ()
 
@@ -167,7 +171,7 @@ def shorten(text: str, max_characters: int) -> str:
 
 
 def _parts(tree: Any, limit: int) -> list[Any]:
-    """What the tree is written as: texts, and the trees between them."""
+    """The pieces in which a tree is written: texts, and the subtrees between them."""
     if type(tree) is str:
         return [_Written(repr(shorten(tree, limit)))]
     if type(tree) is list:
@@ -200,7 +204,7 @@ def _rest(content: list[Any]) -> str:
 
 
 def _known(content: list[Any], limit: int) -> list[Any]:
-    """An object of a class of the standard library, as a call of that class."""
+    """An object of a standard library class, written as a call of that class."""
     name, *rest = content
     if name != "namedtuple":
         return [_Written(shorten(str(name), 60)), *_listed("(", rest, ")")]

@@ -1,4 +1,4 @@
-"""What a program may use, and how it is kept apart from the host."""
+"""What a program may use, and how it is isolated from the host."""
 
 from typing import Literal
 

@@ -1,7 +1,7 @@
 """Assert-style tests: their code runs in one sandbox and asks the program in another.
 
-The host carries each call across as it is written, without building what it holds, so an object
-that lies, a patched builtin or a test that patches has nobody to reach.
+The host passes each call on in encoded form and never builds the objects, so that neither a lying
+object nor a patched builtin, in the program or in a test, can reach it.
 """
 
 from contextlib import ExitStack
@@ -25,8 +25,8 @@ _LABEL_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class AssertProgram:
-    """A program, and what is to be known of it. preamble: code that runs before it. names: what
-    the tests call, the first also as `candidate`."""
+    """A program to be tested. preamble: code that runs before it. names: what the tests call; the
+    first is also known as `candidate`."""
 
     source: str
     preamble: str
@@ -35,8 +35,8 @@ class AssertProgram:
 
 @dataclass(frozen=True)
 class AssertCode:
-    """Tests, each of which is statements. preamble: code that stands before program and tests
-    alike; setup: code of the tests alone."""
+    """The tests, each a block of statements. preamble: code that runs before the program and before
+    the tests; setup: code that runs before the tests only."""
 
     preamble: str
     setup: str
@@ -45,8 +45,8 @@ class AssertCode:
 
 @dataclass(frozen=True)
 class RelayedCall:
-    """What a test asked of the program, by the name it has in the test, with its arguments as
-    they crossed."""
+    """A call that a test made to the program: the name used in the test, and the encoded
+    arguments."""
 
     label: str
     operation: str
@@ -55,7 +55,7 @@ class RelayedCall:
 
     @property
     def written(self) -> str:
-        """As Python would write it, shortened."""
+        """The call as Python would write it, shortened."""
         given = [show(value) for value in self.arguments]
         named = self.keywords.get("d", [])
         given += [f"{name}={show(value)}" for name, value in named]
@@ -67,10 +67,9 @@ class RelayedCall:
 @dataclass(frozen=True)
 class TestReport:
     """status: 'passed'; 'failed' (exception: what the test raised); 'program_ended' (the last of
-    `calls` says how); 'test_ended' (the test's own process ran into a limit); 'unsupported' (it
-    hands the program what cannot cross, said in detail); 'not_run'. calls: the last few.
-    undefined: a name that neither the test nor
-    the program defines."""
+    `calls` says how); 'test_ended' (the test's own process reached a limit); 'unsupported' (the
+    test passes the program something that cannot be sent; detail says what); 'not_run'. calls: the
+    last few. undefined: a name that neither the test nor the program defines."""
 
     __test__ = False
 
@@ -84,8 +83,8 @@ class TestReport:
 
 @dataclass(frozen=True)
 class RelayedTests:
-    """program: how loading the program went, the first time. setup_failure: of the tests' preamble
-    and setup, where they did not get through it."""
+    """program: how loading the program went the first time. setup_failure: how the tests' preamble
+    or setup failed, if it did."""
 
     program: ProgramResult
     tests: tuple[TestReport, ...]
@@ -95,8 +94,8 @@ class RelayedTests:
 def run_tests(
     program_sandbox: Sandbox, test_sandbox: Sandbox, program: AssertProgram, code: AssertCode
 ) -> RelayedTests:
-    """Run each test of `code`. A program that ends in a test is started again for the next one,
-    with a process of the tests that knows nothing of it, twice at most; the tests after that are
+    """Run each test of `code`. After a test in which the program ended, program and tests are
+    started again in new processes for the next test, at most twice; the remaining tests are then
     'not_run'. Raises `SandboxError`."""
     reports: list[TestReport] = []
     first: RelayedTests | None = None
@@ -117,7 +116,7 @@ def run_tests(
 def _converse(
     program_sandbox: Sandbox, test_sandbox: Sandbox, program: AssertProgram, code: AssertCode
 ) -> RelayedTests:
-    """The tests up to the one in which the program or their own process ends."""
+    """Run the tests up to the one in which the program or the tests' own process ends."""
     with ExitStack() as stack:
         session = stack.enter_context(program_sandbox.session(program.source, program.preamble))
         relay = _Relay(session, program_sandbox)
@@ -138,7 +137,7 @@ def _converse(
 
 
 class _Relay:
-    """Carries one conversation between the tests' process and the program's."""
+    """Passes messages between the tests' process and the program's."""
 
     def __init__(self, session: Session, sandbox: Sandbox):
         self._session = session
@@ -156,7 +155,7 @@ class _Relay:
         self._unanswered = False
 
     def converse(self, child: Child, job: dict[str, Any]) -> None:
-        """Until the last test has reported, or one after which there can be no more."""
+        """Pass messages on until the last test has reported, or no further test can."""
         is_set_up = is_running = False
         try:
             child.ask(job)

@@ -1,4 +1,4 @@
-"""What came of a program."""
+"""The results of running a program."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,8 +14,8 @@ it broke the protocol (answered unasked, closed its channel, sent what is no mes
 
 @dataclass(frozen=True)
 class CandidateException:
-    """An exception as the program's process told it. lines: (line, function, source line) within
-    the program, the innermost last."""
+    """An exception as the program's process reported it. lines: (line, function, source line)
+    within the program, the innermost last."""
 
     type: str
     message: str
@@ -26,7 +26,8 @@ class CandidateException:
 class Call:
     """One call of a function of the program, or of `Class.method` on a new object. Arguments are
     plain data: None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, and
-    what else inside/values.py writes. is_encoded: they are trees of its writing."""
+    the other types that inside/values.py encodes. is_encoded: the arguments are encoded trees
+    already."""
 
     function: str
     arguments: Any = ()
@@ -36,8 +37,8 @@ class Call:
 
 @dataclass(frozen=True)
 class CallResult:
-    """status: 'returned' (encoded: the answer, see inside/values.py), 'raised' (exception), how
-    the process ended during the call, or 'not_run' when it had ended before."""
+    """status: 'returned' (encoded: the answer, see inside/values.py), 'raised' (exception), how the
+    process ended during the call, or 'not_run' where it had ended before."""
 
     status: Literal["returned", "raised", "not_run"] | Ending
     encoded: Any = None
@@ -47,19 +48,19 @@ class CallResult:
 
     @property
     def value(self) -> Any:
-        """The returned value. Raises `NotPlainDataError` where it is no plain data."""
+        """The returned value. Raises `NotPlainDataError` where it is not plain data."""
         return decode(self.encoded)
 
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """One program's run. exit_code: negative for a signal, None where the host ended it.
+    """One run of a program. Only ending 'exited' with exit_code 0 is a success.
 
-    ending 'exited' with exit_code 0 is the only success. calls: of `run_calls`, one for each
-    call asked for. exception: what loading or running the program raised. compiled: False
-    where that was before its first line ran. preamble_exception: what the code before the program
-    raised, so that the program itself never ran. cpu_s and wall_s are
-    the host's own measurement."""
+    exit_code: negative for a signal, None where the host ended the program. calls: for `run_calls`,
+    one for each call asked for. exception: what loading or running the program raised. compiled:
+    False where the exception came before the first line ran. preamble_exception: what the preamble
+    raised, after which the program did not run. cpu_s, wall_s: measured by the host.
+    """
 
     ending: Ending
     exit_code: int | None

@@ -1,4 +1,4 @@
-"""Runs code that nobody trusts, and says what came of it."""
+"""Runs untrusted code and reports the outcome."""
 
 import os
 import secrets
@@ -29,15 +29,16 @@ _Result = TypeVar("_Result")
 
 
 class Sandbox:
-    """A place to run programs in, one at a time, each as if it were the first.
+    """Runs programs one at a time, each independent of those before it.
 
-    The zygote starts at the first program (about 0.3 s), after which a program costs a few
-    milliseconds. Where it dies it is replaced and the program runs again: `SandboxError` says that
-    the sandbox itself failed three times over, or is missing, and never speaks of the program.
-    packages: top-level ones outside the standard library that programs may import, where this
-    Python has them.
-    Threads may share a Sandbox (they take turns) and a forked process gets a zygote of its own.
-    Linux ends the zygote with the thread that started it; it is then replaced too.
+    The zygote starts with the first program (about 0.3 s); after that a program costs a few
+    milliseconds. A zygote that dies is replaced and the program runs again. `SandboxError` means
+    that the isolation is missing, or that the sandbox itself failed three times in a row; it never
+    says anything about the program.
+
+    packages: top-level packages outside the standard library that programs may import, where this
+    Python has them. Threads may share a Sandbox (they take turns), and a forked process gets its
+    own zygote. Linux ends a zygote with the thread that started it; it is then replaced too.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End every process. The Sandbox may be used again and then starts anew."""
+        """End every process. The Sandbox can be used again and then starts new ones."""
         with self._lock:
             if self._zygote is not None:
                 self._zygote.close()
@@ -74,7 +75,7 @@ class Sandbox:
 
     @property
     def zygote_pid(self) -> int | None:
-        """Of the process that the host started, or None before the first program."""
+        """The id of the process that the host started; None before the first program."""
         return self._zygote.pid if self._zygote is not None else None
 
     def run_program(
@@ -85,9 +86,12 @@ class Sandbox:
         preamble: str = "",
         output_kb: int | None = None,
     ) -> ProgramResult:
-        """Run `source` as a script. trace_lines: about how many lines of the execution are told
-        in `trace`, half of them its first ones. preamble: code that runs before it, in the same
-        names. output_kb: in place of the limits' own."""
+        """Run `source` as a script.
+
+        trace_lines: roughly how many executed lines `trace` holds, half of them the first ones.
+        preamble: code that runs before `source` in the same namespace. output_kb: replaces the
+        limits' own.
+        """
         data = stdin.encode("utf-8", "surrogateescape") if isinstance(stdin, str) else stdin
         limits = self.limits.model_copy(update={"output_kb": output_kb or self.limits.output_kb})
         job = {
@@ -101,9 +105,9 @@ class Sandbox:
     def run_calls(
         self, source: str, calls: Sequence[Call], trace_lines: int = 0, preamble: str = ""
     ) -> ProgramResult:
-        """Load `source`, then make the calls one after another in the same process. Each has
-        its own time limit; after one that ended the process the rest are 'not_run'. preamble: code
-        that runs before it, in the same names."""
+        """Load `source`, then make the calls one after another in the same process. Each call has
+        its own time limit; when one ends the process, the rest are 'not_run'. preamble: code that
+        runs before `source` in the same namespace."""
 
         def run() -> ProgramResult:
             with self.session(source, preamble) as session:
@@ -114,15 +118,15 @@ class Sandbox:
 
     @contextmanager
     def session(self, source: str, preamble: str = "") -> Iterator["Session"]:
-        """A program that is loaded and can be asked; its result is there after the block. What
-        `ZygoteDied` ends is to be run again as a whole: see `retried`."""
+        """A context with the loaded program, which can be asked; its result exists after the block.
+        Run the whole block again where `ZygoteDied` ends it: see `retried`."""
         with self.child() as child:
             session = Session(child, source, preamble, self.isolation)
             yield session
             session.finish()
 
     def retried(self, run: Callable[[], _Result]) -> _Result:
-        """`run()`, again with another zygote where one died. Raises `SandboxError`."""
+        """`run()`, repeated with a new zygote where one died. Raises `SandboxError`."""
         with self._lock:
             for tries in range(1, _MAX_TRIES + 1):
                 try:
@@ -136,13 +140,13 @@ class Sandbox:
             raise AssertionError("unreachable")
 
     def ensure_ready(self) -> None:
-        """The self-test, if there was none yet. Raises `SandboxError`."""
+        """Run the self-test unless it has been run. Raises `SandboxError`."""
         if not self._examined:
             self.self_test()
 
     def self_test(self) -> str:
-        """Try what the isolation must forbid; returns a line that says what holds. Raises
-        `SandboxError` where it is missing or lets something through."""
+        """Try everything that the isolation must prevent, and return one line that says what holds.
+        Raises `SandboxError` where the isolation is missing or lets something through."""
         with self._lock:
             self._examined = True
             try:
@@ -153,7 +157,8 @@ class Sandbox:
                 raise
 
     def _probe(self, job: dict[str, Any], stdin: bytes) -> ProgramResult:
-        """Run the self-test: a busy machine and short limits of time are no lack of isolation."""
+        """Run one part of the self-test, with generous time limits: a busy machine is no lack of
+        isolation."""
         times = {
             "cpu_time_s": max(_PROBE_CPU_S, self.limits.cpu_time_s),
             "wall_time_s": max(_PROBE_WALL_S, self.limits.wall_time_s),
@@ -175,8 +180,8 @@ class Sandbox:
 
     @contextmanager
     def child(self, stdin: bytes = b"", limits: Limits | None = None) -> Iterator[Child]:
-        """A confined process that waits for its job. limits: in place of the sandbox's own.
-        Raises `ZygoteDied`: see `retried`."""
+        """A context with a confined process that waits for its job. limits: replace the sandbox's
+        own. Raises `ZygoteDied`: see `retried`."""
         with self._lock:
             self.ensure_ready()
             zygote = self._living_zygote()
@@ -232,11 +237,11 @@ class Session:
 
     @property
     def usable(self) -> bool:
-        """Whether the program loaded and still lives."""
+        """Whether the program loaded and is still running."""
         return self._ending is None and self._report.exception is None
 
     def call(self, call: Call, trace_lines: int = 0) -> CallResult:
-        """Make one call. Raises `NotPlainDataError` for arguments that are none."""
+        """Make one call. Raises `NotPlainDataError` for arguments that are not plain data."""
         arguments, keywords = call.arguments, call.keywords
         if not call.is_encoded:
             arguments, keywords = encode(tuple(arguments)), encode(dict(keywords))
@@ -251,7 +256,8 @@ class Session:
     def request(
         self, request: dict[str, Any], is_traced: bool = False
     ) -> tuple[CallResult, dict[str, Any]]:
-        """Ask what inside/harness.py answers: the result, and the answer itself, unchecked."""
+        """Send a request to inside/harness.py; returns the result, and the answer itself,
+        unchecked."""
         if not self.usable:
             return CallResult("not_run"), {}
         # Not to be known ahead: an answer written before its question breaks the protocol.
@@ -267,20 +273,20 @@ class Session:
 
     @property
     def ended(self) -> bool:
-        """Whether `result` can be had."""
+        """Whether `result` is available."""
         return self._result is not None
 
     @property
     def num_bytes(self) -> int:
-        """Of all messages that the program's process has sent."""
+        """The size of all messages that the program's process has sent."""
         return self._child.num_bytes_received
 
     def stop(self, ending: Ending) -> None:
-        """Let no more calls reach it, for this reason."""
+        """Refuse all further calls, with this ending."""
         self._ending = self._ending or ending
 
     def finish(self) -> None:
-        """Let the program end. Raises `ZygoteDied`."""
+        """Let the program end, and collect its result. Raises `ZygoteDied`."""
         ending = self._ending
         if ending is None:
             try:
@@ -292,7 +298,7 @@ class Session:
         self._result = _result(self._child, ending, self._isolation, self._report)
 
     def result(self, calls: tuple[CallResult, ...] = ()) -> ProgramResult:
-        """Of the whole run, once the block has ended."""
+        """The result of the whole run, after the block has ended."""
         if self._result is None:
             raise AssertionError("the session has not ended")
         return ProgramResult(**{**self._result.__dict__, "calls": calls})
@@ -304,8 +310,8 @@ class Session:
         sequence: int | None = None,
         prepares: bool = False,
     ) -> dict[str, Any]:
-        """The answer to `message`; where there is none, `_ending` says why. prepares: what comes
-        before the program runs first."""
+        """The answer to `message`; {} where there is none, and then `_ending` says why. prepares:
+        the preamble runs first."""
         try:
             self._child.ask(message)
             if prepares:

@@ -1,2 +1,2 @@
-"""What runs inside the sandbox. Only the standard library, and imports relative to this package:
-inside there is no distil_core. The host uses `values` too, to speak the same encoding."""
+"""The code that runs inside the sandbox. distil_core does not exist there, so this package imports
+only the standard library and its own modules. The host imports `values` too, for the encoding."""

@@ -1,8 +1,8 @@
-"""How the zygote and its children give up everything before a line of the program is read.
+"""How the zygote and its children give up their rights before a line of the program is read.
 
-Each program is process 1 of a process namespace of its own, so that it can name no other process;
-sees an empty working folder of its own; holds no capability; and may only make the system calls
-of the filter. The C library is called directly: Python 3.11 has none of this.
+Each program is process 1 of its own process namespace, so that it cannot name other processes. It
+sees an empty working folder of its own, holds no capability, and may make only the system calls of
+the filter. These functions call the C library directly, as Python 3.11 has none of them.
 """
 
 import ctypes
@@ -42,9 +42,9 @@ class _FilterProgram(ctypes.Structure):
 
 
 def become_nobody() -> None:
-    """In a zygote that the host's root started: be the other user, in no group but its own, with
-    the right to make namespaces and no other. Ends the process, saying so, where that user cannot
-    read this Python's library, which root could."""
+    """In a zygote started by the host's root: become the second user, without groups, keeping only
+    the right to make namespaces. Ends the process with a message where that user cannot read this
+    Python's library, as root could."""
     _check("prctl", _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -59,8 +59,8 @@ def become_nobody() -> None:
 
 
 def protect_devices() -> None:
-    """Nobody changes a device node's mode, owner or times through these mounts; what is written
-    to the device passes. The mounts' other flags must stay, or the kernel refuses."""
+    """Remount the devices so that nobody can change a node's mode, owner or times; writing to the
+    device still works. The other flags of the mounts are kept, as the kernel requires."""
     for device in DEVICES:
         now = os.statvfs(device).f_flag
         flags = _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | (now & (_MS_NODEV | _MS_NOEXEC))
@@ -71,13 +71,13 @@ def protect_devices() -> None:
 
 
 def die_with_parent() -> None:
-    """The kernel kills this process when the one that made it ends. It forgets that when the
-    process becomes another user."""
+    """Have the kernel kill this process when its parent ends. The setting is lost when the process
+    changes its user."""
     _check("prctl", _libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0))
 
 
 def fork_into_namespace() -> int:
-    """`os.fork`, the child being process 1 of a new process namespace."""
+    """Like `os.fork`, with the child as process 1 of a new process namespace."""
     own_namespace = os.pidfd_open(os.getpid())
     try:
         _check("unshare(CLONE_NEWPID)", _libc.unshare(_CLONE_NEWPID))
@@ -91,7 +91,7 @@ def fork_into_namespace() -> int:
 
 
 def isolate(limits: dict[str, Any], seccomp_filter: bytes) -> None:
-    """In the child: fresh folder, limits, no capabilities, the filter. In this order."""
+    """In the child, in this order: fresh folder, limits, no capabilities, the filter."""
     _check("unshare", _libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     options = f"size={limits['disk_mb']}m,nr_inodes=4096,mode=0700".encode()
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
@@ -111,8 +111,8 @@ def isolate(limits: dict[str, Any], seccomp_filter: bytes) -> None:
 
 
 def limit_resources(limits: dict[str, Any]) -> None:
-    """The host watches CPU time; the kernel's limit, in whole seconds and for all calls together,
-    only stands behind it should the host stall."""
+    """Set the kernel's limits. CPU time is watched by the host; the kernel's limit, in whole
+    seconds and for all calls together, only takes over if the host stalls."""
     megabyte = 1 << 20
     for kind, value in (
         (resource.RLIMIT_AS, limits["memory_mb"] * megabyte),
@@ -131,7 +131,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
 
 
 def take_descriptors(descriptors: list[int]) -> None:
-    """Make them 0, 1, 2 .. in this order and close every other one."""
+    """Renumber these descriptors to 0, 1, 2 .. in this order and close all others."""
     # Moved out of the way of the numbers they are to take.
     high = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for number in descriptors]
     for index, number in enumerate(high):
@@ -140,13 +140,14 @@ def take_descriptors(descriptors: list[int]) -> None:
 
 
 def close_from(first: int) -> None:
-    """Close every descriptor of this number and above, however high it is."""
+    """Close every descriptor with this number or a higher one."""
     last = ctypes.c_uint(0xFFFFFFFF)
     _check("close_range", _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), last, 0))
 
 
 def same_random_state() -> None:
-    """Python reseeds after a fork; here the same program is to do the same each time."""
+    """Reset Python's random state, which a fork reseeds, so that a program does the same each
+    time."""
     random.seed(0)
 
 

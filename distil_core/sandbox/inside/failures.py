@@ -1,4 +1,4 @@
-"""An exception as data: its class, its message, and where in one file it passed through."""
+"""An exception as data: its class, its message, and the lines of one file it passed through."""
 
 import linecache
 from types import TracebackType
@@ -9,7 +9,8 @@ _NUM_FRAMES = 8
 
 
 def describe_exception(error: BaseException, file: str) -> dict[str, Any]:
-    """lines: (line, function, source line) of the frames of `file`, the innermost last."""
+    """The exception as a dictionary. `lines` holds (line, function, source line) of each frame in
+    `file`, the innermost last."""
     frames = _frames(error.__traceback__, file)
     if isinstance(error, SyntaxError) and error.filename == file:
         frames.append([error.lineno or 0, "<module>", (error.text or "").strip()])

@@ -1,4 +1,4 @@
-"""Messages over a stream: four bytes of length, then JSON."""
+"""Messages over a stream: the length in four bytes, then JSON."""
 
 # Functions, not modules: a program that patches `os.write` is to break its own code only.
 from os import read, write
@@ -12,7 +12,7 @@ STDIN_FILE = "/box/.stdin"
 
 
 def write_frame(descriptor: int, tree: Any) -> None:
-    """Blocks until the other side has taken all of it."""
+    """Write one message; blocks until the other side has taken all of it."""
     payload = dump(tree)
     view = memoryview(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
     while view:
@@ -20,7 +20,7 @@ def write_frame(descriptor: int, tree: Any) -> None:
 
 
 def read_frame(descriptor: int) -> Any:
-    """Raises `EOFError` once the other side is gone."""
+    """Read one message. Raises `EOFError` when the other side is gone."""
     length = int.from_bytes(_read_exactly(descriptor, HEADER_BYTES), "big")
     return parse(_read_exactly(descriptor, length))
 

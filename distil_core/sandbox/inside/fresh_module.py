@@ -1,4 +1,4 @@
-"""Where code from outside runs: a module with builtins of its own."""
+"""An empty module with its own builtins, for code from outside to run in."""
 
 import builtins
 import sys
@@ -6,8 +6,8 @@ import types
 
 
 def new_module(name: str) -> types.ModuleType:
-    """An empty module that classes of its code can name as theirs. Its builtins are a copy, so
-    that `builtins.len = ..` or a patched `open` changes what that code calls and nothing else."""
+    """An empty module that classes defined in it name as theirs. It has a copy of the builtins, so
+    that `builtins.len = ..` or a patched `open` changes only what its own code calls."""
     own = types.ModuleType("builtins")
     own.__dict__.update(builtins.__dict__)
     # These come from `site`, which is left out for its time.

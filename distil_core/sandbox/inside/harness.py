@@ -1,5 +1,7 @@
-"""In the child: load the program, answer calls, run tests. It shares its process with the program,
-so the host believes nothing of what it says except that it said it."""
+"""In the child: load the program, answer calls, run tests.
+
+The program runs in the same process and can change it, so the host does not trust what is sent.
+"""
 
 import atexit
 import io
@@ -25,7 +27,7 @@ PREAMBLE_FILE = "<preamble>"
 
 
 def serve(answer_bytes: int) -> NoReturn:
-    """Say that the box is ready, take one job, do it, exit."""
+    """Report that the child is ready, take one job, do it, exit."""
     write_frame(CHANNEL, {"ready": True})
     job = read_frame(CHANNEL)
     # Opened anew: whatever state the zygote's own had is not the program's.
@@ -54,7 +56,7 @@ def _text(descriptor: int, mode: str) -> io.TextIOWrapper:
 
 
 class NotPythonError(Exception):
-    """The source does not compile, because of its cause."""
+    """The source does not compile; the cause says why."""
 
 
 def _compiled(source: str) -> types.CodeType:
@@ -70,8 +72,8 @@ def _not_python(error: NotPythonError) -> dict[str, Any]:
 
 
 def _program_module(name: str, job: dict[str, Any]) -> types.ModuleType:
-    """A module for the program to run in, after the code that comes before it; its lines known to
-    traces. The host is told how that code went before a line of the program has run."""
+    """A module for the program, in which the preamble has run; traces know its source lines. The
+    host is told how the preamble ended before a line of the program runs."""
     source = job["source"]
     lines = source.splitlines(keepends=True)
     linecache.cache[PROGRAM_FILE] = (len(source), None, lines, PROGRAM_FILE)
@@ -108,8 +110,8 @@ def _run_program(job: dict[str, Any]) -> None:
 
 
 def _write_stdin_file() -> None:
-    """A copy of standard input for the programs that open it by name: there is no /proc here,
-    through which that name leads elsewhere."""
+    """Write standard input to a file for programs that open /dev/stdin by name: that name leads
+    through /proc, which is missing here."""
     if os.path.islink("/dev/stdin") and os.readlink("/dev/stdin") == STDIN_FILE:
         size = os.fstat(0).st_size
         with open(STDIN_FILE, "wb") as file:
@@ -167,7 +169,7 @@ def _answer_calls(job: dict[str, Any], answer_bytes: int) -> None:
 def _answer(
     module: types.ModuleType, objects: ObjectTable, request: dict[str, Any]
 ) -> dict[str, Any]:
-    """To a call of the host's, or to what tests ask of the program and its objects."""
+    """The answer to a call by the host, or to what tests ask about the program and its objects."""
     try:
         if "look_up" in request:
             return objects.look_up(request["look_up"])
@@ -192,8 +194,8 @@ def _operate(objects: ObjectTable, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find(module: types.ModuleType, path: str) -> Callable[..., Any]:
-    """`name`, or `Class.method`, whose object is made anew for each call; the function `method`
-    where there is no such class, as the graders of contests have it."""
+    """The function called `path`: a name, or `Class.method` on a new object for each call. Where
+    there is no such class, the function `method`, as the graders of programming contests do it."""
     owner, _, method = path.partition(".")
     if owner not in module.__dict__ and isinstance(module.__dict__.get(method), types.FunctionType):
         return module.__dict__[method]

@@ -1,8 +1,8 @@
-"""Objects of classes of the standard library that are as good as plain data: their name and their
-content, and the object again.
+"""Standard library objects that are as good as plain data: encoded as class name and content, and
+made again from both.
 
-A class is known by being the library's own one, whatever its name, and its module is not imported
-for that: a program that never imported `decimal` has no Decimal.
+A class is recognised by identity with the library's own, whatever its name. Its module is not
+imported for that: a program that never imported `decimal` has no Decimal.
 """
 
 import sys
@@ -41,7 +41,7 @@ def _type_or_none(value: Any) -> type | None:
 
 
 def content_of_known(value: Any) -> tuple[str, Content] | None:
-    """The name of the value's class and what it holds; None for any other class."""
+    """The class's name and the content; None for a value of any other class."""
     kind = type(value)
     if kind in _VIEWS:
         return _VIEWS[kind], (list(value),)
@@ -66,8 +66,8 @@ _FROM_ITEMS: dict[str, Callable[..., Any]] = {
 
 
 def known_from_content(name: Any, content: list[Any]) -> Any:
-    """The object again. Raises `ValueError`, `TypeError` or what the class raises for content that
-    is not of this class."""
+    """The object with this content. Raises `ValueError`, `TypeError` or what the class itself
+    raises for content that does not fit it."""
     if name in _FROM_ITEMS:
         return _FROM_ITEMS[name](*content)
     if name == "namedtuple":

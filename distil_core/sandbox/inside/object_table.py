@@ -1,4 +1,4 @@
-"""In the program's process: objects that are no plain data, held for the tests under a number."""
+"""In the program's process: objects that are not plain data, kept under numbers for the tests."""
 
 import builtins
 import types
@@ -11,7 +11,7 @@ _BUILTINS = dict(vars(builtins))
 
 
 class ObjectTable:
-    """The objects of one program that its tests know of."""
+    """The objects of one program that its tests have a number for."""
 
     def __init__(self, names: dict[str, Any]):
         self._names = names
@@ -20,8 +20,9 @@ class ObjectTable:
         self._copies: dict[int, Any] = {}
 
     def encode_object(self, value: Any) -> Any:
-        """`{"o": [class, number, special methods, global classes that it is of, exception]}`.
-        exception: see `exception_classes`, of a class of exceptions; null of anything else."""
+        """Add the object and return its tree: `{"o": [class name, number, special methods, names of
+        the program's global classes in its class's bases, exception classes]}`. The last is what
+        `exception_classes` returns for a class of exceptions, and null for anything else."""
         kind = type(value)
         number = self._numbers.setdefault(id(value), len(self._objects))
         if number == len(self._objects):
@@ -33,7 +34,8 @@ class ObjectTable:
         return {"o": [kind.__name__, number, special, named, classes]}
 
     def resolve(self, tag: str, content: Any) -> Any:
-        """What the tests hand back: an object of ours, or a value of a class of theirs."""
+        """A value that the tests sent: an object of this table, or a value of one of the tests'
+        classes."""
         if tag == "m":
             plain, held = content
             return decode(plain, self.resolve) if held is None else decode(held, self.resolve)
@@ -46,7 +48,8 @@ class ObjectTable:
         raise NotPlainDataError(f"no object that is held: {repr(content)[:40]}")
 
     def _copy(self, name: str, number: int, attributes: Any) -> Any:
-        """Of an object of the tests', of the program's own class of that name where it has one."""
+        """A copy of an object of the tests, in the program's class of the same name where there is
+        one."""
         if attributes is None:
             return self._copies[number]
         kind = self._names.get(name)
@@ -58,7 +61,8 @@ class ObjectTable:
         return copy
 
     def target(self, request: dict[str, Any]) -> Any:
-        """What a request is about. Raises `NameError` where the program does not define it."""
+        """The object that a request is about. Raises `NameError` where the program does not define
+        it."""
         if "object" in request:
             return self.resolve("p", request["object"])
         name = request["name"]
@@ -67,14 +71,15 @@ class ObjectTable:
         return self._names[name]
 
     def look_up(self, name: str) -> dict[str, Any]:
-        """The program's global of this name. A module is none of the program's own."""
+        """The program's global of this name. An imported module counts as absent."""
         found = self._names.get(name, self)
         if found is self or isinstance(found, types.ModuleType):
             return {"value": None, "absent": True}
         return {"value": encode(found, self.encode_object)}
 
     def operate(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The operation's result, or that an iterator is at its end. Raises what it raises."""
+        """Do the operation and return the encoded result, or that an iterator is exhausted. Raises
+        what the operation raises."""
         target, operation = self.target(request), request["operation"]
         self._copies.clear()
         arguments = decode(request["arguments"], self.resolve)
@@ -88,13 +93,13 @@ class ObjectTable:
         return {"value": encode(value, self.encode_object)}
 
     def raised(self, error: BaseException) -> dict[str, Any]:
-        """For the tests, which may expect this exception."""
+        """The exception as the tests need it, which may expect this one."""
         arguments = encode(list(error.args), self.encode_object)
         return {"classes": exception_classes(type(error)), "arguments": arguments}
 
 
 def exception_classes(kind: type[BaseException]) -> list[list[str]]:
-    """Module and name of the class and its bases, up to the first that Python has built in."""
+    """Module and name of the class and its bases, up to and including the first builtin one."""
     classes = []
     for one in kind.__mro__:
         classes.append([str(one.__module__)[:100], one.__name__[:100]])

@@ -1,4 +1,4 @@
-"""What one process may do with an object that another holds for it, by special method."""
+"""The operations that one process may do on an object held by another, by special method."""
 
 import operator
 from collections.abc import Callable

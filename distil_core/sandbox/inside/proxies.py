@@ -1,9 +1,9 @@
-"""In the tests' process: stand-ins for what the program's process holds.
+"""In the tests' process: proxies for objects that the program's process holds.
 
-What an object of the program says of itself is the program's word. So a comparison or sum with
-plain data, which would also tell the program what is expected, is the program's only where the
+An object of the program could claim anything about itself. A comparison or sum with plain data,
+which would also tell the program what is expected, is therefore left to the program only where the
 tests name the object's class, as in `assert make(1) == Point(1, 2)`. Of any other object a test
-sees its parts: what it iterates over, its attributes, what its methods return.
+sees the parts: its items when iterated, its attributes, the results of its methods.
 """
 
 import builtins
@@ -22,24 +22,25 @@ _FOREIGN_MODULES = ("unittest", "asyncio", "concurrent", "_pytest", "pytest")
 
 
 class CandidateStopped(BaseException):
-    """The program can answer no more: no test may catch this."""
+    """The program can answer no more. Not an `Exception`, so that no test catches it."""
 
 
 class CandidateError(Exception):
-    """The program raised what means something else in the test's own code (the end of an
-    iteration, say), or returned what cannot be read."""
+    """Raised in place of an exception of the program that would mean something else in the test's
+    own code (such as the end of an iteration), and for a result that cannot be read."""
 
 
 class CandidateExit(BaseException):
-    """The same of what is no `Exception`."""
+    """Like `CandidateError`, for what is no `Exception`."""
 
 
 class Unsupported(BaseException):
-    """The test hands the program what cannot cross (a function, an object with methods)."""
+    """The test passes the program something that cannot be sent: a function, an object with
+    methods."""
 
 
 class Proxy:
-    """Stands for an object of the program. named: the tests name its class."""
+    """Stands for an object of the program. named: whether the tests name its class."""
 
     def __init__(self, program: "Program", target: dict[str, Any], label: str, named: bool):
         for name, value in (
@@ -86,8 +87,8 @@ class Proxy:
 
 
 class Mirror:
-    """A value of a subclass of a builtin type: the builtin value, with the object behind it for
-    what the builtin type has not."""
+    """A value of a builtin type's subclass: the builtin value, and the program's object for
+    attributes that the builtin type lacks."""
 
     _behind: Proxy
 
@@ -99,7 +100,7 @@ class Mirror:
 
 
 def _refreshing(mirror: Any, method: Any) -> Callable[..., Any]:
-    """The method, after which a list, set or dict has what it now holds in the program."""
+    """The method, after which a mirrored list, set or dict is updated from the program."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         result: Any = method(*arguments, **keywords)
@@ -158,8 +159,8 @@ _USED = {name: _used(name) for name in operations.USING}
 
 
 class Program:
-    """The program as its tests see it. ask: sends an operation and returns the answer.
-    test_names: every name in the tests' own code."""
+    """The program as its tests see it. ask: sends an operation and returns the answer. test_names:
+    all names in the tests' own code."""
 
     def __init__(self, ask: Callable[[dict[str, Any], str], dict[str, Any]], test_names: set[str]):
         self._ask = ask
@@ -170,18 +171,18 @@ class Program:
         self._raised: list[BaseException] = []
 
     def function(self, name: str) -> Proxy:
-        """What the program defines under this name, asked for when it is used."""
+        """A stand-in for the program's global of this name, which is looked up when it is used."""
         return self._class_with(("__call__",))(self, {"name": name}, name, True)
 
     def look_up(self, name: str) -> Any:
-        """The program's global. Raises `KeyError` where it has none."""
+        """The program's global of this name. Raises `KeyError` where there is none."""
         answer = self._ask({"look_up": name}, "")
         if answer.get("absent"):
             raise KeyError(name)
         return self._result(answer, name)
 
     def has_raised(self, error: BaseException) -> bool:
-        """Whether `error` was raised by the program and not by the test's own code."""
+        """Whether the program raised `error`, rather than the test's own code."""
         return any(error is one for one in self._raised)
 
     def operate(
@@ -192,7 +193,7 @@ class Program:
         keywords: dict[str, Any] | None = None,
         label: str = "",
     ) -> Any:
-        """The operation's result. Raises what it raised."""
+        """The result of the operation. Raises what the operation raised."""
         request = {
             "operation": operation,
             "arguments": encode(list(arguments), hand_over := _HandOver()),
@@ -239,7 +240,7 @@ class Program:
         return _awaitable(found) if kind == "coroutine" else found
 
     def _class_with(self, special: tuple[str, ...]) -> type[Proxy]:
-        """Proxies have just the special methods that their objects have."""
+        """A proxy class with exactly these special methods, those of the object."""
         if special not in self._classes:
             methods = {name: _USED[name] for name in special if name in _USED}
             self._classes[special] = type("Proxy", (Proxy,), methods)
@@ -259,8 +260,8 @@ class Program:
             return error
 
     def _exception_class(self, classes: list[list[str]]) -> type[BaseException]:
-        """The class of this name and these bases: a library's own where it is one, else one made
-        here, which only the test's `except` of the same name catches, or one of a base."""
+        """The exception class with this name and these bases: the library's own where it is one,
+        else one made here, which a test catches by the same name or by a base."""
         key = tuple((module, name) for module, name in classes)
         if key not in self._exceptions:
             module, name = key[0]
@@ -286,8 +287,9 @@ async def _awaitable(proxy: Proxy) -> Any:
 
 
 class _HandOver:
-    """What goes to the program in one request: an object of its own as its number, a value of a
-    subclass of a builtin type as the builtin value it is, a copy of what has only attributes."""
+    """Encodes what one request sends to the program: the program's own objects as their numbers,
+    values of builtin types' subclasses as builtin values, and a copy of objects that have only
+    attributes."""
 
     def __init__(self) -> None:
         self._copied: list[Any] = []
@@ -315,8 +317,8 @@ class _HandOver:
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
-    """All that an object of a class of the tests' own holds; None where it can do more than hold
-    it: the program's process has no code of the tests."""
+    """All attributes of an object of one of the tests' classes. None where the class has behaviour
+    of its own, as the program's process has none of the tests' code."""
     attributes: dict[str, Any] = {}
     for kind in reversed(type(value).__mro__[:-1]):
         own = {name: one for name, one in vars(kind).items() if not name.startswith("__")}

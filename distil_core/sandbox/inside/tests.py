@@ -1,7 +1,7 @@
-"""Assert-style tests, in a sandbox of their own: the program under test is not in this process.
+"""Assert-style tests, run in their own sandbox: the program under test is not in this process.
 
-Its functions, classes and objects are stand-ins that ask the host, which asks the program's
-sandbox. So only data comes back, and neither side can patch the other.
+The program's functions, classes and objects are proxies here that ask the host, which asks the
+program's sandbox. Only data comes back, and neither side can patch the other.
 """
 
 import ast
@@ -19,9 +19,9 @@ PREAMBLE_FILE = "<preamble>"
 
 
 class _Names(dict[str, Any]):
-    """What names mean where the tests define them not: Python's own first, then a module of the
-    standard library, which a test may use as the solution it was written for imports it, and
-    last what the program defines."""
+    """How names resolve that the tests do not define: Python's builtins first, then a standard
+    library module (tests may rely on an import of the solution they were written for), then the
+    program."""
 
     def __init__(self, builtins: dict[str, Any], program: Program):
         super().__init__(builtins)
@@ -34,7 +34,7 @@ class _Names(dict[str, Any]):
 
 
 def run(job: dict[str, Any], channel: int) -> None:
-    """Run each test of the job after the preamble and the setup; report each as it ends."""
+    """Run each test of the job after preamble and setup, and report each as it ends."""
 
     def ask(request: dict[str, Any], label: str) -> dict[str, Any]:
         write_frame(channel, {"request": request, "label": label})
@@ -65,8 +65,8 @@ def run(job: dict[str, Any], channel: int) -> None:
 
 
 def _execute(code: str, file: str, names: dict[str, Any], program: Program) -> dict[str, Any]:
-    """What came of it: nothing where it passed, else `exception` (undefined: the name
-    that nobody defines), `unsupported` or `stopped`."""
+    """The outcome as a dictionary: empty where the code passed, else `exception` (with `undefined`,
+    the name that nobody defines), `unsupported` or `stopped`."""
     try:
         exec(compile(code, file, "exec"), names)
     except CandidateStopped:
@@ -95,7 +95,8 @@ def _described(error: BaseException, file: str, code: str) -> dict[str, Any]:
 
 
 def _leave_classes_to_the_program(names: dict[str, Any]) -> None:
-    """The preamble stands before the program too, whose objects are of the classes there."""
+    """Remove the preamble's classes from `names`: the preamble ran before the program too, and the
+    program's objects are of the classes there."""
     for name, value in list(names.items()):
         if isinstance(value, type) and value.__module__ == TESTS_MODULE:
             del names[name]
@@ -113,6 +114,6 @@ def _identifiers(code: str) -> set[str]:
 
 
 def _bound(code: str) -> set[str]:
-    """Names that the code assigns or deletes somewhere."""
+    """Names that the code assigns or deletes anywhere."""
     nodes = [node for node in _nodes(code) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if not isinstance(node.ctx, ast.Load)}

@@ -12,9 +12,9 @@ _MAX_EVENTS = 20_000
 
 
 class Tracer:
-    """Of the lines of `file`, the first half of `num_lines` and the last half, as
-    `line 3: total = 6`. The first ones are sent as soon as they are there, so that a program that
-    never ends has a trace too. With 0 lines nothing is traced."""
+    """Traces the lines of `file`: the first half of `num_lines` and the last half, as `line 3:
+    total = 6`. The first half is sent at once, so that a program that never ends has a trace too. 0
+    lines: none."""
 
     def __init__(self, file: str, num_lines: int, send: Callable[[list[str]], None]):
         self._file = file

@@ -33,11 +33,12 @@ Resolve = Callable[[str, Any], Any]
 
 
 class NotPlainDataError(ValueError):
-    """A value that is not of the builtin types, or a text that is no encoding of one."""
+    """A value that is not plain data, or a text that does not encode any."""
 
 
 def encode(value: Any, encode_object: EncodeObject | None = None) -> Any:
-    """`value` as a JSON tree; `encode_object` for what is no data, else only its class is told."""
+    """`value` as a JSON tree. encode_object: makes the tree of what is not plain data; without it
+    only the object's class name is sent."""
     encoder = _ENCODERS.get(type(value))
     return _encode_other(value, encode_object) if encoder is None else encoder(value, encode_object)
 
@@ -107,14 +108,15 @@ def _encode_other(value: Any, encode_object: EncodeObject | None) -> Any:
 
 
 def as_builtin(value: Any) -> Any:
-    """What a value of a subclass of a builtin type is as a value of that type; else itself."""
+    """The builtin value of a value whose class is a subclass of a builtin type; any other value
+    itself."""
     own = next((own for base, own in _AS_BUILTIN if issubclass(type(value), base)), None)
     return value if own is None else own(value)
 
 
 def decode(tree: Any, resolve: Resolve | None = None) -> Any:
-    """The value of a JSON tree; `resolve` for what holds objects. Raises `NotPlainDataError` for
-    objects without it, and for malformed trees."""
+    """The value of a JSON tree. resolve: makes the value of trees that stand for objects. Raises
+    `NotPlainDataError` for such trees without `resolve`, and for malformed trees."""
     if type(tree) is list:
         return [decode(item, resolve) for item in tree]
     if type(tree) is not dict:
@@ -150,7 +152,7 @@ _DECODERS: dict[str, Callable[[Any, Resolve | None], Any]] = {
 
 
 def parse(text: bytes | bytearray) -> Any:
-    """JSON that may come from an attacker. Raises `NotPlainDataError`."""
+    """The tree in a JSON text that may come from an attacker. Raises `NotPlainDataError`."""
     try:
         return loads(text)
     except (ValueError, RecursionError) as error:
@@ -158,5 +160,5 @@ def parse(text: bytes | bytearray) -> Any:
 
 
 def dump(tree: Any) -> bytes:
-    """ASCII, so that any string, lone surrogates included, survives."""
+    """JSON as ASCII, so that every string survives, lone surrogates included."""
     return dumps(tree, separators=(",", ":")).encode("ascii")

@@ -1,7 +1,7 @@
-"""The warm interpreter that forks a child for each program.
+"""The warm interpreter that forks one child for each program.
 
-It reads nothing that a program wrote: it takes descriptors from the host, forks, and reports how
-the child ended, over a socket that no child holds.
+It reads nothing that a program wrote: it receives descriptors from the host, forks, and reports how
+the child ended, over a socket that no child inherits.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Verifiers: they judge a rollout by reward and typed feedback. One module each, found by name."""
+"""Verifiers: each judges a response with a reward and typed feedback. One module each, by name."""
 
 from distil_core.components import ComponentPlace
 from distil_core.config.models import ConsultParams

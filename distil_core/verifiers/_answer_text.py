@@ -1,7 +1,7 @@
-"""Marks around an answer that say nothing of its value: bold, code, maths delimiters, boxes.
+r"""Remove marks around an answer that do not change its value: bold, code, maths delimiters, boxes.
 
-Every verifier that reads numbers takes its text from here, so that `**18**`, `$18$`, `\\text{18}`
-and Arabic-Indic digits mean the same to all of them.
+Every verifier that reads numbers gets its text from here, so that `**18**`, `$18$`, `\text{18}` and
+Arabic-Indic digits mean the same to all of them.
 """
 
 import re
@@ -46,11 +46,11 @@ _LOOSE_START = re.compile(r"^(?:\s|\*\*+|`+|:)+")
 
 
 def unmarked(text: str) -> str:
-    """The text without marks, in ASCII digits and minus signs, on one line.
+    r"""The text without such marks, with ASCII digits and minus signs, on one line.
 
-    Dollar signs in pairs delimit maths and go; one alone, or `\\$`, is a currency and stays as
-    `$`. What calls it bounds the length. `\\text{..}` around only a part of the text stays: what is
-    text there may be a unit.
+    A pair of dollar signs delimits maths and is removed; a single one, or `\$`, is a currency and
+    stays as `$`. `\text{..}` around only a part of the text stays, as it may hold a unit. The
+    caller bounds the length of the text.
     """
     text = _HTML.sub("", _plain_characters(text))
     for pattern, replacement in _SPACES:
@@ -91,7 +91,7 @@ def _without_dollars(text: str) -> str:
 
 
 def _without_enclosing(text: str) -> str:
-    """Without braces, quotes, and marks such as `\\text{..}` that hold the whole text."""
+    r"""The text without braces, quotes, and marks such as `\text{..}` that enclose all of it."""
     mark = _ENCLOSED.match(text)
     start = mark.end() if mark else 0
     if text[start : start + 1] == "{" and closing_brace(text, start) == len(text) - 1:
@@ -102,7 +102,7 @@ def _without_enclosing(text: str) -> str:
 
 
 def closing_brace(text: str, start: int) -> int:
-    """Where the brace that opens at `start` is closed, or -1."""
+    """The position of the brace that closes the one at `start`, or -1."""
     depth = 0
     for brace in re.finditer(r"\\.|[{}]", text[start:]):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)

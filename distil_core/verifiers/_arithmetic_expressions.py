@@ -1,4 +1,4 @@
-"""Plain arithmetic in prose: its tokens, and what a run of them can mean as an expression."""
+"""Plain arithmetic in prose: split into tokens, and read as expressions."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -73,8 +73,8 @@ class Token:
 
 @dataclass(frozen=True)
 class Reading:
-    """A value that a run of tokens can mean. num_operators: 0 for a lone number. measures: of its
-    units, those that are known."""
+    """One possible value of a run of tokens. num_operators: 0 for a lone number. measures: those of
+    its units that are known."""
 
     value: Fraction
     start: int
@@ -115,7 +115,7 @@ def tokens_of(line: str) -> list[Token]:
 
 
 def _is_counted(tokens: Sequence[Token]) -> bool:
-    """Whether the tokens end in a number, with at most three words of its unit."""
+    """Whether the tokens end in a number that at most three words of a unit follow."""
     for token in reversed(tokens[-4:]):
         if token.kind != "word":
             return token.kind in ("number", "percent") or token.text == ")"
@@ -123,7 +123,7 @@ def _is_counted(tokens: Sequence[Token]) -> bool:
 
 
 def sizes_of(kind: str) -> set[Fraction]:
-    """Of the units of a kind that a bare number may be in, in the smallest of them."""
+    """The sizes, in the smallest unit of this kind, of the units that a bare number may be in."""
     return {Fraction(size) for size in _KINDS[kind].values()}
 
 
@@ -135,8 +135,9 @@ def is_unclear(word: Token) -> bool:
 class Expression:
     """Reads numbers with optional units, joined by the four operations and parentheses.
 
-    in_smallest_unit: each number is multiplied to be in the smallest unit of its kind, so that
-    1 hour + 30 minutes are 5400."""
+    in_smallest_unit: convert each number to the smallest unit of its kind, so that 1 hour + 30
+    minutes is 5400.
+    """
 
     def __init__(
         self, tokens: Sequence[Token], percent: Fraction, *, in_smallest_unit: bool = False
@@ -153,12 +154,13 @@ class Expression:
         self._measures: set[Measure] = set()
 
     def whole(self) -> Reading | None:
-        """The reading of all tokens as one expression."""
+        """All tokens read as one expression."""
         reading = self._read()
         return reading if reading is not None and self._at == len(self._tokens) else None
 
     def prefixes(self) -> Iterator[Reading]:
-        """The first expression and the first number; nothing where what follows is unclear."""
+        """The first expression and the first number; none where it is unclear what the next word
+        means."""
         tokens = self._tokens
         reading = self._read()
         if reading is None or (self._at < len(tokens) and not self._may_end()):
@@ -246,7 +248,8 @@ class Expression:
         return value
 
     def _take_of(self) -> str | None:
-        """`20% of 50`, `1/2 of 10`, `8 packs of 5 bags`; not `5 for a total of 8`."""
+        """Take "of" where it multiplies: `20% of 50`, `1/2 of 10`, `8 packs of 5 bags`; not `5 for
+        a total of 8`."""
         words = [token.kind == "word" for token in self._tokens[max(0, self._at - 2) : self._at]]
         match self._tokens[self._at : self._at + 2]:
             case [Token(kind="word", text="of"), Token(kind="number")] if not all(words):

@@ -1,8 +1,8 @@
 """Reads tool calls from text, strictly: what JSON leaves open is an error here.
 
-Duplicate keys, NaN and Infinity, numbers of more than 400 characters or an exponent beyond 400,
-and nesting deeper than 64 are refused. Numbers are read exactly, so that 1 and 1.0 are equal and
-9007199254740993 and 9007199254740992 are not.
+Refused are duplicate keys, NaN and Infinity, numbers with more than 400 characters or an exponent
+beyond 400, and nesting deeper than 64. Numbers are read exactly, so that 1 equals 1.0, and
+9007199254740993 differs from 9007199254740992.
 """
 
 import json
@@ -36,24 +36,25 @@ _INPUT_ON_THE_LINE = re.compile(r"[ \t]Action[ _]Input[ \t]*:")
 
 
 class CallError(Exception):
-    """The text holds no readable calls; the message says why, as a sentence."""
+    """The text has no readable calls; the message is a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One tool call: which tool, and its arguments as JSON values with exact numbers."""
+    """One tool call: the tool's name, and the arguments as JSON values with exact numbers."""
 
     name: str
     arguments: dict[str, Any]
 
 
 def read_calls(text: str, call_format: CallFormat) -> list[Call]:
-    """The calls in a response, in order; raises `CallError` where they cannot be read.
+    """The calls in a response, in order. Raises `CallError` where they cannot be read.
 
-    tool_call_tags: one call, or a list of them, in each `<tool_call>..</tool_call>`; other text
-    around them is no call. json: the whole text, or one fenced code block, is a call or a list.
-    action_lines: each line `Action: name` with the `Action Input: {..}` that follows it. A text
-    without any tag that has both of these lines is read so under tool_call_tags, too.
+    tool_call_tags: each `<tool_call>..</tool_call>` holds a call or a list of calls; text outside
+    is ignored. json: the whole text, or one fenced code block, is a call or a list of calls.
+    action_lines: each line `Action: name` is a call, with the `Action Input: {..}` that follows it.
+    A text that has both of these lines and no tag is read as action_lines under tool_call_tags,
+    too.
     """
     if len(text) > _MAX_CHARACTERS:
         raise CallError(f"The response has more than {_MAX_CHARACTERS} characters.")
@@ -77,7 +78,7 @@ def _require_few(calls: list[Any]) -> None:
 
 
 def _unfenced(text: str) -> str:
-    """What stands in a fenced code block that is the whole text; any other text as it is."""
+    """The content of a fenced code block that is the whole text; any other text unchanged."""
     stripped = text.strip()
     first, _, rest = stripped.partition("\n")
     if first.rstrip() in ("```", "```json") and rest.endswith("```"):
@@ -86,7 +87,7 @@ def _unfenced(text: str) -> str:
 
 
 def _labelled(text: str) -> list[tuple[str, str]]:
-    """The parts of a text that begin with a label at the start of a line, in order."""
+    """The parts of a text that start with a label at the beginning of a line, in order."""
     labels = list(_LABEL.finditer(text))
     parts: list[tuple[str, str]] = []
     for index, label in enumerate(labels):
@@ -123,7 +124,7 @@ def _from_action_lines(text: str) -> list[Call]:
 
 
 def _input_of(content: str, where: str) -> Any:
-    """The JSON value that an Action Input begins with; prose may follow it, more JSON may not."""
+    """The JSON value at the start of an Action Input. Prose may follow it, more JSON may not."""
     content = _unfenced(content).strip()
     if not content.startswith("{"):
         return read_json(content, f"{where}, in its input,") if content else {}
@@ -190,7 +191,7 @@ def _call(value: Any, where: str) -> Call:
 
 
 def _only_key(value: dict[str, Any], keys: tuple[str, ...], where: str) -> str | None:
-    """The one key of several with the same meaning that is there; two contradict each other."""
+    """The key that is present, of several with the same meaning. More than one is an error."""
     present = [key for key in keys if key in value]
     if len(present) > 1:
         raise CallError(f"{where} holds a call with both {present[0]!r} and {present[1]!r}.")
@@ -198,7 +199,7 @@ def _only_key(value: dict[str, Any], keys: tuple[str, ...], where: str) -> str |
 
 
 def read_json(text: str, where: str) -> Any:
-    """One strict JSON value; raises `CallError`."""
+    """One strict JSON value. Raises `CallError`."""
     depth = 0
     for token in _STRING_OR_BRACKET.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
@@ -224,7 +225,8 @@ def read_json(text: str, where: str) -> Any:
 
 
 class _Refused(Exception):
-    """Valid for Python's reader, not here; the message goes on after what was read."""
+    """A value that Python's JSON reader accepts and this one does not. The message completes a
+    sentence."""
 
 
 def _number(text: str) -> Decimal:
@@ -250,7 +252,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def kind_of(value: Any) -> str:
-    """What a JSON value is, in words."""
+    """The type of a JSON value, in words."""
     if value is None or isinstance(value, bool):
         return json.dumps(value) if value is None else "true or false"
     kinds = {str: "a string", Decimal: "a number", list: "a list", dict: "an object"}

@@ -1,4 +1,4 @@
-"""What verifiers of code share: settings, the program in a response, verdicts, feedback."""
+"""What the verifiers of code share: settings, the program in a response, verdicts, feedback."""
 
 import ast
 import builtins
@@ -67,28 +67,29 @@ class CodeOptions(VerifierOptions):
 
 
 class Metadata(BaseModel):
-    """Base of what problems' metadata hold: data, which is read less strictly than settings."""
+    """Base of the models for problems' metadata. Metadata are data, read less strictly than
+    settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Specification(Metadata):
-    """The metadata of a problem, whatever its tests are. preamble: code that stands before the
-    response's own. stub: the beginning of a function with which the prompt ends, for responses
-    that go on with its body."""
+    """A problem's metadata, apart from its tests. preamble: code that runs before the response's
+    own. stub: the beginning of a function at the end of the prompt, which responses may
+    continue."""
 
     preamble: str = ""
     stub: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a program must define at its top; none where it only has to run."""
+        """The top-level names that a program must define; empty where it only has to run."""
         return ()
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program in a response. first_line: lines before the response's own."""
+    """The program in a response. first_line: how many lines precede the response's own."""
 
     source: str
     first_line: int = 0
@@ -96,8 +97,8 @@ class Program:
 
 @dataclass(frozen=True)
 class TestOutcome:
-    """One test's verdict. shown: what feedback says where it may tell all; hidden: where only the
-    kind of failure is told (never inputs, answers or messages)."""
+    """The verdict on one test. shown: feedback where everything may be told. hidden: feedback that
+    gives only the kind of failure (never inputs, answers or messages)."""
 
     __test__ = False
 
@@ -109,8 +110,8 @@ class TestOutcome:
 
 @dataclass(frozen=True)
 class Judgement:
-    """malformed: why the program is none; outcomes: of every test; failure: of the program as a
-    whole, before any test. trace: lines of the execution of a test that may be shown."""
+    """malformed: why the response has no valid program. outcomes: one for each test. failure: why
+    the program failed before any test. trace: executed lines of a test that may be shown."""
 
     outcomes: tuple[TestOutcome, ...] = ()
     malformed: str = ""
@@ -119,8 +120,8 @@ class Judgement:
 
 
 class CodeVerifier(Verifier):
-    """Malformed: no program in the response, or text that does not compile as Python. A program
-    that fails in any other way is wrong, and a sandbox that fails is neither."""
+    """Malformed: the response has no program, or text that does not compile as Python. A program
+    that fails in any other way is wrong. A failing sandbox gives neither verdict."""
 
     def __init__(self, options: CodeOptions, reveal: str):
         self.options = options
@@ -130,16 +131,18 @@ class CodeVerifier(Verifier):
 
     @abstractmethod
     def read(self, problem: Problem) -> Specification:
-        """The problem's tests, checked. Raises `VerifierError` where they are none."""
+        """The problem's tests, checked. Raises `VerifierError` where the metadata hold no valid
+        tests."""
 
     @abstractmethod
     def judge(self, specification: Specification, program: Program) -> Judgement:
-        """Run the tests on the program. Raises `VerifierError` where it is the tests that are
+        """Run the tests on the program. Raises `VerifierError` where the tests themselves are
         broken."""
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `SandboxError` where the isolation is missing, and `VerifierError` when it
-        failed on this program or the problem's tests are no tests."""
+        """Judge the response's program. Raises `SandboxError` where the isolation is missing, and
+        `VerifierError` when the sandbox failed on this program or the problem's tests are
+        invalid."""
         specification = self.read(problem)
         names = specification.names
         wanted = (defines(names),) if names else READS_AND_WRITES
@@ -156,7 +159,7 @@ class CodeVerifier(Verifier):
         return _verification(judgement, self, ran=True)
 
     def _judge_likeliest(self, specification: Specification, code: str) -> Judgement:
-        """Of what the response may be the first that is a program at all."""
+        """Judge the first of the response's possible programs that is valid."""
         first: Judgement | None = None
         for source, first_line in completions(code, specification.stub, specification.names):
             judgement = self.judge(specification, Program(source, first_line))
@@ -167,7 +170,7 @@ class CodeVerifier(Verifier):
         return first
 
     def check_problem(self, problem: Problem) -> None:
-        """Raises `VerifierError` where the metadata are no tests."""
+        """Raises `VerifierError` where the metadata hold no valid tests."""
         self.read(problem)
 
     def may_show(self, public: bool) -> bool:
@@ -175,8 +178,9 @@ class CodeVerifier(Verifier):
         return public or self.reveals
 
     def process_groups(self, are_public: Sequence[bool]) -> list[list[int]]:
-        """The numbers of the tests that may run in one process of the program. What a hidden test
-        hands it must not reach the answer to a public one, which feedback shows."""
+        """The indices of the tests, grouped by those that may share one process of the program.
+        Public and hidden tests are kept apart, as the answer to a public test is shown in feedback
+        and must not reveal what a hidden test passed in."""
         shown = [self.may_show(is_public) for is_public in are_public]
         groups = [
             [i for i, is_shown in enumerate(shown) if is_shown is kind] for kind in (True, False)
@@ -186,7 +190,7 @@ class CodeVerifier(Verifier):
     def trace_of(
         self, program: Program, preamble: str, call: Call, written: str
     ) -> tuple[str, ...]:
-        """The execution of a call that may be shown, run once more for it."""
+        """The executed lines of one call that may be shown, from another run of it."""
         if not self.options.trace_lines:
             return ()
         num_lines = self.options.trace_lines
@@ -237,7 +241,7 @@ def _report(outcomes: Sequence[TestOutcome], num_passed: int, verifier: CodeVeri
 
 
 def ending_text(ending: str, limits: Limits, exit_code: int | None = None) -> str:
-    """Why the program's process is no more, in words. Holds nothing of the tests."""
+    """Why the program's process ended, in words. Reveals nothing about the tests."""
     texts = {
         "cpu_timeout": f"timed out: more than {limits.cpu_time_s:g} s of CPU time",
         "wall_timeout": f"timed out: no answer within {limits.wall_time_s:g} s",
@@ -254,8 +258,8 @@ def ending_text(ending: str, limits: Limits, exit_code: int | None = None) -> st
 
 
 def exception_text(exception: CandidateException, limits: Limits, first_line: int = 0) -> str:
-    """Class, message and the program's own lines. first_line: lines before the response's own,
-    whose numbers are then counted from there."""
+    """Class, message and the program's own lines. first_line: how many lines precede the response's
+    own; line numbers are counted from there."""
     memory = f" (limit {limits.memory_mb} MB)" if exception.type == "MemoryError" else ""
     message = f": {shorten(exception.message, 200)}" if exception.message else ""
     frames = [
@@ -267,16 +271,16 @@ def exception_text(exception: CandidateException, limits: Limits, first_line: in
 
 
 def exception_kind(exception: CandidateException) -> str:
-    """The class alone, if it is one of Python's own: a program can name a class after the hidden
-    input that it was given."""
+    """The exception's class only, and only if it is a builtin: a program could name a class after
+    the hidden input that it was given."""
     known = getattr(builtins, exception.type, None)
     is_known = isinstance(known, type) and issubclass(known, BaseException)
     return f"raised {exception.type if is_known else 'an exception of its own'}"
 
 
 def load_failure(result: ProgramResult, limits: Limits, first_line: int) -> Judgement | None:
-    """The judgement of a program that did not load, or None if it did. Raises `VerifierError`
-    where what comes before it failed."""
+    """The judgement of a program that did not load; None if it did. Raises `VerifierError` where
+    the code before the program failed."""
     if result.preamble_exception is not None:
         text = exception_text(result.preamble_exception, limits)
         raise VerifierError(f"the code before the response {text}")
@@ -296,7 +300,7 @@ def written_call(call: Call) -> str:
 
 
 def read_tests(problem: Problem, kind: Any) -> Any:
-    """The problem's metadata as `kind`, a pydantic model. Raises `VerifierError`."""
+    """The problem's metadata as a `kind`. Raises `VerifierError`."""
     try:
         return TypeAdapter(kind).validate_python(json.loads(problem.metadata))
     except ValidationError as error:
@@ -310,7 +314,7 @@ def read_tests(problem: Problem, kind: Any) -> Any:
 
 
 def require_python(what: str, code: str, problem: Problem) -> None:
-    """Raise `VerifierError` where code of the problem is none."""
+    """Raise `VerifierError` where code of the problem is not valid Python."""
     try:
         ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Where the final answer stands in a response, and how responses are quoted in feedback."""
+"""Find the final answer in a response, and quote responses in feedback."""
 
 import re
 from collections.abc import Collection
@@ -40,12 +40,12 @@ class FinalAnswer:
 
 
 def find_final_answer(text: str, forms: Collection[AnswerForm]) -> FinalAnswer | None:
-    """The final answer of a response, or None where it is in none of the accepted forms.
+    r"""The final answer of a response; None where it is in none of the accepted forms.
 
-    Of the marked forms (`#### 18`, `\\boxed{18}`, `<answer>18</answer>`) the one that begins last
-    counts, whatever it holds; boxes joined by "or", "and" or a comma are one answer. Only where
-    there is none of those that are accepted, and `plain` is: what follows the last "answer is" or
-    "answer:" on its line, or else the last line that is not empty.
+    Of the marked forms (`#### 18`, `\boxed{18}`, `<answer>18</answer>`) the one that begins last
+    counts, whatever it holds; boxes joined by "or", "and" or a comma are one answer. If no accepted
+    marked form is present and `plain` is accepted, the answer is what follows the last "answer is"
+    or "answer:" on its line, or else the last line that is not empty.
     """
     marked: list[tuple[int, FinalAnswer]] = []
     if "hash" in forms:
@@ -63,13 +63,13 @@ def find_final_answer(text: str, forms: Collection[AnswerForm]) -> FinalAnswer |
 
 
 def reference_answer(reference: str) -> str:
-    """The marked answer of a reference, or the whole of one without marks."""
+    """The marked answer of a reference; the whole reference where it has no marks."""
     marked = find_final_answer(reference, ("hash", "boxed", "answer_tag"))
     return marked.text if marked else reference.strip()
 
 
 def _boxed(text: str) -> list[tuple[int, FinalAnswer]]:
-    """The last box whose braces are balanced, with those that are joined to it, if any."""
+    """The last box with balanced braces, with the boxes joined to it; None where there is none."""
     found: tuple[int, str] | None = None
     for box in list(_BOX.finditer(text))[: -_MAX_BOXES - 1 : -1]:
         end = _end_of_box(text, box.end())
@@ -107,12 +107,12 @@ def _plain(text: str) -> FinalAnswer | None:
 
 
 def described(forms: Collection[AnswerForm]) -> str:
-    """The accepted forms, for feedback to a response that is in none of them."""
+    """The accepted forms in words, as feedback to a response that uses none of them."""
     return " or ".join(text for form, text in _WRITTEN_AS.items() if form in forms)
 
 
 def quoted(text: str, max_characters: int = 80) -> str:
-    """Text of a response as part of one line of feedback: in quotes, shortened, and storable."""
+    """Text of a response for one line of feedback: in quotes, shortened, and valid UTF-8."""
     line = " ".join(text[: 4 * max_characters].split())
     shortened = len(line) > max_characters or len(text) > 4 * max_characters
     line = line[:max_characters] + ("..." if shortened else "")

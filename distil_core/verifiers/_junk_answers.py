@@ -1,7 +1,7 @@
-"""Answers that no rule may give the full score to, whatever it calculates.
+"""Answers that must never get the full score, whatever a scoring rule computes.
 
-Rules of reasoning-gym read numbers with Python's readers, which take `nan`, and compare with what
-comes of them: `min(1, nan)` is 1. Nothing of the library is needed here.
+Rules of reasoning-gym parse numbers with Python, which accepts `nan`, and then compare: `min(1,
+nan)` is 1. This module does not need the library.
 """
 
 import re
@@ -15,13 +15,15 @@ _RELATIVE_TOLERANCE = Fraction(1, 10)
 
 
 def is_costly(answer: str) -> bool:
-    """Whether it holds a number with an exponent of four digits or more, which no answer has."""
+    """Whether the answer holds a number with an exponent of four or more digits, as no right answer
+    has."""
     return _HUGE_EXPONENT.search(answer) is not None
 
 
 def contradicts(answer: str, right_answer: str) -> bool:
-    """Whether an answer cannot be right whatever its score: it holds a number that is not finite
-    where the right one holds none, or both are one number and they differ by more than a tenth."""
+    """Whether an answer cannot be right, whatever its score: it holds a number that is not finite
+    where the right answer holds none, or both are single numbers that differ by more than a
+    tenth."""
     if answer.strip() == right_answer.strip():
         return False
     if _NOT_FINITE.search(answer) and not _NOT_FINITE.search(right_answer):

@@ -1,7 +1,7 @@
-"""A child process that reads and writes one JSON object a line, and can be killed at any time.
+"""A child process that reads and writes one JSON object per line and can be killed at any time.
 
-What a verifier must not do in its own process is done there, under the kernel's limits: a timeout
-by a Python signal handler does not run inside of a long operation on big numbers.
+A verifier runs there what must not run in its own process, under the kernel's limits: the handler
+of a Python signal does not run during a long operation on big numbers.
 """
 
 import json
@@ -18,7 +18,8 @@ _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHU
 
 
 class ProcessDiedError(Exception):
-    """The process ended while it was at `stage`; returncode None: it was ended for its silence."""
+    """The process ended during `stage`. returncode: None where it was ended because it was
+    silent."""
 
     def __init__(self, stage: str, returncode: int | None):
         super().__init__(stage)
@@ -27,19 +28,19 @@ class ProcessDiedError(Exception):
 
     @property
     def is_cpu_limit(self) -> bool:
-        """Whether its own timer of CPU time ended it."""
+        """Whether the process's own CPU timer ended it."""
         return self.returncode == -signal.SIGPROF
 
     @property
     def is_from_outside(self) -> bool:
-        """Whether it was silent for too long, or somebody else killed it."""
+        """Whether it was ended for being silent too long, or killed by somebody else."""
         return self.returncode is None or self.returncode in _FROM_OUTSIDE
 
 
 class LineProcess:
-    """One process, started when it is first asked and after each end.
+    """One process, started at the first request and again after each end.
 
-    An object that is inherited by a forked process starts a process of its own there.
+    In a forked process an inherited object starts a process of its own.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class LineProcess:
         environment: Mapping[str, str],
         stderr: int | None = None,
     ):
-        """The command gets this process's id, then the arguments. stderr: as `Popen` takes it."""
+        """command: receives this process's id, then `arguments`. stderr: as for `Popen`."""
         self._command = tuple(command)
         self._arguments = tuple(arguments)
         self._environment = {"PATH": os.environ.get("PATH", ""), **environment}
@@ -60,11 +61,11 @@ class LineProcess:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that now waits for requests."""
+        """The id of the process that waits for requests now."""
         return self._process.pid if self._process and self._owner == os.getpid() else None
 
     def start(self) -> bool:
-        """Have a process run; says whether it was started now. Raises `OSError`."""
+        """Start the process unless it runs; returns whether it was started. Raises `OSError`."""
         mine = self._process if self._owner == os.getpid() else None
         if mine is not None and mine.poll() is None:
             return False
@@ -81,7 +82,7 @@ class LineProcess:
         return True
 
     def send(self, request: Mapping[str, Any], stage: str) -> None:
-        """Raises `ProcessDiedError`."""
+        """Send one request. Raises `ProcessDiedError`."""
         process = self._running()
         assert process.stdin is not None
         try:
@@ -91,7 +92,7 @@ class LineProcess:
             raise self._death(stage) from None
 
     def receive(self, stage: str, wall_limit_s: float) -> dict[str, Any]:
-        """Its next line; a process that is silent for longer is ended. Raises
+        """The next line. A process that is silent for longer than the limit is ended. Raises
         `ProcessDiedError`."""
         process = self._running()
         assert process.stdout is not None
@@ -110,7 +111,7 @@ class LineProcess:
         return message
 
     def close(self) -> None:
-        """End the process, if there is one here."""
+        """End the process, if one runs."""
         process, self._process, self._received = self._process, None, b""
         if process is None or self._owner != os.getpid():
             return

@@ -1,8 +1,8 @@
-"""Whether two mathematical answers mean the same, exactly. Only `_math_worker` runs this.
+"""Exact comparison of two mathematical answers. Only `_math_worker` runs this.
 
-Rational numbers are compared as such. Other constants must agree in 80 digits, and expressions with
-variables in that many at points which are drawn from the two expressions themselves, so that no
-answer can be made to agree only there. Nothing of this project is imported here.
+Rational numbers are compared as such. Other constants must agree in 80 digits. Expressions with
+variables must agree in 80 digits at points that are drawn from the two expressions themselves, so
+that no answer can be built to agree only there. This module imports nothing of this project.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _FLIPPED = {">": "<", ">=": "<=", "<": "<", "<=": "<=", "=": "=", "!=": "!="}
 
 
 def parsed(node: Node, read: Callable[[str], Any]) -> Node:
-    """The node with SymPy's expressions in its leaves; raises what `read` raises."""
+    """The node with SymPy expressions as leaves. Raises what `read` raises."""
     found = dict(node)
     if node["kind"] == "number":
         found["value"] = sympy.Rational(node["value"])
@@ -42,18 +42,18 @@ def parsed(node: Node, read: Callable[[str], Any]) -> Node:
 
 
 def scaled(node: Node, factor: str) -> Node:
-    """A leaf in another unit."""
+    """A leaf converted to another unit."""
     return {**node, "value": node["value"] * sympy.Rational(factor)}
 
 
 class Comparison:
-    """allow_unevaluated: whether `37 * 43 + 11` may stand for 1602, and a sum for its value."""
+    """allow_unevaluated: accept `37 * 43 + 11` for 1602, that is, a calculation for its value."""
 
     def __init__(self, allow_unevaluated: bool):
         self._allow_unevaluated = allow_unevaluated
 
     def equal(self, reference: Node, answer: Node) -> bool:
-        """Whether the answer is the reference's, as what it is: a tuple is no set."""
+        """Whether the answer equals the reference, in kind too: a tuple is no set."""
         if {reference["kind"], answer["kind"]} == {"named", "relation"}:
             return self._equal_relations(_as_relation(reference), _as_relation(answer))
         one, other = self._value(reference), self._value(answer)
@@ -76,7 +76,7 @@ class Comparison:
         return is_collection and self._equal_collections(one, other)
 
     def _value(self, node: Node) -> Node | None:
-        """What is said to be the answer; None for equations that contradict themselves."""
+        """The value that the node states; None for equations that contradict themselves."""
         if node["kind"] == "named" or (
             node["kind"] == "relation" and set(node["signs"]) == {"="} and _is_constant(node)
         ):
@@ -139,7 +139,7 @@ class Comparison:
         return all(same(first * b, second * a) for a, b in zip(firsts, seconds, strict=True))
 
     def _equal_relations(self, one: Node, other: Node) -> bool:
-        """Two-sided ones whose sides differ by the same, up to a factor."""
+        """Whether two relations have sides that differ by the same expression, up to a factor."""
         differences = []
         for node in (one, other):
             if len(node["sides"]) != 2 or not all(s["kind"] in _LEAVES for s in node["sides"]):
@@ -163,7 +163,7 @@ def _as_relation(node: Node) -> Node:
 
 
 def _same_left(one: Node, other: Node) -> bool:
-    """x = 5 is not y = 5; what a longer name means is not known."""
+    """x = 5 differs from y = 5. What a longer name stands for is unknown, so it is not compared."""
     if not one.get("left") or not other.get("left"):
         return True
     return bool(one["left"]["value"] == other["left"]["value"])
@@ -188,7 +188,7 @@ def _has_operation(value: Any) -> bool:
 
 
 def _quotient_parts(node: Node) -> list[Any]:
-    """Empty for what is neither a ratio nor a single value."""
+    """The parts of a ratio or of a single value; empty for anything else."""
     if node["kind"] == "ratio" and all(item["kind"] in _LEAVES for item in node["items"]):
         return [item["value"] for item in node["items"]]
     if node["kind"] in _LEAVES and isinstance(node["value"], sympy.Expr):
@@ -204,7 +204,8 @@ def _is_region(node: Node) -> bool:
 
 
 def _equal_regions(one: Node, other: Node) -> bool:
-    """Inequalities, intervals and unions as sets of real numbers of one variable."""
+    """Whether inequalities, intervals and unions of one variable are the same set of real
+    numbers."""
     try:
         first, second = _region(one), _region(other)
     except (TypeError, ValueError, NotImplementedError, KeyError):
@@ -245,7 +246,7 @@ def _half_line(left: Node, right: Node, sign: str) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values that SymPy holds are equal."""
+    """Whether two SymPy values are equal."""
     if isinstance(one, sympy.MatrixBase) or isinstance(other, sympy.MatrixBase):
         is_both = isinstance(one, sympy.MatrixBase) and isinstance(other, sympy.MatrixBase)
         return is_both and one.shape == other.shape and all(map(same, one, other))
@@ -287,7 +288,7 @@ def _coordinate(seed: str) -> Any:
 
 
 def _agree(one: Any, other: Any) -> bool | None:
-    """None where they have no value."""
+    """Whether two expressions agree at the points drawn; None where they have no value there."""
     first, second = one.evalf(_DIGITS), other.evalf(_DIGITS)
     if not all(value.is_number and value.is_finite for value in (first, second)):
         return None

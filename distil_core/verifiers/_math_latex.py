@@ -1,4 +1,4 @@
-"""One expression of an answer in the LaTeX that latex2sympy reads, whatever way it was typed."""
+"""One expression of an answer, rewritten in the LaTeX that latex2sympy reads."""
 
 import re
 
@@ -93,8 +93,8 @@ _DOUBT = re.compile(
 
 
 class MathTextError(Exception):
-    """The text is no answer; the message says why, as part of a sentence. is_doubt: it is one that
-    is in doubt, or that says what the answer is not."""
+    """The text is no answer; the message completes a sentence that says why. is_doubt: the text is
+    an answer in doubt, or says what the answer is not."""
 
     def __init__(self, reason: str, *, is_doubt: bool = False):
         super().__init__(reason)
@@ -102,7 +102,7 @@ class MathTextError(Exception):
 
 
 def in_latex(text: str) -> str:
-    """Characters and spellings of mathematics (`½`, `√2`, `x²`, `∞`, `pi`) as LaTeX commands."""
+    """The text with mathematical characters and spellings (`½`, `√2`, `x²`, `∞`, `pi`) as LaTeX."""
     text = re.sub(
         rf"(\d?)\s*([{''.join(VULGAR)}])",
         lambda m: "{}\\frac{{{}}}{{{}}}".format(m[1], *VULGAR[m[2]].split("/")),
@@ -125,12 +125,12 @@ def _letter(match: re.Match[str]) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether the left side of an equation only names what the right side is."""
+    """Whether the left side of an equation is only a name for its right side."""
     return _NAME.fullmatch(text) is not None and not _DOUBT.search(text)
 
 
 def without_unit(text: str) -> tuple[str, tuple[str, ...]]:
-    """The expression and the unit after it, if any."""
+    """The expression, and the unit after it if there is one."""
     for pattern in (_TRAILING_TEXT, _TRAILING_WORDS):
         if match := pattern.fullmatch(text):
             words = "".join(part or "" for part in match.groups()[1:])
@@ -147,7 +147,8 @@ def without_unit(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def expression_latex(text: str) -> str:
-    """Raises `MathTextError` where words or signs are left that are no mathematics."""
+    """The expression in LaTeX. Raises `MathTextError` where it holds words or signs that are not
+    mathematics."""
     text = _LETTERS.sub(_plain_word, _COMMAND.sub(r"\g<0> ", text))
     text = _MIXED.sub(_mixed, text)
     text = _REPEATING.sub(_repeating, text)

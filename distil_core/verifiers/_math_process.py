@@ -1,8 +1,8 @@
 """Compares mathematical expressions with SymPy, in a process that can be killed.
 
-A timeout by a Python signal handler does not run inside a long operation on big numbers
-(huggingface/Math-Verify, issues 63 and 65). Here the limits are the kernel's; a process that ran
-into one is replaced, and the stage it was in tells whose expression was too costly.
+The handler of a Python signal does not run during a long operation on big numbers
+(huggingface/Math-Verify, issues 63 and 65), so the limits here are the kernel's. A process that hit
+a limit is replaced, and the stage it was in says whose expression was too costly.
 """
 
 import subprocess
@@ -26,18 +26,18 @@ _START_LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """allow_unevaluated: `37 * 43 + 11` may stand for 1602. factor: the answer, a single number or
-    expression, is multiplied by it to be in the reference's unit."""
+    """allow_unevaluated: accept `37 * 43 + 11` for 1602. factor: converts the answer, a single
+    number or expression, to the reference's unit."""
 
     allow_unevaluated: bool
     factor: str = "1"
 
 
 class MathProcess:
-    """One mathematics process, started when it is first needed and after each end.
+    """One mathematics process, started at the first request and again after each end.
 
-    cpu_limit_s: of each stage (reading the reference, reading the answer, comparing). The wall
-    clock is only a loose backstop (a busy machine is not the response's fault).
+    cpu_limit_s: for each stage (reading the reference, reading the answer, comparing). The limit on
+    wall time is only a loose backstop, as a busy machine is not the response's fault.
     """
 
     def __init__(self, cpu_limit_s: float, memory_limit_bytes: int):
@@ -55,7 +55,7 @@ class MathProcess:
         """Whether `answer` means the same as `reference`.
 
         Raises `VerifierError` when the reference cannot be read within the limits, or when the
-        process cannot run for a reason that is not the answer's.
+        process cannot run for a reason unrelated to the answer.
         """
         comparison = self._compare(reference, answer, settings)
         # Reading is lazy: what a reference costs may show only when it is compared.
@@ -71,12 +71,12 @@ class MathProcess:
             raise VerifierError(f"even comparing the reference with 1 takes more than {self}")
 
     def close(self) -> None:
-        """End the process, if there is one here."""
+        """End the process, if one runs."""
         self._process.close()
 
     @property
     def pid(self) -> int | None:
-        """Of the process that now waits for requests."""
+        """The id of the process that waits for requests now."""
         return self._process.pid
 
     def __str__(self) -> str:

@@ -1,8 +1,8 @@
 """Reads a mathematical answer from text or LaTeX into a tree of plain values, for `_math_worker`.
 
-What an answer is made of (numbers, sets, tuples, intervals, relations) is decided here, by a
-grammar that evaluates nothing; what is left are single expressions in the LaTeX that the worker's
-reader takes. Numbers are exact fractions wherever they stand, so that nothing is ever rounded.
+A grammar that evaluates nothing decides what an answer consists of (numbers, sets, tuples,
+intervals, relations). The leaves are single expressions in LaTeX that the worker can parse. Numbers
+are exact fractions everywhere, so that nothing is rounded.
 """
 
 import re
@@ -61,9 +61,11 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 def read_math(text: str, *, with_clock: bool = True) -> Node:
-    """The whole text as one answer. Raises `MathTextError` for a text that is none, and one with
-    `is_doubt` where it is an answer in doubt, such as `18 (maybe 17)` or `0.333...`. with_clock:
-    10:30 is a time of day, and else a ratio."""
+    """The whole text as one answer. with_clock: read 10:30 as a time of day instead of a ratio.
+
+    Raises `MathTextError` for a text that is no answer; its `is_doubt` is set for an answer in
+    doubt, such as `18 (maybe 17)` or `0.333...`.
+    """
     if len(text) > MAX_ANSWER_CHARACTERS:
         raise MathTextError(f"has more than {MAX_ANSWER_CHARACTERS} characters")
     plain = unmarked(text)
@@ -81,7 +83,7 @@ def read_math(text: str, *, with_clock: bool = True) -> Node:
 
 
 def plain_words(text: str) -> str:
-    """Words as they are compared: without marks, in lower case."""
+    """Words in the form in which they are compared: lower case, without marks."""
     return (
         re.sub(r"[^\w]+", " ", _TEXT.sub(r" \1 ", unmarked(text[:MAX_ANSWER_CHARACTERS])))
         .strip()
@@ -124,7 +126,7 @@ def _read(text: str, depth: int) -> Node:
 
 
 def _parts(text: str, depth: int) -> Node | None:
-    """Several answers: `1, 2`, `x = 1 or x = 2`, `x > 1 and x < 3`."""
+    """Several answers in one text: `1, 2`, `x = 1 or x = 2`, `x > 1 and x < 3`."""
     for pattern, kind in ((_OR, "or"), (_AND, "and"), (_COMMA, "list")):
         source = text
         if kind == "list" and re.search(r",\s", text):
@@ -147,7 +149,7 @@ def _parts(text: str, depth: int) -> Node | None:
 
 
 def _flat(node: Node) -> list[Node]:
-    """The parts of parts: "1, 2 and 3" is one list."""
+    """The parts of parts as one list: "1, 2 and 3" has three."""
     return node["items"] if node["kind"] == "list" else [node]
 
 
@@ -170,7 +172,8 @@ def _set_operation(text: str, depth: int) -> Node | None:
 
 
 def _relation(text: str, depth: int) -> Node | None:
-    """Equations and inequalities. `x = 18`, `x \\in S`: what they say of x, with its name."""
+    r"""Equations and inequalities, and `x \in S`: what is stated, with the name of the left
+    side."""
     signs: list[str] = []
 
     def noted(match: re.Match[str]) -> bool:
@@ -209,7 +212,7 @@ def _plus_minus(text: str, depth: int) -> Node | None:
 
 
 def _bracketed(text: str, depth: int) -> Node | None:
-    """Sets, tuples and intervals; one thing in brackets is that thing."""
+    """Sets, tuples and intervals. Brackets around one item mean the item."""
     if _end_of_bracket(text) != len(text):
         return None
     if text.startswith("\\{"):
@@ -232,7 +235,7 @@ def _inner(text: str, depth: int) -> Node:
 
 
 def _end_of_bracket(text: str) -> int:
-    """Where the bracket that the text begins with is closed, or -1."""
+    """The position at which the bracket at the start of the text closes, or -1."""
     if not text.startswith(("(", "[", "\\{")):
         return -1
     depth = 0
@@ -259,7 +262,7 @@ def _expression(text: str) -> Node:
 
 
 def _split(text: str, pattern: re.Pattern[str], noted: Any = None) -> list[str]:
-    """The text at each match that stands in no bracket."""
+    """The text split at each match that is not inside brackets."""
     parts, start, at = [], 0, 0
     depth = 0
     while at < len(text):

@@ -1,13 +1,13 @@
-"""The process in which expressions are read and compared: a program of its own, started by
-`_math_process`. It reads LaTeX with latex2sympy, the reader of math-verify.
+"""The process that reads and compares expressions, a program that `_math_process` starts.
 
-It reads requests from standard input, one JSON object a line, and writes a line at each stage, so
-that whoever waits knows what a hang was caused by. Its limits are the kernel's: CPU time of each
-stage (a timer whose signal ends the process, also inside a long multiplication, where no Python
-handler would run), memory, no files written, no new processes. It dies with its parent.
+It reads requests from standard input, one JSON object per line, and writes a line at each stage, so
+that the parent knows which stage a hang belongs to. LaTeX is parsed by latex2sympy, the parser of
+math-verify. The kernel enforces the limits: CPU time for each stage (a timer whose signal ends the
+process, even during a long multiplication, when no Python handler would run), memory, no writing of
+files, no new processes. The process dies with its parent.
 
-Of this project only `_math_compare` is loaded, by its path: the program starts in the time that
-SymPy takes.
+Only `_math_compare` is imported from this project, by its path, so that the program starts in the
+time that SymPy takes.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _FORBIDDEN_EVENTS = (
 
 
 def main() -> None:
-    """Arguments: the parent's process id, bytes of memory, seconds of CPU time of each stage."""
+    """Arguments: the parent's process id, bytes of memory, seconds of CPU time for each stage."""
     parent, memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -57,7 +57,8 @@ def main() -> None:
 
 
 def _forbid() -> None:
-    """Refuse what no expression needs; the second lock, the reader evaluates no code."""
+    """Refuse operations that no expression needs. A second safeguard: the parser evaluates no
+    code."""
     forbidden = frozenset(_FORBIDDEN_EVENTS.split())
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -68,7 +69,7 @@ def _forbid() -> None:
 
 
 class _Reader:
-    """LaTeX as SymPy's expression; raises whatever the parser raises."""
+    """Parses LaTeX to a SymPy expression. Raises whatever the parser raises."""
 
     def __init__(self) -> None:
         from latex2sympy2_extended import NormalizationConfig, latex2sympy
@@ -129,7 +130,7 @@ def _serve(reader: _Reader, compare: Any, memory_bytes: int, cpu_limit_s: float)
 
 
 def _read(compare: Any, reader: _Reader, node: dict[str, Any]) -> Any:
-    """None for an expression that the reader does not take."""
+    """The node with parsed leaves; None for an expression that the parser does not accept."""
     try:
         return compare.parsed(node, reader)
     except (MemoryError, KeyboardInterrupt):
@@ -152,7 +153,8 @@ def _compared(compare: Any, reference: Any, answer: Any, request: dict[str, Any]
 
 
 def _peak_bytes() -> int:
-    """Of this program alone: getrusage also counts the process that started it, up to the exec."""
+    """The peak memory of this program alone: getrusage would also count its parent, up to the
+    exec."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 

@@ -1,8 +1,8 @@
-"""A quantity in base units, and whether two of them measure the same kind of thing.
+"""A quantity in base units, and whether two quantities measure the same kind of thing.
 
-Dimensions do not tell a frequency from an activity, an absorbed dose from a dose equivalent, or a
-number of photons from a number: the names of units do. Where only one of two units has such a name
-(Hz and s^-1, Gy and J/kg) nothing contradicts it, and they are compared.
+Dimensions alone do not tell a frequency from an activity, an absorbed dose from a dose equivalent,
+or a number of photons from a number; the names of units do. Where only one of two units has such a
+name (Hz and s^-1, Gy and J/kg), they do not contradict each other and are compared.
 """
 
 import math
@@ -30,7 +30,7 @@ _TURN = 2 * math.pi
 
 @dataclass(frozen=True)
 class Measured:
-    """value: in base units. meaning: of the unit it was written in."""
+    """value: in base units. meaning: that of the unit in which it was written."""
 
     value: float
     meaning: UnitMeaning
@@ -38,15 +38,15 @@ class Measured:
 
     @property
     def is_pure(self) -> bool:
-        """A number without dimension, if not without a unit: an angle, a percentage, a count."""
+        """Whether it is dimensionless: a number, an angle, a percentage, a count."""
         return not self.meaning.dimensions
 
     def in_its_unit(self, value: float) -> float:
-        """A value in base units, in the unit that this quantity was written in."""
+        """A value in base units, converted to the unit in which this quantity was written."""
         return (value - self.meaning.offset) / self.meaning.factor
 
     def normal_form(self) -> str:
-        """To the twelve digits that conversions keep."""
+        """The quantity as text, with the twelve digits that survive conversions."""
         names = [
             f"{name}^{power:g}" for name, power in self.meaning.dimensions + self.meaning.kinds
         ]
@@ -54,8 +54,8 @@ class Measured:
 
 
 def measured(text: QuantityText) -> Measured:
-    """Raises `QuantityError` for an unknown unit, parts that are not of one quantity, and what is
-    beyond the range of floating-point numbers."""
+    """The quantity in base units. Raises `QuantityError` for an unknown unit, for parts that are
+    not of one quantity, and for values beyond the range of floating-point numbers."""
     whole = _measured(text.number, text.units)
     largest = whole
     for number, name in text.smaller:
@@ -90,7 +90,7 @@ def _measured(number: float, units: Factors) -> Measured:
 
 
 def _alone(name: str) -> UnitMeaning:
-    """With its offset, where it is a scale."""
+    """The meaning of a single unit, with its offset if it is a temperature scale."""
     try:
         return unit_meaning(name)
     except UnknownUnitError:
@@ -98,8 +98,8 @@ def _alone(name: str) -> UnitMeaning:
 
 
 def factors_to(expected: Measured, found: Measured) -> tuple[float, ...]:
-    """What the found value may be multiplied with before it is compared: nothing but 1 for most
-    units, () where they measure different things."""
+    """The factors that may be applied to the found value before comparing: only 1 for most units,
+    none where the two measure different things."""
     if expected.meaning.dimensions != found.meaning.dimensions:
         return ()
     if _is_torque(expected) and _kind(found, "energy"):
@@ -115,7 +115,7 @@ def factors_to(expected: Measured, found: Measured) -> tuple[float, ...]:
 
 
 def _cycles(wanted: dict[str, float], given: dict[str, float], is_pure: bool) -> tuple[float, ...]:
-    """One turn is 2 pi radians and one cycle: 60 rpm are 1 Hz and 6.28 rad/s, and 1 Hz is no
+    """One turn is 2 pi radians and one cycle: 60 rpm equals 1 Hz and 6.28 rad/s, while 1 Hz is no
     angular frequency."""
     angular = [
         {"angle" if kind == "cycle" else kind: power for kind, power in kinds.items()}
@@ -151,7 +151,8 @@ def _kind(one: Measured, name: str) -> bool:
 
 
 def _is_torque(one: Measured) -> bool:
-    """Newton metres, as torques are written and energies hardly ever."""
+    """Whether the unit is the newton metre, which is used for torques and hardly ever for
+    energies."""
     if len(one.units) != 2 or any(power != 1 for _, power in one.units):
         return one.units == (("Nm", 1),)
     meanings = [factor_meaning(name, 1) for name, _ in one.units]
@@ -160,7 +161,7 @@ def _is_torque(one: Measured) -> bool:
 
 
 def is_ratio(one: Measured) -> bool:
-    """Whether its unit stands for a number, so that the number alone says the same: 5 % and 0.05,
+    """Whether the unit stands for a number, so that the number alone says the same: 5 % and 0.05,
     0.5 rad and 0.5. Not 30 degrees and 30, nor 5 photons and 5."""
     kinds: Iterable[tuple[str, float]] = one.meaning.kinds
     is_radian = one.meaning.factor == 1 and all(kind == "angle" for kind, _ in kinds)
@@ -168,7 +169,7 @@ def is_ratio(one: Measured) -> bool:
 
 
 def written(units: Factors) -> str:
-    """The unit as it was written, in one line."""
+    """The unit as it was written, on one line."""
     above = [_powered(name, power) for name, power in units if power > 0]
     below = [_powered(name, -power) for name, power in units if power < 0]
     return "/".join(["·".join(above) or "1", *below])

@@ -1,8 +1,8 @@
-"""Reads a text as ONE number, with the unit that may stand around it, and compares two of them.
+"""Reads a text as ONE number, with the unit around it if there is one, and compares two of them.
 
-The whole text must be the number: what goes on (`18 or 17`, `18*2`, `18-20`, `1,2,3,4`) is none.
-Values are exact fractions; nothing is evaluated but one fraction, one power of ten and one scale
-word (`2.5 million`). docs/answers.md has the rule as a table, which a test reads.
+The whole text must be the number: a text that goes on (`18 or 17`, `18*2`, `18-20`, `1,2,3,4`) is
+not one. Values are exact fractions. Nothing is evaluated except one fraction, one power of ten and
+one scale word (`2.5 million`). docs/answers.md states the rule as a table, which a test reads.
 """
 
 import re
@@ -82,8 +82,8 @@ _CLOCK = re.compile(
 
 @dataclass(frozen=True)
 class NumberText:
-    """A number as it was written. unit: its words, in order, lower case where they are words in
-    full; () where there are none. approximate: it is said to be about this much."""
+    """A number as it was written. unit: its words in order, in lower case where they are full
+    words; () where there is none. approximate: the text says "about"."""
 
     value: Fraction
     unit: tuple[str, ...] = ()
@@ -92,16 +92,16 @@ class NumberText:
 
 @dataclass(frozen=True)
 class ClockText:
-    """A time of day in seconds after midnight. exact: it says whether it is a.m. or p.m., or its
-    hour does."""
+    """A time of day in seconds after midnight. exact: the text says a.m. or p.m., or the hour
+    implies it."""
 
     seconds: int
     exact: bool
 
 
 def read_number(text: str) -> NumberText | None:
-    """The whole text as one number, or None. `x = 18` and `9 * 2 = 18` are read as 18, and
-    `17 = 18` is no number."""
+    """The whole text as one number, or None. `x = 18` and `9 * 2 = 18` are read as 18; `17 = 18` is
+    None."""
     if len(text) > MAX_ANSWER_CHARACTERS:
         return None
     plain = prepared(text)
@@ -127,8 +127,8 @@ def read_clock(text: str) -> ClockText | None:
 
 
 def same_number(reference: NumberText, answer: NumberText) -> bool:
-    """Whether the answer is exactly the reference's number. A unit may be left out, or be given
-    where the reference has none; two units must mean the same, or be converted (0.18 m, 18 cm)."""
+    """Whether the answer is exactly the reference's number. A unit may be missing on either side;
+    two units must mean the same or be convertible (0.18 m, 18 cm)."""
     if answer.approximate and not reference.approximate and reference.value.denominator == 1:
         return False
     one, other = is_percent(reference.unit), is_percent(answer.unit)
@@ -140,7 +140,7 @@ def same_number(reference: NumberText, answer: NumberText) -> bool:
 
 
 def normal_form(reference: NumberText, answer: NumberText) -> str:
-    """The answer in one form for all answers that this reference makes the same of."""
+    """One form for all answers that are equal under this reference."""
     if same_number(reference, answer):
         return str(reference.value)
     factor = None if is_percent(answer.unit) else factor_between(answer.unit, reference.unit)
@@ -150,7 +150,8 @@ def normal_form(reference: NumberText, answer: NumberText) -> str:
 
 
 def same_clock(reference: ClockText, answer: ClockText) -> bool:
-    """An answer may be more exact than the reference: 3:00 p.m. for 3:00, and not the reverse."""
+    """Whether the times are equal. The answer may be more exact than the reference (3:00 p.m. for
+    3:00), but not less."""
     if reference.exact:
         return reference.seconds == answer.seconds
     return reference.seconds % 43200 == answer.seconds % 43200
@@ -188,7 +189,7 @@ def _number_with_unit(text: str) -> NumberText | None:
 
 
 def leading_number(text: str) -> tuple[Fraction, str] | None:
-    """The number, without a currency, that a prepared text begins with, and what follows it."""
+    """The number, without currency, at the start of a prepared text, and the rest of the text."""
     text = _with_whole_power(text)
     number = _matched_number(text)
     if number is None or number[0]["currency"]:
@@ -207,7 +208,7 @@ def _matched_number(text: str) -> tuple[re.Match[str], Fraction] | None:
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
-    """None for a division by zero and an exponent beyond 400."""
+    """The number's value; None for a division by zero and an exponent beyond 400."""
     exponent = sum(int((match[n] or "0").replace(" ", "")) for n in ("e", "p1", "p2", "p3"))
     if abs(exponent) > _MAX_EXPONENT:
         return None
@@ -239,7 +240,8 @@ def _repeating(digits: str, period: str) -> Fraction:
 
 
 def _may_stand_before(part: str, number: NumberText) -> bool:
-    """Before an equals sign: nothing, a name, the same number, or arithmetic that yields it."""
+    """What may precede an equals sign: nothing, a name, the same number, or arithmetic that yields
+    it."""
     if not part or _NAME.fullmatch(part):
         return True
     if stated := _number_with_unit(part):

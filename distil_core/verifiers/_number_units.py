@@ -1,4 +1,4 @@
-"""Units around a number, as words: which texts can be one, and how two of them compare."""
+"""Units around a number, as words: which texts can be a unit, and how two units compare."""
 
 import re
 from fractions import Fraction
@@ -49,8 +49,8 @@ _MONEY = {("cent",): ("$", Fraction(1, 100))}
 
 
 def unit_words(currency: str, text: str) -> tuple[str, ...] | None:
-    """The unit before and after a number, as words and signs; None where the text after it is no
-    unit (`or 17`, `*2`, `x`, `million`)."""
+    """The unit before and after a number, as words and signs; None where the text after the number
+    is no unit (`or 17`, `*2`, `x`, `million`)."""
     words = [currency.strip(" .")[-1:]] if currency.endswith("$") else [currency.strip(" .")]
     text = _STOP.sub("", text.strip()).strip()
     if text:
@@ -76,14 +76,15 @@ def _may_be_unit(piece: str) -> bool:
 
 
 def is_percent(unit: tuple[str, ...]) -> bool:
-    """Also `18 percent` and `18 per cent`; 18 percentage points are a number of points."""
+    """Whether the unit is percent, in any spelling. Percentage points are a plain number of
+    points."""
     plain = tuple(word.lower() for word in unit)
     return plain[:1] in (("%",), ("percent",), ("pct",)) or plain[:2] == ("per", "cent")
 
 
 def factor_between(unit: tuple[str, ...], wanted: tuple[str, ...]) -> Fraction | None:
-    """By what a number in `unit` is multiplied to be in `wanted`: 1 where one of them is left out
-    or both mean the same, None where they cannot be compared."""
+    """The factor that converts a number in `unit` to `wanted`: 1 where either is missing or both
+    mean the same, None where they cannot be compared."""
     one, other = _significant(unit), _significant(wanted)
     if not one or not other or one == other:
         return Fraction(1)
@@ -117,14 +118,16 @@ def _singular(word: str) -> str:
 
 
 def _expression(unit: tuple[str, ...]) -> str:
-    """For pint: names joined by products, each slash dividing by the next name only."""
+    """The unit as text for pint: names joined by products, each slash dividing by the next name
+    only."""
     text = " ".join(unit).replace(" ^", "^").replace("^{", "^").replace("}", "")
     return text.replace("°", "degree")
 
 
 @lru_cache(maxsize=1024)
 def _converted(unit: str, wanted: str) -> Fraction | None:
-    """None where one of them is no unit of measurement, 0 where they measure different things."""
+    """The conversion factor; None where one of the two is no unit, 0 where they measure different
+    things."""
     import pint
 
     registry = _registry()

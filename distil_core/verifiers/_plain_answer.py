@@ -1,4 +1,4 @@
-"""The answer in a line of prose: `So she makes 18 dollars.`, `18 because 9 * 2 = 18.`"""
+"""Find the answer in a line of prose: `So she makes 18 dollars.`, `18 because 9 * 2 = 18.`"""
 
 import re
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ def read_plain_answer(text: str, *, with_clock: bool) -> Node:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """What may be the answer: the line up to a reason that is given for it, its last formula, and
-    what begins with a number and goes on to the end."""
+    """The parts of the line that may be the answer: the line up to a reason given for it, its last
+    formula, and every part from a number to the end of the line."""
     if reason := _REASON.search(text):
         yield text[: reason.start()]
         text = text[: reason.start()]

@@ -1,4 +1,4 @@
-"""Whether a program printed what it should have."""
+"""Compares what a program printed with what it should have printed."""
 
 import re
 from decimal import Decimal, localcontext
@@ -9,7 +9,8 @@ _MAX_TOLERANCE = Decimal("1e-6")
 
 
 def same_output(printed: str, expected: str, comparison: str) -> bool:
-    """By 'exact', 'lines' or 'tokens': see the options of stdin_programs."""
+    """Whether the output is right by 'exact', 'lines' or 'tokens': see the options of
+    stdin_programs."""
     if printed == expected:
         return True
     if comparison == "exact":
@@ -38,10 +39,12 @@ def _same_tokens(printed: list[str], expected: list[str]) -> bool:
 
 
 def same_numbers(printed: str, expected: str) -> bool:
-    """Whether two words are the same text or the same number: 0.5 and 0.50, 1 and 1.0. A number
-    with decimals may be off by a millionth of itself, or by what rounding to the digits of the
-    expected one makes, at most a millionth; beside a whole number the latter alone. What has a
-    leading zero is no number but a text of digits."""
+    """Whether two words are the same text or the same number: 0.5 and 0.50, 1 and 1.0.
+
+    A number with decimals may be off by a relative error of one millionth, or by rounding to the
+    digits of the expected number, at most a millionth. Beside a whole number only the rounding is
+    allowed. A word with a leading zero is text, not a number.
+    """
     if printed == expected:
         return True
     if max(len(printed), len(expected)) > _MAX_DIGITS:

@@ -1,4 +1,4 @@
-"""The program in a response: which block it is, and what a continued prompt makes of it."""
+"""Find the program in a response: which block it is, and how it continues the prompt."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ _TAB = 4
 
 
 class _Block(NamedTuple):
-    """is_python: None where it has no label."""
+    """A code block. is_python: None where it has no label."""
 
     is_python: bool | None
     code: str
@@ -26,12 +26,13 @@ class _Block(NamedTuple):
 def extract_code(
     response: str, extraction: str, wanted: Sequence[re.Pattern[str]] = ()
 ) -> str | None:
-    """The program in a response; None where the response is malformed: no Python block where one
-    is required, or a fence that is never closed.
+    """The program in a response. None where the response is malformed: no Python block where one is
+    required, or a fence that is never closed.
 
-    A block that says that it is Python comes before all that say nothing, which may be output.
-    Of several the last counts in which the first of `wanted` is found, or else the next of them, or
-    else the last."""
+    Blocks labelled as Python come before unlabelled ones, which may be output. Of several, the last
+    one that holds the first of `wanted` counts; else the last one with the next of `wanted`, and so
+    on; else the last block.
+    """
     blocks, closed = _fenced_blocks(response)
     for is_python in (True, None):
         found = [block.code for block in blocks if block.is_python is is_python]
@@ -44,7 +45,7 @@ def extract_code(
 
 
 def defines(names: Sequence[str]) -> re.Pattern[str]:
-    """Finds a definition of any of these names at the top of a program."""
+    """A pattern that finds a top-level definition of any of these names in a program."""
     either = "|".join(map(re.escape, names))
     defined = rf"^(?:(?:async[ \t]+)?def|class)[ \t]+(?:{either})\b"
     assigned = rf"^(?:{either})[ \t]*(?::[^=\n]+)?=(?!=)"
@@ -58,10 +59,10 @@ READS_AND_WRITES = (re.compile(f"\\A{_READS}(?s:.*?){_WRITES}"), re.compile(_WRI
 
 
 def completions(code: str, stub: str, names: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """What the response may be as a program, the likeliest first, with the number of lines before
-    its own: itself, or the continuation of `stub`, the beginning of the function that the prompt
-    ended with. Models continue it with the body alone, sometimes without the blanks before its
-    first line, and go on after it."""
+    """The programs that a response may stand for, the likeliest first, each with the number of
+    lines before the response's own. It is either a whole program, or the continuation of `stub`,
+    the beginning of a function at the end of the prompt. Models continue it with the body alone,
+    sometimes without the blanks before its first line, and go on after it."""
     lines = code.splitlines(keepends=True)
     first = next((line for line in lines if line.strip()), "")
     if not stub or not first or defines(names).search(code):
@@ -88,7 +89,7 @@ def _indented(lines: list[str], indent: str) -> list[str]:
 
 
 def _body_alone(lines: list[str]) -> Iterator[str]:
-    """Up to the first line that is indented no more, and so belongs to no function."""
+    """The lines up to the first that is not indented, and so no longer part of the function."""
     for line in lines:
         if line.strip() and line[0] not in " \t":
             return
@@ -96,9 +97,12 @@ def _body_alone(lines: list[str]) -> Iterator[str]:
 
 
 def _fenced_blocks(text: str) -> tuple[list[_Block], bool]:
-    """Each closed block, and whether all blocks are closed. As CommonMark has it, a block ends at a
-    line of nothing but a fence at least as long as the one that opened it, and its lines lose the
-    opening fence's indent; only where no such line follows, at one that is indented further."""
+    """Each closed block, and whether all blocks are closed.
+
+    As in CommonMark, a block ends at a line with only a fence that is at least as long as the
+    opening one, and its lines lose the opening fence's indent. Only where no such line follows does
+    it end at a fence that is indented further.
+    """
     strict = _read_blocks(text, _CLOSING_INDENT)
     return strict if strict[1] else max(strict, _read_blocks(text, len(text)), key=lambda r: r[1])
 
@@ -148,7 +152,7 @@ def _without_quotes(line: str, number: int) -> str:
 
 
 def _without_indent(line: str, width: int) -> str:
-    """Without at most `width` columns of blanks."""
+    """The line without up to `width` columns of leading blanks."""
     taken = position = 0
     while taken < width and position < len(line) and line[position] in " \t":
         taken += 1 if line[position] == " " else _TAB - taken % _TAB

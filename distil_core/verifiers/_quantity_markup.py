@@ -90,8 +90,8 @@ _DEGREE_SYMBOL = re.compile(rf"{_DEGREES}([CFKR])(?![a-zA-Z])")
 
 
 def plain_units(text: str) -> str:
-    """The text with its units in symbols and plain words. Length and nesting are bounded by what
-    calls it."""
+    """The text with its units as symbols and plain words. The caller bounds its length and
+    nesting."""
     text = unicodedata.normalize("NFC", text)
     for _ in range(_MAX_MACROS):
         if (expanded := _without_siunitx(text)) == text:

@@ -1,7 +1,7 @@
-"""Reads a number with a unit from text or LaTeX: `3.0e8 m/s`, `$5.4 \\times 10^6 \\mathrm{N/C}$`.
+r"""Reads a number with a unit from text or LaTeX: `3.0e8 m/s`, `$5.4 \times 10^6 \mathrm{N/C}$`.
 
-A grammar of its own instead of pint's expressions, which calculate: here nothing is evaluated but
-one number, so `10**10**10` is an error and not a hang. What the units mean stands in `_unit_names`.
+This grammar replaces pint's expressions, which calculate. Here only one number is evaluated, so
+that `10**10**10` is an error and not a hang. The meaning of units is in `_unit_names`.
 """
 
 import math
@@ -67,14 +67,14 @@ _JOINED_PREFIXES = re.compile(r"\b(k|M|G|m|µ|n|p)\s+(?=Ω)")
 
 
 class QuantityError(Exception):
-    """The text is no quantity; the message says why, as part of a sentence."""
+    """The text is no quantity; the message completes a sentence that says why."""
 
 
 @dataclass(frozen=True)
 class QuantityText:
     """A number and its unit as factors: (name as written, power). No factors: a bare number.
-    smaller: further parts of the same quantity, as in 1 h 30 min. before: what it is said to be
-    equal to."""
+    smaller: further parts of the same quantity, as in 1 h 30 min. before: the other sides of its
+    equals signs."""
 
     number: float
     units: Factors
@@ -83,8 +83,8 @@ class QuantityText:
 
 
 def read_quantity(text: str) -> tuple[QuantityText, ...]:
-    """The readings of the whole text as one quantity, optionally after `name =`, the likeliest
-    first and at least one; raises `QuantityError`."""
+    """The possible readings of the whole text as one quantity, optionally after `name =`: at least
+    one, the likeliest first. Raises `QuantityError`."""
     if len(text) > _MAX_CHARACTERS:
         raise QuantityError(f"has more than {_MAX_CHARACTERS} characters")
     pieces = _EQUALS.split(_INTRODUCTION.sub("", _plain(text), count=1))
@@ -95,8 +95,8 @@ def read_quantity(text: str) -> tuple[QuantityText, ...]:
 
 
 def quantities_at_end(line: str) -> Iterator[tuple[QuantityText, ...]]:
-    """What a line of prose ends with (`So the charge is 56 pC.`), longest first, each with its
-    readings; raises `QuantityError` where there is none."""
+    """The quantities that a line of prose may end with (`So the charge is 56 pC.`), the longest
+    first, each with its readings. Raises `QuantityError` where there is none."""
     if len(line) > 4 * _MAX_CHARACTERS:
         raise QuantityError(f"is on a line of more than {4 * _MAX_CHARACTERS} characters")
     *before, last = _EQUALS.split(_plain(line))
@@ -130,7 +130,8 @@ def _with_equals(readings: Iterator[QuantityText], before: list[str]) -> tuple[Q
 
 
 def _stated(part: str) -> QuantityText | None:
-    """A quantity before an equals sign; None for a name or a calculation, which is not done."""
+    """The quantity before an equals sign; None for a name or for a calculation, which is not
+    evaluated."""
     try:
         return _reading(part.strip())
     except QuantityError:
@@ -153,8 +154,8 @@ def _readings(text: str) -> Iterator[QuantityText]:
 
 
 def _compound(text: str) -> tuple[QuantityText, ...]:
-    """`1 h 30 min`, `5 ft 6 in`, `30° 15′`: one quantity in several units, each part but the last
-    a whole number. Whether they are units of one kind, and smaller and smaller, is seen later."""
+    """`1 h 30 min`, `5 ft 6 in`, `30° 15′`: one quantity in several units, in which only the last
+    part may be a fraction. Whether the units are of one kind and decreasing is checked later."""
     position = 0
     parts: list[tuple[float, str]] = []
     sign = -1.0 if text.startswith("-") else 1.0
@@ -176,7 +177,8 @@ def _compound(text: str) -> tuple[QuantityText, ...]:
 
 
 def _names(units: list[str]) -> list[str]:
-    """Primes are minutes and seconds of arc after degrees, and feet and inches otherwise."""
+    """The names of the units. Primes are minutes and seconds of arc after degrees, else feet and
+    inches."""
     marks = ("arcminute", "arcsecond") if "°" in units else ("foot", "inch")
     single, double = dict.fromkeys("'\u2032", marks[0]), dict.fromkeys('"\u2033', marks[1])
     named = {**single, **double, "''": marks[1], "\u2032\u2032": marks[1]}
@@ -193,7 +195,8 @@ def _reading(text: str, divides_all: bool = False) -> QuantityText:
 
 
 def _number(text: str) -> tuple[float, str]:
-    """The number at the start of a text, and the rest; also one times π or a square root."""
+    """The number at the start of a text, and the rest. It may be multiplied by π or a square
+    root."""
     if fraction := _IRRATIONAL_FRACTION.match(text):
         if not int(fraction[5]):
             raise QuantityError("is divided by zero")
@@ -228,8 +231,8 @@ def _irrational(*radicands: str | None) -> float:
 
 def _units(text: str, divides_all: bool) -> Factors:
     """Factors of `m/s^2`, `N m^2 / C^2`, `J/(mol K)`, `kg m^-3`, `m s-1`, `square meters per
-    second`. A slash divides by the next factor or parenthesis only, as pint and Python read it, or
-    with divides_all by all that follows it (`J/mol K`), as `per` does."""
+    second`. A slash divides by the next factor or parenthesis only, as in pint and Python; with
+    divides_all by everything after it (`J/mol K`), as `per` does."""
     text = _RECIPROCAL.sub("", text.strip())
     factors: list[tuple[str, int]] = []
     signs = [1]  # of the parentheses around
@@ -266,7 +269,7 @@ def _units(text: str, divides_all: bool) -> Factors:
 
 
 def _append(factors: list[tuple[str, int]], name: str, power: int, text: str, position: int) -> int:
-    """Add a factor with the power that stands at its name, and say where the text goes on."""
+    """Add a factor with the power written at its name, and return where the text continues."""
     if len(name) > _MAX_UNIT_NAME or len(factors) >= _MAX_UNITS:
         raise QuantityError("has a unit that is too long")
     factors.append((name, power))

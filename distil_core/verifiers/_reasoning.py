@@ -1,4 +1,4 @@
-"""What a reasoning model thinks before it answers is not part of its answer."""
+"""Separate what a reasoning model thinks from its answer."""
 
 import re
 
@@ -8,10 +8,10 @@ _CLOSING = re.compile(rf"</(?:{'|'.join(_TAGS)})>|\[/THINK\]|<\|end_of_thought\|
 
 
 def without_reasoning(response: str) -> str:
-    """The response after the last end of a thought; '' where a thought begins and never ends.
+    """The response after the end of its last thought; '' where a thought begins and never ends.
 
     The opening tag may be missing, since many chat templates write it into the prompt. A response
-    that marks no thought is returned as it is.
+    without thoughts is returned unchanged.
     """
     last_end = 0
     for closing in _CLOSING.finditer(response):

@@ -1,7 +1,7 @@
-"""Scores answers by the rules of reasoning-gym in a process that can be killed.
+"""Scores answers by reasoning-gym's rules, in a process that can be killed.
 
-A rule may take an answer for a number and make a fraction of `1e99999999`, which no handler of
-Python's can stop. A process that ran into a limit is replaced.
+A rule may turn the answer `1e99999999` into a fraction, which no Python signal handler can stop. A
+process that hit a limit is replaced.
 """
 
 import os
@@ -18,10 +18,10 @@ _START_LIMIT_S = 180.0
 
 
 class ScoringProcess:
-    """One process, started when it is first needed and after each end.
+    """One process, started at the first request and again after each end.
 
-    cpu_limit_s: of each answer. The wall clock is only a loose backstop (a busy machine is not the
-    answer's fault). An object that is inherited by a forked process starts one of its own there.
+    cpu_limit_s: for each answer. The limit on wall time is only a loose backstop, as a busy machine
+    is not the answer's fault. In a forked process an inherited object starts a process of its own.
     """
 
     def __init__(self, cpu_limit_s: float, memory_limit_bytes: int):
@@ -37,8 +37,9 @@ class ScoringProcess:
         )
 
     def score(self, name: str, config: str, entry: dict[str, Any], answer: str) -> Score:
-        """What the generator's rule gives for an answer. Raises `VerifierError` where it cannot
-        score the problem's own answer either, or the process fails for a reason of its own."""
+        """The score that the generator's rule gives an answer. Raises `VerifierError` where the
+        rule cannot score the problem's own answer either, or where the process fails for another
+        reason."""
         request = {"name": name, "config": config, "entry": entry, "answer": answer}
         outcome = self._outcome(request)
         if isinstance(outcome, float):
@@ -52,7 +53,7 @@ class ScoringProcess:
         return outcome
 
     def close(self) -> None:
-        """End the process, if there is one here."""
+        """End the process, if one runs."""
         self._process.close()
 
     def _outcome(self, request: dict[str, Any]) -> Score:

@@ -1,8 +1,9 @@
-"""The process in which rules of reasoning-gym score answers: started by `_scoring_process`.
+"""The process in which reasoning-gym's rules score answers; `_scoring_process` starts it.
 
-It reads requests from standard input, one JSON object a line, and answers each with one. Its limits
-are the kernel's: CPU time of each answer (a timer whose signal ends the process, also inside of a
-long multiplication, where no Python handler would run) and memory. It dies with its parent.
+It reads requests from standard input, one JSON object per line, and answers each with one line. The
+kernel enforces the limits: CPU time for each answer (a timer whose signal ends the process, even
+during a long multiplication, when no Python handler would run) and memory. The process dies with
+its parent.
 """
 
 import ctypes
@@ -20,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Arguments: the parent's process id, bytes of memory, seconds of CPU time of each answer."""
+    """Arguments: the parent's process id, bytes of memory, seconds of CPU time for each answer."""
     parent, memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

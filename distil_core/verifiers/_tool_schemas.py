@@ -1,4 +1,5 @@
-"""The schemas of tools, as data sets write them: OpenAI's, Anthropic's, and xLAM's flat ones."""
+"""The schemas of tools in the forms that data sets use: OpenAI's, Anthropic's, and xLAM's flat
+one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +10,11 @@ _PARAMETER_KEYS = ("parameters", "input_schema", "inputSchema")
 
 
 def tool_schemas(metadata: str, tools_field: str) -> dict[str, Mapping[str, Any]]:
-    """Each tool's parameters as a JSON schema of one object, by the tool's name.
+    """Each tool's parameters as the JSON schema of one object, by the tool's name.
 
-    The field is a list of tools, JSON text of one, or missing. Raises `CallError`, `KeyError`,
-    `AttributeError` or `TypeError` where it is something else, and `CallError` where two tools of
-    one name differ.
+    The field is a list of tools, a JSON text of one, or missing. Raises `CallError`, `KeyError`,
+    `AttributeError` or `TypeError` for anything else, and `CallError` where two tools of the same
+    name differ.
     """
     tools = read_json(metadata, "it").get(tools_field) or []
     if isinstance(tools, str):
@@ -33,8 +34,8 @@ def tool_schemas(metadata: str, tools_field: str) -> dict[str, Mapping[str, Any]
 
 
 def _object_schema(parameters: Any) -> Mapping[str, Any]:
-    """xLAM writes each parameter where JSON schema has `properties` around them. A parameter may
-    itself be called `type` or `properties`: then its description stands there."""
+    """The schema of one object. xLAM leaves out the `properties` around the parameters; a parameter
+    may also be called `type` or `properties`, in which case its description is found there."""
     if not isinstance(parameters, Mapping):
         raise TypeError(f"a tool's parameters are an object, found {parameters!r:.40}")
     properties = parameters.get("properties")
@@ -50,7 +51,7 @@ def _object_schema(parameters: Any) -> Mapping[str, Any]:
 
 
 def with_defaults(value: Any, schema: Any) -> Any:
-    """The value with what the schema's defaults add to its objects."""
+    """The value, with its objects completed by the schema's defaults."""
     if not isinstance(schema, Mapping):
         return value
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""What the name of a unit means: its size, its dimensions and what kind of quantity it measures.
+"""What a unit's name means: its size, its dimensions and the kind of quantity it measures.
 
-pint is asked for one name at a time, once, and only about names of letters: its parser and its
-calculations never see what a response wrote, so nothing that they raise depends on it.
+pint is asked once for each name, and only about names made of letters. Its parser and calculations
+never see a response's text, so nothing they raise depends on it.
 """
 
 import math
@@ -86,14 +86,14 @@ _SYMBOL = re.compile(r"kg|kN|kJ|kW|kV|kPa|mol|rad|Pa|Hz|cm|eV|.")
 
 
 class UnknownUnitError(Exception):
-    """Nobody knows a unit of that name."""
+    """No unit of that name is known."""
 
 
 @dataclass(frozen=True)
 class UnitMeaning:
-    """A unit as `factor` of base units (grams, metres, seconds, ..), raised to powers by name.
-    kinds: what a careful reader tells apart although the dimensions are the same, with powers.
-    offset: what is added in base units, for a scale of temperature that does not begin at zero."""
+    """A unit as `factor` times base units (grams, metres, seconds, ..) raised to powers. kinds:
+    names that tell apart quantities of the same dimensions, with powers. offset: added in base
+    units, for a temperature scale that does not begin at zero."""
 
     factor: float
     dimensions: Exponents = ()
@@ -101,7 +101,8 @@ class UnitMeaning:
     offset: float = 0.0
 
     def __pow__(self, power: int) -> "UnitMeaning":
-        """Without the offset: in J/°C a degree is a difference. Raises `OverflowError`."""
+        """The power without the offset: in J/°C a degree is a difference. Raises
+        `OverflowError`."""
         return UnitMeaning(self.factor**power, *self._raised(power))
 
     def _raised(self, power: int) -> tuple[Exponents, Exponents]:
@@ -120,8 +121,8 @@ class UnitMeaning:
 
 
 def factor_meaning(name: str, power: int) -> UnitMeaning:
-    """A factor of a unit; where several symbols are run together, the power is the last one's.
-    Raises `UnknownUnitError` and `OverflowError`."""
+    """The meaning of one factor of a unit. Where several symbols are written together, the power
+    belongs to the last one. Raises `UnknownUnitError` and `OverflowError`."""
     try:
         return unit_meaning(name) ** power
     except UnknownUnitError:
@@ -136,8 +137,8 @@ def factor_meaning(name: str, power: int) -> UnitMeaning:
 
 @lru_cache(maxsize=4096)
 def unit_meaning(name: str) -> UnitMeaning:
-    """Raises `UnknownUnitError`. Case counts in symbols and in the symbols of prefixes (mW, MW,
-    mJoule, MJoule), not in words (Tesla, KiloOhm)."""
+    """The meaning of a unit by its name. Case matters in symbols and in the symbols of prefixes
+    (mW, MW, mJoule, MJoule), but not in words (Tesla, KiloOhm). Raises `UnknownUnitError`."""
     if (level := _LEVELS.get(name)) is not None:
         return UnitMeaning(level, kinds=(("level", 1),))
     if counted := _counted(name.lower()):
@@ -166,7 +167,7 @@ def _singular(word: str) -> str:
 
 
 def _spellings(name: str) -> list[tuple[str, str]]:
-    """How pint may read a name, as prefix and unit, the likeliest first."""
+    """The ways in which pint may read a name as prefix and unit, the likeliest first."""
     found = _parsed(name)
     if not found and name[0] == "K":
         # The K of Km and KJ can be nothing but kilo.
@@ -211,7 +212,8 @@ def _of_pint(prefix: str, unit: str) -> UnitMeaning:
 
 
 def _meaning(unit: str, factor: float, root: dict[str, float]) -> UnitMeaning:
-    """Angles, bits and counts are dimensionless to pint and named among the base units."""
+    """The meaning, where angles, bits and counts become kinds: pint lists them among the base units
+    and treats them as dimensionless."""
     kind = _KINDS.get(unit)
     kinds: dict[str, float] = {kind: 1} if kind else {}
     dimensions: dict[str, float] = {}

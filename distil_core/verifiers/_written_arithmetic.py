@@ -1,10 +1,10 @@
-"""Re-executes the arithmetic that an attempt writes down, equation by equation.
+"""Recomputes the arithmetic written in an attempt, equation by equation.
 
-Read are `48 / 2 = 24`, chains (`2 + 3 = 5 * 2 = 10`), calculator annotations (`<<48/2=24>>`),
+It reads `48 / 2 = 24`, chains (`2 + 3 = 5 * 2 = 10`), calculator annotations (`<<48/2=24>>`),
 currency, percentages, units between numbers (`3 boxes * 4 = 12`), operators in words, and simple
-LaTeX. Prose is ambiguous, and to call a true equation false misleads whoever learns from it. So an
-equation is reported only when NO reading of it holds, and one that may continue in words or signs
-that are not understood is left alone.
+LaTeX. Prose is ambiguous, and calling a true equation false would mislead the learner. So an
+equation is reported only when NO reading of it holds; one that may continue in words or signs that
+are not understood is not reported.
 """
 
 import re
@@ -83,9 +83,9 @@ def plain(value: Fraction) -> str:
 
 @dataclass(frozen=True)
 class _Equation:
-    """One equals sign of a line. number: which of the line's. left, right: what its sides can mean;
-    in_smallest_units: what the left side can mean so. counts: numbers that stand before the left
-    side, which may be taken so many times."""
+    """One equals sign of a line. number: its position among the line's equals signs. left, right:
+    the possible readings of its sides. in_smallest_units: the left side's readings in smallest
+    units. counts: numbers before the left side that may multiply it."""
 
     line: str
     number: int
@@ -95,7 +95,7 @@ class _Equation:
     counts: tuple[Fraction, ...]
 
     def holds(self) -> bool:
-        """In any of its readings."""
+        """Whether any of its readings holds."""
         if any(_holds(one, other, self.counts) for one in self.left for other in self.right):
             return True
         if any(
@@ -108,7 +108,7 @@ class _Equation:
         )
 
     def correction(self) -> str:
-        """What its left side really yields."""
+        """The value that its left side really has."""
         plain_readings = [
             reading
             for reading in self.left
@@ -122,10 +122,10 @@ class _Equation:
 
 
 def wrong_equations(text: str) -> Iterator[str]:
-    """The written equations that do not hold, each with the value its left side really has.
+    """The written equations that do not hold, each with the real value of its left side.
 
-    A right side that is the value rounded to the decimals it shows holds, and so does one within
-    half a cent. At most 200 equations of a text are read.
+    A right side also holds if it is the value rounded to the decimals it shows, or is within half a
+    cent. At most 200 equations of a text are read.
     """
     reported: set[str] = set()
     checked = 0
@@ -145,7 +145,7 @@ def wrong_equations(text: str) -> Iterator[str]:
 
 
 def _sources(text: str) -> Iterator[str]:
-    """Each line with an equation, and each calculator annotation apart."""
+    """Each line with an equation, and each calculator annotation on its own."""
     for line in text.split("\n"):
         if "=" in line and not _OTHER_ARITHMETIC.search(line):
             yield from (*_ANNOTATION.findall(line), _ANNOTATION.sub("", line))
@@ -171,7 +171,7 @@ def _holds_in_a_variant(line: str, number: int) -> bool:
 
 
 def _equations(line: str) -> Iterator[_Equation]:
-    """Those of whose two sides something can be made."""
+    """The line's equations of which both sides can be read."""
     tokens = tokens_of(line)
     signs = [index for index, token in enumerate(tokens) if token.kind == "equals"]
     for number, sign in enumerate(signs):
@@ -187,7 +187,7 @@ def _equations(line: str) -> Iterator[_Equation]:
 
 
 def _counts(side: Sequence[Token], start: int) -> tuple[Fraction, ...]:
-    """The products of the last numbers before an expression: 4 crates, each with 6 jars * $2."""
+    """Products of the last numbers before an expression: 4 crates, each with 6 jars * $2."""
     products, product = [Fraction(1)], Fraction(1)
     before = [token.value for token in side if token.kind == "number" and token.end <= start]
     for value in before[: -_MAX_COUNTS - 1 : -1]:
@@ -199,8 +199,9 @@ def _counts(side: Sequence[Token], start: int) -> tuple[Fraction, ...]:
 def _left_readings(
     line: str, side: Sequence[Token], middle: bool, *, in_smallest_unit: bool = False
 ) -> list[Reading]:
-    """What the tokens before an equals sign can mean: every run that ends there and begins where
-    an expression can. A lone number counts only as the whole side between two equals signs."""
+    """The readings of the tokens before an equals sign: every run that ends there and begins where
+    an expression can begin. A lone number counts only if it is the whole side between two equals
+    signs."""
     readings: list[Reading] = []
     doubtful: list[Reading] = []
     for first in range(len(side)):
@@ -244,7 +245,7 @@ def _can_begin(line: str, side: Sequence[Token], first: int) -> bool:
 
 
 def _is_sign(side: Sequence[Token], first: int) -> bool:
-    """`it was -5 - 3`: a minus sign glued to its number, after a blank."""
+    """Whether a minus is a sign, as in `it was -5 - 3`: attached to its number, after a blank."""
     if first == 0 or side[first].text != "-" or side[first - 1].kind == "operator":
         return False
     following = side[first + 1 : first + 2]
@@ -253,9 +254,9 @@ def _is_sign(side: Sequence[Token], first: int) -> bool:
 
 
 def _may_stand_before(words: Sequence[Token], most_words: int) -> bool:
-    """Whether an expression can begin after these words: not after `the root of`, `5 less than`,
-    and not within one number of two, such as `3 feet 4 inches` and `1 and 1/4`. most_words: that
-    can stand between such two."""
+    """Whether an expression can begin after these words: not after `the root of` or `5 less than`,
+    and not inside a number made of two, such as `3 feet 4 inches` and `1 and 1/4`. most_words: how
+    many words can stand between those two."""
     run: list[Token] = []
     for token in reversed(words):
         if token.kind != "word":
@@ -271,8 +272,8 @@ def _may_stand_before(words: Sequence[Token], most_words: int) -> bool:
 
 
 def _right_readings(side: Sequence[Token]) -> list[Reading]:
-    """What the tokens after an equals sign can mean: the whole expression there, or, in a running
-    calculation such as `2 * 5 = 10 + 3 = 13`, its first number alone."""
+    """The readings of the tokens after an equals sign: the whole expression, or, in a running
+    calculation such as `2 * 5 = 10 + 3 = 13`, only its first number."""
     return [
         reading
         for percent in _meanings_of_percent(side)
@@ -281,7 +282,7 @@ def _right_readings(side: Sequence[Token]) -> list[Reading]:
 
 
 def _meanings_of_percent(side: Sequence[Token]) -> tuple[Fraction, ...]:
-    """30% is 3/10, and in sums and results also 30."""
+    """The readings of 30%: 3/10, and in sums and results also 30."""
     with_percent = any(token.kind == "percent" for token in side)
     return (Fraction(1), Fraction(1, 100)) if with_percent else (Fraction(1),)
 
@@ -296,8 +297,9 @@ def _holds(left: Reading, right: Reading, counts: Sequence[Fraction]) -> bool:
 
 
 def _holds_converted(left: Reading, right: Reading) -> bool:
-    """`1 hour + 30 minutes = 90 minutes`, `5 * 12 = 5 feet`. left: in the smallest unit of its
-    kind. A side that names no unit may be in any of the kind."""
+    """Whether the equation holds after conversion: `1 hour + 30 minutes = 90 minutes`, `5 * 12 = 5
+    feet`. left: in the smallest unit of its kind. A side without unit may be in any unit of that
+    kind."""
     kinds = {kind for kind, _ in left.measures | right.measures}
     if len(kinds) != 1:
         return False
@@ -308,8 +310,8 @@ def _holds_converted(left: Reading, right: Reading) -> bool:
 
 
 def _shows(value: Fraction, right: Reading) -> bool:
-    """Whether the right side is the value as far as it is written out: rounded, cut off, or within
-    half a cent."""
+    """Whether the right side is the value to the digits written: rounded, cut off, or within half a
+    cent."""
     error = abs(value - right.value)
     if error <= _HALF_A_CENT or not right.decimals:
         return error <= _HALF_A_CENT

@@ -1,7 +1,7 @@
 """Verifier of multiple choice answered by a letter, in a format that the problem prescribes.
 
-The default rule is SciKnowEval's: `<reasoning>` and `<answer>` blocks, with only the letter in
-the answer. What exactly breaks the rule is said, for that is what the student can mend.
+The default rule is SciKnowEval's: `<reasoning>` and `<answer>` blocks, with only the letter in the
+answer. Feedback says exactly which part of the rule is broken, as the student can fix that.
 """
 
 import re
@@ -68,9 +68,9 @@ class _FormatError(Exception):
 
 class AnswerLetterVerifier(Verifier):
     """Malformed: any break of the format rule, such as a missing, repeated, unclosed or misplaced
-    block, text outside the blocks, boxes that differ, or anything but one of the letters as answer
-    ("B: 5 m", "b", "" and "A, B" are all malformed, also where they name the right option). Reward
-    1 for the reference's letter."""
+    block, text outside the blocks, boxes that differ, or an answer that is not one of the letters
+    ("B: 5 m", "b", "" and "A, B" are malformed, even where they name the right option). Reward 1
+    for the reference's letter."""
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
@@ -125,7 +125,7 @@ class AnswerLetterVerifier(Verifier):
 
 
 def _without_marks(content: str) -> str:
-    """The content without what only sets it off: `(B)`, `**B**`, `$\\text{B}$`, `B.`"""
+    r"""The content without marks that only set it off: `(B)`, `**B**`, `$\text{B}$`, `B.`"""
     if len(content) > _MAX_MARKED_CHARACTERS:
         return content.strip()
     content = unicodedata.normalize("NFKC", content).strip()
@@ -204,7 +204,7 @@ def _require_blank(text: str, place: str) -> None:
 
 
 def _described(letter: str, prompt: str) -> str:
-    """The letter, and the option's text where the prompt has it on a line such as `B: 5 m`."""
+    """The letter, with the option's text where the prompt has it on a line such as `B: 5 m`."""
     option = re.search(rf"^[ \t]*\(?{letter}[:.)][ \t]+(\S.*)$", prompt, re.MULTILINE)
     return f"{letter} ({option[1].strip()[:_MAX_OPTION_CHARACTERS]})" if option else letter
 

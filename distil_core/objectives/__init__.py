@@ -1,4 +1,4 @@
-"""Objectives over the same feedback tables, one module each, found by name."""
+"""Objectives: losses over the same feedback tables. One module each, found by name."""
 
 from distil_core.components import ComponentPlace
 from distil_core.objectives.base import Objective, ObjectiveOptions

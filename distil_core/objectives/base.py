@@ -26,7 +26,7 @@ class ObjectiveOptions(ComponentOptions):
 
 @dataclass(frozen=True)
 class ObjectiveBatch:
-    """What any objective may read of a batch of feedback rows.
+    """The columns of a batch of feedback rows that any objective may read.
 
     student_bucket_logprobs_btk: float, with gradient. log of the student's mass on each bucket.
         In a padding bucket the value is arbitrary but finite.
@@ -66,8 +66,8 @@ class ObjectiveBatch:
 
 @dataclass(frozen=True)
 class ObjectiveOutput:
-    """loss: scalar with gradient. per_token_loss_bt: detached, masked positions 0, for finding
-    the rows behind a bad value. diagnostics: plain floats for the training curve."""
+    """loss: scalar with gradient. per_token_loss_bt: detached, 0 at masked positions, to find the
+    rows behind a bad value. diagnostics: floats for the training curve."""
 
     loss: Tensor
     per_token_loss_bt: Tensor

@@ -26,8 +26,8 @@ class Options(LossOptions):
 class BehaviourCloning:
     """Callable on an `ObjectiveBatch`; `DataError` where an expert's mass is not 1.
 
-    The tail is no token, so it is never a label; a position with nothing but tail has none. Of
-    equally likely tokens the first stored is the label.
+    The tail is not a token, so it is never a label; a position with only a tail has no label. Of
+    equally likely tokens the first one stored is the label.
     """
 
     def __init__(self, options: Options):
@@ -51,7 +51,7 @@ class BehaviourCloning:
 
 
 def _labels_bt(matched: MatchedDistributions) -> tuple[Tensor, Tensor]:
-    """log pi of each label (0 without one) and where there is a label; both [B, T]."""
+    """log pi of each label (0 where there is none), and where there is a label; both [B, T]."""
     stored_btk = matched.expert_logprobs_btk[..., :-1]
     best_bt = stored_btk.argmax(dim=-1, keepdim=True)
     labelled_bt = stored_btk.gather(-1, best_bt)[..., 0] > -torch.inf

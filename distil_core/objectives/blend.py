@@ -1,7 +1,7 @@
 """(1 - reward_weight) * distillation + reward_weight * grpo, over the same rows (METHOD section 5).
 
-Each part normalises by the rows that it can use: distillation by those with an expert, the reward
-by all of them.
+Each part is normalised by the rows that it can use: distillation by those with an expert, the
+reward part by all rows.
 """
 
 from typing import Annotated, Any, Self

@@ -66,9 +66,9 @@ class Options(DistillationOptions):
 class ForwardCrossEntropy:
     """Callable on an `ObjectiveBatch`; `DataError` where an expert's mass is not 1.
 
-    A truncated response is one whose last stored token ends it: credit counts what was seen.
-    Positions that do not train (tool output inside a response, an expert silent at a position)
-    cost nothing and still stand between the others: distance is counted in positions.
+    A truncated response counts as ending at its last stored token: credit covers what was seen.
+    Positions that do not train (tool output inside a response, a position where the expert is
+    silent) cost nothing but still count as distance, which is measured in positions.
     """
 
     def __init__(self, options: Options):
@@ -107,7 +107,7 @@ class ForwardCrossEntropy:
         cross_entropies_bt: Tensor,
         expert_entropies_bt: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """C_t and A_t, both [B, T] and without gradient; no advantage where the expert wrote."""
+        """C_t and A_t, both [B, T] and without gradient; A_t is 0 on rows that the expert wrote."""
         options = self.options
         credited_bt = matched.token_mask_bt & batch.sampled_rows_b[:, None]
         costs_bt = cross_entropies_bt

@@ -75,7 +75,7 @@ class GroupRelativePolicyOptimisation:
 
 
 def _sampled_groups_b(batch: ObjectiveBatch) -> Tensor:
-    """Each row's group; one of its own, without advantage, for a row that the expert wrote."""
+    """Each row's group. A row that the expert wrote has a group of its own, and so no advantage."""
     if batch.by_expert_b is None:
         return batch.group_ids_b
     row_b = torch.arange(len(batch.group_ids_b), device=batch.group_ids_b.device)

@@ -1,4 +1,4 @@
-"""LoRA adapters as peft writes them: merged into the model they were trained on."""
+"""LoRA adapters as peft writes them, merged into the model they were trained on."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def is_adapter(folder: Path) -> bool:
 @contextmanager
 def merged_adapter(folder: Path) -> Iterator[Path]:
     """A checkpoint folder with the adapter's model, the adapter added to its weights (in their own
-    dtype), and the tokenizer: the adapter's where it has one, else the model's.
+    dtype), and a tokenizer: the adapter's where it has one, else the model's.
 
-    Raises `CheckpointError` when the adapter is no plain LoRA, has no safetensors weights, does not
-    fit, holds links to elsewhere, or when the model it names is no checkpoint here. Nothing that
-    its configuration names is imported.
+    Raises `CheckpointError` when the adapter is not a plain LoRA, has no safetensors weights, does
+    not fit the model, or holds links that leave its folder, and when the model it names is no
+    checkpoint here. Nothing that its configuration names is imported.
     """
     require_own_files([folder / _CONFIG, *describing_files(folder)], folder)
     written = read_json_object(folder / _CONFIG)
@@ -145,7 +145,7 @@ def _base_dir(folder: Path, written: dict[str, Any]) -> Path:
 
 
 def _lora_config(folder: Path, written: dict[str, Any]) -> LoraConfig:
-    """peft's configuration from what is read of the file: other settings may name modules to
+    """peft's configuration from the settings that are known to be safe: others may name modules to
     import, or mean another computation."""
     from peft import LoraConfig
 
@@ -175,7 +175,8 @@ def _lora_config(folder: Path, written: dict[str, Any]) -> LoraConfig:
 
 
 def _adapted_modules(folder: Path) -> list[str]:
-    """Full names of the modules that the weights are for: a pattern in the file says no more."""
+    """Full names of the modules that the weights belong to; the configuration may only have a
+    pattern."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,7 +1,7 @@
-"""Whether a checkpoint from outside can be what a campaign makes of it: loaded, asked, saved.
+"""Check before the first iteration that a campaign can use a checkpoint: load, run and save it.
 
-Found before the first iteration, by really doing it once: what transformers reads it does not
-always write again, and that would end the first training after all its work.
+transformers cannot always write again what it read, and without this check that would end the first
+training after all its work.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _SAMPLE_TEXT = "One two,  three\n\t1+1=2 (café)"
 @torch.inference_mode()
 def require_usable(folder: Path) -> None:
     """Raise `CheckpointError` unless model and tokenizer load, belong together, have finite
-    weights, and are the same when they are saved and loaded again. Writes beside `folder` what it
-    takes; holds the weights twice, in their own dtype."""
+    weights, and are the same after saving and loading. Writes temporary files beside `folder`, and
+    holds the weights twice, in their own dtype."""
     tokenizer, model = load_tokenizer(folder), read_model(folder, "auto")
     _require_fitting(folder, model, tokenizer)
     for name, weight in model.named_parameters():
@@ -81,8 +81,8 @@ def _require_fitting(
 
 
 def _named_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The tokens that the folder's own files name. transformers adds its defaults of the model's
-    family to them, such as an unknown token that no text ever becomes."""
+    """The tokens that the folder's own files name. transformers adds defaults of the model family
+    to them, such as an unknown token that no text ever becomes."""
     if not (folder / "tokenizer.json").exists():
         return dict(tokenizer.get_vocab())
     from tokenizers import Tokenizer

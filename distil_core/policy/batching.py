@@ -1,7 +1,7 @@
 """One batch layout for sampling, scoring and training.
 
-Contexts are padded on the left, responses on the right, so that the first response token of every
-row stands in the same column and the logits of all response positions are one slice.
+Contexts are padded on the left and responses on the right, so that every row's first response token
+is in the same column, and the logits of all response positions are one slice.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class ResponseBatch:
     response_mask_bt: Tensor
 
     def to(self, device: torch.device) -> ResponseBatch:
-        """The same batch there."""
+        """The same batch on another device."""
         return ResponseBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def rows(self, part: slice) -> ResponseBatch:
-        """Some rows of it, as wide as before."""
+        """Some rows of the batch, with the width unchanged."""
         return ResponseBatch(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
@@ -82,7 +82,7 @@ def response_logits(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
 
 
 def response_hidden(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
-    """What the head reads where each response token is predicted, [B, T, d]."""
+    """The hidden states from which the head predicts each response token, [B, T, d]."""
     output = model.get_decoder()(
         input_ids=batch.input_ids_bs,
         attention_mask=batch.attention_mask_bs,
@@ -95,5 +95,5 @@ def response_hidden(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
-    """How many logits the model has at each position."""
+    """The number of logits at each position."""
     return int(model.get_output_embeddings().weight.shape[0])

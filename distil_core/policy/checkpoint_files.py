@@ -1,7 +1,7 @@
 """Which files of a checkpoint folder are read: those of an ordinary Hugging Face folder, as data.
 
-Nothing of a folder is trusted: pickled weights run code when they are loaded, an adapter's
-configuration beside a model makes transformers load another one, and a link may lead anywhere.
+Nothing in a folder is trusted: loading pickled weights runs code, an adapter's configuration beside
+a model makes transformers load another model, and a link may lead anywhere.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def require_model_folder(folder: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """The model's safetensors: one file, or the shards that the index names.
 
-    Raises `CheckpointError` where there are none, one is missing, or the index is none.
+    Raises `CheckpointError` where there are none, one is missing, or the index is invalid.
     """
     if (folder / _WEIGHTS).exists():
         return [folder / _WEIGHTS]
@@ -60,7 +60,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def describing_files(folder: Path) -> list[Path]:
-    """Configuration and tokenizer: all files of a checkpoint but the weights."""
+    """Configuration and tokenizer: all files of a checkpoint except the weights."""
     return sorted(
         file
         for pattern in _DESCRIBING
@@ -70,15 +70,15 @@ def describing_files(folder: Path) -> list[Path]:
 
 
 def index_files(folder: Path) -> list[Path]:
-    """The shards' index, where the weights are in shards."""
+    """The index of the shards, where the weights are in shards."""
     whole = (folder / _WEIGHTS).exists() or not (folder / _INDEX).exists()
     return [] if whole else [folder / _INDEX]
 
 
 def require_own_files(files: list[Path], folder: Path) -> None:
-    """Raise `CheckpointError` for what is no ordinary file, or is a link that leaves the folder:
-    what it leads to would be copied into the campaign. Links of the Hugging Face hub's cache, whose
-    files lie in blobs/ beside snapshots/, are its own."""
+    """Raise `CheckpointError` for anything but an ordinary file, and for a link that leaves the
+    folder, as its target would be copied into the campaign. The links of the Hugging Face hub's
+    cache, whose files are in blobs/ beside snapshots/, are allowed."""
     real = folder.resolve()
     own = [real, *([real.parent.parent / "blobs"] if real.parent.name == "snapshots" else [])]
     for file in files:

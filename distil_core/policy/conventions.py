@@ -1,7 +1,7 @@
-"""How a checkpoint begins and ends a text, by its own files: what its tokenizer does not tell.
+"""How a checkpoint begins and ends texts, by its files: what its tokenizer alone does not tell.
 
-Chat models often end a turn in another token than the tokenizer's end of sequence, and name it in
-generation_config.json; some models need a first token that their tokenizer does not write.
+Chat models often end a turn with another token than the tokenizer's end of sequence, and name it in
+generation_config.json. Some models need a first token that their tokenizer does not write.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ADDS_BOS = "add_bos_token"
 
 @dataclass(frozen=True)
 class Conventions:
-    """end_token_ids: besides the tokenizer's own. adds_bos: what tokenizer_config.json says
-    (add_bos_token), if anything. needs_bos: whether a text must begin with the tokenizer's first
-    token though the tokenizer may not write it itself."""
+    """end_token_ids: in addition to the tokenizer's own. adds_bos: add_bos_token of
+    tokenizer_config.json, if it is there. needs_bos: whether a text must begin with the tokenizer's
+    first token although the tokenizer may not write it itself."""
 
     end_token_ids: tuple[int, ...] = ()
     adds_bos: bool | None = None
@@ -39,9 +39,9 @@ _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, Conventions] = WeakKeyDiction
 
 
 def read_conventions(policy_dir: Path) -> Conventions:
-    """From generation_config.json, config.json and tokenizer_config.json, each of which may be
-    missing. `CheckpointError` where one is no JSON object or holds something else than token ids.
-    """
+    """Read generation_config.json, config.json and tokenizer_config.json, each of which may be
+    missing. Raises `CheckpointError` where one is no JSON object, or has something else than token
+    ids."""
     generation, config, tokenizer = (
         read_json_object(policy_dir / name)
         for name in ("generation_config.json", "config.json", "tokenizer_config.json")
@@ -60,13 +60,13 @@ def read_conventions(policy_dir: Path) -> Conventions:
 
 
 def register_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
-    """Remember them with the tokenizer, so that whoever has one knows how its policy ends."""
+    """Remember the conventions for this tokenizer, so that whoever holds it can ask for them."""
     _KNOWN[tokenizer] = conventions
 
 
 def write_conventions(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """What transformers loses when it saves the tokenizer: whether a text begins with its first
-    token. The ends are in the model's generation_config.json."""
+    """Write what transformers loses when it saves the tokenizer: whether a text begins with its
+    first token. The end tokens are in the model's generation_config.json."""
     adds_bos = _KNOWN.get(tokenizer, Conventions()).adds_bos
     path = folder / "tokenizer_config.json"
     content = read_json_object(path)
@@ -83,8 +83,8 @@ def end_token_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a text of this policy begins with: the tokens that its tokenizer writes before any
-    text, or the first token that its files ask for; '' where there is none."""
+    """The text at the beginning of this policy's contexts: the tokens that its tokenizer writes
+    before any text, or the first token that its files ask for; '' where there is neither."""
     bare = list(tokenizer.encode("x", add_special_tokens=False))
     marked = list(tokenizer.encode("x"))
     start = next((at for at in range(len(marked)) if marked[at : at + len(bare)] == bare), 0)
@@ -95,7 +95,8 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """What the file holds; {} where there is none. `CheckpointError` where it is something else."""
+    """The file's content; {} where there is no file. `CheckpointError` where it is not a JSON
+    object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The device that `compute.device` names, or an error before any work."""
+"""Check the device that `compute.device` names before any work."""
 
 import torch
 

@@ -79,7 +79,8 @@ def save_policy(
 
 
 def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """The same, file by file: for a folder that gets its own name when it is whole."""
+    """Write the same files into `folder`, for a caller that renames the folder when it is
+    complete."""
     _hide_progress_bars()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -87,7 +88,7 @@ def write_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fol
 
 
 def _hide_progress_bars() -> None:
-    """Those of loading and saving would tear the front doors' own."""
+    """Turn off transformers' bars for loading and saving, which would break up our own."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""A policy made here: a small Llama-shaped model with random weights."""
+"""A new policy: a small Llama-shaped model with random weights."""
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase

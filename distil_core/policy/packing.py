@@ -1,8 +1,8 @@
-"""Rows of a batch one after another in few sequences, without padding.
+"""Rows of a batch packed one after another into few sequences, without padding.
 
-Positions restart at each row. That is how transformers knows rows apart: where it gets positions
-and no mask, it makes the model's own mask (causal, sliding, for any attention kernel) within rows.
-A model that does not is found by `distil_core/training/layout_check.py`.
+Positions restart at each row, and so transformers can tell the rows apart: given positions and no
+mask, it makes the model's own mask (causal, sliding, for any attention kernel) within rows.
+`distil_core/training/layout_check.py` finds models that do not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ the longest row; a shorter one would be filled badly."""
 
 
 def pack(batch: ResponseBatch) -> Iterator[Sequences]:
-    """All rows of the batch, each in one sequence."""
+    """All rows of the batch, each within one sequence."""
     present_bs = batch.attention_mask_bs.bool()
     lengths = present_bs.sum(1).tolist()
     response_length = batch.response_ids_bt.shape[1]
@@ -39,8 +39,8 @@ def pack(batch: ResponseBatch) -> Iterator[Sequences]:
 
 
 def first_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Indices of `lengths` in bins that hold at most `capacity` together: the longest first, each
-    into the first bin with room. None may exceed the capacity."""
+    """Bins of indices of `lengths`, each with at most `capacity` in total: the longest first, each
+    in the first bin with room. No length may exceed the capacity."""
     bins: list[list[int]] = []
     room: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):

@@ -1,11 +1,11 @@
-"""Rows of a batch as trees: tokens that rows begin with alike are computed once.
+"""Rows of a batch as trees, in which tokens that several rows begin with are computed once.
 
-Rollouts of one problem share their context, and often the first tokens of their responses; what an
-expert reads of them shares the problem. Under causal attention a token's state depends on the
-tokens before it alone, so it is the same in all rows that begin alike. A row's last token predicts
-nothing that is read, and is left out.
+Rollouts of one problem share their context, and often the first tokens of their responses; the
+contexts that an expert reads share the problem. Under causal attention a token's state depends only
+on the tokens before it, so it is the same in all rows with that beginning. A row's last token is
+left out, as nothing reads its prediction.
 
-Trees lie beside each other in few sequences, and a mask lets each token see its own path only.
+Trees lie side by side in few sequences, and a mask lets each token see only its own path.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHORT = 48
 
 
 def unsupported_reason(model: PreTrainedModel, longest_row: int) -> str | None:
-    """Why the model cannot compute trees with rows of so many tokens; None where it may."""
+    """Why the model cannot compute trees with rows of this many tokens; None where it can."""
     kernel = getattr(model.config, "_attn_implementation", None)
     if kernel not in ("sdpa", "eager"):
         return f"its attention is {kernel}, and only sdpa and eager take a mask of their own"
@@ -43,7 +43,7 @@ def unsupported_reason(model: PreTrainedModel, longest_row: int) -> str | None:
 
 
 def prefix_trees(batch: ResponseBatch) -> Sequences:
-    """All rows of the batch; each must have a response."""
+    """All rows of the batch as trees; each row must have a response."""
     rows_bl, contexts_b, order_b = _in_order_of_tokens(batch)
     lengths_b = (rows_bl >= 0).sum(1)
     shared_b = _shared_with_row_before(rows_bl)
@@ -83,8 +83,8 @@ def prefix_trees(batch: ResponseBatch) -> Sequences:
 def _in_order_of_tokens(
     batch: ResponseBatch,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Each row's tokens but the last, padded with -1 on the right; the length of its context; which
-    row of the batch it is."""
+    """Sorted rows: each row's tokens without the last, padded with -1 on the right; the length of
+    its context; and its index in the batch."""
     present_bs = batch.attention_mask_bs.cpu().numpy().astype(np.bool_)
     ids_bs = batch.input_ids_bs.cpu().numpy()
     counts_b = present_bs.sum(1)
@@ -99,14 +99,15 @@ def _in_order_of_tokens(
 
 
 def _shared_with_row_before(rows_bl: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many first tokens each row has in common with the one before it; 0 for the first."""
+    """How many leading tokens each row shares with the row before it; 0 for the first."""
     equal_bl = (rows_bl[1:] == rows_bl[:-1]) & (rows_bl[1:] >= 0)
     return np.concatenate([[0], np.logical_and.accumulate(equal_bl, axis=1).sum(1)])
 
 
 def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The number of each row's tree; what it shares is set to 0 where it begins one. It goes on
-    with the row before where a quarter of the shorter is shared: less is not worth it."""
+    """The index of each row's tree. A row joins the tree of the row before it where they share a
+    quarter of the shorter one, as less does not pay; where it starts a tree, its entry of
+    `shared_b` is set to 0."""
     largest = LONGEST_ROWS_PER_TREE * int(lengths_b.max())
     tree_b = np.zeros_like(lengths_b)
     size = int(lengths_b[0])
@@ -124,8 +125,8 @@ def _trees(lengths_b: NDArray[np.int64], shared_b: NDArray[np.int64]) -> NDArray
 def _paths(
     new_bl: NDArray[np.bool_], tree_b: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where each row's tokens stand among their tree's, [B, L], and the number of tokens of each
-    tree. new_bl: those that are not shared with the row before, in the order they are met."""
+    """Where each row's tokens are within their tree, [B, L], and the number of tokens of each tree.
+    new_bl: the tokens not shared with the row before, numbered in this order."""
     sizes = np.bincount(tree_b, new_bl.sum(1)).astype(np.int64)
     before_tree = np.cumsum(sizes) - sizes
     met_bl = (np.cumsum(new_bl) - 1).reshape(new_bl.shape) - before_tree[tree_b][:, None]
@@ -137,7 +138,7 @@ def _paths(
 def _placed(
     sizes: NDArray[np.int64], longest_row: int
 ) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Trees into sequences: their length, and each tree's sequence and start."""
+    """Trees packed into sequences: the sequences' length, and each tree's sequence and start."""
     bins = first_fit_decreasing(sizes.tolist(), max(_SHORT, 2 * longest_row, int(sizes.max())))
     sequence_of, start_of = np.zeros_like(sizes), np.zeros_like(sizes)
     for sequence, trees in enumerate(bins):
@@ -149,7 +150,8 @@ def _placed(
 def _predictions(
     contexts_b: NDArray[np.int64], lengths_b: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where in its row each token stands that predicts one of the response, and which row it is."""
+    """For each response token, in order: the position in its row of the token that predicts it, and
+    the row."""
     responses_b = lengths_b - contexts_b + 1
     row_n = np.repeat(np.arange(len(lengths_b)), responses_b)
     first_n = np.repeat(np.cumsum(responses_b) - responses_b, responses_b)

@@ -25,13 +25,12 @@ _GENERATION = "generation_config.json"
 
 
 def link_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
-    """Bring the checkpoint's files to `policy_dir`; a LoRA adapter is merged into its model, so
-    that every engine takes it for what it is, a policy. Returns what was changed on the way, a
-    line each.
+    """Link or copy the checkpoint's files to `policy_dir`. A LoRA adapter is merged into its model,
+    so that every engine sees a whole policy. Returns one line for each thing that was changed.
 
-    Only safetensors weights are taken, no code, and no link that leaves the folder. Raises
-    `CheckpointError` where a campaign could not work with it (`require_usable`), or the hub may
-    not or cannot be asked.
+    Only safetensors weights are taken: no code, and no link that leaves the folder. Raises
+    `CheckpointError` where a campaign could not use the checkpoint (`require_usable`), and where
+    the hub may not or cannot be reached.
     """
     source = Path(base.path_or_id).expanduser()
     if not source.is_dir():
@@ -44,7 +43,7 @@ def link_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
 
 
 def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:
-    """source: the folder that the user knows, which errors name."""
+    """Link or copy the files. source: the folder known to the user, for error messages."""
     require_model_folder(checkpoint)
     files = [
         *describing_files(checkpoint),
@@ -64,7 +63,7 @@ def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:
 
 
 def _without_code(folder: Path) -> list[str]:
-    """Take out where configurations point to code: none of it is ever run."""
+    """Remove references to code from the configurations; no such code is ever run."""
     notes = []
     for path in sorted(folder.glob("*config.json")):
         content = read_json_object(path)
@@ -79,8 +78,9 @@ def _without_code(folder: Path) -> list[str]:
 
 
 def _writable_generation_config(folder: Path) -> list[str]:
-    """Published files often hold sampling defaults that transformers reads and then refuses to
-    write (do_sample false beside a temperature). Sampling here has its own settings."""
+    """Repair a generation configuration that transformers reads and then refuses to write, which
+    published checkpoints often have (do_sample false beside a temperature). Sampling has its own
+    settings here."""
     content = read_json_object(folder / _GENERATION)
     reason = _refused(content)
     if reason is None:
@@ -100,7 +100,7 @@ def _writable_generation_config(folder: Path) -> list[str]:
 
 
 def _refused(content: dict[str, Any]) -> str | None:
-    """Why transformers does not read, or not write, this generation configuration; or None."""
+    """Why transformers cannot read or write this generation configuration; None where it can."""
     from transformers import GenerationConfig
 
     with tempfile.TemporaryDirectory(prefix="distil-generation-") as temporary:

@@ -1,7 +1,7 @@
-"""Rows of a batch laid out in other sequences than one a row, and what a model computes there.
+"""Rows of a batch in other layouts than one row a sequence, and what a model computes there.
 
-`packing.py` and `prefix_tree.py` make them, `distil_core/training/layout_check.py` finds models
-that do not keep rows apart there.
+`packing.py` and `prefix_tree.py` make such layouts; `distil_core/training/layout_check.py` finds
+models that do not keep the rows apart in them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sequences:
-    """Some rows' tokens in G sequences of S tokens, which predict N response tokens.
+    """The tokens of some rows, in G sequences of S tokens, and where their N response tokens are
+    predicted.
 
-    input_ids_gs, position_ids_gs: int64 [G, S]. sees_gss: bool [G, S, S], which tokens each one
-    attends to; None for all before it in its row, a row being what positions count up in.
-    predicting_n: where in [G * S] the token before each response token stands. places_n: where in
-    the batch's [B * T] that response token stands.
+    input_ids_gs, position_ids_gs: int64 [G, S]. sees_gss: bool [G, S, S], the tokens that each
+    token attends to; None for all tokens before it in its row, where a row begins whenever
+    positions restart. predicting_n: index in [G * S] of the token before each response token.
+    places_n: index in the batch's [B * T] of that response token.
     """
 
     input_ids_gs: Tensor
@@ -33,7 +34,7 @@ class Sequences:
     places_n: Tensor
 
     def to(self, device: torch.device) -> Sequences:
-        """The same sequences there."""
+        """The same sequences on another device."""
         return Sequences(
             self.input_ids_gs.to(device),
             self.position_ids_gs.to(device),
@@ -55,7 +56,7 @@ def predicted_logits(model: PreTrainedModel, sequences: Sequences) -> Tensor:
 
 
 def predicted_hidden(model: PreTrainedModel, sequences: Sequences) -> Tensor:
-    """What the head reads where each response token is predicted, [N, d]."""
+    """The hidden states from which the head predicts each response token, [N, d]."""
     output = model.get_decoder()(**_inputs(model, sequences), use_cache=False)
     hidden_nd: Tensor = output.last_hidden_state.flatten(0, 1)[sequences.predicting_n]
     return hidden_nd

@@ -1,12 +1,13 @@
-"""Text of which some is meant as it stands, special tokens included, and some is only content."""
+"""Text in segments: template text, in which special tokens are meant, and content, in which they
+are not."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a context: the template's own text (special tokens in it are meant), or
-    content (what looks like a special token in it is plain text)."""
+    """A part of a context: either the template's own text, in which special tokens are meant, or
+    content, in which what looks like a special token is plain text."""
 
     text: str
     is_template: bool

@@ -1,7 +1,7 @@
-"""The tokenizer of a policy made here, and encoding that keeps content data.
+"""The character tokenizer of new policies, and encoding that treats content as data.
 
-A policy made here has one token a character: nothing to train, and a line of a solution is a
-token, so a credit map of a rollout reads like the rollout.
+A new policy has one token per character: there is no tokenizer to train, and each line of a
+solution is one token, so that a rollout's credit map reads like the rollout.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def load_tokenizer(policy_dir: Path) -> PreTrainedTokenizerBase:
 
 
 def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text: what looks like a special token in it is split like any text."""
+    """Token ids of plain text: what looks like a special token is split like any other text."""
     if not tokenizer.is_fast:
         return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
     # What transformers does underneath, without its 12 microseconds around each short text.
@@ -92,8 +92,9 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment]) -> list[int]:
-    """Token ids of a rendered context. Each segment is encoded on its own, so content can neither
-    end a turn nor merge with the template's text, and contexts of one ending end in one token."""
+    """Token ids of a rendered context. Each segment is encoded on its own, so that content can
+    neither end a turn nor merge with the template's text, and contexts with the same ending end in
+    the same token."""
     token_ids: list[int] = []
     for segment in segments:
         if segment.is_template:
@@ -104,8 +105,8 @@ def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segmen
 
 
 def encode_content(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Like `encode_text`, and markers that a tokenizer added without calling them special, such as
-    <think> or <tool_call>, are split too: they steer a model as much as special tokens do."""
+    """Like `encode_text`, and also splits markers that a tokenizer added without declaring them
+    special, such as <think> or <tool_call>: they steer a model as much as special tokens do."""
     if tokenizer not in _PLAIN:
         _PLAIN[tokenizer] = _without_markers(tokenizer)
     plain = _PLAIN[tokenizer]
@@ -122,8 +123,8 @@ def _encode_template(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]
 
 
 def _without_markers(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """The tokenizer with its visible added tokens split like text; None where `encode_text` does
-    that already. Added runs of spaces are how it writes indentation, and stay."""
+    """The tokenizer with its visible added tokens split like text; None where `encode_text` already
+    does that. Added runs of spaces, with which the tokenizer writes indentation, stay."""
     added = tokenizer.added_tokens_decoder
     markers = [token for token in added.values() if not token.special and token.content.strip()]
     if not markers:
@@ -139,10 +140,10 @@ def _without_markers(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """The text of a response, without the end token that ends it and with its spaces as they are.
+    """The text of a response, without its end token and with spaces unchanged.
 
-    Any other special token in it is spelled out: a verifier that did not see it would take a
-    response for one it is not.
+    Any other special token is spelled out: hiding it from the verifier would make the response look
+    like a different one.
     """
     ended = len(token_ids) > 0 and int(token_ids[-1]) in end_token_ids(tokenizer)
     kept_ids = list(token_ids[:-1] if ended else token_ids)
@@ -154,7 +155,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of the vocabulary and special tokens; tables carry it, readers compare it."""
+    """Digest of the vocabulary and special tokens. Tables store it, and readers compare it."""
     entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
     text = repr((entries, tokenizer.eos_token_id, tokenizer.pad_token_id))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

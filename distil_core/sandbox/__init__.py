@@ -1,4 +1,4 @@
-"""Runs code that a model wrote, isolated from the host, with results that it cannot forge.
+r"""Runs code that a model wrote, isolated from the host, with results that it cannot forge.
 
     with Sandbox(Limits(cpu_time_s=2)) as sandbox:
         result = sandbox.run_calls("def f(x): return 3*x+1", [Call("f", (2,))])

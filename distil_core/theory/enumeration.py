@@ -1,8 +1,8 @@
-"""Small autoregressive problems whose every sequence is enumerated, in float64.
+"""Small autoregressive problems, in float64, of which every sequence is enumerated.
 
 Axes: `n` sequences, `s` states (prefixes), `v` tokens, `k` buckets, `d` features, `g` groups of
-rollouts, `p` parameters, `b`, `t` as in an `ObjectiveBatch`. The exact loss is written on its own
-here, from sequence probabilities; nothing of the production objectives is used for it.
+rollouts, `p` parameters, `b`, `t` as in an `ObjectiveBatch`. The exact loss is computed here from
+sequence probabilities, independently of the production objectives.
 """
 
 import itertools
@@ -98,7 +98,8 @@ def random_problem(
     end_token: int | None = 0,
     top_k: int | None = None,
 ) -> tuple[Problem, Tensor]:
-    """A student of shared parameters beside a random expert; (problem, parameters_dv).
+    """A random problem and parameters, (problem, parameters_dv): states share the student's
+    parameters.
 
     At the first state the expert gives the last token no mass at all.
     """
@@ -141,7 +142,7 @@ def objective_batch(
     groups_b: Tensor,
     behaviour_bt: Tensor | None = None,
 ) -> ObjectiveBatch:
-    """The sequences `rows_b` as production sees them; None for `behaviour_bt` is on policy."""
+    """The sequences `rows_b` as a production batch. behaviour_bt: None means on policy."""
     expert_sk = world.bucket_mass_sk(world.expert_logprobs_sv).log()
     student_mass_sk = world.bucket_mass_sk(logprobs_sv)
     # An empty bucket holds an arbitrary finite value, as the contract allows: here log 1.
@@ -169,10 +170,10 @@ def group_gradients(
     group_size: int,
     sampler_parameters_dv: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Every group of rollouts, order ignored: its probability, [G], and its gradient, [G, P].
+    """For every group of rollouts, ignoring order: its probability, [G], and its gradient, [G, P].
 
-    Each group is a batch of its own, exactly as a training step would see it.
-    sampler_parameters_dv: of the policy that sampled the groups; None is the student itself.
+    Each group is a batch of its own, exactly as in a training step. sampler_parameters_dv: those of
+    the policy that sampled the groups; None is the student itself.
     """
     student_dv = parameters_dv.detach().requires_grad_(True)
     student_sv = world.student_logprobs_sv(student_dv)
@@ -206,7 +207,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def _orders(rows: tuple[int, ...]) -> int:
-    """In how many orders these rows could have been drawn."""
+    """The number of orders in which these rows could have been drawn."""
     repeats = (math.factorial(count) for count in Counter(rows).values())
     return math.factorial(len(rows)) // math.prod(repeats)
 

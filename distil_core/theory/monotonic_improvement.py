@@ -1,7 +1,8 @@
 """Fact 2: forward cross-entropy moves towards a better expert; other divergences may not.
 
-METHOD section 6, fact 2. One state, distribution space: the gradient of each production objective
-with respect to the logits is turned into the natural gradient's movement of the distribution.
+METHOD section 6, fact 2. One state, in distribution space: the gradient of each production
+objective with respect to the logits is converted to the movement of the distribution under the
+natural gradient.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ _BY_HAND = {"reverse_kl": (0.84, 0.95009, -0.19946), "jensen_shannon": (0.893, 0
 
 
 def verify(num_random: int = 2000, seed: int = 0) -> Table:
-    """The table of fact 2, the two printed counter-examples included."""
+    """The table of fact 2, with the two counter-examples of METHOD."""
     return Table(
         "2. Monotonic improvement",
         "J(p) = sum_a r(a) p(a). dJ: its rate along minus the natural gradient of a production\n"
@@ -36,7 +37,7 @@ def verify(num_random: int = 2000, seed: int = 0) -> Table:
 
 
 def movement_ba(name: str, student_ba: Tensor, expert_ba: Tensor) -> Tensor:
-    """d pi / d time of each row under minus the natural gradient of the named objective."""
+    """d pi / d time of each row, under minus the natural gradient of the named objective."""
     logits_ba = student_ba.log().requires_grad_(True)
     logprobs_ba = torch.log_softmax(logits_ba, dim=-1)
     options: dict[str, Any] = {"loss_normalisation": "constant", "loss_constant": 1.0}
@@ -52,7 +53,8 @@ def movement_ba(name: str, student_ba: Tensor, expert_ba: Tensor) -> Tensor:
 
 
 def _counter_example(name: str, case: tuple[tuple[float, ...], ...]) -> list[Row]:
-    """Both objectives on one state where the named one makes a better expert's student worse."""
+    """Both objectives on one state where the named one makes the student worse though its expert is
+    better."""
     rewards_a, student_a, expert_a = torch.tensor(case, dtype=torch.float64)
     forward_a = movement_ba("forward_cross_entropy", student_a[None], expert_a[None])[0]
     other_a = movement_ba(name, student_a[None], expert_a[None])[0]

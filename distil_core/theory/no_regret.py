@@ -1,8 +1,8 @@
-"""Fact 5: training on all tables so far has no regret; training on the latest alone can.
+"""Fact 5: training on all tables so far has no regret; training on the latest alone can have some.
 
 METHOD section 6, fact 5 (follow the leader, DAgger). A convex toy: the student is one probability p
-of token 1, the same everywhere. On even iterations the expert wants the token that the prefix has
-fewer of, so a student that fits one table disagrees with its own next one; on odd iterations the
+of token 1, the same at every state. On even iterations the expert wants whichever token is rarer in
+the prefix, so a student fitted to one table disagrees with its own next one. On odd iterations the
 prompt is another, and the expert wants token 1. Tables are exact: every prefix, with the
 probability that checkpoint i reaches it.
 """
@@ -22,13 +22,15 @@ _ROUNDS = (10, 100, 1000, 10000)
 
 @dataclass(frozen=True)
 class Play:
-    """One run. policies_i: p of checkpoint i; wanted_i: table i's mean expert mass on token 1."""
+    """One run of training. policies_i: p of checkpoint i. wanted_i: table i's mean expert mass on
+    token 1."""
 
     policies_i: Tensor
     wanted_i: Tensor
 
     def average_regret(self, rounds: int) -> float:
-        """Mean loss over the first tables minus that of the best single policy in hindsight."""
+        """The mean loss over the first `rounds` tables, minus that of the best single policy in
+        hindsight."""
         policies_i, wanted_i = self.policies_i[:rounds], self.wanted_i[:rounds]
         # The loss is convex in p, and its slope is 0 at the mean of what the tables want.
         best = wanted_i.mean()
@@ -36,12 +38,13 @@ class Play:
 
 
 def loss(policies: Tensor, wanted: Tensor) -> Tensor:
-    """Mean forward cross-entropy per token of p on a table; arguments broadcast."""
+    """Mean forward cross-entropy per token of policy p on a table; arguments broadcast."""
     return -torch.xlogy(wanted, policies) - torch.xlogy(1 - wanted, 1 - policies)
 
 
 def verify() -> Table:
-    """The table of fact 5: regret of both ways to train, and a corner of the matrix of losses."""
+    """The table of fact 5: the regret of both ways to train, and a corner of the matrix of
+    losses."""
     aggregated, latest = (play(max(_ROUNDS), every) for every in (True, False))
     return Table(
         "5. No regret",
@@ -79,7 +82,7 @@ def _matrix_rows(aggregated: Play, size: int = 4) -> list[Row]:
 
 
 def play(rounds: int, all_tables: bool) -> Play:
-    """Follow the leader over exact tables, from p = 0.9."""
+    """Follow the leader over exact tables, starting from p = 0.9."""
     wants_s, ones_s, zeros_s = _states()
     policy, total = _START, 0.0
     policies, wanted = [], []
@@ -94,7 +97,8 @@ def play(rounds: int, all_tables: bool) -> Play:
 
 
 def _states() -> tuple[Tensor, Tensor, Tensor]:
-    """For every prefix: the expert's mass on token 1, its number of ones, its number of zeros."""
+    """For every prefix: the expert's mass on token 1, the number of ones, and the number of
+    zeros."""
     prefixes = [p for n in range(_LENGTH) for p in itertools.product((0, 1), repeat=n)]
     ones_s = torch.tensor([float(sum(prefix)) for prefix in prefixes], dtype=torch.float64)
     lengths_s = torch.tensor([float(len(prefix)) for prefix in prefixes], dtype=torch.float64)

@@ -1,6 +1,7 @@
-"""Fact 1, continued: what each option of the estimator costs in bias, and buys in spread.
+"""Fact 1, continued: the bias that each option of the estimator costs, and the spread it saves.
 
-The measured reason behind the defaults of `forward_cross_entropy`. Exact: every pair of rollouts.
+These are the measured reasons for the defaults of `forward_cross_entropy`. Exact: every pair of
+rollouts is enumerated.
 """
 
 import math
@@ -33,7 +34,7 @@ _CLIPS = (1.0, 2.0, 5.0, math.inf)
 
 
 def measure(seeds: tuple[int, ...] = (0, 1, 2), staleness: float = 0.5) -> Table:
-    """Bias and spread of every option, on policy and with a sampler that is `staleness` away."""
+    """Bias and spread of every option: on policy, and with a sampler that is `staleness` away."""
     rows = _rows("defaults", {}, seeds, 0.0, exact=True)
     for name, options in _ON_POLICY.items():
         rows += _rows(name, options, seeds, 0.0)

@@ -19,7 +19,7 @@ _SHOWN_STEPS = (0, 1, 3, 10)
 
 @dataclass(frozen=True)
 class Bound:
-    """Both sides of the inequality and what lies between, scalars with gradient."""
+    """Both sides of the inequality and the difference between them, scalars with gradient."""
 
     log_success: Tensor
     lower_bound: Tensor
@@ -70,7 +70,8 @@ def _inequality_rows(number: int) -> list[Row]:
 
 
 def _chain_rule_rows() -> list[Row]:
-    """The sequence cross-entropy is the sum of per-state ones over T_S's own states."""
+    """The sequence's cross-entropy is the sum of the per-state ones over the states that T_S
+    visits."""
     world, parameters_dv = random_problem(0)
     student_sv = world.student_logprobs_sv(parameters_dv)
     expert_n = _expert_success_logprobs_n(world)
@@ -86,7 +87,7 @@ def _chain_rule_rows() -> list[Row]:
 
 
 def _descent_rows(rate: float = 1.0) -> list[Row]:
-    """Log-success and Pass@8 while only the forward cross-entropies go down."""
+    """Log-success and Pass@8 while only the forward cross-entropies are minimised."""
     world, target_dv = _at_expert_success(random_problem(0)[0])
     conditionals_sv, visits_s = _conditionals_sv(world), _visits_s(world)
     parameters_dv = torch.zeros_like(target_dv)
@@ -142,7 +143,7 @@ def _conditionals_sv(world: Problem) -> Tensor:
 
 
 def _at_expert_success(world: Problem) -> tuple[Problem, Tensor]:
-    """A student with parameters of its own at every state, set to T_S."""
+    """A student with its own parameters at every state, set to T_S."""
     conditionals_sv = _conditionals_sv(world)
     own_sd = torch.eye(len(conditionals_sv), dtype=torch.float64)
     # exp(-60) is far below rounding and keeps the logits finite.

@@ -1,11 +1,11 @@
-"""A checked fact as a table that a reader can follow: number, requirement, verdict."""
+"""A verified fact as a table: for each row a number, a requirement and a verdict."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number. passed: None where it is shown for information and nothing is required."""
+    """One number. passed: None where nothing is required of it."""
 
     check: str
     computed: float
@@ -15,7 +15,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One fact: what it says, and the rows that verify it."""
+    """One fact: its statement, and the rows that verify it."""
 
     title: str
     explanation: str
@@ -23,7 +23,7 @@ class Table:
 
     @property
     def passed(self) -> bool:
-        """True when every requirement holds, and there is one."""
+        """Whether every requirement holds, and there is at least one."""
         verdicts = [row.passed for row in self.rows if row.passed is not None]
         return bool(verdicts) and all(verdicts)
 
@@ -45,7 +45,7 @@ def equal(check: str, computed: float, expected: float, tolerance: float = 1e-10
 
 
 def reading(check: str, computed: float) -> Row:
-    """A row for information."""
+    """A row that only informs."""
     return Row(check, computed)
 
 

@@ -1,10 +1,11 @@
 """Fact 3: matching tokens locally can stop at a worse point than the full gradient reaches.
 
-METHOD section 6, fact 3. Two tokens of six. The first opens state 0 to 5; in state i the expert
-always plays i, and playing it is success. The student cannot tell states 0 to 4 apart (they share
-their parameters), so it fails most of what it does there; in state 5 it can do everything. The
-expert, which can do all, opens (.18, .18, .18, .18, .18, .1). Local matching copies that and stays;
-the full gradient learns to avoid what it will not be able to do.
+METHOD section 6, fact 3. A response has two tokens, each one of six. The first token, i, leads to
+state i; there the expert always plays i, and playing it is a success. The student cannot tell
+states 0 to 4 apart (they share parameters), so it mostly fails there, while in state 5 it can match
+the expert. The expert, which succeeds everywhere, chooses the first token with probabilities (.18,
+.18, .18, .18, .18, .1). Local matching copies these and stays; the full gradient learns to avoid
+the states in which the student fails.
 """
 
 import torch
@@ -25,7 +26,8 @@ _STEPS, _RATE = 400, 1.0
 
 
 def verify() -> Table:
-    """The table of fact 3: where descent with weight 0 and 1 stops, and what that is worth."""
+    """The table of fact 3: where descent with weight 0 and with weight 1 stops, and its value
+    there."""
     # Rows: the first state, states 0 to 4 (one shared feature), state 5.
     world = _world(torch.eye(3, dtype=torch.float64)[[0, 1, 1, 1, 1, 1, 2]])
     generator = torch.Generator().manual_seed(0)
@@ -105,9 +107,9 @@ def _slope(world: Problem, parameters_dv: Tensor, weight: float) -> float:
 
 
 def _expected_gradient(world: Problem, parameters_dv: Tensor, weight: float) -> Tensor:
-    """The production gradient's expectation, from one batch of all sequences.
+    """The expectation of the production gradient, from one batch of all sequences.
 
-    Each row's importance weight is made its probability: the loss is linear in it.
+    Each row's importance weight is set to its probability, which works as the loss is linear in it.
     """
     leaf_dv = parameters_dv.detach().requires_grad_(True)
     logprobs_sv = world.student_logprobs_sv(leaf_dv)

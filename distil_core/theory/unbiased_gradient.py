@@ -1,4 +1,4 @@
-"""Fact 1: the production estimator's expectation is the gradient of L; and what options cost.
+"""Fact 1: the expectation of the production estimator is the gradient of L; and what options cost.
 
 METHOD section 6, fact 1. Every sequence (or every group of rollouts) is put through the production
 objective, and the gradients are averaged with their exact probabilities.
@@ -27,13 +27,14 @@ TOLERANCE = 1e-10
 
 
 def production(options: dict[str, Any]) -> Objective:
-    """The forward cross-entropy objective that training uses, built by name."""
+    """The forward cross-entropy objective as training builds it, by name."""
     objective: Objective = OBJECTIVES.build("forward_cross_entropy", options)
     return objective
 
 
 def verify(build: Build = production, seed: int = 0) -> Table:
-    """The table of fact 1. build: options to an objective, so that a wrong one can be caught."""
+    """The table of fact 1. build: maps options to an objective, so that a test can pass a wrong
+    one."""
     return Table(
         "1. Unbiased gradient",
         "Relative error of E[production gradient] against autograd of\n"
@@ -43,7 +44,7 @@ def verify(build: Build = production, seed: int = 0) -> Table:
 
 
 def _single_rows(build: Build, seed: int) -> list[Row]:
-    """Rollouts one at a time: no baseline is possible."""
+    """Rollouts one at a time, where no baseline is possible."""
 
     def error(options: dict[str, Any], cost: Cost = "cross_entropy", **kind: Any) -> float:
         world, parameters_dv = random_problem(seed, **kind)
@@ -65,7 +66,7 @@ def _single_rows(build: Build, seed: int) -> list[Row]:
 
 
 def _group_rows(build: Build, seed: int) -> list[Row]:
-    """Pairs of rollouts of one prompt, lengths free."""
+    """Pairs of rollouts of one prompt, of any lengths."""
     world, parameters_dv = random_problem(seed)
     truth_p = exact_gradient(world, parameters_dv)
 
@@ -91,7 +92,7 @@ def _group_rows(build: Build, seed: int) -> list[Row]:
 
 
 def _group_mean_rows(build: Build, seed: int) -> list[Row]:
-    """A mean that includes the row itself scales the credit by (n - 1) / n, exactly."""
+    """A mean that includes the row itself scales the credit by (n - 1) / n exactly."""
     world, parameters_dv = random_problem(seed, num_tokens=2, max_length=2, end_token=None)
     truth_p = exact_gradient(world, parameters_dv)
     rows = []

@@ -14,12 +14,13 @@ _LEAST_DEVIATION = 1e-8
 def discounted_future_sum_bt(costs_bt: Tensor, discount: float, horizon: int | None) -> Tensor:
     """C_t = sum of discount^(k-t-1) * costs_k over t < k <= t + horizon; [B, T], no gradient.
 
-    discount: in [0, 1]; 0 leaves the next position only (0^0 = 1).
-    horizon: positions counted, at least 1; None counts to the end.
+    discount: in [0, 1]; 0 keeps only the next position (0^0 = 1). horizon: number of positions, at
+    least 1; None counts to the end.
 
-    Windows of 1, 2, 4 .. positions are built by doubling, W_2n(t) = W_n(t) + discount^n W_n(t+n),
-    and joined as the horizon's binary digits say: log2(T) tensor operations, no [T, T] matrix, and
-    sums of like-signed terms only, which a difference of cumulative sums would not be.
+    Sums over windows of 1, 2, 4 .. positions are built by doubling, W_2n(t) = W_n(t) + discount^n
+    W_n(t+n), and combined by the binary digits of the horizon. This takes log2(T) tensor operations
+    and no [T, T] matrix, and adds only terms of the same sign, unlike a difference of cumulative
+    sums.
     """
     length = costs_bt.shape[1]
     remaining = length if horizon is None else min(horizon, length)
@@ -40,13 +41,13 @@ def group_baseline_bt(
 ) -> Tensor:
     """b_t of each row: the mean of `values_bt` at the same position over its group; [B, T].
 
-    Only members that have a trained token there (`mask_bt`) are averaged; a response that ended
-    earlier says nothing about the states that the others reached.
+    Only members with a trained token there (`mask_bt`) are averaged: a response that ended earlier
+    says nothing about the states that the others reached.
 
-    group_mean: the row itself included, so a row alone at its position (a group of one, the
-        longest response's end) has no advantage there. Scales the credit by (n-1)/n for n members.
-    leave_one_out: the others only. It does not depend on the row's own token, hence no bias. A row
-        alone at its position has baseline 0 there: dropping its credit instead would be biased.
+    group_mean: includes the row itself, so a row alone at its position (a group of one, the end of
+        the longest response) has no advantage there. It scales the credit by (n-1)/n for n members.
+    leave_one_out: only the other rows. It does not depend on the row's own token, so it adds no
+        bias. A row alone at its position has baseline 0 there: dropping its credit would be biased.
     """
     if baseline == "none":
         return torch.zeros_like(values_bt)
@@ -68,9 +69,10 @@ def scaled_advantage_bt(
 ) -> Tensor:
     """The advantage on trained positions, 0 elsewhere; [B, T].
 
-    standard_deviation: divided by its deviation over the batch's trained positions; the mean stays,
-        so one positive factor is all that changes. The factor cannot explode: a row's last token
-        has no future, so without a baseline the values differ, and with one their mean is near 0.
+    standard_deviation: divide by the standard deviation over the batch's trained positions. The
+        mean is not subtracted, so the gradient changes by one positive factor. The factor stays
+        bounded: a row's last token has no future, so values differ without a baseline, and have a
+        mean near 0 with one.
     """
     kept_bt = torch.where(mask_bt, advantages_bt, 0.0)
     if normalisation == "none":
@@ -84,7 +86,7 @@ def scaled_advantage_bt(
 
 
 def _later_bt(values_bt: Tensor, positions: int) -> Tensor:
-    """The value `positions` later in the row, 0 past its end; [B, T]."""
+    """The values `positions` later in the row, 0 past the row's end; [B, T]."""
     if positions >= values_bt.shape[1]:
         return torch.zeros_like(values_bt)
     return torch.nn.functional.pad(values_bt[:, positions:], (0, positions))

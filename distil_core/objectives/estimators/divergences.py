@@ -1,10 +1,10 @@
 """Divergences between an expert's and a student's distribution over the same buckets.
 
 Every function takes natural logarithms with the buckets on the last axis, `[..., k]`, float32 or
-float64, and returns nats, `[...]`. The direction is in the name: forward is expert first, reverse
-is student first. `0 * log 0 = 0`, in the value and in the gradient. A bucket without expert mass
-may be padding, where the student's value means nothing, so it is never read: what the student puts
-outside the expert's support is 1 minus what it puts inside, all such buckets taken as one.
+float64, and returns nats, `[...]`. The name gives the direction: forward has the expert first,
+reverse the student. `0 * log 0 = 0`, in the value and in the gradient. A bucket without expert mass
+may be padding, where the student's value is meaningless, so it is never read: the student's mass
+outside the expert's support is 1 minus its mass inside, treated as one bucket.
 """
 
 import math
@@ -33,7 +33,7 @@ def entropy(logprobs: Tensor) -> Tensor:
 
 
 def unsupported_student_mass(expert_logprobs: Tensor, student_logprobs: Tensor) -> Tensor:
-    """What the student puts where the expert puts nothing, in [0, 1]; `[..., k] -> [...]`."""
+    """The student's mass where the expert has none, in [0, 1]; `[..., k] -> [...]`."""
     supported, readable_logprobs = _inside_support(expert_logprobs, student_logprobs)
     inside = torch.where(supported, torch.exp(readable_logprobs), 0.0).sum(-1)
     return (1.0 - inside).clamp(min=0.0)
@@ -44,7 +44,7 @@ def reverse_kl_divergence(
 ) -> Tensor:
     """KL(pi || T) = sum_a pi(a) log(pi(a) / T(a)), METHOD section 5; `[..., k] -> [...]`.
 
-    expert_floor: no expert mass counts as less than this, which keeps the value finite where the
+    expert_floor: the least mass that the expert counts with, which keeps the value finite where the
         expert has none. The floored expert is not renormalised: the value is the exact divergence
         wherever the floor does not act, and never below -(k + 1) * expert_floor.
     """
@@ -64,8 +64,8 @@ def jensen_shannon_divergence(
 ) -> Tensor:
     """w KL(T || M) + (1 - w) KL(pi || M) with M = w T + (1 - w) pi, METHOD section 5.
 
-    expert_weight: w in (0, 1), exclusive; 0.5 is the symmetric divergence. Bounded, so no floor:
-        outside the expert's support M is (1 - w) pi, whatever the number of buckets there.
+    expert_weight: w in (0, 1), exclusive; 0.5 is the symmetric divergence. It is bounded and needs
+        no floor: outside the expert's support M is (1 - w) pi, however many buckets are there.
     """
     log_expert_weight, log_student_weight = math.log(expert_weight), math.log1p(-expert_weight)
     supported, readable_logprobs = _inside_support(expert_logprobs, student_logprobs)
@@ -82,6 +82,6 @@ def jensen_shannon_divergence(
 
 
 def _inside_support(expert_logprobs: Tensor, student_logprobs: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the expert has mass, and the student's logarithm there: finite, 0 elsewhere."""
+    """Where the expert has mass, and the student's log-probability there: finite, 0 elsewhere."""
     supported = torch.exp(expert_logprobs) > 0
     return supported, torch.where(supported, student_logprobs, 0.0).clamp(min=_LEAST_LOGPROB)

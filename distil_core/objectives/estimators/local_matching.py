@@ -1,4 +1,4 @@
-"""The frame shared by objectives that only match the expert locally, without future credit."""
+"""The part shared by objectives that match the expert locally, without future credit."""
 
 from collections.abc import Callable
 
@@ -27,8 +27,8 @@ def local_objective_output(
 ) -> ObjectiveOutput:
     """(1/Z) * sum_t m_t * w_t * divergence_t, 0 where the expert is silent.
 
-    divergence: from the matched distributions to [B, T], with gradient through the student's whole
-        distribution; its mean is the diagnostic called `name`.
+    divergence: maps the matched distributions to [B, T], with gradient through the student's whole
+        distribution. Its mean is the diagnostic called `name`.
     """
     matched = matched_distributions(batch)
     mask_bt = matched.token_mask_bt

@@ -1,4 +1,4 @@
-"""A batch made safe to compute with: precision, masks and the expert's mass, checked once."""
+"""Prepare a batch for computing: precision, masks, and the expert's mass, checked once."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ class MatchedDistributions:
     student_logprobs_btk: with gradient; 0 at positions outside `local_mask_bt`.
     expert_logprobs_btk: sums to 1 exactly where `local_mask_bt`, `-inf` elsewhere.
     sampled_logprobs_bt: with gradient; 0 outside `token_mask_bt`.
-    token_mask_bt: trained tokens of the rows whose expert says something at any of them. A row
-        without is no row of perfect agreement: beside others its credit of 0 would look like one.
-    local_mask_bt: those of them where the expert says something, that is, has any mass at all.
+    token_mask_bt: trained tokens of the rows whose expert says something at any of them. Rows whose
+        expert is silent are left out: their credit of 0 would look like perfect agreement.
+    local_mask_bt: those positions where the expert says something, that is, has any mass.
     mass_errors_bt: |stored expert mass - 1| where `local_mask_bt`, 0 elsewhere.
     """
 
@@ -36,8 +36,8 @@ class MatchedDistributions:
 def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
     """`batch` in float32 at least, with masked values neutral and the expert renormalised.
 
-    Padding may hold anything, NaN included: it is replaced before any arithmetic, so it reaches
-    neither a value nor a gradient. Nothing here waits for the device.
+    Padding may hold anything, NaN included: it is replaced before any arithmetic, so that it
+    reaches neither a value nor a gradient. Nothing here waits for the device.
     """
     student_btk = at_least_float32(batch.student_bucket_logprobs_btk)
     expert_btk = batch.expert_bucket_logprobs_btk.detach().to(student_btk.dtype)
@@ -64,12 +64,12 @@ def masked_importance_weights_bt(batch: ObjectiveBatch, mask_bt: Tensor, is_clip
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """`values` in float32 at least: half precision cannot sum thousands of buckets."""
+    """`values` in float32 or wider: half precision cannot sum thousands of buckets."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def raise_wrong_mass(mass_errors_bt: Tensor) -> None:
-    """`DataError` that names the rows whose expert is no distribution."""
+    """Raise `DataError`, naming the rows whose expert is not a distribution."""
     wrong_b = ~(mass_errors_bt <= MASS_TOLERANCE).all(dim=1)
     rows = wrong_b.nonzero().flatten().tolist()
     raise DataError(

@@ -1,4 +1,4 @@
-"""From per-token losses to one scalar, the same way for every objective."""
+"""Reduce per-token losses to one scalar, in the same way for every objective."""
 
 from typing import Literal, Self
 
@@ -54,12 +54,12 @@ def reduce_loss(
     diagnostics: dict[str, Tensor],
     mass_errors_bt: Tensor | None = None,
 ) -> ObjectiveOutput:
-    """Masked sum over Z, and the diagnostics as floats.
+    """The masked sum of the losses over Z, and the diagnostics as floats.
 
-    token_losses_bt: [B, T] with gradient. mask_bt: [B, T] bool, the positions that count; with none
-        of them the loss is 0 with a zero gradient.
-    diagnostics: scalars. mass_errors_bt: [B, T]; `DataError` where beyond the tolerance.
-    All scalars leave the device in one transfer, the objective's only wait for it.
+    token_losses_bt: [B, T] with gradient. mask_bt: [B, T] bool, the positions that count; where
+        none does, the loss is 0 with a zero gradient.
+    diagnostics: scalars. mass_errors_bt: [B, T]; `DataError` where one is beyond the tolerance.
+    All scalars leave the device in one transfer, the only time the objective waits for it.
     """
     counted_bt = torch.where(mask_bt, token_losses_bt, 0.0)
     loss = counted_bt.sum() / _normaliser(mask_bt, options)
@@ -79,7 +79,7 @@ def reduce_loss(
 def distillation_diagnostics(
     matched: MatchedDistributions, weights_bt: Tensor, is_clip: float
 ) -> dict[str, Tensor]:
-    """What every distillation objective reports beside its own values."""
+    """The diagnostics that every distillation objective reports besides its own."""
     mask_bt = matched.token_mask_bt
     return {
         "importance_weight": masked_mean(weights_bt, mask_bt),

@@ -16,5 +16,5 @@ ENGINES: Registry[EngineOptions, Engine] = Registry(
 
 
 def build_engine(component: Component, policy_dir: Path, compute: ComputeParams) -> Engine:
-    """The engine that `component` names, holding the policy in `policy_dir`."""
+    """The engine that `component` names, with the policy in `policy_dir` loaded."""
     return ENGINES.build(component.name, component.options, policy_dir=policy_dir, compute=compute)

@@ -1,8 +1,8 @@
 """Next-token logits of many rows at once, for the transformers engine.
 
-What `generate` spends on a small or batched model is saved here: what several requests begin with
-alike is one row, keys and values are written in place instead of copied at each step, rows that
-ended are taken out, and rows of equal length need no mask.
+It saves what `generate` spends on a small or batched model: requests with the same beginning share
+one row, keys and values are written in place instead of copied at each step, rows that ended are
+removed, and rows of equal length need no mask.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _FIRST_ROOM = 32
 
 
 class GrowingLayer(DynamicLayer):
-    """Keys and values in storage with room to grow: T steps copy O(T) numbers, not O(T^2), and of
-    rows that are rearranged only those that another one takes the place of are written. `keys` and
-    `values` are views of what is in use.
+    """A layer's keys and values, stored with spare room: T steps copy O(T) numbers, not O(T^2), and
+    rearranging rows writes only the rows that another row replaces. `keys` and `values` are views
+    of the part in use.
 
-    max_rows: that there will be room for from the start. max_length: tokens that a row may have.
+    max_rows: the number of rows to make room for at the start. max_length: the most tokens of a
+    row.
     """
 
     def __init__(self, max_rows: int, max_length: int):
@@ -40,7 +41,7 @@ class GrowingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append [B, heads, new, size]; all that is written so far."""
+        """Append states of [B, heads, new, size]; returns all that are stored."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
@@ -58,7 +59,7 @@ class GrowingLayer(DynamicLayer):
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Rows by number, once or more often each, at most `max_rows`."""
+        """Keep the rows with these indices, which may repeat; at most `max_rows`."""
         assert self._storage is not None
         num_rows, length = len(indices), self.get_seq_length()
         moved_m = (indices != torch.arange(num_rows, device=indices.device)).nonzero()[:, 0]
@@ -75,10 +76,10 @@ class GrowingLayer(DynamicLayer):
 
 
 class Decoder:
-    """Rows that begin with a context each, and are continued token by token. Logits are [R, V] in
-    the model's dtype, one row for each context at first.
+    """Rows that start with a context each and are continued token by token. Logits are [R, V] in
+    the model's dtype, at first one row for each context.
 
-    max_rows: that there will ever be at once. max_new_tokens: that a row is continued by.
+    max_rows: the most rows at any time. max_new_tokens: the most tokens that a row is continued by.
     """
 
     def __init__(
@@ -99,8 +100,8 @@ class Decoder:
         self.logits_rv = self._forward(batch.input_ids_bs, batch.position_ids_bs)
 
     def step(self, source_r: NDArray[np.int64], token_r: NDArray[np.int64]) -> None:
-        """Continue: each row is the one of that number before, and its token; a row may be named
-        more often than once, or not at all. Then `logits_rv` are of the tokens after."""
+        """Continue the rows. Each new row is old row `source_r` followed by `token_r`; an old row
+        may be named several times or not at all. `logits_rv` are then those of the next tokens."""
         index_r, token_r1 = (
             torch.from_numpy(array).to(self._model.device) for array in (source_r, token_r[:, None])
         )

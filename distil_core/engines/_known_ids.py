@@ -1,4 +1,4 @@
-"""Token ids that a model can have been asked for."""
+"""Check the token ids that a model is asked for."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,8 +6,8 @@ from distil_core.errors import EngineRefusedError
 
 
 def require_known_ids(sequences: Iterable[Sequence[int]], vocabulary_size: int) -> None:
-    """Raise `EngineRefusedError` for an id that the model has no embedding of: on a GPU it would
-    end the process, and vLLM's engine for all that use it."""
+    """Raise `EngineRefusedError` for a token id outside the model's vocabulary: on a GPU it would
+    end the process, and with vLLM the engine of all its users."""
     for token_ids in sequences:
         if len(token_ids) and not (min(token_ids) >= 0 and max(token_ids) < vocabulary_size):
             raise EngineRefusedError(

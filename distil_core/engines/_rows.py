@@ -1,4 +1,4 @@
-"""Which rows a decoder goes on with, where requests that are alike so far share one."""
+"""Which rows a decoder continues, where requests that are equal so far share one."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,9 @@ nothing, but no other row has to be moved."""
 
 @dataclass(frozen=True)
 class NextRows:
-    """source_r: the row that each new one goes on from, itself wherever possible. token_r: by which
-    token; 0 for a row at which no request stands any more. row_a: where each request stands."""
+    """source_r: the old row that each new row continues; a row keeps its place wherever possible.
+    token_r: the token it continues with; 0 for rows that no request uses any more. row_a: each
+    request's row."""
 
     source_r: NDArray[np.int64]
     token_r: NDArray[np.int64]
@@ -21,10 +22,10 @@ class NextRows:
 
 
 def next_rows(row_a: NDArray[np.int64], token_a: NDArray[np.int64], num_rows: int) -> NextRows:
-    """The rows after requests that stood at `row_a` of `num_rows` drew `token_a`; all int64.
+    """The rows after the requests at `row_a` of `num_rows` rows drew `token_a`; all int64.
 
-    One row for each distinct (row, token). The first of a row's tokens goes on in its place, others
-    take the places of rows that ended, or new ones.
+    There is one row for each distinct (row, token). The first of a row's tokens continues in its
+    place; others take the places of rows that ended, or new ones.
     """
     num_tokens = int(token_a.max()) + 1
     pair_p, pair_a = np.unique(row_a * num_tokens + token_a, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Drawing one token a row by inverse transform, from numbers that belong to the row."""
+"""Draw one token a row by inverse transform, from random numbers that belong to the request."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ _MASS_UNIT = 2.0**52
 
 
 def normalised_logprobs(logits: Tensor) -> Tensor:
-    """log softmax over the last axis, float64. Raises `EngineError` where it is no distribution."""
+    """log softmax over the last axis, float64. Raises `EngineError` where the logits give no
+    distribution."""
     logprobs = torch.log_softmax(logits.double(), dim=-1)
     if bool(torch.isnan(logprobs).any()):
         raise EngineRefusedError(
@@ -20,25 +21,25 @@ def normalised_logprobs(logits: Tensor) -> Tensor:
 
 
 def cumulative_mass(logprobs: Tensor) -> Tensor:
-    """Sums of exp(logprobs) up to and with each entry of the last axis, float64.
+    """Sums of exp(logprobs) up to and including each entry of the last axis, float64.
 
-    Counted in units of 2^-52, as integers: so every order of adding gives the same sums, and on a
-    GPU deterministic mode, which refuses to add up floats like this, allows it.
+    They are counted in integer units of 2^-52, so that every order of addition gives the same sum.
+    On a GPU, torch's deterministic mode allows this and refuses cumulative sums of floats.
     """
     units = (logprobs.double().exp() * _MASS_UNIT).round().long()
     return units.cumsum(-1).double() / _MASS_UNIT
 
 
 def mass_before(sorted_logprobs: Tensor) -> Tensor:
-    """The mass of all more likely entries, float64; 0 for the first."""
+    """The mass of all more likely entries, float64; 0 for the first one."""
     return torch.nn.functional.pad(cumulative_mass(sorted_logprobs)[..., :-1], (1, 0))
 
 
 def sampling_logprobs(logits_bv: Tensor, temperature: float, top_p: float) -> Tensor:
     """log mu(. | s), float64 [B, V]: temperature, then nucleus, renormalised; -inf outside.
 
-    The nucleus is the fewest most likely tokens whose mass reaches `top_p`. Raises `EngineError`
-    where the logits are not finite.
+    The nucleus is the smallest set of most likely tokens whose mass reaches `top_p`. Raises
+    `EngineError` where the logits are not finite.
     """
     logprobs_bv = normalised_logprobs(logits_bv.double() / temperature)
     if top_p >= 1.0:
@@ -52,8 +53,8 @@ def sampling_logprobs(logits_bv: Tensor, temperature: float, top_p: float) -> Te
 
 
 def draw(logprobs_rv: Tensor, uniforms_a: Tensor, row_a: Tensor) -> Tensor:
-    """For each draw the token at which its row's cumulative mass passes its uniform in [0, 1);
-    int64 [A]. row_a: int64, the row that each one draws from."""
+    """For each draw, the token at which its row's cumulative mass exceeds its uniform number in [0,
+    1); int64 [A]. row_a: int64, the row that each draw is from."""
     cumulative_av = cumulative_mass(logprobs_rv)[row_a]
     # Rounding may leave the total just below a uniform close to 1: scale by the total reached.
     targets_a1 = uniforms_a[:, None] * cumulative_av[:, -1:]

@@ -1,5 +1,4 @@
-"""What an engine does to score: the model's logits at response positions, and the most likely ids
-there."""
+"""How an engine scores: the model's logits at response positions, and the most likely ids there."""
 
 from __future__ import annotations
 
@@ -29,7 +28,8 @@ _TREE_LIMITS = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 0.1}
 
 
 def scoring_order(requests: Sequence[ScoreRequest], layout: OnePassLayout) -> list[int]:
-    """Indices with rows of like length beside each other, or rows that begin alike."""
+    """Indices of the requests, ordered so that rows of similar length, or with a common beginning,
+    are adjacent."""
     if layout == "prefix_tree":
         keys: list[Any] = [(*request.context_ids, *request.response_ids) for request in requests]
     else:
@@ -40,7 +40,7 @@ def scoring_order(requests: Sequence[ScoreRequest], layout: OnePassLayout) -> li
 def requested_logits(
     model: PreTrainedModel, requests: Sequence[ScoreRequest], layout: OnePassLayout
 ) -> Tensor:
-    """At all response positions, one request after another, [N, V] in the model's dtype."""
+    """Logits at all response positions, one request after another, [N, V] in the model's dtype."""
     batch = collate(
         [request.context_ids for request in requests],
         [request.response_ids for request in requests],
@@ -53,9 +53,9 @@ def requested_logits(
 
 
 def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], longest: int) -> None:
-    """Raise `EngineError` where the model computes something else in trees: found by scoring the
-    first few of the requests both ways, so they should be in `scoring_order`. longest: tokens of
-    the longest of them."""
+    """Raise `EngineError` where the model computes something else in prefix trees. The first few
+    requests are scored both ways to find out, so the requests should be in `scoring_order`.
+    longest: tokens of the longest request."""
     name = f"layout prefix_tree is not for {type(model).__name__}"
     if reason := unsupported_reason(model, longest):
         raise EngineRefusedError(f"{name}: {reason}; set layout: padded")
@@ -77,7 +77,7 @@ def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], long
 def top_distributions(
     logits_nv: Tensor, lengths: Sequence[int], top_k: int, top_p: float
 ) -> Iterator[ScoredResponse]:
-    """The distributions of responses whose positions lie one after another in `logits_nv`."""
+    """The distributions of responses whose positions follow one another in `logits_nv`."""
     # In parts: in double precision the logits of a whole batch may not fit in memory.
     num_positions = max(1, _LOGITS_AT_ONCE // logits_nv.shape[-1])
     parts = [_top_positions(part, top_k, top_p) for part in logits_nv.split(num_positions)]
@@ -93,7 +93,7 @@ def top_distributions(
 
 
 def _top_positions(logits_nv: Tensor, top_k: int, top_p: float) -> tuple[NDArray[Any], ...]:
-    """The fewest ids that hold `top_p`, at most `top_k`, and the log of the mass left over."""
+    """The fewest ids that hold `top_p`, at most `top_k`, and the log of the remaining mass."""
     logprobs_nv = normalised_logprobs(logits_nv)
     top_nk, ids_nk = logprobs_nv.topk(min(top_k, logprobs_nv.shape[-1]), dim=-1)
     kept_nk = mass_before(top_nk) < top_p

@@ -1,4 +1,4 @@
-"""The contract of an engine: token ids in, token ids and log-probabilities out. Never strings."""
+"""The contract of an engine: token ids in, token ids and log-probabilities out. Never text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,15 @@ class EngineOptions(ComponentOptions):
 
     @property
     def largest_top_k(self) -> int | None:
-        """The most ids it can give at a position when it scores; None for no limit of its own."""
+        """The most ids that it can return at a position when scoring; None where it has no limit of
+        its own."""
         return None
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One rollout to draw. seed: of this rollout alone, so that neither the batch it falls in nor
-    the order of requests changes which random numbers it sees."""
+    """One rollout to draw. seed: belongs to this rollout alone, so that its random numbers depend
+    neither on its batch nor on the order of the requests."""
 
     context_ids: Sequence[int]
     seed: int
@@ -31,7 +32,7 @@ class SampleRequest:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The sampler's distribution: temperature, then the fewest tokens that hold `top_p`."""
+    """The sampler's distribution: temperature first, then the fewest tokens that hold `top_p`."""
 
     max_new_tokens: int
     temperature: float
@@ -40,7 +41,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class SampledResponse:
-    """token_ids: with the end token when finish_reason is 'stop'. behaviour_logprobs: of each
+    """token_ids: with the end token where finish_reason is 'stop'. behaviour_logprobs: of each
     token, under the distribution really sampled from (temperature and top_p included)."""
 
     token_ids: list[int]
@@ -72,14 +73,14 @@ class ScoredResponse:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing is said at any position: no ids and no tail."""
+        """Whether there is no distribution at any position: no ids and no tail."""
         return not self.counts_t.any() and not np.isfinite(self.tail_logprobs_t).any()
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Samples and scores with one policy. Results are in the order of the requests, and what one
-    of them is does not depend on the others: neither on their order nor on their number."""
+    """Samples and scores with one policy. Results are in the order of the requests, and each
+    depends on its own request alone, not on the order or number of the others."""
 
     def sample(
         self,
@@ -87,7 +88,7 @@ class Engine(Protocol):
         settings: SamplingSettings,
         progress: ProgressCallback,
     ) -> list[SampledResponse]:
-        """One response a request, drawn with the request's own seed."""
+        """Draw one response for each request, with the request's own seed."""
         ...
 
     def score(
@@ -97,16 +98,16 @@ class Engine(Protocol):
         top_p: float,
         progress: ProgressCallback,
     ) -> list[ScoredResponse]:
-        """The policy's distribution at each token of each response, without temperature: the
-        fewest ids that hold `top_p` of the mass, at most `top_k`, and the tail."""
+        """The policy's distribution at each token of each response, without temperature: the fewest
+        ids that hold `top_p` of the mass, at most `top_k`, and the tail."""
         ...
 
 
 @runtime_checkable
 class MonitoredEngine(Engine, Protocol):
-    """An engine that computes log-probabilities otherwise than training does, and says how far
+    """An engine that computes log-probabilities in another way than training, and reports how far
     the two are apart."""
 
     def drift(self) -> dict[str, float]:
-        """Figures of the last `sample`, by the names under which metrics show them."""
+        """Figures of the last call of `sample`, under their names in metrics.json."""
         ...

@@ -52,10 +52,10 @@ class Options(EngineOptions):
 
 
 class TransformersEngine:
-    """Batches are cut from requests sorted by length, so that little is padding.
+    """Makes batches of requests sorted by length, so that there is little padding.
 
-    While sampling, requests whose context and tokens so far are equal are one row: rollouts of a
-    problem part only where they differ.
+    During sampling, requests whose context and tokens so far are equal share one row: the rollouts
+    of a problem are separate rows only from where they differ.
     """
 
     def __init__(
@@ -120,15 +120,15 @@ class TransformersEngine:
         return [result for result in results if result is not None]
 
     def _require_trees(self, requests: Sequence[ScoreRequest]) -> None:
-        """Once, and again where longer rows come."""
+        """Check prefix trees once, and again when longer rows come."""
         longest = max((len(one.context_ids) + len(one.response_ids) for one in requests), default=0)
         if longest > self._longest_in_trees:
             require_trees(self._model, requests, longest)
             self._longest_in_trees = longest
 
     def _prompt_batches(self, contexts: Sequence[tuple[int, ...]]) -> Iterator[list[int]]:
-        """Indices of at most batch_size contexts, whose lengths differ by less than twofold; equal
-        contexts beside each other, in whatever order they come."""
+        """Indices of at most batch_size contexts whose lengths differ by less than a factor of two.
+        Equal contexts are adjacent, whatever the order of the requests."""
         order = sorted(
             range(len(contexts)), key=lambda index: (len(contexts[index]), contexts[index])
         )
@@ -184,14 +184,14 @@ class TransformersEngine:
 
 
 def _bucket(length: int) -> int:
-    """Number of the bucket of lengths up to 32, 64, 128 .. tokens."""
+    """The index of the length bucket: up to 32, 64, 128 .. tokens."""
     return max(length - 1, 31).bit_length()
 
 
 def _shared(
     contexts: Sequence[tuple[int, ...]],
 ) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
-    """The distinct contexts in order of appearance, and which of them each one is."""
+    """The distinct contexts in order of appearance, and for each context its index among them."""
     numbers: dict[tuple[int, ...], int] = {}
     owners = [numbers.setdefault(context, len(numbers)) for context in contexts]
     return list(numbers), np.array(owners)
@@ -202,7 +202,7 @@ def _uniforms(seed: int, count: int) -> NDArray[np.float64]:
 
 
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> TransformersEngine:
-    """Load the policy in `policy_dir` and sample and score with it."""
+    """Load the policy in `policy_dir`, to sample and score with."""
     tokenizer = load_tokenizer(policy_dir)
     return TransformersEngine(
         load_model(policy_dir, compute),

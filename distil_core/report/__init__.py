@@ -1,1 +1,1 @@
-"""The campaign's report: one HTML file that needs nothing else to be read."""
+"""The campaign's report: one HTML file that contains all it needs."""

@@ -18,9 +18,10 @@ _Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Series:
-    """A line through (x, y), with the interval (low, high) at each x where there is one.
+    """A line through (x, y), with the interval (low, high) at each x if there is one.
 
-    label: written at the line's end. dashed: of something not measured on the same footing.
+    label: written at the end of the line. dashed: for quantities measured in another way than the
+    rest.
     """
 
     label: str
@@ -34,7 +35,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """A line chart. x_ticks, y_ticks: (place, text). description: for those who cannot see it."""
+    """A line chart. x_ticks, y_ticks: (place, text). description: alternative text for screen
+    readers."""
 
     series: Sequence[Series]
     x_label: str
@@ -45,7 +47,7 @@ class Chart:
     marks: Sequence[tuple[float, str]] = field(default=())
 
     def svg(self) -> Markup:
-        """The chart, `<svg>` to `</svg>`."""
+        """The chart as an `<svg>` element."""
         x_low, x_high = self.x_ticks[0][0], self.x_ticks[-1][0]
         y_low, y_high = self.y_ticks[0][0], self.y_ticks[-1][0]
 
@@ -122,12 +124,12 @@ def _line(series: Series, x: _Scale, y: _Scale) -> list[str]:
 
 
 def unit_ticks() -> list[tuple[float, str]]:
-    """Of a share, 0 to 1."""
+    """Ticks for a share, from 0 to 1."""
     return [(value / 5, f"{value / 5:.1f}") for value in range(6)]
 
 
 def nice_ticks(values: Sequence[float], count: int = 5) -> list[tuple[float, str]]:
-    """Round places that enclose all values, about `count` of them."""
+    """About `count` round numbers that enclose all values."""
     low, high = min(values), max(values)
     span = (high - low) or abs(high) or 1.0
     raw = span / count

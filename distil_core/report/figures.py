@@ -1,4 +1,4 @@
-"""The report's charts, from the gathered facts."""
+"""The report's charts, made from the gathered facts."""
 
 import math
 from collections.abc import Sequence
@@ -80,7 +80,8 @@ def over_cost(
 
 
 def expert_and_student(campaign: CampaignFacts) -> Markup | None:
-    """Accuracy of the expert with feedback beside the student's without; None where never asked."""
+    """The expert's accuracy with feedback beside the student's without; None where it was never
+    measured."""
     asked = [facts for facts in campaign.iterations if "expert_accuracy" in facts.metrics]
     if not asked:
         return None
@@ -100,7 +101,7 @@ def expert_and_student(campaign: CampaignFacts) -> Markup | None:
 
 
 def success_bound(campaign: CampaignFacts) -> Markup | None:
-    """log pass@1 and its lower bound from the expert's successes."""
+    """log pass@1 and its lower bound, computed from the expert's successes."""
     shown = [facts for facts in campaign.iterations if "success_bound" in facts.metrics]
     shown = [facts for facts in shown if facts.metrics["pass_at_1"] > 0]
     if not shown:
@@ -166,13 +167,13 @@ def regret(campaign: CampaignFacts) -> Markup | None:
 
 
 def common_ks(campaign: CampaignFacts) -> list[int]:
-    """The k that every iteration was evaluated with."""
+    """The values of k that every iteration was evaluated with."""
     common = set.intersection(*(set(pass_at_ks(f.metrics)) for f in campaign.iterations))
     return sorted(common)
 
 
 def cumulative(values: Sequence[float]) -> list[float]:
-    """Sums up to each place."""
+    """The sums up to each index."""
     return [float(value) for value in np.cumsum(np.asarray(values, dtype=np.float64))]
 
 
@@ -186,7 +187,7 @@ def _with_band(
 
 
 def _integer_ticks(count: int) -> list[tuple[float, str]]:
-    """0 .. count - 1, thinned where there are many; the last one always."""
+    """0 .. count - 1, thinned out where there are many; always with the last one."""
     step = max(1, math.ceil((count - 1) / _MAX_TICKS))
     numbers = [*range(0, count - 1, step), count - 1] if count > 1 else [0, 1]
     return [(float(number), str(number)) for number in numbers]

@@ -1,4 +1,4 @@
-"""All that a report tells of, read from the workspace and checked against what DVC recorded."""
+"""Everything the report shows, read from the workspace and checked against what DVC recorded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ROLLOUTS_SHOWN = 4
 
 @dataclass(frozen=True)
 class CreditMap:
-    """One rollout, token by token, with what the tools and the expert made of it."""
+    """One rollout token by token, with the tools' feedback and the expert's tokens."""
 
     iteration: int
     rollout_id: str
@@ -51,8 +51,8 @@ class CreditMap:
 
 @dataclass(frozen=True)
 class IterationFacts:
-    """One iteration. rollout_tokens: sampled for its training; the base has none. evaluation: its
-    table, checked but not decoded. seconds: by stage, none where it was not made here."""
+    """One iteration. rollout_tokens: sampled for its training; 0 for the base. evaluation: its
+    table, checked but not decoded. seconds: by stage; empty where it was not run here."""
 
     evidence: Evidence
     params: IterationParams
@@ -71,8 +71,8 @@ class IterationFacts:
 
 @dataclass(frozen=True)
 class CampaignFacts:
-    """A campaign. losses_ji: of checkpoint j on table i + 1, mean KL to the expert per token.
-    prompts: by problem id, of the held-out problems."""
+    """A campaign. losses_ji: mean KL to the expert per token, of checkpoint j on table i + 1.
+    prompts: of the held-out problems, by problem id."""
 
     name: str
     iterations: Sequence[IterationFacts]
@@ -82,15 +82,16 @@ class CampaignFacts:
 
     @property
     def parents(self) -> list[int]:
-        """The policy that made each table."""
+        """For each table, the iteration of the policy that made it."""
         return [facts.decision.parent for facts in self.iterations if facts.decision]
 
 
 def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> CampaignFacts:
-    """Read the finished iterations. The losses and credit maps are computed here, seconds for a
-    small policy; losses are kept below .distil/ by the digests of policy and table.
+    """Read the finished iterations. Losses and credit maps are computed here, which takes seconds
+    for a small policy; losses are cached below .distil/ by the digests of policy and table.
 
-    Raises `DataError` when nothing is finished, `LineageError` when a file is not the recorded one.
+    Raises `DataError` when no iteration is finished, `LineageError` when a file is not the recorded
+    one.
     """
     history = History(workspace)
     last = history.last_finished()
@@ -134,7 +135,7 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
 def _losses(
     workspace: Workspace, iterations: Sequence[IterationFacts], progress: ProgressCallback
 ) -> NDArray[np.float64]:
-    """The matrix [N + 1, N], computing only what is not known yet."""
+    """The matrix [N + 1, N]; computes only the entries that are not cached."""
     path = workspace.scratch_dir / "hindsight_losses.json"
     known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     tables = [facts.evidence.artifacts["feedback"] for facts in iterations[1:]]
@@ -162,8 +163,8 @@ def _losses(
 
 
 def _credit_maps(workspace: Workspace, facts: IterationFacts) -> list[CreditMap]:
-    """The rollouts of an iteration on which its student and expert disagree most, one of a prompt,
-    scored by the policy that sampled them."""
+    """Of an iteration's rollouts those on which student and expert disagree most, one for each
+    prompt, scored by the policy that sampled them."""
     number = facts.evidence.iteration
     parent_dir = workspace.parent_dir(number)
     tokenizer = load_tokenizer(parent_dir)
@@ -214,7 +215,7 @@ def _consultations(
 
 
 def _most_likely(row: FeedbackRow) -> list[int | None]:
-    """The expert's most likely token at each position; None where none is stored."""
+    """The expert's most likely token at each position; None where no token is stored."""
     starts = np.concatenate([[0], np.cumsum(row.expert_counts_t)[:-1]])
     return [
         int(row.expert_ids[start]) if count else None

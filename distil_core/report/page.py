@@ -1,4 +1,4 @@
-"""The report's page: facts in, one self-contained HTML text out."""
+"""Render the report: facts in, one self-contained HTML text out."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _SETTINGS_SHOWN = (
 
 
 def render_report(campaign: CampaignFacts) -> str:
-    """The whole file. It fetches nothing: styles and charts are in it, and there is no script."""
+    """The whole file. It loads nothing and has no script: styles and charts are inline."""
     base, last = campaign.iterations[0], campaign.iterations[-1]
     champion = campaign.iterations[last.evidence.champion]
     ks = figures.common_ks(campaign)
@@ -221,7 +221,8 @@ def _not_better(campaign: CampaignFacts) -> list[int]:
 
 
 def _steps(campaign: CampaignFacts) -> dict[str, int]:
-    """How many steps from parent to policy rose or fell beyond doubt in pass@1."""
+    """How many steps from parent to policy have an interval of the pass@1 change above, or below,
+    0."""
     differences = [f.decision.from_parent["pass_at_1"] for f in campaign.iterations if f.decision]
     return {
         "all": len(differences),
@@ -231,7 +232,7 @@ def _steps(campaign: CampaignFacts) -> dict[str, int]:
 
 
 def _matrix(campaign: CampaignFacts) -> list[list[dict[str, Any]]]:
-    """Rows of the matrix of losses with a shade from 0 to 1 (logarithmic) for each cell."""
+    """Rows of the matrix of losses, with a logarithmic shade from 0 to 1 for each cell."""
     losses = campaign.losses_ji
     if not losses.size:
         return []
@@ -286,8 +287,8 @@ def _visible(token: str) -> str:
 def _changed_problems(
     campaign: CampaignFacts, champion: IterationFacts
 ) -> dict[str, list[dict[str, Any]]]:
-    """The problems that lost and gained most from the base to the champion, and from its parent
-    to the last policy."""
+    """The problems with the largest losses and gains, from the base to the champion, and from the
+    last policy's parent to the last policy."""
     last = campaign.iterations[-1]
     pairs: dict[str, tuple[IterationFacts, IterationFacts]] = {}
     if champion.evidence.iteration:
@@ -341,7 +342,7 @@ def _lineage_row(facts: IterationFacts) -> dict[str, Any]:
 
 
 def _settings(campaign: CampaignFacts) -> list[dict[str, Any]]:
-    """The last iteration's settings by section, and where earlier ones had others."""
+    """The last iteration's settings by section, with the values that earlier iterations had."""
     last = campaign.iterations[-1]
     sections: list[dict[str, Any]] = []
     for section in _SETTINGS_SHOWN:

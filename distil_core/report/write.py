@@ -1,4 +1,4 @@
-"""Write the campaign's report, and keep it with the campaign's record."""
+"""Write the campaign's report and add it to the campaign's record."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from distil_core.workspace import Workspace
 
 
 def write_report(workspace: Workspace, progress: ProgressCallback = no_progress) -> Path:
-    """Write report.html from the finished iterations and log it to the campaign's run in MLflow.
+    """Write report.html from the finished iterations, and log it to the campaign's run in MLflow.
 
-    It is a view, no artifact of the pipeline: it tells of seconds too, which differ from run to
-    run, and can be made anew from the artifacts at any time. Raises `DataError` when there is
-    nothing to report, `LineageError` when a file is not the one that DVC recorded.
+    The report is a view, not an artifact of the pipeline: it shows seconds, which differ from run
+    to run, and can be made again from the artifacts at any time. Raises `DataError` when there is
+    nothing to report, and `LineageError` when a file is not the one that DVC recorded.
     """
     page = render_report(gather_campaign(workspace, progress))
     write_text(workspace.report_file, page)

@@ -1,4 +1,5 @@
-"""Sampling and scoring with vLLM: in this process, in a server of ours, or in others' servers."""
+"""Sampling and scoring with vLLM: in this process, in a server that we start, or in running
+servers."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ __all__ = ["Options", "build"]
 
 
 def build(options: Options, policy_dir: Path, compute: ComputeParams) -> VllmEngine:
-    """The engine of this process with these options, now holding the policy in `policy_dir`."""
+    """The engine of this process with these options, with the policy in `policy_dir` loaded."""
     from distil_core.engines.vllm.pool import POOL
 
     return POOL.engine(options, policy_dir, compute)

@@ -1,4 +1,4 @@
-"""What the three modes have in common: a place where vLLM holds one policy at a time."""
+"""What the three modes share: a place where vLLM has one policy loaded at a time."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -18,14 +18,15 @@ neither would be the distribution whose log-probabilities are stored."""
 
 @dataclass(frozen=True)
 class Policy:
-    """A checkpoint folder as it was when looked at. identity: of its weights' files."""
+    """The state of a checkpoint folder at one time. identity: a digest of its weight files'
+    state."""
 
     folder: Path
     identity: str
 
     @classmethod
     def of(cls, folder: Path) -> "Policy":
-        """The folder's present state: written again, it is another policy."""
+        """The folder's present state. A folder that is written again is another policy."""
         digest = hashlib.blake2b(digest_size=8)
         for file in sorted(folder.glob("*.safetensors")):
             status = file.stat()
@@ -35,7 +36,8 @@ class Policy:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """max_logprobs: largest top K. max_model_len: tokens of context and response together."""
+    """max_logprobs: the largest top K. max_model_len: the most tokens of context and response
+    together."""
 
     vocabulary_size: int
     max_model_len: int
@@ -43,14 +45,15 @@ class ModelLimits:
 
     @classmethod
     def parse(cls, description: str) -> "ModelLimits":
-        """From a worker's `distil_describe`."""
+        """Parse what a worker's `distil_describe` returned."""
         vocabulary_size, max_model_len, max_logprobs = map(int, description.split(",")[:3])
         return cls(vocabulary_size, max_model_len, max_logprobs)
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """Tokens with the end token, if it came, and their log-probabilities as vLLM reports them."""
+    """Sampled tokens, with the end token if it was drawn, and their log-probabilities as vLLM
+    reports them."""
 
     token_ids: list[int]
     logprobs: list[float]
@@ -58,8 +61,8 @@ class Sampled:
 
 @dataclass(frozen=True)
 class TopK:
-    """At each of T positions: ids_tk int32 and logprobs_tk float32 [T, K], most likely first, and
-    tail_t float32 [T], log of the mass outside."""
+    """For T positions: ids_tk int32 and logprobs_tk float32 [T, K], most likely first, and tail_t
+    float32 [T], the log of the remaining mass."""
 
     ids_tk: NDArray[np.int32]
     logprobs_tk: NDArray[np.float32]
@@ -67,13 +70,14 @@ class TopK:
 
 
 class Backend(Protocol):
-    """Results are in the order of the requests; each one done is reported as it comes."""
+    """Samples and scores with the loaded policy. Results are in the order of the requests; progress
+    is reported as each one finishes."""
 
     limits: ModelLimits
 
     def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
-        """Hold this policy from now on. Where weights change for it, `check` is called after, and
-        raises where they are not to be trusted; they are loaded anew the next time then."""
+        """Load this policy unless it is loaded. Where weights change, `check` is called afterwards;
+        if it raises, the weights are loaded again the next time."""
         ...
 
     def sample(
@@ -87,23 +91,23 @@ class Backend(Protocol):
     def score(
         self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]
     ) -> list[TopK]:
-        """Of each token sequence, the distributions from position `start` on."""
+        """The distributions of each token sequence from its position `start` on."""
         ...
 
     def ended(self) -> bool:
-        """Whether it can never answer again, so that a new one has to be started."""
+        """Whether it can no longer answer, so that a new one must be started."""
         ...
 
     def close(self) -> None:
-        """End it and everything it started. Safe to repeat."""
+        """End it and everything it started. May be repeated."""
         ...
 
 
 def sampling_arguments(
     request: SampleRequest, settings: SamplingSettings, end_token_ids: Sequence[int]
 ) -> dict[str, Any]:
-    """Of vLLM's SamplingParams. Ends at our end tokens only, which are read from the checkpoint as
-    for every engine."""
+    """Arguments for vLLM's SamplingParams. Sampling ends only at our end tokens, which are read
+    from the checkpoint as for every engine."""
     return {
         "temperature": settings.temperature,
         "top_p": settings.top_p,
@@ -118,7 +122,8 @@ def sampling_arguments(
 
 
 def scoring_arguments(top_k: int) -> dict[str, Any]:
-    """Of vLLM's SamplingParams. It cannot sample nothing; the one token is thrown away."""
+    """Arguments for vLLM's SamplingParams. vLLM must sample at least one token, which is
+    discarded."""
     return {"temperature": 1.0, "seed": 0, "max_tokens": 1, "prompt_logprobs": top_k} | {
         "detokenize": False
     }
@@ -127,7 +132,7 @@ def scoring_arguments(top_k: int) -> dict[str, Any]:
 def split_tails(
     ids: NDArray[np.int64], logprobs: NDArray[np.float64], limits: ModelLimits
 ) -> TopK | None:
-    """Rows of the tail's entry and K more; None where the first entry is not the tail's."""
+    """Split rows of the tail's entry and K more; None where the first entry is not the tail's."""
     if (ids[:, 0] != limits.vocabulary_size).any():
         return None
     return TopK(

@@ -1,4 +1,4 @@
-"""Engine `vllm`: the contract of engines/base.py, wherever vLLM runs."""
+"""Engine `vllm`: the contract of engines/base.py, in every mode of vLLM."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _ENTRIES_AT_ONCE = 2**22
 
 
 class VllmEngine:
-    """One policy in a backend that others may use for theirs in between: it is loaded again, and
-    checked again, where that happened. `lock` keeps them apart."""
+    """One policy in a backend that other engines may use in between with theirs. The policy is then
+    loaded and checked again. `lock` keeps the engines from using the backend at once."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class VllmEngine:
         settings: SamplingSettings,
         progress: ProgressCallback,
     ) -> list[SampledResponse]:
-        """See the contract. `EngineError` where the drift exceeds its limit."""
+        """See the contract. Raises `EngineError` where the drift exceeds its limit."""
         if not requests:
             return []
         if settings.temperature < LOWEST_TEMPERATURE:
@@ -85,7 +85,8 @@ class VllmEngine:
         top_p: float,
         progress: ProgressCallback,
     ) -> list[ScoredResponse]:
-        """See the contract. In chunks, so that the entries of all contexts are never held."""
+        """See the contract. It works in chunks, so that the entries of all contexts never exist at
+        once."""
         limits = self._backend.limits
         top_k = min(top_k, limits.vocabulary_size)
         if top_k > limits.max_logprobs:
@@ -114,7 +115,8 @@ class VllmEngine:
         return results
 
     def drift(self) -> dict[str, float]:
-        """How far the last responses' log-probabilities are from transformers' (see `Drift`)."""
+        """The difference of the last responses' log-probabilities from transformers' (see
+        `Drift`)."""
         return dict(self._drift)
 
     def _ensure_policy_loaded(self) -> None:
@@ -187,7 +189,7 @@ def _chunks(requests: Sequence[ScoreRequest], top_k: int) -> Iterator[list[Score
 
 
 def _scored(top: TopK, top_p: float) -> ScoredResponse:
-    """The fewest of the top K that hold `top_p`; the others join the tail."""
+    """The fewest of the top K that hold `top_p`; the rest is added to the tail."""
     logprobs_tk = torch.from_numpy(top.logprobs_tk).double()
     if bool(torch.isnan(logprobs_tk).any()):
         raise EngineRefusedError(

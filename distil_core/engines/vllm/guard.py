@@ -1,9 +1,10 @@
-"""`python -m distil_core.engines.vllm.guard FOLDER COMMAND..`: runs COMMAND, ends with its parent.
+"""`python -m distil_core.engines.vllm.guard FOLDER COMMAND..`: run COMMAND, and end it with the
+parent.
 
-Started as the leader of its own session, with a pipe from the parent as standard input. When the
-pipe closes, because the parent closed it or was killed in any way, or when COMMAND ends by itself,
-FOLDER is removed and the whole process group is killed: vLLM's server leaves its workers behind
-otherwise.
+The guard leads its own session and has a pipe from the parent as standard input. When the pipe
+closes, because the parent closed it or was killed in any way, or when COMMAND ends by itself,
+FOLDER is removed and the whole process group is killed: otherwise vLLM's server would leave its
+workers behind.
 """
 
 import ctypes
@@ -18,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Never returns: the guard is a member of the group that it kills."""
+    """Never returns: the guard belongs to the group that it kills."""
     if os.getpgrp() != os.getpid():
         sys.exit("the guard must lead its own process group: start it in a new session")
     libc = ctypes.CDLL(None, use_errno=True)

@@ -27,7 +27,8 @@ from distil_core.errors import EngineError
 
 
 class InProcessBackend:
-    """Starts with `policy`, which takes seconds to minutes; further ones take less than one."""
+    """Starting with `policy` takes seconds to minutes; loading further policies takes less than a
+    second."""
 
     def __init__(self, options: Options, compute: ComputeParams, policy: Policy):
         require_vllm()
@@ -46,7 +47,7 @@ class InProcessBackend:
         self.limits = ModelLimits.parse(description)
 
     def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
-        """See `Backend`; the policy it started with is checked as any other."""
+        """See `Backend`. The policy of the start is checked like any other."""
         if policy == self._loaded:
             return
         self._loaded = None
@@ -125,8 +126,8 @@ class InProcessBackend:
 
     @contextmanager
     def _torch_as_vllm_needs_it(self, failure: str) -> Iterator[None]:
-        """Its kernels have no deterministic twins, which torch would refuse; what it changes of
-        torch's global state is put back."""
+        """Allow vLLM's kernels, which have no deterministic variants, in torch's deterministic
+        mode; afterwards restore the global state of torch that vLLM changes."""
         deterministic = torch.are_deterministic_algorithms_enabled()
         set_num_threads = torch.set_num_threads
         torch.use_deterministic_algorithms(False)

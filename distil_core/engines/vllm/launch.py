@@ -1,4 +1,4 @@
-"""How vLLM is started, in this process or as a server: environment and arguments."""
+"""Environment and arguments for starting vLLM, in this process or as a server."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ _DECISIVE = ("VLLM_USE_V2_MODEL_RUNNER", "OMP_NUM_THREADS")
 
 
 def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
-    """Variables that vLLM reads once, when it is imported."""
+    """The environment variables that vLLM reads once, when it is imported."""
     variables = {
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
@@ -38,7 +38,7 @@ def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
 
 
 def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dict[str, Any]:
-    """Of vLLM's engine, by their names in Python."""
+    """Arguments for vLLM's engine, by their names in Python."""
     found: dict[str, Any] = {
         "model": str(policy_dir),
         # Token ids in and out: without a tokenizer there is no text to be decoded by mistake.
@@ -74,8 +74,9 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
 def server_command(
     options: Options, compute: ComputeParams, policy_dir: Path, socket: Path
 ) -> list[str]:
-    """The command line of a server with the same arguments. On a socket in a folder, since any
-    user of the machine may connect to a port, and vLLM's key guards none of the calls we make."""
+    """The command line of a server with the same arguments. It listens on a socket in a private
+    folder: any user of the machine may connect to a port, and vLLM's key guards none of the calls
+    made here."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--uds", str(socket), "--disable-log-stats"]
     # The endpoint that takes and gives token ids is among those for larger deployments.
@@ -99,7 +100,7 @@ def require_vllm() -> None:
 
 
 def prepare_process(options: Options, compute: ComputeParams) -> None:
-    """Set the variables of an engine in this process."""
+    """Set the environment variables for an engine in this process."""
     os.environ.update(_with_shell(environment(options, compute)))
     # The engine in this very process, not in a child of it.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
@@ -108,8 +109,9 @@ def prepare_process(options: Options, compute: ComputeParams) -> None:
 def server_environment(
     options: Options, compute: ComputeParams, private_dir: Path
 ) -> dict[str, str]:
-    """All variables of a server. Loading other weights is among the calls that vLLM keeps for
-    development. private_dir: for the sockets between its processes, which carry pickles."""
+    """All environment variables of a server. They allow loading other weights, which vLLM counts
+    as a call for development. private_dir: for the sockets between its processes, which carry
+    pickles."""
     variables = _with_shell(environment(options, compute))
     # No calls home: checkpoints are local folders. Not so in this process, whose problem sources
     # may be asked to download.
@@ -119,7 +121,8 @@ def server_environment(
 
 
 def _with_shell(variables: dict[str, str]) -> dict[str, str]:
-    """The shell's come first, but for those that decide what is computed."""
+    """The variables, where those of the shell take precedence except for those that decide
+    results."""
     return {
         name: value if name in _DECISIVE else os.environ.get(name, value)
         for name, value in variables.items()

@@ -1,6 +1,6 @@
-"""A vLLM server that this process starts, watches and ends, and that answers to nobody else.
+"""A vLLM server that this process starts, watches and ends, and that answers nobody else.
 
-It listens on a socket in a folder of mode 0700: whoever could connect could load weights, read
+It listens on a socket in a folder of mode 0700: whoever can connect could load weights, read
 prompts from its log, and have it generate.
 """
 
@@ -29,9 +29,9 @@ _LONGEST_FOLDER = 107 - len("/00000000-0000-0000-0000-000000000000")
 
 
 class ManagedServer:
-    """Ready when made. Its log is a file without a name, of which errors show the end.
+    """A server that is ready once constructed. Its log is an unnamed file, whose end errors show.
 
-    base_url: for a client that connects to `socket`, whatever host it names.
+    base_url: for a client that connects to `socket`; the host it names is arbitrary.
     """
 
     base_url = "http://localhost"
@@ -64,21 +64,21 @@ class ManagedServer:
 
     @property
     def process_group(self) -> int:
-        """Of the guard, the server and its workers."""
+        """The process group of the guard, the server and its workers."""
         return self._process.pid
 
     def ended(self) -> bool:
-        """Whether the server is gone."""
+        """Whether the server has ended."""
         return self._process.poll() is not None
 
     def log_end(self) -> str:
-        """The last lines of what the server wrote."""
+        """The last lines of the server's log."""
         size = os.fstat(self._log.fileno()).st_size
         start = max(0, size - _LOG_BYTES)
         return os.pread(self._log.fileno(), _LOG_BYTES, start).decode(errors="replace").strip()
 
     def close(self) -> None:
-        """Kill the whole group and wait for it. Safe to repeat."""
+        """Kill the whole group and wait for its end. May be repeated."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -89,7 +89,7 @@ class ManagedServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def transport(self, limits: httpx.Limits | None = None) -> httpx.HTTPTransport:
-        """Connects to the server, and to nothing else."""
+        """An HTTP transport that connects to this server only."""
         return httpx.HTTPTransport(uds=str(self.socket), limits=limits or httpx.Limits())
 
     def _wait_until_healthy(self, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Engines that outlive a stage: starting vLLM takes long, changing its weights does not."""
+"""Engines that outlive a stage: starting vLLM takes long, and changing its weights does not."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class _Entry:
 
 class EnginePool:
     """One backend for each combination of options, compute settings and architecture, kept until
-    `close`. So a campaign in one process starts vLLM once; the policy of each iteration, and the
-    expert's, are swapped in where they are used."""
+    `close`. A campaign in one process starts vLLM once; the policy of each iteration, and the
+    expert's, are loaded when they are used."""
 
     def __init__(self) -> None:
         self._entries: dict[_Key, _Entry] = {}
         self._lock = threading.Lock()
 
     def engine(self, options: Options, policy_dir: Path, compute: ComputeParams) -> VllmEngine:
-        """An engine with this policy, checked by the canary. Raises `CheckpointError` where there
-        is none in the folder, `EngineError` where vLLM cannot start or holds another."""
+        """An engine with this policy, verified by the canary. Raises `CheckpointError` where the
+        folder has no policy, and `EngineError` where vLLM cannot start or has other weights."""
         ends = end_token_ids(load_tokenizer(policy_dir))
         require_model_folder(policy_dir)
         policy = Policy.of(policy_dir)

@@ -1,4 +1,4 @@
-"""transformers as the measure of vLLM: a canary after each change of weights, and the drift of
+"""transformers as the reference for vLLM: a canary after each change of weights, and the drift of
 the sampler's log-probabilities from the trainer's."""
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _CANARY_TOP_K = 8
 
 @dataclass(frozen=True)
 class Drift:
-    """Of re-scored tokens: |difference| of log-probabilities, mean and largest; how many tokens,
-    and how many of them transformers' nucleus leaves out (which the two others do not count)."""
+    """Absolute differences of re-scored tokens' log-probabilities, mean and largest; the number of
+    tokens; and how many of them are outside transformers' nucleus, which the two differences do not
+    cover."""
 
     mean: float
     largest: float
@@ -33,7 +34,7 @@ class Drift:
     num_outside: int
 
     def figures(self) -> dict[str, float]:
-        """As the rollouts' metadata and metrics name them."""
+        """The figures by their names in the rollouts' metadata and in metrics."""
         return {
             "engine_logprob_error_mean": self.mean,
             "engine_logprob_error_max": self.largest,
@@ -43,7 +44,7 @@ class Drift:
 
 
 class Reference:
-    """The policy as transformers computes it, on the CPU beside an engine that fills the card."""
+    """The policy computed by transformers, on the CPU where the engine fills the GPU."""
 
     def __init__(self, policy: Policy, compute: ComputeParams):
         self._policy = policy
@@ -51,7 +52,8 @@ class Reference:
 
     @torch.inference_mode()
     def check_canary(self, backend: Backend, limit: float) -> float:
-        """The largest difference on two fixed sequences; `EngineError` where it exceeds `limit`."""
+        """The largest difference on two fixed sequences. Raises `EngineError` where it exceeds
+        `limit`."""
         limits = backend.limits
         if self._model.config.vocab_size != limits.vocabulary_size:
             raise EngineRefusedError(
@@ -85,7 +87,7 @@ class Reference:
         settings: SamplingSettings,
         num_rows: int,
     ) -> Drift:
-        """Re-score `num_rows` of the responses, evenly spread over them."""
+        """Re-score `num_rows` of the responses, spread evenly over them."""
         chosen = np.unique(np.linspace(0, len(requests) - 1, num_rows).astype(int)).tolist()
         errors, num_outside = [], 0
         for index in chosen:

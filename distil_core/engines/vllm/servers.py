@@ -1,4 +1,5 @@
-"""vLLM in servers: requests spread over them, those of a dead one sent elsewhere."""
+"""vLLM in servers: requests are spread over them, and those of a lost server are sent to
+another."""
 
 from __future__ import annotations
 
@@ -34,11 +35,11 @@ Result = TypeVar("Result")
 
 
 class _ServerLost(Exception):
-    """This server cannot be asked any more; another one may."""
+    """This server can no longer be asked; another may be."""
 
 
 class _Server:
-    """One server. failure: why it is not asked; empty while it is."""
+    """One server. failure: why it is not used any more; empty while it is."""
 
     def __init__(self, base_url: str, client: httpx.Client):
         self.base_url = base_url
@@ -48,7 +49,8 @@ class _Server:
         self._client = client
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer. `_ServerLost` where there is none, `EngineError` where it refuses."""
+        """The server's answer. Raises `_ServerLost` where there is none, `EngineError` where it
+        refuses."""
         try:
             response = self._client.post(f"{self.base_url}{path}", json=body)
         except httpx.TransportError as error:
@@ -70,14 +72,14 @@ class _Server:
             raise _ServerLost(f"no JSON in its answer: {_excerpt(response)}") from error
 
     def rpc(self, method: str, *arguments: str) -> Any:
-        """The first worker's answer to a method of `PolicyWorker`."""
+        """The first worker's result of a method of `PolicyWorker`."""
         body = {"method": method, "args": list(arguments)}
         answer = self.post("/collective_rpc", body)
         return answer["results"][0] if answer else None
 
 
 class ServersBackend:
-    """own: the server among them that this process started, to be ended with it."""
+    """own: the server that this process started, if any, to be ended with the backend."""
 
     def __init__(
         self, options: Options, base_urls: Sequence[str], own: ManagedServer | None = None
@@ -100,8 +102,8 @@ class ServersBackend:
             raise
 
     def ensure_loaded(self, policy: Policy, check: Callable[[], object]) -> None:
-        """See `Backend`. A server that was dead is asked again, one that was started anew in
-        between holds nothing of ours; every server that changed its weights is checked alone."""
+        """See `Backend`. A server that was lost is asked again, as one that was restarted has none
+        of our policies. Every server whose weights changed is checked on its own."""
         for server in self._servers:
             try:
                 loaded = server.rpc("distil_loaded_policy")
@@ -204,7 +206,8 @@ class ServersBackend:
         ask: Callable[[_Server, Any], Result],
         done: Callable[[int], None],
     ) -> list[Result]:
-        """`ask` for each request, on the living server with the least under way."""
+        """Call `ask` for each request, on the available server with the fewest requests under
+        way."""
 
         def answered(request: Any) -> Result:
             while True:

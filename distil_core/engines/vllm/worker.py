@@ -1,7 +1,7 @@
-"""What is added to each vLLM worker: policies loaded whole, and exact tails beside scores.
+"""The extension of each vLLM worker: loads whole policies, and reports exact tails with scores.
 
-Named as `--worker-extension-cls`, so vLLM mixes the class into its own worker; it is the one part
-that runs inside a server.
+vLLM mixes the class named by `--worker-extension-cls` into its own worker. It is the only part of
+this project that runs inside a server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ TIED_SOURCES = ("model.embed_tokens.weight", "transformer.wte.weight", "embed_to
 
 
 class PolicyWorker:
-    """Methods to be called by vLLM's `collective_rpc`; strings in, strings or nothing out."""
+    """Methods that vLLM's `collective_rpc` calls: they take strings, and return a string or
+    nothing."""
 
     model_runner: Any
 
@@ -33,7 +34,7 @@ class PolicyWorker:
         self.distil_identity = identity
 
     def distil_loaded_policy(self) -> str:
-        """The identity of the policy loaded last; empty since the worker was started."""
+        """The identity of the last policy loaded; empty before the first."""
         return getattr(self, "distil_identity", "")
 
     def distil_describe(self) -> str:
@@ -44,12 +45,13 @@ class PolicyWorker:
         return f"{vocabulary_size},{config.max_model_len},{max_logprobs},{config.dtype}"
 
     def distil_report_tails(self) -> None:
-        """From now on a prompt position's own token gives way to the mass outside its top K.
+        """From now on report the mass outside the top K in place of each prompt position's own
+        token.
 
-        vLLM lists the top K after one entry for the token that stands there, which scoring has no
-        use for. Its place is taken by an entry whose id is the vocabulary's size, no token, and
-        whose value is the log of the remaining mass. Worked out from 1 minus the top K it would
-        be lost to rounding.
+        vLLM lists the top K after one entry for the prompt's token, which scoring does not need.
+        Its place is taken by an entry whose id is the vocabulary's size, which is no token, and
+        whose value is the log of the remaining mass. Computed as 1 minus the top K it would be lost
+        to rounding.
         """
         sampler = self.model_runner.sampler
         if not hasattr(sampler, "distil_original"):
@@ -58,8 +60,8 @@ class PolicyWorker:
 
 
 def checkpoint_tensors(policy_dir: Path) -> Iterator[tuple[str, Tensor]]:
-    """All tensors of the model's safetensors files. With tied embeddings the output layer's, which
-    such files leave out, comes too: vLLM on CPU otherwise keeps its old one."""
+    """All tensors of the model's safetensors files. With tied embeddings it adds the output
+    layer's, which such files leave out: vLLM on CPU would otherwise keep its old one."""
     names = set()
     tied = None
     for file in weight_files(policy_dir):

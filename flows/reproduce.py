@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from distil_core.lineage.environment import recorder_tags
+from distil_core.lineage.environment import libraries, processor
 from distil_core.lineage.reproduce.rerun import Comparison, reproduce, require_snapshot
 from distil_core.lineage.snapshot.take import snapshot_notes
 from distil_core.workspace import Workspace
@@ -65,10 +65,10 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
 
 def _environment_lines(notes: dict[str, str]) -> list[str]:
-    here = recorder_tags()
+    here = {"cpu": processor(), "libraries": libraries()}
     lines = []
-    for name in ("cpu", "libraries"):
-        recorded, present = notes.get(name), here[f"distil.recorder.{name}"]
+    for name, present in here.items():
+        recorded = notes.get(name)
         lines.append(f"snapshot taken with {name}: {recorded or 'not known'}")
         if recorded and recorded != present:
             lines.append(f"  Warning: other {name} here, so digests may differ: {present}")

@@ -10,7 +10,7 @@ from dvc_scratch import addresses, git, make_workspace, run_fake
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.stage import is_up_to_date
-from distil_core.lineage.environment import git_tags
+from distil_core.lineage.environment import code
 from distil_core.lineage.git import file_in_commit, git_or_none, own_environment
 from distil_core.lineage.git import git as our_git
 from distil_core.lineage.snapshot.recorded import locked_in, snapshot_of
@@ -60,7 +60,7 @@ def test_everything_that_asks_git_is_told_of_the_workspace(
             assert run_fake(workspace, address).status == "ran"
         assert is_up_to_date(workspace, "gate@001")
         assert os.environ == before
-        assert git_tags(workspace)["distil.git_commit"] == head
+        assert code(workspace).commit == head
         assert our_git(workspace.root, "rev-parse", "HEAD").strip() == head
         snapshot = take_snapshot(workspace, 1)
         assert locked_in(workspace, snapshot.commit) is not None
@@ -115,4 +115,4 @@ def test_what_is_not_there_is_none_and_what_git_refuses_is_an_error(
     bare = tmp_path / "bare"
     bare.mkdir()
     with pytest.raises(LineageError, match=r"not a git repository.*git init && dvc init"):
-        git_tags(Workspace(bare))
+        code(Workspace(bare))

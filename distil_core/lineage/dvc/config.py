@@ -1,11 +1,13 @@
 """What DVC's configuration of a workspace says: its remotes, and where its cache lies."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from distil_core.errors import LineageError
+from distil_core.lineage.dvc import _internals
 from distil_core.workspace import Workspace
 
 _HAS_SCHEME = re.compile(r"\w+://")
@@ -68,23 +70,17 @@ def _folder(workspace: Workspace) -> Path:
     return workspace.root / ".dvc"
 
 
-def _read(workspace: Workspace) -> Any:
-    """All levels of it: the system's, the user's, the repository's and its local one."""
-    from dvc.config import Config, ConfigError
-
+def _read(workspace: Workspace) -> Mapping[str, Any]:
     try:
-        return Config(str(_folder(workspace)))
-    except ConfigError as error:
+        return _internals.read_config(_folder(workspace))
+    except _internals.config_error() as error:
         raise _unreadable(workspace, error) from error
 
 
-def _read_committed(tree: Workspace) -> Any:
-    """The repository's level alone."""
-    from dvc.config import Config, ConfigError
-
+def _read_committed(tree: Workspace) -> Mapping[str, Any]:
     try:
-        return Config(str(_folder(tree))).load_file(str(_folder(tree) / "config"))
-    except ConfigError as error:
+        return _internals.read_committed_config(_folder(tree))
+    except _internals.config_error() as error:
         raise _unreadable(tree, error) from error
 
 

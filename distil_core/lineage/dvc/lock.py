@@ -14,6 +14,7 @@ from typing import Any
 
 from distil_core.errors import LineageError
 from distil_core.files import write_text
+from distil_core.lineage.dvc import _internals
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
@@ -198,13 +199,13 @@ def write_entry(workspace: Workspace, address: str, entry: Entry) -> bool:
 
 def with_entry(text: str, address: str, entry: Entry) -> str:
     """`text` of a `dvc.lock` with the stage's entry replaced in place, or added at the end."""
-    from dvc.utils.serialize import dumps_yaml
-
     if not text:
         text = _HEADER
     if not _is_plain(text):
         return _with_entry_by_parsing(text, address, entry)
-    block = str(dumps_yaml({"schema": "2.0", "stages": {address: entry}})).removeprefix(_HEADER)
+    block = _internals.dumps_yaml({"schema": "2.0", "stages": {address: entry}}).removeprefix(
+        _HEADER
+    )
     start = text.find(f"\n  {address}:\n") + 1
     if not start:
         return text + block
@@ -230,12 +231,10 @@ def _is_plain(text: str) -> bool:
 
 
 def _with_entry_by_parsing(text: str, address: str, entry: Entry) -> str:
-    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
-
-    contents = parse_yaml_for_update(text, "dvc.lock")
+    contents = _internals.parse_yaml_for_update(text, "dvc.lock")
     contents.setdefault("schema", "2.0")
     contents.setdefault("stages", {}).update({address: entry})
-    return str(dumps_yaml(contents))
+    return _internals.dumps_yaml(contents)
 
 
 def _entry(entries: dict[str, Entry], address: str) -> Entry:

@@ -3,7 +3,7 @@
 from contextlib import chdir
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc.session import quiet_dvc
+from distil_core.lineage.dvc import _internals
 from distil_core.lineage.git import no_other_repository
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
@@ -15,13 +15,11 @@ def push_iteration(workspace: Workspace, iteration: int) -> int:
 
     Raises `LineageError`, whatever the remote's library raised; what is recorded here stays.
     """
-    from dvc.repo import Repo
-
-    quiet_dvc()
+    _internals.quiet()
     root = workspace.root.resolve()
     try:
-        with chdir(root), no_other_repository(), Repo(str(root)) as repo:
-            return int(repo.push(targets=stage_addresses(iteration), with_deps=True))
+        with chdir(root), no_other_repository(), _internals.open_repo(root) as repo:
+            return _internals.push(repo, stage_addresses(iteration))
     # Each kind of remote has errors of its own: networks, keys, buckets, missing packages.
     except Exception as error:
         raise LineageError(

@@ -11,18 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc.lock import (
-    LockedArtifact,
-    artifacts,
-    lock_digest,
-    lock_file,
-    locked_dependencies,
-    locked_outputs,
-    write_entry,
-)
+from distil_core.lineage.dvc import _internals
+from distil_core.lineage.dvc.lock import artifacts, lock_file, write_entry
 from distil_core.lineage.dvc.session import (
     disk_errors,
-    exclusive,
     load_stage,
     open_repo,
     unlocked,
@@ -37,17 +29,7 @@ from distil_core.lineage.dvc.upstream import (
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from dvc.stage import PipelineStage
-
-__all__ = [
-    "LockedArtifact",
-    "StageOutcome",
-    "is_up_to_date",
-    "lock_digest",
-    "locked_dependencies",
-    "locked_outputs",
-    "run_stage",
-]
+    from distil_core.lineage.dvc._internals import PipelineStage
 
 Status = Literal["ran", "restored", "unchanged"]
 
@@ -84,13 +66,13 @@ def run_stage(
         pipeline = load_pipeline(stage)
         require_upstream(pipeline, address)
         status: Status = "unchanged"
-        if force or stage.changed():
-            with exclusive(stage):
+        if force or _internals.is_changed(stage):
+            with _internals.exclusive(stage):
                 status = _make(stage, pipeline, body, force)
                 _record(workspace, stage)
         else:
             require_recorded(pipeline, stage)
-        outputs = {output.def_path: str(output.hash_info.value) for output in stage.outs}
+        outputs = {output.path: str(output.noted_digest) for output in _internals.outputs(stage)}
     return StageOutcome(address, status, time.monotonic() - started, outputs)
 
 
@@ -101,7 +83,7 @@ def is_up_to_date(workspace: Workspace, address: str) -> bool:
         pipeline = load_pipeline(stage)
         if pipeline.stale_ancestor(address) or pipeline.stale_reason(address):
             return False
-        return not stage.changed()
+        return not _internals.is_changed(stage)
 
 
 def _make(
@@ -112,7 +94,7 @@ def _make(
     require_recorded(pipeline, stage)
     status: Status = "restored"
     if force or not _made_but_not_stored(stage):
-        stage.remove_outs(ignore_remove=False)
+        _internals.remove_outputs(stage)
         if force or not _restore(stage):
             status = "ran"
             before = _inputs(stage)
@@ -122,7 +104,7 @@ def _make(
                 _require_same_inputs(stage, before)
                 require_outputs(stage)
             except BaseException:
-                stage.remove_outs(ignore_remove=False)
+                _internals.remove_outputs(stage)
                 raise
     _store(stage)
     return status
@@ -131,33 +113,22 @@ def _make(
 def _made_but_not_stored(stage: "PipelineStage") -> bool:
     """Whether the outputs on disk are those of a run with the present inputs, by the digests
     that DVC's run cache noted before it failed to store them."""
-    # Reading the inputs anew changes the object in a way that misleads DVC's own restoring.
-    probe = stage.dvcfile.stages[stage.name]
-    probe.save_deps()
-    noted = stage.repo.stage_cache._load(probe)
-    if not noted or not all(output.exists for output in stage.outs):
+    noted, outputs = _internals.noted_run(stage), _internals.outputs(stage)
+    if not noted or not all(output.exists for output in outputs):
         return False
-    found = {output.def_path: output.get_hash().value for output in stage.outs}
+    found = {output.path: output.digest() for output in outputs}
     return found == {path: output.md5 for path, output in artifacts(noted, "outs").items()}
 
 
 def _restore(stage: "PipelineStage") -> bool:
-    from dvc.stage.cache import RunCacheNotFoundError
-
-    try:
-        with disk_errors(stage):
-            stage.repo.stage_cache.restore(stage)
-    except RunCacheNotFoundError:
-        return False
-    return True
+    with disk_errors(stage):
+        return _internals.restore(stage)
 
 
 def _store(stage: "PipelineStage") -> None:
     with disk_errors(stage):
-        stage.save()
-        stage.commit()
-    # DVC only logs a file that it could not copy into the cache.
-    if not stage.outs_cached():
+        stored = _internals.store(stage)
+    if not stored:
         raise LineageError(
             f"DVC could not store the outputs of {stage.name} in its cache (see its message "
             "above). They are kept: repair the cause and run again to store and record them."
@@ -165,7 +136,7 @@ def _store(stage: "PipelineStage") -> None:
 
 
 def _inputs(stage: "PipelineStage") -> dict[str, Any]:
-    return {dependency.def_path: dependency.get_hash() for dependency in stage.deps}
+    return {item.path: item.digest() for item in _internals.dependencies(stage)}
 
 
 def _require_same_inputs(stage: "PipelineStage", before: dict[str, Any]) -> None:
@@ -180,9 +151,6 @@ def _require_same_inputs(stage: "PipelineStage", before: dict[str, Any]) -> None
 
 
 def _record(workspace: Workspace, stage: "PipelineStage") -> None:
-    from dvc.stage.serialize import to_single_stage_lockfile
-    from dvc.utils import relpath
-
-    if write_entry(workspace, stage.name, to_single_stage_lockfile(stage)):
+    if write_entry(workspace, stage.name, _internals.lock_entry(stage)):
         # For those who let DVC stage changed files in git (core.autostage).
-        stage.repo.scm_context.track_file(relpath(lock_file(workspace)))
+        _internals.track(stage.repo, lock_file(workspace))

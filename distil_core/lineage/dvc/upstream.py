@@ -12,16 +12,17 @@ folder of its own, an address of the web. DVC itself is asked about such a one.
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distil_core.campaign.differences import ABSENT, Change, changes, described
 from distil_core.errors import LineageError
+from distil_core.lineage.dvc import _internals
 from distil_core.lineage.dvc.lock import Entry, artifacts
 
 if TYPE_CHECKING:
-    from dvc.stage import PipelineStage
+    from distil_core.lineage.dvc._internals import PipelineStage
 
 
 @dataclass(frozen=True)
@@ -118,24 +119,21 @@ class Pipeline:
 def load_pipeline(stage: "PipelineStage") -> Pipeline:
     """Every stage of the `dvc.yaml` that defines `stage`."""
     root = Path(stage.repo.root_dir)
-    definitions, producers = _definitions(_texts(root, stage.dvcfile), stage.dvcfile.resolver)
-    entries = stage.dvcfile.lockfile_contents.get("stages", {})
-    return Pipeline(root, definitions, entries, producers, stage.dvcfile.stages.__getitem__)
+    definitions, producers = _definitions(_texts(root, stage), stage)
+    entries = _internals.recorded_entries(stage)
+    load = partial(_internals.stage_beside, stage)
+    return Pipeline(root, definitions, entries, producers, load)
 
 
 def _stale_reason_by_dvc(stage: "PipelineStage") -> str | None:
     """The same of a stage with more than ours have. What it reads elsewhere (the web, a bucket) is
     not asked here, nor is one that DVC runs each time stale for that: only `dvc repro` can tell."""
-    if stage.frozen:
+    if _internals.is_frozen(stage):
         return None
-    if stage.cmd_changed:
+    if _internals.is_command_changed(stage):
         return "its command in dvc.yaml changed"
-    changed = [
-        path
-        for item in (*stage.deps, *stage.outs)
-        if item.protocol == "local"
-        for path in item.workspace_status()
-    ]
+    items = (*_internals.dependencies(stage), *_internals.outputs(stage))
+    changed = [item.path for item in items if item.changed_here()]
     return f"{', '.join(changed)} changed since it ran" if changed else None
 
 
@@ -144,12 +142,12 @@ _resolved: dict[tuple[str, ...], tuple[dict[str, Definition], dict[str, str]]] =
 
 
 def _definitions(
-    texts: tuple[str, ...], resolver: Any
+    texts: tuple[str, ...], stage: "PipelineStage"
 ) -> tuple[dict[str, Definition], dict[str, str]]:
     if texts not in _resolved:
         definitions = {
-            address: _definition(resolver.resolve_one(address)[address])
-            for address in resolver.get_keys()
+            address: _definition(resolved)
+            for address, resolved in _internals.resolved_stages(stage).items()
         }
         producers = {
             path: address
@@ -161,10 +159,10 @@ def _definitions(
     return _resolved[texts]
 
 
-def _texts(root: Path, dvcfile: Any) -> tuple[str, ...]:
+def _texts(root: Path, stage: "PipelineStage") -> tuple[str, ...]:
     """Of `dvc.yaml` and the files that its `vars` name."""
-    named = [name for name in dvcfile.contents.get("vars", []) if isinstance(name, str)]
-    files = [root / "dvc.yaml", *(root / name.partition(":")[0] for name in named)]
+    named = [name.partition(":")[0] for name in _internals.files_of_variables(stage)]
+    files = [root / "dvc.yaml", *(root / name for name in named)]
     return tuple(file.read_text(encoding="utf-8") for file in files)
 
 
@@ -181,8 +179,8 @@ def require_upstream(pipeline: Pipeline, address: str) -> None:
 
 def require_recorded(pipeline: Pipeline, stage: "PipelineStage") -> None:
     """Raise `LineageError` unless every dependency on disk is what its own stage recorded."""
-    for dependency in stage.deps:
-        path = dependency.def_path
+    for dependency in _internals.dependencies(stage):
+        path = dependency.path
         producer = pipeline.producers.get(path)
         if producer is None:
             if not dependency.exists:
@@ -195,7 +193,7 @@ def require_recorded(pipeline: Pipeline, stage: "PipelineStage") -> None:
             raise LineageError(
                 f"{stage.name} needs {path}, which is missing: {remedy}, or run {producer}"
             )
-        found = dependency.get_hash().value
+        found = dependency.digest()
         expected = pipeline.recorded_md5(path)
         if found != expected:
             raise LineageError(
@@ -206,7 +204,7 @@ def require_recorded(pipeline: Pipeline, stage: "PipelineStage") -> None:
 
 def require_outputs(stage: "PipelineStage") -> None:
     """Raise `LineageError` unless the stage's body wrote all that `dvc.yaml` says it writes."""
-    missing = [output.def_path for output in stage.outs if not output.exists]
+    missing = [output.path for output in _internals.outputs(stage) if not output.exists]
     if missing:
         raise LineageError(
             f"{stage.name} ended without writing {', '.join(missing)}; nothing was recorded. "
@@ -269,9 +267,7 @@ def _read_settings(path: Path) -> Any:
 
 @lru_cache(maxsize=1024)
 def _parse(text: str, name: str) -> Any:
-    from dvc.utils.serialize import parse_yaml
-
-    return parse_yaml(text, name)
+    return _internals.parse_yaml(text, name)
 
 
 def _lookup(settings: Any, dotted_key: str) -> Any:

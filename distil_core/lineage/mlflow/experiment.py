@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
 from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.store import artifact_root, made_once
 from distil_core.lineage.pages.chain import LEARNING_VIEW
 from distil_core.lineage.pages.page import experiment_page
@@ -26,14 +27,14 @@ def find_or_create_experiment(client: "MlflowClient", history: History, campaign
     location = f"{root}/{campaign}" if root else None
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
-        tags = {f"mlflow.sharedViewState.{LEARNING_VIEW}": _learning_view(history[0].metrics)}
+        tags = {_internals.shared_view_tag(LEARNING_VIEW): _learning_view(history[0].metrics)}
         with made_once():
             client.create_experiment(campaign, artifact_location=location, tags=tags)
         experiment = client.get_experiment_by_name(campaign)
         if experiment is None:
             raise LineageError(f"MLflow made the experiment {campaign!r}, but does not show it")
         page = experiment_page(campaign, str(experiment.experiment_id))
-        client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", page)
+        client.set_experiment_tag(experiment.experiment_id, _internals.NOTE_TAG, page)
     if experiment.lifecycle_stage != "active":
         raise LineageError(
             f"MLflow experiment {campaign!r} was deleted: restore it with `mlflow "
@@ -68,7 +69,7 @@ def _learning_view(metrics: Mapping[str, float]) -> str:
     columns = [f"metrics.`{name}`" for name in (*scores, "response_tokens_mean", "seconds/total")]
     view = {
         "searchFilter": "tags.`distil.role` = 'iteration'",
-        "orderByKey": "tags.`mlflow.runName`",
+        "orderByKey": f"tags.`{_internals.RUN_NAME_TAG}`",
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distil_core.lineage.dvc.config import default_remote_url
-from distil_core.lineage.environment import git_tags, recorder_tags, user_tags
 from distil_core.lineage.evidence.inputs import read_stage_seconds, read_train_curve
 from distil_core.lineage.evidence.iteration import Evidence
+from distil_core.lineage.mlflow import _internals
+from distil_core.lineage.mlflow.environment_tags import environment_tags
 from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.lineage.snapshot.recorded import snapshot_of
 from distil_core.lineage.snapshot.take import Snapshot
@@ -105,7 +106,7 @@ def gather(
         datasets=datasets,
         seconds=seconds,
         curve=curve,
-        tags=git_tags(workspace) | recorder_tags() | user_tags(),
+        tags=environment_tags(workspace),
         start_ms=max(end_ms - int(1000 * sum(seconds.values())), not_before_ms),
         end_ms=end_ms,
         prefect_run_url=prefect_run_url,
@@ -133,7 +134,7 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
         "distil.lock_digest": record.lock_digest,
         "distil.policy_md5": this.policy.md5,
         "distil.threads": this.settings.get("compute.num_threads", "?"),
-        "mlflow.source.name": f"dvc repro evaluate@{iteration_key(this.iteration)}",
+        _internals.SOURCE_TAG: f"dvc repro evaluate@{iteration_key(this.iteration)}",
         **record.tags,
         **snapshot_tags(record),
     }

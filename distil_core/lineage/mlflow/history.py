@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
+from distil_core.lineage.mlflow import _internals
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
@@ -30,7 +31,7 @@ class RecordedRun:
     @property
     def chain(self) -> str:
         """The campaign's run that it lies under."""
-        return self.tags.get("mlflow.parentRunId", "")
+        return self.tags.get(_internals.PARENT_RUN_TAG, "")
 
     @property
     def snapshot(self) -> str:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from distil_core.config.models import READ_BY_NO_STAGE
+from distil_core.lineage.mlflow import _internals
 
 
 def as_params(settings: Mapping[str, str]) -> dict[str, str]:
@@ -21,10 +22,9 @@ def of_the_chain(params: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shortened(value: str) -> str:
-    from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
-
-    if len(value) <= MAX_PARAM_VAL_LENGTH:
+    longest = _internals.max_param_chars()
+    if len(value) <= longest:
         return value
     digest = hashlib.sha256(value.encode()).hexdigest()
     end = f" … (cut; {len(value)} characters, sha256 {digest}; whole in the YAML artifact)"
-    return value[: MAX_PARAM_VAL_LENGTH - len(end)] + end
+    return value[: longest - len(end)] + end

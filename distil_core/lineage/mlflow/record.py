@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
-from distil_core.lineage.environment import user_tags
 from distil_core.lineage.evidence.inputs import read_stage_seconds
 from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.alias import CHAMPION, NEWEST, point_aliases
+from distil_core.lineage.mlflow.environment_tags import user_tags
 from distil_core.lineage.mlflow.experiment import find_or_create_experiment, search_runs
 from distil_core.lineage.mlflow.gather import gather
 from distil_core.lineage.mlflow.owner import OWNER_TAG, may_be_written
@@ -188,7 +189,7 @@ class _Recorder:
         wanted = {
             "distil.iteration": iteration,
             "distil.lock_digest": self._history.digest(iteration),
-            "mlflow.parentRunId": campaign_id,
+            _internals.PARENT_RUN_TAG: campaign_id,
         }
         terms = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
         terms.append("attributes.status = 'FINISHED'")
@@ -295,7 +296,7 @@ class _Recorder:
                 start_time=start_ms,
                 run_name=self._runs.next_name(),
                 tags={
-                    "mlflow.source.name": "dvc repro",
+                    _internals.SOURCE_TAG: "dvc repro",
                     "distil.role": "campaign",
                     "distil.campaign": self._campaign,
                     "distil.campaign_number": str(self._runs.next_number()),

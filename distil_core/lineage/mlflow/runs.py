@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from distil_core.lineage.evidence.iteration import History
+from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.params import as_params, of_the_chain
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _named(before: _Params, after: _Params) -> str:
 
 
 def _parent(run: "Run") -> str:
-    return str(run.data.tags.get("mlflow.parentRunId", ""))
+    return str(run.data.tags.get(_internals.PARENT_RUN_TAG, ""))
 
 
 def _iteration(run: "Run") -> int:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from distil_core.errors import LineageError
 from distil_core.files import private_file, private_folder
+from distil_core.lineage.mlflow import _internals
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
     is silenced; what goes wrong is raised as `LineageError`, with what to do.
     """
     with _one_writer(workspace):
-        import_mlflow()
+        _internals.import_with_database()
         import mlflow.tracking
 
         with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
@@ -57,25 +58,19 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
 
 
 def import_mlflow() -> None:
-    """Import MLflow with its database layer (3 s), which opening the store does otherwise."""
-    # A missing git executable is otherwise complained about on screen at import, and every run
-    # that ends on a server announced there.
-    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow.store.tracking.sqlalchemy_store
-    import mlflow.tracking  # noqa: F401
+    """Take the seconds of importing MLflow now, which opening the store would take."""
+    _internals.import_with_database()
 
 
 @contextmanager
 def made_once() -> Iterator[None]:
     """To make something of which there is one: another recorder may have made it just now."""
     from mlflow.exceptions import MlflowException
-    from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
     try:
         yield
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        if not _internals.is_there_already(error):
             raise
 
 
@@ -91,7 +86,7 @@ def beside_others(write: Callable[[], None]) -> None:
         try:
             write()
         except MlflowException as error:
-            if attempt == _ATTEMPTS or "IntegrityError" not in str(error):
+            if attempt == _ATTEMPTS or not _internals.is_lost_race(error):
                 raise
         else:
             return
@@ -132,8 +127,7 @@ def _tracking_uri(workspace: Workspace) -> Iterator[str]:
     try:
         yield uri
     finally:
-        # None unsets it, though the signature does not say so.
-        set_tracking_uri(None)  # type: ignore[arg-type]
+        _internals.unset_tracking_uri()
 
 
 @contextmanager
@@ -253,17 +247,10 @@ def _require_usable(database: Path, uri: str) -> None:
     connection = sqlite3.connect(database, timeout=DATABASE_WAIT_S)
     with closing(connection):
         connection.execute("BEGIN IMMEDIATE")
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        versions = (
-            [version for (version,) in connection.execute("SELECT * FROM alembic_version")]
-            if "alembic_version" in tables
-            else []
-        )
+        versions = _internals.schema_versions_in(connection)
         connection.rollback()
-    if not tables:
-        return
-    known = _known_versions()
-    if versions == known[:1]:
+    known = _internals.schema_versions()
+    if versions is None or versions == known[:1]:
         return
     if not versions:
         what = "has tables of something else than MLflow: move the file away"
@@ -278,12 +265,3 @@ def _require_usable(database: Path, uri: str) -> None:
             "move the file away"
         )
     raise LineageError(f"{database} {what}. A new one is filled from dvc.lock and the files.")
-
-
-def _known_versions() -> list[str]:
-    """Schema versions this MLflow knows, the present one first."""
-    import mlflow.store.db_migrations
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(Path(mlflow.store.db_migrations.__file__).parent))
-    return [script.revision for script in scripts.walk_revisions()]

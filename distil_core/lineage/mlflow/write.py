@@ -1,6 +1,5 @@
 """Write one iteration into an open MLflow store: its run, its policy, and the campaign's page."""
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.evidence.iteration import Evidence
+from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.gather import IterationRecord, run_metrics, run_tags, snapshot_tags
 from distil_core.lineage.mlflow.owner import OWNER_TAG, owner
 from distil_core.lineage.mlflow.params import as_params
@@ -33,7 +33,7 @@ def write_iteration(
         start_time=record.start_ms,
         run_name=record.name,
         tags=run_tags(record)
-        | {"mlflow.parentRunId": campaign_run_id, OWNER_TAG: owner(workspace)},
+        | {_internals.PARENT_RUN_TAG: campaign_run_id, OWNER_TAG: owner(workspace)},
     )
     with _failed_on_error(client, run.info.run_id):
         recorded = _write(client, workspace, record, run.info.run_id)
@@ -109,7 +109,7 @@ def _create_model(client: "MlflowClient", record: IterationRecord, run_id: str) 
         source_run_id=run_id,
         model_type="causal-lm",
         tags={
-            "mlflow.model.isExternal": "true",
+            _internals.EXTERNAL_MODEL_TAG: "true",
             "distil.iteration": str(this.iteration),
             "distil.dvc_path": this.policy.path,
             "distil.dvc_md5": this.policy.md5,
@@ -168,17 +168,15 @@ def _describe(
 ) -> None:
     """The run's note, its whole text beside it, and the description of the version that this run
     registers, if it does. seconds: by stage."""
-    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
-
     url = recorded.prefect_run_url or None
-    note = run_page(chain, seconds, url, MAX_TAG_VAL_LENGTH)
-    client.set_tag(recorded.run_id, "mlflow.note.content", note)
+    note = run_page(chain, seconds, url, _internals.max_tag_chars())
+    client.set_tag(recorded.run_id, _internals.NOTE_TAG, note)
     client.log_text(recorded.run_id, run_page(chain, seconds, url), "lineage.md")
     if registers:
         description = version_page(chain)
         version = str(recorded.model_version)
         client.update_model_version(chain.model_name, version, description)
-        note_tag = {"mlflow.note.content": description}
+        note_tag = {_internals.NOTE_TAG: description}
         client.set_logged_model_tags(recorded.model_id, note_tag)
 
 
@@ -215,7 +213,7 @@ def _store_model(
             model_id=recorded.model_id,
             model_uuid=recorded.model_id,
             metadata={
-                "mlflow.model.isExternal": True,
+                _internals.EXTERNAL_MODEL_TAG: True,
                 "dvc_path": this.policy.path,
                 "dvc_md5": this.policy.md5,
             },
@@ -223,15 +221,12 @@ def _store_model(
         Path(folder, "README.md").write_text(model_card(chain), encoding="utf-8")
         client.log_model_artifacts(recorded.model_id, folder)
     client.finalize_logged_model(recorded.model_id, "READY")
-    # What `mlflow.register_model` does for the link from the logged model to its version.
-    link = [{"name": chain.model_name, "version": str(recorded.model_version)}]
-    client.set_logged_model_tags(recorded.model_id, {"mlflow.modelVersions": json.dumps(link)})
+    _internals.link_to_version(client, recorded.model_id, chain.model_name, recorded.model_version)
 
 
 def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evidence) -> None:
     """Add the iteration to the campaign's run, which tells of the whole chain."""
     from mlflow.entities import Metric
-    from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
     client.log_batch(
         run_id,
@@ -240,7 +235,7 @@ def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evi
             for name, value in this.metrics.items()
         ],
     )
-    client.set_tag(run_id, "mlflow.note.content", campaign_page(chain, MAX_TAG_VAL_LENGTH))
+    client.set_tag(run_id, _internals.NOTE_TAG, campaign_page(chain, _internals.max_tag_chars()))
     if pass_at_ks(chain.last.metrics):
         figure = learning_curve_figure({i: e.metrics for i, e in chain.evidence.items()})
         client.log_figure(run_id, figure, "learning_curve.png")

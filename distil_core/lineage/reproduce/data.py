@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from distil_core.errors import LineageError
+from distil_core.lineage.dvc import _internals
 from distil_core.lineage.dvc.config import config_of_snapshot
 from distil_core.lineage.dvc.digest import content_md5
 from distil_core.lineage.dvc.lock import LockedArtifact
-from distil_core.lineage.dvc.session import quiet_dvc
 from distil_core.lineage.git import no_other_repository
 from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from distil_core.lineage.dvc._internals import Repo
 
 
 class SnapshotData:
@@ -26,18 +29,17 @@ class SnapshotData:
 
         Raises `LineageError` when one is nowhere to be had, or is not what was recorded.
         """
-        from dvc.exceptions import CheckoutError
-        from dvc.repo import Repo
-
         if not wanted:
             return
-        quiet_dvc()
+        _internals.quiet()
         paths = [locked.path for locked in wanted]
-        root = str(self._tree.root)
-        with chdir(root), no_other_repository(), Repo(root, config=self._config) as repo:
-            try:
-                repo.checkout(targets=paths, force=True)
-            except CheckoutError:
+        root = self._tree.root
+        with (
+            chdir(root),
+            no_other_repository(),
+            _internals.open_repo(root, self._config) as repo,
+        ):
+            if not _internals.checkout(repo, paths):
                 self._pull(repo, paths)
         for locked in wanted:
             found = content_md5(self._tree.root / locked.path)
@@ -63,14 +65,14 @@ class SnapshotData:
             aside.rename(made)
         yield expected
 
-    def _pull(self, repo: Any, paths: list[str]) -> None:
+    def _pull(self, repo: "Repo", paths: list[str]) -> None:
         if not self._config["core"].get("remote"):
             raise LineageError(
                 f"not all of {', '.join(paths)} is in the cache, and there is no DVC remote to "
                 "pull from: name one with `dvc remote add --default NAME URL`"
             )
         try:
-            repo.pull(targets=paths, force=True)
+            _internals.pull(repo, paths)
         # Each kind of remote has errors of its own: networks, keys, buckets, missing packages.
         except Exception as error:
             name = self._config["core"]["remote"]

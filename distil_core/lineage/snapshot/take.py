@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from distil_core.credentials import is_credential_file
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import lock_digest
-from distil_core.lineage.environment import recorder_tags
+from distil_core.lineage.environment import libraries, processor
 from distil_core.lineage.frozen import read_frozen
 from distil_core.lineage.git import git, git_or_none
 from distil_core.workspace import Workspace, iteration_key
@@ -160,12 +160,11 @@ def _campaign(workspace: Workspace, iteration: int) -> str:
 
 
 def _message(workspace: Workspace, campaign: str, iteration: int) -> str:
-    tags = recorder_tags()
     return (
         f"Iteration {iteration} of {campaign}\n\n"
         f"lock: {lock_digest(workspace, iteration)}\n"
-        f"libraries: {tags['distil.recorder.libraries']}\n"
-        f"cpu: {tags['distil.recorder.cpu']}\n"
+        f"libraries: {libraries()}\n"
+        f"cpu: {processor()}\n"
         + "".join(
             f"left out: {path}, which holds credentials\n" for path in _left_out(workspace.root)
         )

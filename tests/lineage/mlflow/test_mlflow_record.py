@@ -15,7 +15,7 @@ import yaml
 from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_settings
 
 from distil_core.errors import LineageError
-from distil_core.lineage.dvc.stage import lock_digest, locked_outputs
+from distil_core.lineage.dvc.lock import lock_digest, locked_outputs
 from distil_core.lineage.evidence.snapshots import ensure_snapshots
 from distil_core.lineage.mlflow import store as mlflow_store
 from distil_core.lineage.mlflow.record import NEWEST, record_all, record_iteration

@@ -8,6 +8,9 @@ from mlflow.data.dataset_source import DatasetSource
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.digest import content_md5
 
+SOURCE_TYPE = "dvc"
+"""By which MLflow finds the class, as pyproject.toml names it."""
+
 
 class DvcDatasetSource(DatasetSource):
     """A file or folder that DVC keeps. md5: as in dvc.lock. remote: URL of the content on the
@@ -22,7 +25,7 @@ class DvcDatasetSource(DatasetSource):
 
     @staticmethod
     def _get_source_type() -> str:
-        return "dvc"
+        return SOURCE_TYPE
 
     @property
     def uri(self) -> str:

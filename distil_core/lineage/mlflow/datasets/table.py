@@ -9,7 +9,8 @@ from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Object, 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.config import content_url
 from distil_core.lineage.evidence.inputs import Artifact
-from distil_core.lineage.mlflow.datasets.source import DvcDatasetSource
+from distil_core.lineage.mlflow import _internals
+from distil_core.lineage.mlflow.datasets.source import SOURCE_TYPE, DvcDatasetSource
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,12 +36,12 @@ def dataset_input(
     dataset = Dataset(
         name=name,
         digest=artifact.md5,
-        source_type=source._get_source_type(),
+        source_type=SOURCE_TYPE,
         source=source.to_json(),
         schema=json.dumps({"mlflow_colspec": schema.to_dict()}),
         profile=json.dumps(profile),
     )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+    return DatasetInput(dataset, [InputTag(_internals.CONTEXT_TAG, context)])
 
 
 def _describe(workspace: Workspace, artifact: Artifact) -> tuple[dict[str, Any], Schema]:

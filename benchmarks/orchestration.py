@@ -105,9 +105,8 @@ def split(
 
 def _child(history: Sequence[int]) -> None:
     """Run the campaign in the working directory; seconds by part to orchestration.json."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
     from distil_core.campaign.iterations import restart
+    from flows._internals import without_heartbeats
     from flows.api_server import prefect_api
     from flows.stages import stage_versions
 
@@ -117,7 +116,7 @@ def _child(history: Sequence[int]) -> None:
     with prefect_api(workspace) as api:
         iterations = restart(workspace, stage_versions())
         api.wait_until_ready()
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with without_heartbeats():
             for iteration in iterations:
                 measured[iteration] = _measured(workspace, iteration)
                 if iteration in history:

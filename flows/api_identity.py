@@ -11,7 +11,6 @@ import sqlite3
 import urllib.error
 import urllib.request
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -19,6 +18,7 @@ from uuid import uuid4
 from packaging.version import InvalidVersion, Version
 
 from distil_core.errors import DistilError
+from flows import _internals
 
 _TIMEOUT_S = 5.0
 _DATABASE_WAIT_S = 10.0
@@ -92,27 +92,15 @@ def is_ours(url: str) -> bool:
     name, secret = f"distil_proof_{uuid4().hex}", secrets.token_hex(16)
     try:
         with closing(_open(database)) as connection:
-            _write_variable(connection, name, secret)
+            _internals.write_variable(connection, name, secret)
             try:
                 answer = json.loads(_get(f"{url}/variables/name/{name}"))
             finally:
-                with connection:
-                    connection.execute("DELETE FROM variable WHERE name = ?", (name,))
+                _internals.delete_variable(connection, name)
     except (sqlite3.Error, OSError, ValueError):
         return False
     said = answer.get("value") if isinstance(answer, dict) else None
     return isinstance(said, str) and secrets.compare_digest(said, secret)
-
-
-def _write_variable(connection: sqlite3.Connection, name: str, value: str) -> None:
-    """A row of Prefect's own table of variables, as its server reads them."""
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    with connection:
-        connection.execute(
-            "INSERT INTO variable (id, created, updated, name, value, tags) "
-            "VALUES (?, ?, ?, ?, ?, '[]')",
-            (str(uuid4()), now, now, name, json.dumps(value)),
-        )
 
 
 def _open(database: Path) -> sqlite3.Connection:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from distil_core.files import private_file, private_folder
 from distil_core.workspace import Workspace
+from flows import _internals
 from flows.api_identity import PrefectApiError, answering, check_version, is_ours
 from flows.start_up import exempt_from_garbage_collection
 
@@ -138,7 +139,7 @@ def prefect_api(workspace: Workspace) -> Iterator[PrefectApi]:
             note = _what_else_is_there(url, found)
             yield PrefectApi(own_url, pages_url, True, wait, password, note)
         finally:
-            _send_what_is_queued()
+            _internals.send_what_is_queued(STOP_TIMEOUT_S)
 
 
 def _what_else_is_there(url: str, found: str) -> str:
@@ -204,8 +205,6 @@ def _home() -> Path:
 @contextmanager
 def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
     """`url` is this process's API. Links lead to where `prefect server start` shows the runs."""
-    from prefect.context import refresh_global_settings_context
-
     variables = {
         "PREFECT_API_URL": url,
         "PREFECT_UI_URL": pages_url,
@@ -213,7 +212,7 @@ def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
     }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    refresh_global_settings_context()
+    _internals.read_variables_of_the_shell()
     try:
         yield
     finally:
@@ -222,7 +221,7 @@ def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        refresh_global_settings_context()
+        _internals.read_variables_of_the_shell()
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path) -> None:
@@ -253,15 +252,6 @@ def _explain(log: str) -> str:
     return f"{last}. `distil doctor` checks the installation"
 
 
-def _send_what_is_queued() -> None:
-    """States of task runs and log lines are sent from queues; the server must hear them all."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (EventsWorker, APILogWorker):
-        worker.drain_all(timeout=STOP_TIMEOUT_S)
-
-
 def _end_with_parent() -> None:
     """The other end of stdin closes when the parent ends, even if it was killed."""
     sys.stdin.buffer.read()
@@ -274,9 +264,8 @@ def _serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with exempt_from_garbage_collection():
         import uvicorn
-        from prefect.server.api.server import create_app
 
-        app = create_app(final=True)
+        app = _internals.server_app()
     listener = socket.socket(fileno=descriptor)
     uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 

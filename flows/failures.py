@@ -18,6 +18,7 @@ from distil_core.errors import (
     ExpertUnavailableError,
     SandboxError,
 )
+from flows import _internals
 from flows.display import current_display
 
 RETRIES = 2
@@ -32,8 +33,7 @@ def is_transient(error: object) -> bool:
 
 def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
     """Prefect's `retry_condition_fn`; says on the terminal that the stage is tried again."""
-    # Of a state that a task returned, Prefect makes another one around it.
-    error = state.data.data if isinstance(state.data, State) else state.data
+    error = _internals.error_of(state)
     if not is_transient(error):
         return False
     display = current_display()

@@ -19,7 +19,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.utilities.urls import url_for
 
 from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
@@ -33,6 +32,7 @@ from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot
 from distil_core.pipeline import stage_addresses
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
+from flows import _internals
 from flows.display import current_display, periodic
 from flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
 from flows.liveness import alive, mark_dead_runs
@@ -184,7 +184,7 @@ def _stage_task(
     persist_result=False,
 )
 def _record_task(workspace: Workspace, iteration: int) -> RecordedIteration | State[Any]:
-    page = url_for("flow-run", flow_run.id)
+    page = _internals.flow_run_page(flow_run.id)
     try:
         with stage_display(f"record@{iteration_key(iteration)}"):
             return record_iteration(workspace, iteration, page)

@@ -21,6 +21,7 @@ from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
+from flows import _internals
 from flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from flows.display import Display
 from flows.ownership import served_name
@@ -117,14 +118,13 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
 def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: PrefectApi) -> None:
     """Raises `PrefectApiError` when the server is lost on the way, else what ended the flow."""
     import httpx
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     _keep_prefect_off_the_screen()
-    _give_up_events_soon(api)
+    _internals.give_up_events_soon(api.url)
     num_stages = sum(len(stage_addresses(number)) for number in range(last + 1))
     # Ending a heartbeat takes a second for each flow run; flows.liveness sees deaths without.
     with (
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        _internals.without_heartbeats(),
         display.campaign(num_stages),
     ):
         try:
@@ -137,17 +137,6 @@ def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: Pr
             ) from error
 
 
-def _give_up_events_soon(api: PrefectApi) -> None:
-    """Ten tries, its default, for each of the events that wait would hold a run whose server is
-    gone for minutes. Prefect Cloud has a client of its own, which stays as it is."""
-    from prefect.events.clients import PrefectEventsClient
-    from prefect.events.worker import EventsWorker
-    from prefect.settings import PREFECT_CLOUD_API_URL
-
-    if not api.url.startswith(PREFECT_CLOUD_API_URL.value()):
-        EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
-
-
 def _keep_prefect_off_the_screen() -> None:
     """Its log still goes to its pages. On screen, stages have lines of their own."""
 
@@ -156,10 +145,12 @@ def _keep_prefect_off_the_screen() -> None:
         record.msg, record.args, record.exc_info = "the Prefect server missed an event", (), None
         return True
 
-    for name in ("prefect._internal", "prefect._internal.concurrency", "prefect"):
+    for name in _internals.INTERNAL_LOGGERS:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(
-                lambda record: not record.name.startswith("prefect._internal") or shortened(record)
+                lambda record: (
+                    not record.name.startswith(_internals.INTERNAL_LOGGERS[0]) or shortened(record)
+                )
             )
 
     def is_not_prefects(record: logging.LogRecord) -> bool:
@@ -169,7 +160,7 @@ def _keep_prefect_off_the_screen() -> None:
         handler.addFilter(is_not_prefects)
 
     # At the end they tell how many events wait, which on a busy machine some do for a second.
-    for name in ("EventsWorker", "APILogWorker"):
+    for name in _internals.QUEUE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -1,0 +1,96 @@
+"""All that is used of Prefect beyond its documented API, each call with the behaviour it rests on.
+
+`tests/flows/test_prefect_internals.py` has a canary for each. pyproject.toml bounds Prefect to the
+minor version against which they were written. Prefect is imported when a function is called.
+"""
+
+import json
+import sqlite3
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import uuid4
+
+INTERNAL_LOGGERS = ("prefect._internal", "prefect._internal.concurrency", "prefect")
+"""What its own services and threads log with, and whose handlers print it: whole events and stack
+traces where one could not be sent."""
+
+QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")
+"""What its queues log with: at the end, how many events wait."""
+
+
+def server_app() -> Any:
+    """The server's ASGI application. `final` is what `prefect server start` asks for: its pages are
+    served, and settings do not change any more."""
+    from prefect.server.api.server import create_app
+
+    return create_app(final=True)
+
+
+def read_variables_of_the_shell() -> None:
+    """Have what was changed in `os.environ` be in force in this process: settings are read once."""
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
+
+
+def send_what_is_queued(timeout_s: float) -> None:
+    """States of task runs and log lines are sent from queues of this process, behind its back."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=timeout_s)
+
+
+def give_up_events_soon(url: str) -> None:
+    """Ten tries, its default, for each of the events that wait would hold a run whose server is
+    gone for minutes. Prefect Cloud has a client of its own, which stays as it is."""
+    from prefect.events.clients import PrefectEventsClient
+    from prefect.events.worker import EventsWorker
+    from prefect.settings import PREFECT_CLOUD_API_URL
+
+    if not url.startswith(PREFECT_CLOUD_API_URL.value()):
+        EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
+
+
+def without_heartbeats() -> AbstractContextManager[Any]:
+    """No thread beside each flow run that reports it alive, which takes a second to end."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    return cast(
+        "AbstractContextManager[Any]",
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    )
+
+
+def flow_run_page(flow_run_id: Any) -> str | None:
+    """The run's page, at the address where the server's pages are (`PREFECT_UI_URL`)."""
+    from prefect.utilities.urls import url_for
+
+    return url_for("flow-run", flow_run_id)
+
+
+def error_of(state: Any) -> Any:
+    """What a state holds of a failure. Of a state that a task returned, Prefect makes another one
+    around it."""
+    from prefect.client.schemas.objects import State
+
+    return state.data.data if isinstance(state.data, State) else state.data
+
+
+def write_variable(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """A row of the table from which the server answers what a variable is."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    with connection:
+        connection.execute(
+            "INSERT INTO variable (id, created, updated, name, value, tags) "
+            "VALUES (?, ?, ?, ?, ?, '[]')",
+            (str(uuid4()), now, now, name, json.dumps(value)),
+        )
+
+
+def delete_variable(connection: sqlite3.Connection, name: str) -> None:
+    """The row again; nothing where there is none."""
+    with connection:
+        connection.execute("DELETE FROM variable WHERE name = ?", (name,))

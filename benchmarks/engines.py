@@ -85,7 +85,7 @@ class Work:
             num_samples, num_tokens = params.sample.num_rollouts, params.sample.max_new_tokens
             if size == "trained":
                 num_samples = params.evaluate.num_samples
-            prompts = [row["context_ids"] for row in rows[:: params.sample.num_rollouts]]
+            prompts = [list(row.context_ids) for row in rows[:: params.sample.num_rollouts]]
             contexts = [prompt for prompt in prompts for _ in range(num_samples)]
         else:
             random = generator(0, "benchmark", "engines")

@@ -17,7 +17,7 @@ from scipy import stats
 
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.evaluation.comparison import paired_differences
-from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse, problem_row
+from distil_core.evaluation.judging import JudgedResponse, problem_row
 from distil_core.evaluation.summary import (
     columns_of,
     evaluation_frame,
@@ -39,8 +39,7 @@ def main() -> None:
     rows = _timed(
         "rows of the table (votes, entropy, counts)",
         lambda: [
-            {**problem_row(f"{index:06d}", "eval", samples), **EXPERT_NOT_ASKED}
-            for index, samples in enumerate(responses)
+            problem_row(f"{index:06d}", "eval", samples) for index, samples in enumerate(responses)
         ],
     )
     summary = _timed("all figures with intervals", lambda: summarise(rows, NUM_BOOTSTRAP, _SEED))

@@ -82,13 +82,10 @@ def _rows(workspace: Workspace) -> list[Row]:
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
     return [
         (
-            problems[rollout["problem_id"]],
-            rollout["response"],
-            rollout["response_ids"],
-            (
-                consultation["verdict"],
-                [FeedbackItem(**item) for item in consultation["feedback"]],
-            ),
+            problems[rollout.problem_id],
+            rollout.response,
+            list(rollout.response_ids),
+            (consultation.verdict, list(consultation.feedback)),
         )
         for rollout, consultation in zip(rollouts, consultations, strict=True)
     ]

@@ -1,17 +1,16 @@
 """What is lost between the K ids and the tail in float64 and what a feedback table gives back."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.feedback_table.distributions import VOCABULARY_SIZE, Distributions
 from distil_core.seeds import generator
+from distil_core.tables.schemas import FeedbackTableRow
 
 NUM_GRADIENTS = 200
 
 
-def errors(found: Distributions, rows: list[dict[str, Any]]) -> dict[str, float]:
+def errors(found: Distributions, rows: list[FeedbackTableRow]) -> dict[str, float]:
     """Mean and largest total variation, on the K ids and the tail; and of the gradient of forward
     cross-entropy with respect to the student's logits over the whole vocabulary: the norm of its
     change relative to its own, over the first positions."""
@@ -26,12 +25,12 @@ def errors(found: Distributions, rows: list[dict[str, Any]]) -> dict[str, float]
 
 
 def _as_stored(
-    found: Distributions, rows: list[dict[str, Any]]
+    found: Distributions, rows: list[FeedbackTableRow]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mass on each of the K ids, zero where it is not kept, and on the tail."""
-    counts_n = np.concatenate([row["expert_counts"] for row in rows])
-    logprobs = np.concatenate([row["expert_logprobs"] for row in rows]).astype(np.float64)
-    tails_n = np.concatenate([row["expert_tail_logprobs"] for row in rows]).astype(np.float64)
+    counts_n = np.concatenate([row.expert_counts for row in rows])
+    logprobs = np.concatenate([row.expert_logprobs for row in rows]).astype(np.float64)
+    tails_n = np.concatenate([row.expert_tail_logprobs for row in rows]).astype(np.float64)
     stored_nk = np.zeros_like(found.logprobs_nk)
     stored_nk[np.arange(stored_nk.shape[1]) < counts_n[:, None]] = np.exp(logprobs)
     return stored_nk, np.exp(tails_n)

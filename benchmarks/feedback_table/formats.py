@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.feedback_table.distributions import RESPONSE_TOKENS, Distributions
 from distil_core.tables.rounding import round_distributions
-from distil_core.tables.schemas import FEEDBACK
+from distil_core.tables.schemas import FEEDBACK, FeedbackTableRow
 from distil_core.tables.store import read_shards, write_shards
 
 ROWS_PER_SHARD = 64
@@ -27,7 +26,7 @@ class Format:
     read: Callable[[Path], None]
 
 
-def feedback_rows(found: Distributions, top_p: float, compact: bool) -> list[dict[str, Any]]:
+def feedback_rows(found: Distributions, top_p: float, compact: bool) -> list[FeedbackTableRow]:
     """Rows of a feedback table, as `tabulate` makes them."""
     probabilities_nk = np.exp(found.logprobs_nk)
     kept_nk = np.cumsum(probabilities_nk, axis=1) - probabilities_nk < top_p
@@ -48,22 +47,22 @@ def feedback_rows(found: Distributions, top_p: float, compact: bool) -> list[dic
         stored = slice(ends[here.start], ends[here.stop])
         length = here.stop - here.start
         rows.append(
-            {
-                "rollout_id": f"001/{start}/0",
-                "problem_id": f"{start // RESPONSE_TOKENS // 4:016x}",
-                "reward": 0.0,
-                "context_ids": np.zeros(100, np.int32),
-                "expert_context_ids": np.zeros(300, np.int32),
-                "response_ids": found.ids_nk[here, 0].astype(np.int32),
-                "behaviour_logprobs": found.logprobs_nk[here, 0].astype(np.float32),
-                "has_expert": True,
-                "expert_counts": counts_n[here],
-                "expert_ids": ids[stored],
-                "expert_logprobs": logprobs[stored],
-                "expert_tail_logprobs": tails_n[here],
-            }
+            FeedbackTableRow(
+                rollout_id=f"001/{start}/0",
+                problem_id=f"{start // RESPONSE_TOKENS // 4:016x}",
+                reward=0.0,
+                context_ids=[0] * 100,
+                expert_context_ids=[0] * 300,
+                response_ids=found.ids_nk[here, 0].tolist(),
+                behaviour_logprobs=found.logprobs_nk[here, 0].astype(np.float32),
+                has_expert=True,
+                expert_counts=counts_n[here],
+                expert_ids=ids[stored],
+                expert_logprobs=logprobs[stored],
+                expert_tail_logprobs=tails_n[here],
+            )
         )
-        assert length == len(rows[-1]["expert_counts"])
+        assert length == len(rows[-1].expert_counts)
     return rows
 
 

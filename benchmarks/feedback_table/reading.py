@@ -6,15 +6,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from benchmarks.feedback_table.distributions import RESPONSE_TOKENS, make_distributions
 from benchmarks.feedback_table.formats import ROWS_PER_SHARD, feedback_rows
 from benchmarks.measure import machine, markdown_table, minimum_of, own_peak_mb, run_in_turn
-from distil_core.tables.schemas import FEEDBACK
+from distil_core.tables.schemas import FEEDBACK, FeedbackTableRow
 from distil_core.tables.store import read_table, write_shards
 
 TOP_K = 20
@@ -114,12 +114,12 @@ class _InMemory:
         )
 
 
-def _shards(num_tokens: int) -> Iterator[list[dict[str, Any]]]:
+def _shards(num_tokens: int) -> Iterator[list[FeedbackTableRow]]:
     """Shards of different rollouts; their distributions repeat from shard to shard."""
     made = make_distributions(ROWS_PER_SHARD * RESPONSE_TOKENS, TOP_K)
     rows = feedback_rows(made, 0.9999, compact=False)
     for number in range(-(-num_tokens // (ROWS_PER_SHARD * RESPONSE_TOKENS))):
         yield [
-            {**row, "rollout_id": f"{number}/{i}", "problem_id": f"{number}/{i // 4}"}
+            replace(row, rollout_id=f"{number}/{i}", problem_id=f"{number}/{i // 4}")
             for i, row in enumerate(rows)
         ]

@@ -17,21 +17,21 @@ from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
-from distil_core.evaluation.judging import problem_row, require_verdicts
+from distil_core.evaluation.judging import judge_samples, problem_row, require_verdicts
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
+from distil_core.feedback.consultation import consult
+from distil_core.feedback.rollouts import PlannedRollout, rollout_rows
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import decode
 from distil_core.problems.base import Problem
+from distil_core.problems.choice import choose_problems
 from distil_core.progress import no_progress
 from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.trainer import train
-from tasks.consult import consult
-from tasks.evaluate import judge_samples
-from tasks.sample import choose_problems
 
 _ENGINE_ROWS = 1024
 
@@ -88,7 +88,7 @@ def evaluate(
     """pass@k and shapes of responses, without feedback; the same random numbers every time."""
     num_samples = bench.task.budget.num_samples
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
-    responses = _sample(bench, engine, jobs, "evaluate")
+    responses = _sample(bench, engine, _requests(bench, jobs, "evaluate"))
     texts = [decode(bench.tokenizer, response.token_ids) for response in responses]
     judged = judge_samples([problem for problem, _ in jobs], responses, texts, bench.verifier)
     require_verdicts(judged, max_missing=0)
@@ -100,13 +100,13 @@ def evaluate(
         )
         for start, problem in enumerate(problems)
     ]
-    num_correct_p = np.array([row["num_correct"] for row in rows], dtype=np.int64)
+    num_correct_p = np.array([row.num_correct for row in rows], dtype=np.int64)
     metrics = {
         f"pass_at_{k}": float(pass_at_k(num_correct_p, num_samples, k).mean())
         for k in powers_of_two_up_to(num_samples)
     }
     for name in ("num_malformed", "num_distinct", "response_tokens_mean"):
-        metrics[name] = float(np.mean([row[name] for row in rows]))
+        metrics[name] = float(np.mean([getattr(row, name) for row in rows]))
     return metrics
 
 
@@ -114,19 +114,14 @@ def _student_rows(bench: Bench, engine: TransformersEngine, iteration: int) -> F
     budget = bench.task.budget
     problems = choose_problems(bench.splits["train"], budget.num_prompts, iteration, bench.seed)
     jobs = [(problem, index) for problem in problems for index in range(budget.num_rollouts)]
-    responses = _sample(bench, engine, jobs, f"sample-{iteration}")
-    judged = []
-    for (problem, index), response in zip(jobs, responses, strict=True):
-        rollout = {
-            "rollout_id": f"{iteration:03d}/{problem.problem_id}/{index}",
-            "context_ids": bench.context_ids(problem),
-            "response_ids": response.token_ids,
-            "behaviour_logprobs": response.behaviour_logprobs,
-            "finish_reason": response.finish_reason,
-            "response": decode(bench.tokenizer, response.token_ids),
-            "error": None,
-        }
-        judged.append(Judged(problem, rollout, consult(bench.verifier, problem, rollout)))
+    requests = _requests(bench, jobs, f"sample-{iteration}")
+    planned = [PlannedRollout(*job, request) for job, request in zip(jobs, requests, strict=True)]
+    responses = _sample(bench, engine, requests)
+    rollouts = rollout_rows(iteration, planned, responses, bench.tokenizer)
+    judged = [
+        Judged(problem, rollout, consult(bench.verifier, problem, rollout))
+        for (problem, _), rollout in zip(jobs, rollouts, strict=True)
+    ]
     return feedback_rows(judged, bench.labeller(judged))
 
 
@@ -137,15 +132,20 @@ def _gold_problems(bench: Bench, iteration: int) -> list[Problem]:
     return choose_problems(bench.splits["train"], number, iteration, bench.seed)
 
 
-def _sample(
-    bench: Bench, engine: TransformersEngine, jobs: Sequence[tuple[Problem, int]], purpose: str
-) -> list[SampledResponse]:
-    requests = [
+def _requests(
+    bench: Bench, jobs: Sequence[tuple[Problem, int]], purpose: str
+) -> list[SampleRequest]:
+    return [
         SampleRequest(
             bench.context_ids(problem),
             derive_seed(bench.seed, purpose, problem.problem_id, index),
         )
         for problem, index in jobs
     ]
+
+
+def _sample(
+    bench: Bench, engine: TransformersEngine, requests: Sequence[SampleRequest]
+) -> list[SampledResponse]:
     settings = SamplingSettings(bench.task.budget.max_new_tokens, temperature=1.0, top_p=1.0)
     return engine.sample(requests, settings, no_progress)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from benchmarks.objectives.settings import COMPUTE, StudyTask
 from distil_core.config.models import Component, TabulateParams
@@ -21,9 +21,8 @@ from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import encode_context, encode_text, load_tokenizer
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import FEEDBACK
+from distil_core.tables.schemas import FEEDBACK, ConsultationRow, FeedbackTableRow, RolloutRow
 from distil_core.training.feedback_rows import FeedbackRows
-from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +48,8 @@ class Judged:
     """A rollout, as a row of the rollouts table, and its consultation."""
 
     problem: Problem
-    rollout: dict[str, Any]
-    consultation: dict[str, Any]
+    rollout: RolloutRow
+    consultation: ConsultationRow
 
 
 class Labeller(Protocol):
@@ -78,12 +77,12 @@ def feedback_rows(judged: Sequence[Judged], answers: Sequence[ScoredResponse]) -
     return _rows(
         [
             _row(
-                item.rollout["rollout_id"],
+                item.rollout.rollout_id,
                 item.problem,
-                item.consultation["reward"],
-                item.rollout["context_ids"],
-                item.rollout["response_ids"],
-                item.rollout["behaviour_logprobs"],
+                item.consultation.reward or 0.0,
+                item.rollout.context_ids,
+                item.rollout.response_ids,
+                item.rollout.behaviour_logprobs,
                 answer,
             )
             for item, answer in zip(judged, answers, strict=True)
@@ -119,12 +118,12 @@ def _self_labeller(task: StudyTask, base_dir: Path) -> Labeller:
         for item in judged:
             context = renderer.expert(
                 item.problem.prompt,
-                item.rollout["response"],
-                item.consultation["verdict"],
-                [FeedbackItem(**feedback) for feedback in item.consultation["feedback"]],
-                item.rollout["rollout_id"],
+                item.rollout.response,
+                item.consultation.verdict,
+                item.consultation.feedback,
+                item.rollout.rollout_id,
             )
-            queries.append(ExpertQuery(context.token_ids, item.rollout["response_ids"]))
+            queries.append(ExpertQuery(context.token_ids, item.rollout.response_ids))
         return [answer.distribution for answer in expert.answer(queries, no_progress)]
 
     return label
@@ -138,7 +137,7 @@ def _program_labeller(source: DistributionOracle, tokenizer: PreTrainedTokenizer
     def label(judged: Sequence[Judged]) -> list[ScoredResponse]:
         answers = []
         for item in judged:
-            response = item.rollout["response_ids"]
+            response = item.rollout.response_ids
             attempt = "".join(characters.get(i, _UNREADABLE) for i in response if i != end)
             states = source.oracle_distributions(item.problem, attempt)[: len(response)]
             answers.append(
@@ -177,27 +176,27 @@ def _row(
     reward: float,
     context_ids: Sequence[int],
     response_ids: Sequence[int],
-    behaviour_logprobs: Sequence[float],
+    behaviour_logprobs: Sequence[float] | NDArray[np.float32],
     answer: ScoredResponse,
-) -> dict[str, Any]:
-    return {
-        "rollout_id": rollout_id,
-        "problem_id": problem.problem_id,
-        "reward": reward,
-        "context_ids": context_ids,
-        "expert_context_ids": [],
-        "response_ids": response_ids,
-        "behaviour_logprobs": behaviour_logprobs,
-        "has_expert": True,
-        "expert_counts": answer.counts_t,
-        "expert_ids": answer.token_ids,
-        "expert_logprobs": answer.logprobs,
-        "expert_tail_logprobs": answer.tail_logprobs_t,
-    }
+) -> FeedbackTableRow:
+    return FeedbackTableRow(
+        rollout_id=rollout_id,
+        problem_id=problem.problem_id,
+        reward=reward,
+        context_ids=context_ids,
+        expert_context_ids=[],
+        response_ids=response_ids,
+        behaviour_logprobs=behaviour_logprobs,
+        has_expert=True,
+        expert_counts=answer.counts_t,
+        expert_ids=answer.token_ids,
+        expert_logprobs=answer.logprobs,
+        expert_tail_logprobs=answer.tail_logprobs_t,
+    )
 
 
-def _rows(rows: list[dict[str, Any]]) -> FeedbackRows:
-    return FeedbackRows(pa.Table.from_pylist(rows, schema=FEEDBACK.arrow), {})
+def _rows(rows: list[FeedbackTableRow]) -> FeedbackRows:
+    return FeedbackRows(FEEDBACK.to_table(rows), {})
 
 
 def _end(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -12,10 +12,10 @@ from distil_core.feedback.compose import render_student
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems.base import Problem
+from distil_core.problems.choice import choose_problems
 from distil_core.problems.store import read_problems
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
-from tasks.sample import choose_problems
 
 
 def make_workspace(source: Workspace, folder: Path) -> Workspace:

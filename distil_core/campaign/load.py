@@ -129,7 +129,6 @@ def _checked(params: AnyParams, values: Any, where: str) -> AnyParams:
 def _check_components(params: Params) -> None:
     """Every part named in the settings exists and accepts its options."""
     # The rooms import torch; a program that only reads settings' types need not pay for it.
-    from distil_core.feedback.compose import check_templates
     from distil_core.objectives import OBJECTIVES
     from distil_core.problems import PROBLEM_SOURCES
 
@@ -141,12 +140,32 @@ def _check_components(params: Params) -> None:
     harder = params.problems.generalisation_source
     if harder is not None:
         PROBLEM_SOURCES.options(harder.name, harder.options)
-    context = params.context
-    check_templates(context.student_template, context.expert_template, context.chat)
+    _check_feedback(params)
     if objective.compares_rollouts and params.sample.num_rollouts < 2:
         raise ConfigError(
             f"train.objective {params.train.objective.name!r} compares rollouts of one prompt, as "
             "its options are: sample.num_rollouts must be at least 2, found 1"
+        )
+
+
+def _check_feedback(params: Params) -> None:
+    """The sources of feedback exist, may say what they say, and the contexts name what there is."""
+    from distil_core.feedback.compose import check_templates
+    from distil_core.feedback.sources import SOURCES, known_kinds
+
+    for component in params.consult.sources:
+        options = SOURCES.options(component.name, component.options)
+        if options.shows_reference and params.consult.reveal != "expected_outputs":
+            raise ConfigError(
+                f"consult: feedback source {component.name!r} shows the hidden answer: set reveal "
+                "to expected_outputs too"
+            )
+    context, kinds = params.context, known_kinds(params.consult.sources)
+    check_templates(context.student_template, context.expert_template, kinds, context.chat)
+    shortenable = {"prompt", "attempt", *kinds}
+    if unknown := sorted({rule.field for rule in context.shorten} - shortenable):
+        raise ConfigError(
+            f"context.shorten: unknown field {unknown}; known: {', '.join(sorted(shortenable))}"
         )
 
 

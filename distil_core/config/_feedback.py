@@ -3,9 +3,14 @@
 import re
 from datetime import date
 from string import Formatter
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import PositiveInt, model_validator
+from pydantic import (
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from distil_core.config._base import Component, Positive, PositiveFraction, Settings
 
@@ -13,16 +18,9 @@ from distil_core.config._base import Component, Positive, PositiveFraction, Sett
 class ShorteningRule(Settings):
     """A field whose content may be shortened where a context is too long."""
 
-    field: Literal[
-        "prompt",
-        "attempt",
-        "execution_trace",
-        "tool_output",
-        "expert_correction",
-        "self_evaluation",
-        "peer_solution",
-    ]
-    """The field of a template whose content is shortened."""
+    field: str
+    """The field of a template whose content is shortened: prompt, attempt, or a kind of
+    feedback."""
     keep: Literal["start", "end", "both"]
     """Which part of the content stays."""
 
@@ -121,6 +119,29 @@ class ConsultParams(Settings):
     expected_outputs)."""
     self_evaluation: SelfEvaluationParams | None = None
     """The policy's own judgement as feedback; null for none."""
+    feedback_sources: tuple[Component, ...] = ()
+    """Further sources of feedback, after those above in this order."""
+
+    @property
+    def sources(self) -> tuple[Component, ...]:
+        """All sources of feedback, the verifier first; what they say is joined in this order."""
+        found = [Component(name="verifier")]
+        if self.reference_correction:
+            found.append(Component(name="reference_correction"))
+        if self.peer_solution:
+            found.append(Component(name="peer_solution"))
+        if self.self_evaluation is not None:
+            options = self.self_evaluation.model_dump()
+            found.append(Component(name="self_evaluation", options=options))
+        return (*found, *self.feedback_sources)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Iterations without further sources are frozen as they always were."""
+        values: dict[str, Any] = serialise(self)
+        if not self.feedback_sources:
+            values.pop("feedback_sources", None)
+        return values
 
     @model_validator(mode="after")
     def _reference_may_be_revealed(self) -> "ConsultParams":

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from distil_core.errors import EngineError
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
 
@@ -42,11 +43,33 @@ class SamplingSettings:
 @dataclass(frozen=True)
 class SampledResponse:
     """token_ids: with the end token where finish_reason is 'stop'. behaviour_logprobs: of each
-    token, under the distribution really sampled from (temperature and top_p included)."""
+    token, under the distribution really sampled from (temperature and top_p included).
+
+    error: why this one request has no response, with finish_reason 'error' and no tokens; None
+    for all others. An engine that cannot answer at all raises instead.
+    """
 
     token_ids: list[int]
     behaviour_logprobs: list[float]
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "error"]
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, error: str) -> "SampledResponse":
+        """In place of a response to a request that the engine could not answer."""
+        return cls([], [], "error", error)
+
+
+def require_responses(responses: Sequence[SampledResponse]) -> None:
+    """Raise `EngineError` where more than a tenth of the requests failed (one may always): that is
+    the engine's failure, not that of single rollouts."""
+    errors = [response.error for response in responses if response.error is not None]
+    allowed = min(max(1, len(responses) // 10), len(responses) - 1)
+    if errors and len(errors) > allowed:
+        raise EngineError(
+            f"the engine failed on {len(errors)} of {len(responses)} requests, at most {allowed} "
+            f"may fail; the first says: {errors[0]}"
+        )
 
 
 @dataclass(frozen=True)

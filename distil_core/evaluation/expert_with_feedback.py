@@ -6,20 +6,20 @@ the student's probability of them, bound the student's own success (METHOD secti
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from distil_core.config.models import TILED_HEAD_ABOVE, IterationParams
+from distil_core.config.models import TILED_HEAD_ABOVE, Component
 from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
-from distil_core.evaluation.judging import EXPERT_NOT_ASKED, JudgedResponse
+from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, JudgedResponse
 from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.contexts import ContextRenderer
-from distil_core.feedback.peers import Attempt, peer_solutions
-from distil_core.feedback.self_evaluation import as_feedback, evaluate_own
+from distil_core.feedback.sources import gather
+from distil_core.feedback.sources.base import Attempt, SourceSetting
 from distil_core.policy.batching import (
     LOGITS_AT_ONCE,
     ResponseBatch,
@@ -29,7 +29,7 @@ from distil_core.policy.batching import (
     vocabulary_size,
 )
 from distil_core.problems.base import Problem
-from distil_core.progress import ProgressCallback, no_progress
+from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.training.head_logprobs import token_logprobs
 from distil_core.training.plain_head import has_plain_head, softcap
@@ -37,7 +37,7 @@ from distil_core.training.student_logprobs import is_tiled
 from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 _TOKENS_AT_ONCE = 2**14
@@ -51,65 +51,55 @@ class JudgedAttempt:
     sample_index: int
     text: str
     stated_verdict: str
-    feedback: list[FeedbackItem]
+    feedback: tuple[FeedbackItem, ...]
 
     @property
     def name(self) -> str:
         """Of this attempt alone, within an evaluation."""
-        return f"{self.problem.problem_id}/{self.sample_index}"
+        return _name(self.problem, self.sample_index)
 
 
 def judged_attempts(
     problems: Sequence[Problem],
     judged: Mapping[str, Sequence[JudgedResponse]],
-    params: IterationParams,
-    engine: Engine,
-    renderer: ContextRenderer,
-    tokenizer: PreTrainedTokenizerBase,
+    num_attempts: int,
+    sources: Iterable[Component],
+    expert_template: str,
+    setting: SourceSetting,
 ) -> list[JudgedAttempt]:
-    """The first evaluate.num_expert_samples samples of each problem, with the feedback that
-    `consult` would gather on them; without those that leave the expert nothing to read, and
-    without problems that lack a verdict.
+    """The first `num_attempts` samples of each problem, with the feedback that `consult` gathers
+    on rollouts; without those that leave the expert nothing to read, and without problems that
+    lack a verdict.
 
-    judged: each problem's samples. engine: with the weights that sampled them.
+    judged: each problem's samples. sources: of `consult`. setting: with the weights that sampled
+    them.
     """
-    found = []
+    attempts: list[Attempt] = []
+    asked: list[Attempt] = []
+    places: list[tuple[Problem, int]] = []
     for problem in problems:
         samples = judged[problem.problem_id]
         if any(sample.error is not None for sample in samples):
             continue
-        names = [f"{problem.problem_id}/{index}" for index in range(len(samples))]
-        peers = peer_solutions(
-            [
-                Attempt(name, problem.problem_id, sample.text, sample.is_correct)
-                for name, sample in zip(names, samples, strict=True)
-            ],
-            params.seed,
-        )
-        for index in range(params.evaluate.num_expert_samples):
-            feedback = list(samples[index].feedback)
-            if params.consult.reference_correction:
-                feedback.append(FeedbackItem("expert_correction", problem.reference))
-            if params.consult.peer_solution and names[index] in peers:
-                feedback.append(peers[names[index]])
-            verdict = samples[index].stated_verdict
-            found.append(JudgedAttempt(problem, index, samples[index].text, verdict, feedback))
-    if params.consult.self_evaluation:
-        own = evaluate_own(
-            [(attempt.name, attempt.problem.prompt, attempt.text) for attempt in found],
-            params.consult.self_evaluation,
-            engine,
-            tokenizer,
-            renderer,
-            params.seed,
-            no_progress,
-        )
-        settings = params.consult.self_evaluation
-        for attempt, own_verdict in zip(found, own, strict=True):
-            if item := as_feedback(own_verdict, attempt.stated_verdict, settings):
-                attempt.feedback.append(item)
-    template = params.context.expert_template
-    return [attempt for attempt in found if has_feedback(template, attempt.feedback)]
+        group = [
+            Attempt(
+                _name(problem, index), problem, sample.text, sample.stated_verdict, sample.feedback
+            )
+            for index, sample in enumerate(samples)
+        ]
+        attempts += group
+        asked += group[:num_attempts]
+        places += [(problem, index) for index in range(num_attempts)]
+    gathered = gather(sources, attempts, asked, setting)
+    return [
+        JudgedAttempt(problem, index, attempt.response, attempt.verdict, feedback)
+        for (problem, index), attempt, feedback in zip(places, asked, gathered.items, strict=True)
+        if has_feedback(expert_template, feedback)
+    ]
+
+
+def _name(problem: Problem, sample_index: int) -> str:
+    return f"{problem.problem_id}/{sample_index}"
 
 
 def sample_expert(
@@ -136,30 +126,34 @@ def sample_expert(
     return engine.sample(requests, settings, progress)
 
 
-def expert_columns(
+def expert_scores(
     attempts: Sequence[JudgedAttempt],
     responses: Sequence[JudgedResponse],
     student_logprobs: Mapping[int, float],
-) -> dict[str, dict[str, Any]]:
-    """The expert's columns of the evaluation table by problem id (tables/schemas.py, EVALUATION).
+) -> dict[str, ExpertScores]:
+    """What the expert's columns of the evaluation table say, by problem id.
 
     responses: the expert's, one for each attempt. student_logprobs: log pi(y | x) of its correct
     ones, by their position. A response without a verdict counts as not asked for.
     """
-    columns: dict[str, dict[str, Any]] = {}
+    found: dict[str, ExpertScores] = {}
     for index, (attempt, response) in enumerate(zip(attempts, responses, strict=True)):
         if response.error is not None:
             continue
-        row = columns.setdefault(attempt.problem.problem_id, dict(EXPERT_NOT_ASKED))
-        row["expert_num_samples"] += 1
+        before = found.get(attempt.problem.problem_id, EXPERT_NOT_ASKED)
+        scores = replace(before, num_samples=before.num_samples + 1)
         if attempt.sample_index == 0:
-            row["expert_feedback"] = "\n".join(item.text for item in attempt.feedback)
-            row["expert_response"] = response.text
+            read = "\n".join(item.text for item in attempt.feedback)
+            scores = replace(scores, feedback=read, response=response.text)
         if response.is_correct:
-            row["expert_num_correct"] += 1
-            row["expert_success_student_logprob"] += student_logprobs[index]
-            row["expert_success_logprob"] += response.logprob
-    return columns
+            scores = replace(
+                scores,
+                num_correct=scores.num_correct + 1,
+                success_student_logprob=scores.success_student_logprob + student_logprobs[index],
+                success_logprob=scores.success_logprob + response.logprob,
+            )
+        found[attempt.problem.problem_id] = scores
+    return found
 
 
 @torch.inference_mode()

@@ -1,12 +1,15 @@
 """From a problem's sampled responses and what the tools made of them to its row of the table."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
+from distil_core.engines.base import SampledResponse
 from distil_core.errors import VerifierError
-from distil_core.verifiers.base import FeedbackItem, Verdict
+from distil_core.problems.base import Problem
+from distil_core.tables.schemas import EvaluationRow
+from distil_core.verifiers.base import FeedbackItem, Verdict, Verifier
 
 _MAX_SHARE_WITHOUT_VERDICT = 0.1
 
@@ -45,45 +48,94 @@ class JudgedResponse:
         return self.text if self.answer is None else self.answer
 
 
-EXPERT_NOT_ASKED: Mapping[str, Any] = {
-    "expert_num_samples": 0,
-    "expert_num_correct": 0,
-    "expert_success_student_logprob": 0.0,
-    "expert_success_logprob": 0.0,
-    "expert_feedback": None,
-    "expert_response": None,
-}
-"""The expert's columns of a row where it was not asked."""
+@dataclass(frozen=True)
+class ExpertScores:
+    """What the expert's columns of a problem's row say (tables/schemas.py, `EvaluationRow`); by
+    default of an expert that was not asked."""
+
+    num_samples: int = 0
+    num_correct: int = 0
+    success_student_logprob: float = 0.0
+    success_logprob: float = 0.0
+    feedback: str | None = None
+    response: str | None = None
 
 
-def problem_row(problem_id: str, split: str, responses: Sequence[JudgedResponse]) -> dict[str, Any]:
-    """The problem's row of the evaluation table (tables/schemas.py), without the expert's columns.
+EXPERT_NOT_ASKED = ExpertScores()
 
-    num_samples and what is counted are of the responses with a verdict; lengths and entropy of all.
+
+def judge_samples(
+    problems: Sequence[Problem],
+    samples: Sequence[SampledResponse],
+    texts: Sequence[str],
+    verifier: Verifier,
+) -> list[JudgedResponse]:
+    """Each sample with its verdict, or the `VerifierError` or the engine's in place of one;
+    problems, samples and their texts in one order."""
+    judged = []
+    for problem, sample, text in zip(problems, samples, texts, strict=True):
+        response = JudgedResponse(
+            text=text,
+            num_tokens=len(sample.token_ids),
+            logprob=sum(sample.behaviour_logprobs),
+            is_truncated=sample.finish_reason == "length",
+            verdict="error",
+            answer=None,
+            error=sample.error,
+        )
+        if sample.error is None:
+            try:
+                found = verifier.verify(problem, text)
+                response = replace(
+                    response, verdict=found.verdict, answer=found.answer, feedback=found.feedback
+                )
+            except VerifierError as error:
+                response = replace(response, error=str(error))
+        judged.append(response)
+    return judged
+
+
+def problem_row(
+    problem_id: str,
+    split: str,
+    responses: Sequence[JudgedResponse],
+    expert: ExpertScores = EXPERT_NOT_ASKED,
+) -> EvaluationRow:
+    """The problem's row of the evaluation table.
+
+    num_samples and what is counted are of the responses with a verdict; lengths and entropy of all
+    that the engine gave, 0 where it gave none.
 
     Entropy is the Monte Carlo estimate -log mu(y), mu the distribution really sampled from
     (temperature and top_p included). Its mean over responses is unbiased for the entropy of mu over
     responses, cut at max_new_tokens; per token it is a ratio of two means, which is consistent.
     """
     num_tokens = sum(response.num_tokens for response in responses)
+    num_responses = sum(response.num_tokens > 0 for response in responses)
     nats = -sum(response.logprob for response in responses)
     with_verdict = [response for response in responses if response.error is None]
-    return {
-        "problem_id": problem_id,
-        "split": split,
-        "num_samples": len(with_verdict),
-        "num_correct": sum(response.is_correct for response in with_verdict),
-        "num_malformed": sum(response.stated_verdict == "malformed" for response in with_verdict),
-        "num_truncated": sum(response.is_truncated for response in with_verdict),
-        "num_distinct": len({response.text for response in with_verdict}),
-        "num_distinct_answers": len(_votes(with_verdict)),
-        "majority_correct": majority_correct(with_verdict),
-        "response_tokens_mean": num_tokens / len(responses),
-        "entropy_per_response": nats / len(responses),
-        "entropy_per_token": nats / num_tokens,
-        "first_response": responses[0].text,
-        "first_verdict": responses[0].stated_verdict,
-    }
+    return EvaluationRow(
+        problem_id=problem_id,
+        split=split,
+        num_samples=len(with_verdict),
+        num_correct=sum(response.is_correct for response in with_verdict),
+        num_malformed=sum(response.stated_verdict == "malformed" for response in with_verdict),
+        num_truncated=sum(response.is_truncated for response in with_verdict),
+        num_distinct=len({response.text for response in with_verdict}),
+        num_distinct_answers=len(_votes(with_verdict)),
+        majority_correct=majority_correct(with_verdict),
+        response_tokens_mean=num_tokens / max(1, num_responses),
+        entropy_per_response=nats / max(1, num_responses),
+        entropy_per_token=nats / max(1, num_tokens),
+        first_response=responses[0].text,
+        first_verdict=responses[0].stated_verdict,
+        expert_num_samples=expert.num_samples,
+        expert_num_correct=expert.num_correct,
+        expert_success_student_logprob=expert.success_student_logprob,
+        expert_success_logprob=expert.success_logprob,
+        expert_feedback=expert.feedback,
+        expert_response=expert.response,
+    )
 
 
 def require_verdicts(responses: Sequence[JudgedResponse], max_missing: int | None = None) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
-from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.schemas import EVALUATION, EvaluationRow
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,14 +25,14 @@ HELD_OUT, GENERALISATION = "eval", "generalisation"
 _KEYS = ("problem_id", "split")
 
 
-def evaluation_frame(rows: Sequence[Mapping[str, Any]]) -> "pl.LazyFrame":
+def evaluation_frame(rows: Sequence[EvaluationRow]) -> "pl.LazyFrame":
     """What `columns_of` reads, from rows that are not written yet."""
     import polars as pl
 
     types = pl.Schema(EVALUATION.arrow).items()
     names = [name for name, kind in types if kind.is_numeric() or name in _KEYS]
     # Types by the values, as a forced one would cut a fraction off without a word.
-    return pl.LazyFrame(rows, schema=names, infer_schema_length=None)
+    return pl.LazyFrame([vars(row) for row in rows], schema=names, infer_schema_length=None)
 
 
 def columns_of(evaluation: "pl.LazyFrame", split: str = HELD_OUT) -> dict[str, NDArray[Any]]:
@@ -82,7 +82,7 @@ def per_problem_scores(
 
 
 def summarise(
-    rows: Sequence[Mapping[str, Any]], num_bootstrap: int, seed: int
+    rows: Sequence[EvaluationRow], num_bootstrap: int, seed: int
 ) -> dict[str, float | int]:
     """Flat figures from the rows of an evaluation table (tables/schemas.py, EVALUATION).
 

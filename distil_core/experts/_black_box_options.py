@@ -9,7 +9,8 @@ from distil_core.config.models import Positive
 from distil_core.credentials import may_carry_key, plain_address, secrets_in
 from distil_core.experts._endpoint import Limits
 from distil_core.experts.base import ExpertOptions
-from distil_core.feedback.compose import EXPERT_FIELDS
+from distil_core.feedback.compose import ATTEMPT_FIELDS
+from distil_core.feedback.sources import known_kinds
 
 RESPONSE_FIELD = "response"
 
@@ -101,7 +102,7 @@ class Options(ExpertOptions):
     @model_validator(mode="after")
     def _usable_template(self) -> "Options":
         fields = [field for _, field, _, _ in Formatter().parse(self.template) if field is not None]
-        known = EXPERT_FIELDS | {RESPONSE_FIELD}
+        known = ATTEMPT_FIELDS | known_kinds() | {RESPONSE_FIELD}
         if unknown := sorted(set(fields) - known):
             raise ValueError(
                 f"template: unknown field {unknown}; known: {', '.join(sorted(known))}"

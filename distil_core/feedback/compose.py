@@ -6,7 +6,7 @@ Student's and expert's templates must end alike: then both see the same token be
 response token, and the response's own tokens are the student's, never encoded again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from string import Formatter
 
 from distil_core.errors import ConfigError
@@ -14,28 +14,21 @@ from distil_core.policy.text_segments import Segment
 from distil_core.verifiers.base import FeedbackItem
 
 STUDENT_FIELDS = frozenset({"prompt"})
-EXPERT_FIELDS = frozenset(
-    {
-        "prompt",
-        "attempt",
-        "verdict",
-        "execution_trace",
-        "tool_output",
-        "expert_correction",
-        "self_evaluation",
-        "peer_solution",
-    }
-)
+ATTEMPT_FIELDS = frozenset({"prompt", "attempt", "verdict"})
+"""Of the expert's template, besides the kinds of feedback that there are."""
 
 TemplatePart = tuple[str, str | None]
 
 
-def check_templates(student_template: str, expert_template: str, chat: bool = False) -> None:
+def check_templates(
+    student_template: str, expert_template: str, kinds: Collection[str], chat: bool = False
+) -> None:
     """Raise `ConfigError` for an unknown field, a student template that could leak feedback, or
-    templates that end differently (a chat template ends all contexts alike itself)."""
+    templates that end differently (a chat template ends all contexts alike itself). kinds: of the
+    feedback there may be (`known_kinds`)."""
     for name, template, known in (
         ("context.student_template", student_template, STUDENT_FIELDS),
-        ("context.expert_template", expert_template, EXPERT_FIELDS),
+        ("context.expert_template", expert_template, ATTEMPT_FIELDS.union(kinds)),
     ):
         fields = _fields(name, template)
         if unknown := fields - known:

@@ -12,6 +12,7 @@ PROBLEM_SOURCES: Registry[ProblemSourceOptions, ProblemSource] = Registry(
         "distil.problem_sources",
         contract_modules=(
             "base",
+            "choice",
             "reasoning_gym_library",
             "refused",
             "row_formats",

@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from distil_core.problems.base import Problem
-from distil_core.tables.schemas import PROBLEMS
+from distil_core.tables.schemas import PROBLEMS, ProblemRow
 from distil_core.tables.store import read_rows, write_table
 
 
 def write_problems(path: Path, problems: Sequence[Problem], context: dict[str, Any]) -> None:
     """One split as a table."""
     rows = [
-        {
-            "problem_id": problem.problem_id,
-            "prompt": problem.prompt,
-            "reference": problem.reference,
-            "metadata": problem.metadata,
-        }
+        ProblemRow(problem.problem_id, problem.prompt, problem.reference, problem.metadata)
         for problem in problems
     ]
     write_table(path, PROBLEMS, rows, context)
@@ -25,7 +20,4 @@ def write_problems(path: Path, problems: Sequence[Problem], context: dict[str, A
 
 def read_problems(path: Path) -> list[Problem]:
     """The problems of one split, in order."""
-    return [
-        Problem(row["prompt"], row["reference"], row["metadata"])
-        for row in read_rows(path, PROBLEMS)
-    ]
+    return [Problem(row.prompt, row.reference, row.metadata) for row in read_rows(path, PROBLEMS)]

@@ -1,208 +1,176 @@
-"""The schemas of all tables. Each field's documentation travels in the Parquet file itself.
+"""All tables: the type of their rows, of which the Parquet file's schema is made.
 
-A schema's version rises when a column's name, type or meaning changes; readers refuse another.
-Token ids are those the model saw or sampled, never encoded again from text.
+Each column's documentation travels in the Parquet file itself. A schema's version rises when a
+column's name, type or meaning changes; readers refuse another. Token ids are those the model saw
+or sampled, never encoded again from text.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
-import pyarrow as pa
+from distil_core.tables.columns import (
+    Flag,
+    Float32,
+    Float32s,
+    Float64,
+    Int32,
+    Int32s,
+    Int64,
+    TableSchema,
+    Text,
+    TokenIds,
+)
 
 
 @dataclass(frozen=True)
-class TableSchema:
-    """A named, versioned Arrow schema."""
+class ProblemRow:
+    """A problem of a split."""
 
-    name: str
-    version: int
-    arrow: pa.Schema
-
-
-def _field(name: str, kind: pa.DataType, description: str, nullable: bool = False) -> pa.Field:
-    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+    problem_id: Annotated[Text, "hash of the prompt: equal problems have equal ids"]
+    prompt: Annotated[Text, "what the student sees"]
+    reference: Annotated[Text, "gold solution; read by verifiers only"]
+    metadata: Annotated[Text, "JSON for verifiers"]
 
 
-def _list(kind: pa.DataType) -> pa.DataType:
-    return pa.list_(pa.field("item", kind, nullable=False))
+PROBLEMS = TableSchema("problems", 1, ProblemRow)
 
 
-PROBLEMS = TableSchema(
-    "problems",
-    1,
-    pa.schema(
-        [
-            _field("problem_id", pa.string(), "hash of the prompt: equal problems have equal ids"),
-            _field("prompt", pa.string(), "what the student sees"),
-            _field("reference", pa.string(), "gold solution; read by verifiers only"),
-            _field("metadata", pa.string(), "JSON for verifiers"),
-        ]
-    ),
-)
+@dataclass(frozen=True)
+class RolloutRow:
+    """A response that the student sampled, or why there is none."""
 
-ROLLOUTS = TableSchema(
-    "rollouts",
-    1,
-    pa.schema(
-        [
-            _field("rollout_id", pa.string(), "iteration/problem_id/sample index"),
-            _field("problem_id", pa.string(), "of the problems table"),
-            _field("sample_index", pa.int32(), "which of the problem's rollouts, from 0"),
-            _field("seed", pa.int64(), "of this rollout's random numbers"),
-            _field("context_ids", _list(pa.int32()), "the student's context, as token ids"),
-            _field("response_ids", _list(pa.int32()), "sampled token ids, end token included"),
-            _field(
-                "behaviour_logprobs",
-                _list(pa.float32()),
-                "log-probability of each response token under the sampler really used",
-            ),
-            _field("finish_reason", pa.string(), "'stop', 'length', or 'error'"),
-            _field("response", pa.string(), "the response's text without the end token, to read"),
-            _field("error", pa.string(), "why there is no response, else null", nullable=True),
-        ]
-    ),
-)
-
-_FEEDBACK_ITEM = pa.struct(
-    [
-        _field("kind", pa.string(), "execution_trace, tool_output, expert_correction, .."),
-        _field("text", pa.string(), "the feedback as text"),
+    rollout_id: Annotated[Text, "iteration/problem_id/sample index"]
+    problem_id: Annotated[Text, "of the problems table"]
+    sample_index: Annotated[Int32, "which of the problem's rollouts, from 0"]
+    seed: Annotated[Int64, "of this rollout's random numbers"]
+    context_ids: Annotated[TokenIds, "the student's context, as token ids"]
+    response_ids: Annotated[TokenIds, "sampled token ids, end token included"]
+    behaviour_logprobs: Annotated[
+        Float32s, "log-probability of each response token under the sampler really used"
     ]
-)
+    finish_reason: Annotated[Text, "'stop', 'length', or 'error'"]
+    response: Annotated[Text, "the response's text without the end token, to read"]
+    error: Annotated[Text | None, "why there is no response, else null"]
 
-CONSULTATIONS = TableSchema(
-    "consultations",
-    2,
-    pa.schema(
-        [
-            _field("rollout_id", pa.string(), "of the rollouts table, in its order"),
-            _field(
-                "reward",
-                pa.float32(),
-                "in [0, 1]; null when no verdict could be reached, which is no wrong answer",
-                nullable=True,
-            ),
-            _field("verdict", pa.string(), "'correct', 'wrong', 'malformed', 'truncated', 'error'"),
-            _field("feedback", _list(_FEEDBACK_ITEM), "typed rich feedback"),
-            _field(
-                "isolation",
-                pa.string(),
-                "under which the response's own code ran; null where none of it ran",
-                nullable=True,
-            ),
-            _field("error", pa.string(), "why there is no verdict, else null", nullable=True),
-        ]
-    ),
-)
 
-FEEDBACK = TableSchema(
-    "feedback",
-    1,
-    pa.schema(
-        [
-            _field("rollout_id", pa.string(), "of the rollouts table"),
-            _field("problem_id", pa.string(), "rollouts of one problem are a group"),
-            _field("reward", pa.float32(), "in [0, 1]"),
-            _field("context_ids", _list(pa.int32()), "the student's context"),
-            _field("expert_context_ids", _list(pa.int32()), "what the expert read; empty if none"),
-            _field("response_ids", _list(pa.int32()), "T sampled token ids"),
-            _field("behaviour_logprobs", _list(pa.float32()), "T values"),
-            _field("has_expert", pa.bool_(), "False: the expert had nothing to say, no loss"),
-            _field(
-                "expert_counts", _list(pa.int32()), "T values: expert ids stored at each position"
-            ),
-            _field(
-                "expert_ids",
-                _list(pa.int32()),
-                "sum(expert_counts) token ids, position by position, most likely first",
-            ),
-            _field("expert_logprobs", _list(pa.float32()), "of expert_ids, natural logarithm"),
-            _field(
-                "expert_tail_logprobs",
-                _list(pa.float32()),
-                "T values: log of the mass outside the stored ids, -inf if none",
-            ),
-        ]
-    ),
-)
+ROLLOUTS = TableSchema("rollouts", 1, RolloutRow)
 
-CONTINUATIONS = TableSchema(
-    "continuations",
-    1,
-    pa.schema(
-        [
-            _field("rollout_id", pa.string(), "the student's rollout that the expert wrote on"),
-            _field("problem_id", pa.string(), "of the problems table"),
-            _field(
-                "context_ids",
-                _list(pa.int32()),
-                "the student's context and what the student wrote before the expert took over",
-            ),
-            _field("response_ids", _list(pa.int32()), "T token ids, all written by the expert"),
-            _field("expert_counts", _list(pa.int32()), "as in the feedback table"),
-            _field("expert_ids", _list(pa.int32()), "as in the feedback table"),
-            _field("expert_logprobs", _list(pa.float32()), "as in the feedback table"),
-            _field("expert_tail_logprobs", _list(pa.float32()), "as in the feedback table"),
-        ]
-    ),
-)
-"""Rows beside a feedback table whose tokens are the expert's: no importance weight and no future
-credit is theirs, since the student never sampled them."""
 
-EVALUATION = TableSchema(
-    "evaluation",
-    2,
-    pa.schema(
-        [
-            _field("problem_id", pa.string(), "of the problems table"),
-            _field("split", pa.string(), "'eval' or 'generalisation'"),
-            _field("num_samples", pa.int32(), "n"),
-            _field("num_correct", pa.int32(), "c"),
-            _field("num_malformed", pa.int32(), "responses that break the task's format"),
-            _field("num_truncated", pa.int32(), "responses cut at max_new_tokens"),
-            _field("num_distinct", pa.int32(), "distinct response texts"),
-            _field("num_distinct_answers", pa.int32(), "distinct answers among finished responses"),
-            _field(
-                "majority_correct",
-                pa.float64(),
-                "whether the most frequent answer is right; of tied ones, the share that is",
-            ),
-            _field("response_tokens_mean", pa.float64(), "mean length in tokens"),
-            _field(
-                "entropy_per_response",
-                pa.float64(),
-                "mean over samples of -log of the sampler's probability of the response, in nats",
-            ),
-            _field("entropy_per_token", pa.float64(), "the same, all samples' nats by all tokens"),
-            _field("first_response", pa.string(), "sample 0, to read"),
-            _field("first_verdict", pa.string(), "of sample 0, as in consultations"),
-            _field(
-                "expert_num_samples",
-                pa.int32(),
-                "responses of the expert, each with the feedback on one of the first samples",
-            ),
-            _field("expert_num_correct", pa.int32(), "of these"),
-            _field(
-                "expert_success_student_logprob",
-                pa.float64(),
-                "sum over the expert's correct responses of the policy's log-probability",
-            ),
-            _field(
-                "expert_success_logprob",
-                pa.float64(),
-                "sum over the expert's correct responses of the expert's log-probability",
-            ),
-            _field(
-                "expert_feedback",
-                pa.string(),
-                "what the tools said of sample 0, to read; null where the expert was not asked",
-                nullable=True,
-            ),
-            _field(
-                "expert_response",
-                pa.string(),
-                "the expert's response to it, to read",
-                nullable=True,
-            ),
-        ]
-    ),
-)
+@dataclass(frozen=True)
+class FeedbackItem:
+    """One piece of rich feedback, as text. kind: the field of context.expert_template that it is
+    for."""
+
+    kind: Annotated[Text, "execution_trace, tool_output, expert_correction, .."]
+    text: Annotated[Text, "the feedback as text"]
+
+
+@dataclass(frozen=True)
+class ConsultationRow:
+    """What the tools, and other sources of feedback, say of a rollout."""
+
+    rollout_id: Annotated[Text, "of the rollouts table, in its order"]
+    reward: Annotated[
+        Float32 | None,
+        "in [0, 1]; null when no verdict could be reached, which is no wrong answer",
+    ]
+    verdict: Annotated[Text, "'correct', 'wrong', 'malformed', 'truncated', 'error'"]
+    feedback: Annotated[tuple[FeedbackItem, ...], "typed rich feedback"]
+    isolation: Annotated[
+        Text | None, "under which the response's own code ran; null where none of it ran"
+    ]
+    error: Annotated[Text | None, "why there is no verdict, else null"]
+
+
+CONSULTATIONS = TableSchema("consultations", 2, ConsultationRow)
+
+
+@dataclass(frozen=True)
+class FeedbackTableRow:
+    """A rollout with the expert's distribution at each of its T positions (METHOD section 4)."""
+
+    rollout_id: Annotated[Text, "of the rollouts table"]
+    problem_id: Annotated[Text, "rollouts of one problem are a group"]
+    reward: Annotated[Float32, "in [0, 1]"]
+    context_ids: Annotated[TokenIds, "the student's context"]
+    expert_context_ids: Annotated[TokenIds, "what the expert read; empty if none"]
+    response_ids: Annotated[TokenIds, "T sampled token ids"]
+    behaviour_logprobs: Annotated[Float32s, "T values"]
+    has_expert: Annotated[Flag, "False: the expert had nothing to say, no loss"]
+    expert_counts: Annotated[Int32s, "T values: expert ids stored at each position"]
+    expert_ids: Annotated[
+        Int32s, "sum(expert_counts) token ids, position by position, most likely first"
+    ]
+    expert_logprobs: Annotated[Float32s, "of expert_ids, natural logarithm"]
+    expert_tail_logprobs: Annotated[
+        Float32s, "T values: log of the mass outside the stored ids, -inf if none"
+    ]
+
+
+FEEDBACK = TableSchema("feedback", 1, FeedbackTableRow)
+
+
+@dataclass(frozen=True)
+class ContinuationRow:
+    """Tokens that the expert wrote itself: no importance weight and no future credit is theirs,
+    since the student never sampled them."""
+
+    rollout_id: Annotated[Text, "the student's rollout that the expert wrote on"]
+    problem_id: Annotated[Text, "of the problems table"]
+    context_ids: Annotated[
+        TokenIds,
+        "the student's context and what the student wrote before the expert took over",
+    ]
+    response_ids: Annotated[TokenIds, "T token ids, all written by the expert"]
+    expert_counts: Annotated[Int32s, "as in the feedback table"]
+    expert_ids: Annotated[Int32s, "as in the feedback table"]
+    expert_logprobs: Annotated[Float32s, "as in the feedback table"]
+    expert_tail_logprobs: Annotated[Float32s, "as in the feedback table"]
+
+
+CONTINUATIONS = TableSchema("continuations", 1, ContinuationRow)
+CONTINUATIONS_FOLDER = "continuations"
+"""Of the expert's own rows, beside the shards of a feedback table."""
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A held-out problem, with what is counted of the policy's samples and the expert's; the
+    expert's columns are by default of one that was not asked."""
+
+    problem_id: Annotated[Text, "of the problems table"]
+    split: Annotated[Text, "'eval' or 'generalisation'"]
+    num_samples: Annotated[Int32, "n"]
+    num_correct: Annotated[Int32, "c"]
+    num_malformed: Annotated[Int32, "responses that break the task's format"]
+    num_truncated: Annotated[Int32, "responses cut at max_new_tokens"]
+    num_distinct: Annotated[Int32, "distinct response texts"]
+    num_distinct_answers: Annotated[Int32, "distinct answers among finished responses"]
+    majority_correct: Annotated[
+        Float64, "whether the most frequent answer is right; of tied ones, the share that is"
+    ]
+    response_tokens_mean: Annotated[Float64, "mean length in tokens"]
+    entropy_per_response: Annotated[
+        Float64, "mean over samples of -log of the sampler's probability of the response, in nats"
+    ]
+    entropy_per_token: Annotated[Float64, "the same, all samples' nats by all tokens"]
+    first_response: Annotated[Text, "sample 0, to read"]
+    first_verdict: Annotated[Text, "of sample 0, as in consultations"]
+    expert_num_samples: Annotated[
+        Int32, "responses of the expert, each with the feedback on one of the first samples"
+    ] = 0
+    expert_num_correct: Annotated[Int32, "of these"] = 0
+    expert_success_student_logprob: Annotated[
+        Float64, "sum over the expert's correct responses of the policy's log-probability"
+    ] = 0.0
+    expert_success_logprob: Annotated[
+        Float64, "sum over the expert's correct responses of the expert's log-probability"
+    ] = 0.0
+    expert_feedback: Annotated[
+        Text | None,
+        "what the tools said of sample 0, to read; null where the expert was not asked",
+    ] = None
+    expert_response: Annotated[Text | None, "the expert's response to it, to read"] = None
+
+
+EVALUATION = TableSchema("evaluation", 2, EvaluationRow)

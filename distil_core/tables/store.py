@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from distil_core.errors import DataError
 from distil_core.files import atomic_path
-from distil_core.tables.schemas import TableSchema
+from distil_core.tables.columns import Row, TableSchema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,8 +31,8 @@ _NO_DIGEST = _DIGEST_PREFIX + b"0" * 2 * _DIGEST_BYTES
 
 def write_table(
     path: Path,
-    schema: TableSchema,
-    rows: Sequence[Mapping[str, Any]],
+    schema: TableSchema[Row],
+    rows: Sequence[Row],
     context: Mapping[str, Any],
 ) -> None:
     """Write `rows` to one Parquet file.
@@ -46,8 +46,8 @@ def write_table(
 
 def write_shards(
     folder: Path,
-    schema: TableSchema,
-    shards: Iterable[Sequence[Mapping[str, Any]]],
+    schema: TableSchema[Row],
+    shards: Iterable[Sequence[Row]],
     context: Mapping[str, Any],
     compact: bool = False,
 ) -> None:
@@ -64,7 +64,7 @@ def write_shards(
             _write(path, schema, rows, context, index, is_last, compact)
 
 
-def read_table(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any]]:
+def read_table(path: Path, schema: TableSchema[Any]) -> tuple[pa.Table, dict[str, Any]]:
     """The rows of one file (or all of a folder's shards, in order) and its context.
 
     Raises `DataError` for a missing, truncated or damaged file, another schema or version, a
@@ -74,13 +74,13 @@ def read_table(path: Path, schema: TableSchema) -> tuple[pa.Table, dict[str, Any
     return pa.concat_tables(table for table, _ in shards), shards[-1][1]
 
 
-def read_shards(path: Path, schema: TableSchema) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
+def read_shards(path: Path, schema: TableSchema[Any]) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
     """`read_table` file by file, each with the context: memory holds one shard at a time. A table
     without rows is refused after its last shard."""
     return _shards(path, schema, lambda _, file: file.read())
 
 
-def scan_table(path: Path, schema: TableSchema) -> tuple["pl.LazyFrame", dict[str, Any]]:
+def scan_table(path: Path, schema: TableSchema[Any]) -> tuple["pl.LazyFrame", dict[str, Any]]:
     """The rows of `read_table` as a lazy polars frame, and the context. Every byte is checked, but
     only the columns that a query asks for are decoded. Raises what `read_table` raises."""
     import polars as pl
@@ -89,10 +89,10 @@ def scan_table(path: Path, schema: TableSchema) -> tuple["pl.LazyFrame", dict[st
     return pl.scan_parquet([content for content, _ in shards]), shards[-1][1]
 
 
-def read_rows(path: Path, schema: TableSchema) -> list[dict[str, Any]]:
-    """`read_table` as plain dictionaries."""
+def read_rows(path: Path, schema: TableSchema[Row]) -> list[Row]:
+    """`read_table` as rows of the schema's type."""
     table, _ = read_table(path, schema)
-    return table.to_pylist()
+    return schema.to_rows(table)
 
 
 def shard_files(path: Path) -> list[Path]:
@@ -113,8 +113,8 @@ def shard_files(path: Path) -> list[Path]:
 
 def _write(
     path: Path,
-    schema: TableSchema,
-    rows: Sequence[Mapping[str, Any]],
+    schema: TableSchema[Row],
+    rows: Sequence[Row],
     context: Mapping[str, Any],
     index: int,
     is_last: bool,
@@ -127,7 +127,7 @@ def _write(
             _SHARD_KEY: json.dumps({"index": index, "is_last": is_last}),
         }
     )
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow)
+    table = schema.to_table(rows).replace_schema_metadata(arrow.metadata)
     # A null in a column that allows none is written by pyarrow without complaint.
     for field, column in zip(arrow, table.columns, strict=True):
         if not field.nullable and column.null_count:
@@ -162,7 +162,7 @@ def _compact_options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _shards(
-    path: Path, schema: TableSchema, read: Callable[[bytes, pq.ParquetFile], _Content]
+    path: Path, schema: TableSchema[Any], read: Callable[[bytes, pq.ParquetFile], _Content]
 ) -> Iterator[tuple[_Content, dict[str, Any]]]:
     """What `read` makes of each shard's bytes, once they are checked, and the context."""
     files = shard_files(path)
@@ -185,7 +185,7 @@ def _shards(
 
 def _read(
     path: Path,
-    schema: TableSchema,
+    schema: TableSchema[Any],
     index: int,
     is_last: bool,
     read: Callable[[bytes, pq.ParquetFile], _Content],
@@ -225,7 +225,7 @@ def _check_digest(content: bytes) -> None:
 
 
 def _check_schema(
-    path: Path, found: pa.Schema, metadata: Mapping[bytes, bytes], schema: TableSchema
+    path: Path, found: pa.Schema, metadata: Mapping[bytes, bytes], schema: TableSchema[Any]
 ) -> None:
     if not {_SCHEMA_KEY, _CONTEXT_KEY, _SHARD_KEY, _DIGEST_KEY} <= metadata.keys():
         raise DataError(f"{path} is no DistIL table: expected schema {schema.name!r}")
@@ -254,8 +254,8 @@ def _check_shard(path: Path, found: dict[str, Any], index: int, is_last: bool) -
 
 
 def _with_last(
-    shards: Iterable[Sequence[Mapping[str, Any]]],
-) -> Iterator[tuple[Sequence[Mapping[str, Any]], bool]]:
+    shards: Iterable[Sequence[Row]],
+) -> Iterator[tuple[Sequence[Row], bool]]:
     """Each shard, and whether it is the last one, so that a reader can miss the last."""
     iterator = iter(shards)
     current = next(iterator, None)

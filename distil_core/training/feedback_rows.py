@@ -11,12 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from distil_core.errors import DataError
-from distil_core.tables.schemas import CONTINUATIONS, FEEDBACK
-from distil_core.tables.store import read_rows, read_shards
+from distil_core.tables.schemas import CONTINUATIONS, CONTINUATIONS_FOLDER, FEEDBACK
+from distil_core.tables.store import read_shards, read_table
 from distil_core.training.row_file import RowFile
-
-CONTINUATIONS_FOLDER = "continuations"
-"""Beside the shards of a feedback table."""
 
 _COLUMNS = (
     "rollout_id",
@@ -167,18 +164,22 @@ def _continuations(folder: Path) -> list[pa.Table]:
     path = folder / CONTINUATIONS_FOLDER
     if not path.exists():
         return []
-    rows = [
-        {
-            **row,
-            "reward": 0.0,
-            "expert_context_ids": [],
-            # The sampler never drew these tokens: objectives read no value of it here.
-            "behaviour_logprobs": [0.0] * len(row["response_ids"]),
-            "has_expert": True,
-        }
-        for row in read_rows(path, CONTINUATIONS)
+    table, _ = read_table(path, CONTINUATIONS)
+    schema = FEEDBACK.arrow
+    responses = table["response_ids"].combine_chunks()
+    # The sampler never drew these tokens: objectives read no value of it here.
+    zeros = pa.array(np.zeros(len(responses.values), np.float32))
+    constant = {
+        "reward": pa.array(np.zeros(table.num_rows, np.float32)),
+        "expert_context_ids": pa.array([[]] * table.num_rows, pa.list_(pa.int32())),
+        "behaviour_logprobs": pa.ListArray.from_arrays(responses.offsets, zeros),
+        "has_expert": pa.array(np.ones(table.num_rows, np.bool_)),
+    }
+    columns = [
+        constant[field.name].cast(field.type) if field.name in constant else table[field.name]
+        for field in schema
     ]
-    return [pa.Table.from_pylist(rows, schema=FEEDBACK.arrow)]
+    return [pa.Table.from_arrays(columns, schema=schema)]
 
 
 def _check_tokenizer(folder: Path, context: dict[str, Any], expected_digest: str) -> None:

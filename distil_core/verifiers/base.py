@@ -7,11 +7,11 @@ from typing import Literal
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
 from distil_core.sandbox.limits import Isolation
+from distil_core.tables.schemas import FeedbackItem
+
+__all__ = ["FeedbackItem", "Verdict", "Verification", "Verifier", "VerifierOptions"]
 
 Verdict = Literal["correct", "wrong", "malformed"]
-FeedbackKind = Literal[
-    "execution_trace", "tool_output", "expert_correction", "self_evaluation", "peer_solution"
-]
 
 
 class VerifierOptions(ComponentOptions):
@@ -22,14 +22,6 @@ class VerifierOptions(ComponentOptions):
         """The isolation under which it runs what a response holds; None where it runs nothing of
         it. It is the built verifier's `isolation` too."""
         return None
-
-
-@dataclass(frozen=True)
-class FeedbackItem:
-    """One piece of rich feedback, as text."""
-
-    kind: FeedbackKind
-    text: str
 
 
 @dataclass(frozen=True)

@@ -435,7 +435,5 @@ def test_a_campaign_samples_scores_and_evaluates_with_it(
     found = read_rows(shard, FEEDBACK)
     tabulate.body(workspace, with_transformers, no_progress)
     for row, expected in zip(found, read_rows(shard, FEEDBACK), strict=True):
-        assert row["expert_counts"] == expected["expert_counts"]
-        np.testing.assert_allclose(
-            row["expert_logprobs"], expected["expert_logprobs"], rtol=0, atol=1e-5
-        )
+        assert row.expert_counts == expected.expert_counts
+        np.testing.assert_allclose(row.expert_logprobs, expected.expert_logprobs, rtol=0, atol=1e-5)

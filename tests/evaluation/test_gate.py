@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_another_sampler_is_told() -> None:
 def test_other_problems_are_refused() -> None:
     with pytest.raises(DataError, match="not of the same problems"):
         paired_differences(columns([1, 2]), columns([1]), 100, 1)
-    other = columns_of(evaluation_frame([row | {"problem_id": "z"} for row in rows([1, 2])]))
+    other = columns_of(evaluation_frame([replace(row, problem_id="z") for row in rows([1, 2])]))
     with pytest.raises(DataError, match="not of the same problems"):
         paired_differences(columns([1, 2]), other, 100, 1)
 

@@ -65,10 +65,10 @@ def test_entropy_is_that_of_the_sampler() -> None:
     ]
     row = problem_row("p", "eval", samples)
     entropy = -sum(mass * math.log(mass) for mass in masses.values())
-    assert row["entropy_per_response"] == pytest.approx(entropy)
+    assert row.entropy_per_response == pytest.approx(entropy)
     length = sum(mass * (len(text) + 1) for text, mass in masses.items())
-    assert row["response_tokens_mean"] == pytest.approx(length)
-    assert row["entropy_per_token"] == pytest.approx(entropy / length)
+    assert row.response_tokens_mean == pytest.approx(length)
+    assert row.entropy_per_token == pytest.approx(entropy / length)
 
 
 def test_the_estimate_is_unbiased() -> None:
@@ -76,9 +76,9 @@ def test_the_estimate_is_unbiased() -> None:
     masses = np.array([0.6, 0.3, 0.1])
     drawn = random.choice(3, size=(4000, 4), p=masses)
     estimates = [
-        problem_row("p", "eval", [response("a", logprob=math.log(masses[i])) for i in four])[
-            "entropy_per_response"
-        ]
+        problem_row(
+            "p", "eval", [response("a", logprob=math.log(masses[i])) for i in four]
+        ).entropy_per_response
         for four in drawn
     ]
     exact = -(masses * np.log(masses)).sum()
@@ -88,11 +88,11 @@ def test_the_estimate_is_unbiased() -> None:
 def test_counts() -> None:
     samples = [response("1"), response("1"), response("2", truncated=True), response("-")]
     row = problem_row("p", "eval", samples)
-    assert (row["num_correct"], row["num_malformed"], row["num_truncated"]) == (2, 1, 1)
-    assert (row["num_distinct"], row["num_distinct_answers"]) == (3, 1)
-    assert (row["first_response"], row["first_verdict"]) == ("1", "correct")
+    assert (row.num_correct, row.num_malformed, row.num_truncated) == (2, 1, 1)
+    assert (row.num_distinct, row.num_distinct_answers) == (3, 1)
+    assert (row.first_response, row.first_verdict) == ("1", "correct")
     truncated_right = problem_row("p", "eval", [response("1", truncated=True)])
-    assert (truncated_right["num_correct"], truncated_right["first_verdict"]) == (0, "truncated")
+    assert (truncated_right.num_correct, truncated_right.first_verdict) == (0, "truncated")
 
 
 def test_a_verifiers_form_of_the_answer_is_what_is_voted_for() -> None:
@@ -105,4 +105,4 @@ def test_a_verifiers_form_of_the_answer_is_what_is_voted_for() -> None:
     by_text = [judged("a: 18.0", None, "correct"), judged("b: 1", None), judged("b: 1", None)]
     assert majority_correct(by_text) == 0.0
     assert majority_correct([judged("x", None, "malformed")] * 3 + forms[:1]) == 1.0
-    assert problem_row("p", "eval", [*forms, *others])["num_distinct_answers"] == 3
+    assert problem_row("p", "eval", [*forms, *others]).num_distinct_answers == 3

@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 
 from distil_core.errors import ConfigError
 from distil_core.feedback.compose import (
-    EXPERT_FIELDS,
+    ATTEMPT_FIELDS,
     Segment,
     check_templates,
     has_feedback,
     render_expert,
     render_student,
 )
+from distil_core.feedback.sources import known_kinds
 from distil_core.policy.tokenizer import encode_context
 from distil_core.verifiers.base import FeedbackItem
 
+KINDS = known_kinds()
 STUDENT = "{prompt}|"
 EXPERT = "{prompt}?{attempt}#{verdict} {execution_trace}|"
 HOSTILE = [
@@ -78,7 +80,7 @@ def test_student_and_expert_end_in_the_same_token(
 
 def test_special_tokens_of_the_template_are_meant_those_of_content_are_text(tokenizer: Any) -> None:
     template = "{prompt}<|end|>{{x}}|"
-    assert check_templates(template, template) is None
+    assert check_templates(template, template, KINDS) is None
     ids = encode_context(tokenizer, render_student(template, "<|end|>"))
     assert ids == [
         *tokenizer.convert_tokens_to_ids(list("<|end|>")),
@@ -105,7 +107,7 @@ def test_items_of_one_kind_are_lines_and_an_absent_kind_is_empty() -> None:
     ],
 )
 def test_escaped_braces_are_braces(template: str, expected: str) -> None:
-    check_templates(template, template)
+    check_templates(template, template, KINDS)
     assert text_of(render_student(template, "1+1=")) == expected == template.format(prompt="1+1=")
 
 
@@ -143,11 +145,20 @@ def test_the_expert_has_nothing_to_say_without_feedback_it_reads() -> None:
 )
 def test_a_template_that_cannot_work(student: str, expert: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=rf"context\..*{expected}"):
-        check_templates(student, expert)
+        check_templates(student, expert, KINDS)
 
 
 def test_templates_of_this_project_and_of_all_fields_pass() -> None:
-    check_templates(STUDENT, EXPERT)
-    every_field = " ".join(f"{{{name}}}" for name in sorted(EXPERT_FIELDS)) + "|"
-    check_templates(STUDENT, every_field)
-    assert {field for _, field, _, _ in Formatter().parse(every_field) if field} == EXPERT_FIELDS
+    check_templates(STUDENT, EXPERT, KINDS)
+    every_field = " ".join(f"{{{name}}}" for name in sorted(ATTEMPT_FIELDS | KINDS)) + "|"
+    check_templates(STUDENT, every_field, KINDS)
+    assert {field for _, field, _, _ in Formatter().parse(every_field) if field} == {
+        "prompt",
+        "attempt",
+        "verdict",
+        "execution_trace",
+        "tool_output",
+        "expert_correction",
+        "self_evaluation",
+        "peer_solution",
+    }

@@ -15,7 +15,7 @@ import pytest
 from distil_core.errors import DataError
 from distil_core.files import atomic_path, remove_leftovers, write_text
 from distil_core.policy.model import save_policy
-from distil_core.tables.schemas import PROBLEMS
+from distil_core.tables.schemas import PROBLEMS, ProblemRow
 from distil_core.tables.store import write_table
 
 PROJECT = Path(__file__).parents[2]
@@ -270,7 +270,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
     target = tiny_disk / "artifact"
     write_text(target, OLD)
     rows = [
-        {"problem_id": str(i), "prompt": str(i * 7919 % 10007) * 9, "reference": "", "metadata": ""}
+        ProblemRow(str(i), str(i * 7919 % 10007) * 9, reference="", metadata="")
         for i in range(9000)
     ]
     writers = {

@@ -7,7 +7,6 @@ import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,14 +17,13 @@ from distil_core.campaign.load import parse_iteration_params
 from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision
 from distil_core.evaluation.hindsight import TokenCosts
-from distil_core.evaluation.judging import EXPERT_NOT_ASKED
 from distil_core.evaluation.summary import summarise
 from distil_core.lineage.evidence.inputs import Artifact
 from distil_core.lineage.evidence.iteration import Evidence
 from distil_core.lineage.frozen import flatten
 from distil_core.report.gather import CampaignFacts, CreditMap, IterationFacts
 from distil_core.report.page import render_report
-from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.schemas import EVALUATION, EvaluationRow
 
 PROJECT = Path(__file__).parents[2]
 VOID = {"meta", "br", "line", "circle", "polyline", "polygon"}
@@ -61,28 +59,27 @@ class Checked(HTMLParser):
         self.text += data
 
 
-def evaluation(num_correct: int, asked: bool, harder: bool) -> list[dict[str, Any]]:
+def evaluation(num_correct: int, asked: bool, harder: bool) -> list[EvaluationRow]:
     expert = {"expert_num_samples": 1, "expert_num_correct": 1, "expert_success_logprob": -0.1}
     expert["expert_success_student_logprob"] = -1.0
     return [
-        {
-            "problem_id": f"{split}{index}",
-            "split": split,
-            "num_samples": 4,
-            "num_correct": min(4, max(0, num_correct + index % 3 - 1)),
-            "num_malformed": 0,
-            "num_truncated": 0,
-            "num_distinct": 2,
-            "num_distinct_answers": 2,
-            "majority_correct": 1.0,
-            "response_tokens_mean": 6.0,
-            "entropy_per_response": 1.0,
-            "entropy_per_token": 0.2,
-            "first_response": HOSTILE,
-            "first_verdict": "wrong",
-            **EXPERT_NOT_ASKED,
+        EvaluationRow(
+            problem_id=f"{split}{index}",
+            split=split,
+            num_samples=4,
+            num_correct=min(4, max(0, num_correct + index % 3 - 1)),
+            num_malformed=0,
+            num_truncated=0,
+            num_distinct=2,
+            num_distinct_answers=2,
+            majority_correct=1.0,
+            response_tokens_mean=6.0,
+            entropy_per_response=1.0,
+            entropy_per_token=0.2,
+            first_response=HOSTILE,
+            first_verdict="wrong",
             **(expert if asked and split == "eval" else {}),
-        }
+        )
         for split in (("eval", "generalisation") if harder else ("eval",))
         for index in range(12)
     ]
@@ -213,7 +210,7 @@ def test_an_expert_that_is_not_better_is_reported_as_such() -> None:
     text = " ".join(checked(render_report(strong)).text.split())
     assert "At every iteration it is better" in text
     weak = facts(1, 4)
-    rows = [row | {"expert_num_correct": 0} for row in evaluation(4, asked=True, harder=True)]
+    rows = [replace(row, expert_num_correct=0) for row in evaluation(4, asked=True, harder=True)]
     metrics = summarise(rows, 100, 1)
     weak = replace(weak, evidence=replace(weak.evidence, metrics=metrics))
     text = " ".join(checked(render_report(campaign(facts(0, 1), weak))).text.split())

@@ -3,9 +3,10 @@
 import json
 import math
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import duckdb
 import numpy as np
@@ -19,7 +20,18 @@ from hypothesis import strategies as st
 
 from distil_core.errors import DataError
 from distil_core.tables import schemas
-from distil_core.tables.schemas import EVALUATION, FEEDBACK, PROBLEMS, ROLLOUTS, TableSchema
+from distil_core.tables.columns import TableSchema, Text
+from distil_core.tables.schemas import (
+    EVALUATION,
+    FEEDBACK,
+    PROBLEMS,
+    ROLLOUTS,
+    ConsultationRow,
+    EvaluationRow,
+    FeedbackItem,
+    FeedbackTableRow,
+    ProblemRow,
+)
 from distil_core.tables.store import (
     read_rows,
     read_table,
@@ -33,17 +45,19 @@ CONTEXT = {"iteration": 3, "tokenizer_digest": "0af1", "nested": {"z": [1.5, Non
 ALL_SCHEMAS = [value for value in vars(schemas).values() if isinstance(value, TableSchema)]
 
 
-def problem(index: int) -> dict[str, Any]:
-    return {
-        "problem_id": f"{index:016x}",
-        "prompt": f"{index}+1=",
-        "reference": str(index + 1),
-        "metadata": "{}",
-    }
+@dataclass(frozen=True)
+class ProblemWithoutMetadata:
+    problem_id: Annotated[Text, "as in the problems table"]
+    prompt: Annotated[Text, "as in the problems table"]
+    reference: Annotated[Text, "as in the problems table"]
 
 
-def feedback(index: int) -> dict[str, Any]:
-    return {
+def problem(index: int) -> ProblemRow:
+    return ProblemRow(f"{index:016x}", f"{index}+1=", str(index + 1), "{}")
+
+
+def feedback(index: int, **changes: Any) -> FeedbackTableRow:
+    values = {
         "rollout_id": f"003/{index}/0",
         "problem_id": str(index // 2),
         "reward": 0.5,
@@ -57,6 +71,7 @@ def feedback(index: int) -> dict[str, Any]:
         "expert_logprobs": [-1.0, -2.0, -3.0],
         "expert_tail_logprobs": [-4.0, -math.inf],
     }
+    return FeedbackTableRow(**values | changes)
 
 
 def documented(language: str, files: str) -> str:
@@ -71,9 +86,11 @@ def documented(language: str, files: str) -> str:
 def value_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     """Any value of an Arrow type, its limits and odd ones among them."""
     if pa.types.is_list(kind):
-        return st.lists(value_of(kind.value_type), max_size=4)
+        values = st.lists(value_of(kind.value_type), max_size=4)
+        return values.map(tuple) if pa.types.is_struct(kind.value_type) else values
     if pa.types.is_struct(kind):
-        return st.fixed_dictionaries({field.name: value_of(field.type) for field in kind})
+        fields = {field.name: value_of(field.type) for field in kind}
+        return st.fixed_dictionaries(fields).map(lambda values: FeedbackItem(**values))
     if pa.types.is_integer(kind):
         edge = 2 ** (kind.bit_width - 1)
         return st.integers(-edge, edge - 1)
@@ -85,23 +102,24 @@ def value_of(kind: pa.DataType) -> st.SearchStrategy[Any]:
     return st.text(max_size=8)
 
 
-def rows_of(schema: TableSchema) -> st.SearchStrategy[list[dict[str, Any]]]:
+def rows_of(schema: TableSchema[Any]) -> st.SearchStrategy[list[Any]]:
     fields = {
         field.name: value_of(field.type) | st.none() if field.nullable else value_of(field.type)
         for field in schema.arrow
     }
-    return st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=4)
+    rows = st.fixed_dictionaries(fields).map(lambda values: schema.row(**values))
+    return st.lists(rows, min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("schema", ALL_SCHEMAS, ids=lambda schema: schema.name)
 def test_what_is_written_is_read_again(
-    schema: TableSchema, tmp_path_factory: pytest.TempPathFactory
+    schema: TableSchema[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("table") / "table.parquet"
 
     @given(rows_of(schema))
     @hypothesis_settings(deadline=None, max_examples=15, derandomize=True)
-    def check(rows: list[dict[str, Any]]) -> None:
+    def check(rows: list[Any]) -> None:
         write_table(path, schema, rows, CONTEXT)
         assert read_rows(path, schema) == rows
         table, context = read_table(path, schema)
@@ -112,7 +130,9 @@ def test_what_is_written_is_read_again(
 
 
 @pytest.mark.parametrize("schema", ALL_SCHEMAS, ids=lambda schema: schema.name)
-def test_every_column_is_described_in_the_file_itself(schema: TableSchema, tmp_path: Path) -> None:
+def test_every_column_is_described_in_the_file_itself(
+    schema: TableSchema[Any], tmp_path: Path
+) -> None:
     write_table(tmp_path / "table.parquet", schema, [], {})
     for field in pq.read_schema(tmp_path / "table.parquet"):
         assert len(field.metadata[b"description"]) > 0, field.name
@@ -142,7 +162,7 @@ def test_other_programs_read_it(tmp_path: Path) -> None:
 def test_other_programs_read_shards(tmp_path: Path, compact: bool) -> None:
     """The queries that docs/benchmarks.md shows, to the letter, and what lists hold."""
     folder = tmp_path / "feedback"
-    shards = [[feedback(0), feedback(1)], [feedback(2) | {"reward": 0.25}]]
+    shards = [[feedback(0), feedback(1)], [feedback(2, reward=0.25)]]
     write_shards(folder, FEEDBACK, shards, CONTEXT, compact)
     files = f"{folder}/part-*.parquet"
     expected = [("1", 0.25, 2.0), ("0", 0.5, 2.0)]
@@ -157,11 +177,15 @@ def test_other_programs_read_shards(tmp_path: Path, compact: bool) -> None:
 
 def test_compact_holds_the_same_values_in_fewer_bytes(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    rows = [feedback(index) for index in range(40)]
-    for row in rows:
-        row["expert_counts"] = [200, 100]
-        row["expert_ids"] = random.zipf(1.3, 300).clip(max=100_000).tolist()
-        row["expert_logprobs"] = (-random.integers(1, 99, 300) / 8).tolist()
+    rows = [
+        feedback(
+            index,
+            expert_counts=[200, 100],
+            expert_ids=random.zipf(1.3, 300).clip(max=100_000).tolist(),
+            expert_logprobs=(-random.integers(1, 99, 300) / 8).tolist(),
+        )
+        for index in range(40)
+    ]
     write_shards(tmp_path / "exact", FEEDBACK, [rows], CONTEXT)
     write_shards(tmp_path / "compact", FEEDBACK, [rows], CONTEXT, compact=True)
     assert read_rows(tmp_path / "compact", FEEDBACK) == read_rows(tmp_path / "exact", FEEDBACK)
@@ -177,19 +201,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "table.parquet"
 
 
-def refuses(path: Path, expected: str, schema: TableSchema = PROBLEMS) -> None:
+def refuses(path: Path, expected: str, schema: TableSchema[Any] = PROBLEMS) -> None:
     with pytest.raises(DataError, match=expected):
         read_table(path, schema)
 
 
 def test_another_schema_or_version(path: Path) -> None:
     refuses(path, "expected schema 'rollouts' version 1, found 'problems' version 1", ROLLOUTS)
-    newer = TableSchema("problems", 2, PROBLEMS.arrow)
+    newer = TableSchema("problems", 2, ProblemRow)
     refuses(path, "expected schema 'problems' version 2, found 'problems' version 1: run", newer)
-    columns = PROBLEMS.arrow.remove(3)
-    refuses(
-        path, "columns differ .*expected .*found .*'metadata'", TableSchema("problems", 1, columns)
-    )
+    columns = TableSchema("problems", 1, ProblemWithoutMetadata)
+    refuses(path, "columns differ .*expected .*found .*'metadata'", columns)
 
 
 def test_a_table_of_another_program(path: Path) -> None:
@@ -247,22 +269,12 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_a_null_where_none_is_allowed(path: Path) -> None:
     before = path.read_bytes()
     with pytest.raises(DataError, match="problems: column 'prompt' allows no null, found 1 in 2"):
-        write_table(path, PROBLEMS, [problem(0), {**problem(1), "prompt": None}], {})
-    without = {key: value for key, value in problem(0).items() if key != "reference"}
-    with pytest.raises(DataError, match="column 'reference' allows no null"):
-        write_table(path, PROBLEMS, [without], {})
+        write_table(path, PROBLEMS, [problem(0), replace(problem(1), prompt=None)], {})
     assert path.read_bytes() == before
 
 
 def test_a_null_where_it_means_something(tmp_path: Path) -> None:
-    row = {
-        "rollout_id": "a",
-        "reward": None,
-        "verdict": "error",
-        "feedback": [],
-        "isolation": None,
-        "error": "why",
-    }
+    row = ConsultationRow("a", None, "error", (), None, "why")
     write_table(tmp_path / "table.parquet", schemas.CONSULTATIONS, [row], {})
     assert read_rows(tmp_path / "table.parquet", schemas.CONSULTATIONS) == [row]
 
@@ -271,9 +283,11 @@ def test_a_null_where_it_means_something(tmp_path: Path) -> None:
     ("column", "value"), [("num_samples", "many"), ("num_correct", 2**40), ("problem_id", 3)]
 )
 def test_a_value_of_another_type_is_not_written(tmp_path: Path, column: str, value: Any) -> None:
-    row = {field.name: "" if field.type == pa.string() else 0 for field in EVALUATION.arrow}
+    row = EvaluationRow(
+        **{field.name: "" if field.type == pa.string() else 0 for field in EVALUATION.arrow}
+    )
     with pytest.raises((pa.ArrowException, TypeError, OverflowError)):
-        write_table(tmp_path / "table.parquet", EVALUATION, [{**row, column: value}], {})
+        write_table(tmp_path / "table.parquet", EVALUATION, [replace(row, **{column: value})], {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -289,7 +303,7 @@ def test_shards_are_read_in_order(shards: Path) -> None:
         f"part-{i:05d}.parquet" for i in range(3)
     ]
     table, context = read_table(shards, PROBLEMS)
-    assert table["problem_id"].to_pylist() == [problem(index)["problem_id"] for index in range(9)]
+    assert table["problem_id"].to_pylist() == [problem(index).problem_id for index in range(9)]
     assert context == CONTEXT
 
 
@@ -339,7 +353,7 @@ def test_no_shards_at_all(tmp_path: Path) -> None:
 
 
 def test_a_scan_has_the_rows_that_reading_has(tmp_path: Path) -> None:
-    shards = [[feedback(0), feedback(1)], [feedback(2) | {"reward": 0.25}]]
+    shards = [[feedback(0), feedback(1)], [feedback(2, reward=0.25)]]
     write_shards(tmp_path / "feedback", FEEDBACK, shards, CONTEXT, compact=True)
     table, context = read_table(tmp_path / "feedback", FEEDBACK)
     frame, same_context = scan_table(tmp_path / "feedback", FEEDBACK)

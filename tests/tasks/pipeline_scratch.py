@@ -76,9 +76,7 @@ def all_files(workspace: Workspace) -> dict[str, bytes]:
     }
 
 
-def rewrite(
-    path: Path, schema: Any, change: Callable[[int, dict[str, Any]], dict[str, Any]]
-) -> None:
+def rewrite(path: Path, schema: Any, change: Callable[[int, Any], Any]) -> None:
     _, context = read_table(path, schema)
     rows = [change(index, row) for index, row in enumerate(read_rows(path, schema))]
     write_table(path, schema, rows, context)

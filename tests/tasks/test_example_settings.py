@@ -17,7 +17,7 @@ from distil_core.errors import DataError
 from distil_core.problems.base import Problem
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import CONSULTATIONS, PROBLEMS, ROLLOUTS
+from distil_core.tables.schemas import CONSULTATIONS, PROBLEMS, ROLLOUTS, RolloutRow
 from distil_core.tables.store import read_rows, read_table, write_table
 from distil_core.verifiers import VERIFIERS
 from distil_core.workspace import Workspace
@@ -146,7 +146,7 @@ def test_problems_and_verdicts_of_an_example(
     answers = [right(problem) for problem in train]
     write_rollouts(workspace, train, [*answers[:8], *("none",) * 8])
     consult.body(workspace, iteration_params(values), no_progress)
-    verdicts = [row["verdict"] for row in read_rows(workspace.consultations_file(1), CONSULTATIONS)]
+    verdicts = [row.verdict for row in read_rows(workspace.consultations_file(1), CONSULTATIONS)]
     assert verdicts[:8] == ["correct"] * 8
     assert set(verdicts[8:]) <= {"malformed", "wrong"}
 
@@ -181,18 +181,18 @@ def run_problems(workspace: Workspace, values: dict[str, Any]) -> None:
 
 def write_rollouts(workspace: Workspace, asked: list[Problem], responses: list[str]) -> None:
     rows = [
-        {
-            "rollout_id": f"001/{problem.problem_id}/0",
-            "problem_id": problem.problem_id,
-            "sample_index": 0,
-            "seed": 1,
-            "context_ids": [1],
-            "response_ids": [1],
-            "behaviour_logprobs": [0.0],
-            "finish_reason": "stop",
-            "response": response,
-            "error": None,
-        }
+        RolloutRow(
+            rollout_id=f"001/{problem.problem_id}/0",
+            problem_id=problem.problem_id,
+            sample_index=0,
+            seed=1,
+            context_ids=[1],
+            response_ids=[1],
+            behaviour_logprobs=[0.0],
+            finish_reason="stop",
+            response=response,
+            error=None,
+        )
         for problem, response in zip(asked, responses, strict=True)
     ]
     write_table(workspace.rollouts_file(1), ROLLOUTS, rows, {})

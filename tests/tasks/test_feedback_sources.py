@@ -18,11 +18,21 @@ import yaml
 
 from distil_core.campaign import parse_iteration_params
 from distil_core.campaign.chain import expert_dependency, expert_policy_dir, require_history
+from distil_core.config.models import Component
 from distil_core.errors import ConfigError, DataError
 from distil_core.evaluation.handover import hand_over
+from distil_core.feedback.sources import gather
+from distil_core.feedback.sources.base import Attempt, SourceSetting
 from distil_core.policy.tokenizer import encode_text
+from distil_core.problems.base import Problem
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import CONSULTATIONS, CONTINUATIONS, FEEDBACK, ROLLOUTS
+from distil_core.tables.schemas import (
+    CONSULTATIONS,
+    CONTINUATIONS,
+    FEEDBACK,
+    ROLLOUTS,
+    FeedbackItem,
+)
 from distil_core.tables.store import read_rows, read_table
 from distil_core.training.feedback_rows import read_feedback, read_feedback_tables
 from distil_core.workspace import Workspace
@@ -109,13 +119,13 @@ def test_all_feedback_there_is_reaches_the_experts_context(workspace: Workspace)
     }
     run_stages("consult tabulate", workspace, values, 1)
     table, context = read_table(workspace.consultations_file(1), CONSULTATIONS)
-    rollouts = {row["rollout_id"]: row for row in read_rows(workspace.rollouts_file(1), ROLLOUTS)}
-    rows = table.to_pylist()
-    correct = {row["rollout_id"] for row in rows if row["verdict"] == "correct"}
+    rollouts = {row.rollout_id: row for row in read_rows(workspace.rollouts_file(1), ROLLOUTS)}
+    rows = CONSULTATIONS.to_rows(table)
+    correct = {row.rollout_id for row in rows if row.verdict == "correct"}
     assert 0 < len(correct) < len(rows)
     held = set(context["self_evaluation"]["held_correct"])
     counted = {name: n for name, n in context["self_evaluation"].items() if name != "held_correct"}
-    ids = {row["rollout_id"] for row in rows}
+    ids = {row.rollout_id for row in rows}
     assert counted == {
         "both_correct": len(held & correct),
         "only_own_correct": len(held - correct),
@@ -124,21 +134,21 @@ def test_all_feedback_there_is_reaches_the_experts_context(workspace: Workspace)
     }
     with_peer = 0
     for row in rows:
-        items = {item["kind"]: item["text"] for item in row["feedback"]}
-        problem_id = rollouts[row["rollout_id"]]["problem_id"]
+        items = {item.kind: item.text for item in row.feedback}
+        problem_id = rollouts[row.rollout_id].problem_id
         peers = [
-            rollouts[other]["response"]
-            for other in correct - {row["rollout_id"]}
-            if rollouts[other]["problem_id"] == problem_id
+            rollouts[other].response
+            for other in correct - {row.rollout_id}
+            if rollouts[other].problem_id == problem_id
         ]
         # A rollout's own success is never its own demonstration.
         assert ("peer_solution" in items) == bool(peers)
         if peers:
             with_peer += 1
             assert items["peer_solution"] in peers
-        disagrees = (row["rollout_id"] in held) != (row["rollout_id"] in correct)
+        disagrees = (row.rollout_id in held) != (row.rollout_id in correct)
         assert items["self_evaluation"].endswith("(A tool finds the attempt wrong.)") == (
-            disagrees and row["verdict"] == "wrong"
+            disagrees and row.verdict == "wrong"
         )
         assert len(items["expert_correction"]) == 2
     assert context["num_with_peer"] == with_peer
@@ -175,15 +185,16 @@ def test_shortened_contexts_are_counted_wherever_they_are_made(workspace: Worksp
 def test_a_solution_that_only_its_own_rollout_has_is_nobodys_peer(
     workspace: Workspace,
 ) -> None:
-    from distil_core.feedback.peers import Attempt, peer_solutions
-
+    one, other = Problem("a", "12"), Problem("b", "12")
     attempts = [
-        Attempt("a/0", "a", "12", True),
-        Attempt("a/1", "a", "11", False),
-        Attempt("b/0", "b", "<|end|>{prompt}", True),
+        Attempt("a/0", one, "12", "correct"),
+        Attempt("a/1", one, "11", "wrong"),
+        Attempt("b/0", other, "<|end|>{prompt}", "correct"),
     ]
-    found = peer_solutions(attempts, seed=1)
-    assert {name: item.text for name, item in found.items()} == {"a/1": "12"}
+    setting = SourceSetting(1, lambda: pytest.fail("asked the policy"), no_progress)
+    gathered = gather([Component(name="peer_solution")], attempts, attempts, setting)
+    assert gathered.items == [(), (FeedbackItem("peer_solution", "12"),), ()]
+    assert gathered.report == {"num_with_peer": 1}
 
 
 def test_the_reference_is_shown_only_where_answers_may_be_revealed() -> None:
@@ -352,15 +363,15 @@ def test_black_box_labels_and_continuations_are_trained_on(
     counts = json.loads((workspace.feedback_dir(1) / "expert_counts.json").read_text())
     assert counts["requests"] == num_sent
     rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
-    assert all(sum(count > 0 for count in row["expert_counts"]) <= 2 for row in rows)
+    assert all(sum(count > 0 for count in row.expert_counts) <= 2 for row in rows)
     continuations = read_rows(workspace.feedback_dir(1) / "continuations", CONTINUATIONS)
     assert len(continuations) == len(rows)
-    by_id = {row["rollout_id"]: row for row in rows}
+    by_id = {row.rollout_id: row for row in rows}
     for row in continuations:
-        student = by_id[row["rollout_id"]]
-        whole = [*student["context_ids"], *student["response_ids"]]
-        assert row["context_ids"] == whole[: len(row["context_ids"])]
-        assert row["response_ids"][:2] == encode_text(tokenizer, "12")
+        student = by_id[row.rollout_id]
+        whole = [*student.context_ids, *student.response_ids]
+        assert row.context_ids == whole[: len(row.context_ids)]
+        assert row.response_ids[:2] == encode_text(tokenizer, "12")
     digest = read_table(workspace.feedback_dir(1), FEEDBACK)[1]["tokenizer_digest"]
     read = read_feedback(workspace.feedback_dir(1), digest)
     assert [read.row(i).by_expert for i in range(len(read))] == [False] * len(rows) + [True] * len(
@@ -388,9 +399,9 @@ def test_rollouts_of_which_the_black_box_says_nothing_are_rows_without_expert(
         shutil.rmtree(workspace.feedback_dir(1))
         run_stages("tabulate", workspace, values, 1)
     rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
-    without = [row for row in rows if not row["has_expert"]]
+    without = [row for row in rows if not row.has_expert]
     assert 0 < len(without) < len(rows)
-    assert all(row["expert_counts"] == [] for row in without)
+    assert all(row.expert_counts == [] for row in without)
     counts = json.loads((workspace.feedback_dir(1) / "expert_counts.json").read_text())
     assert counts["silent_rollouts"] == len(without)
     run_stages("train", workspace, values, 1)

@@ -11,9 +11,8 @@ from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.errors import GateError
 from distil_core.evaluation.decision import read_decision
-from distil_core.evaluation.judging import EXPERT_NOT_ASKED
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import EVALUATION
+from distil_core.tables.schemas import EVALUATION, EvaluationRow
 from distil_core.tables.store import read_table, write_table
 from distil_core.workspace import Workspace
 from tasks import gate, sample
@@ -35,23 +34,22 @@ def evaluated(
 ) -> None:
     """A policy that is right on `num_correct` of four samples of each of 40 problems."""
     rows = [
-        {
-            "problem_id": f"{index:03d}",
-            "split": "eval",
-            "num_samples": 4,
-            "num_correct": min(4, num_correct + index % 2),
-            "num_malformed": 0,
-            "num_truncated": 0,
-            "num_distinct": 1,
-            "num_distinct_answers": 1,
-            "majority_correct": float(num_correct > 2),
-            "response_tokens_mean": 6.0,
-            "entropy_per_response": 1.0,
-            "entropy_per_token": 0.2,
-            "first_response": "1",
-            "first_verdict": "wrong",
-            **EXPERT_NOT_ASKED,
-        }
+        EvaluationRow(
+            problem_id=f"{index:03d}",
+            split="eval",
+            num_samples=4,
+            num_correct=min(4, num_correct + index % 2),
+            num_malformed=0,
+            num_truncated=0,
+            num_distinct=1,
+            num_distinct_answers=1,
+            majority_correct=float(num_correct > 2),
+            response_tokens_mean=6.0,
+            entropy_per_response=1.0,
+            entropy_per_token=0.2,
+            first_response="1",
+            first_verdict="wrong",
+        )
         for index in range(40)
     ]
     path = workspace.evaluation_file(iteration)

@@ -83,15 +83,13 @@ def test_every_stage_runs_on_a_checkpoint_and_files_of_ones_own(
     for name in ("sample", "consult", "tabulate", "train", "evaluate", "gate"):
         run_stage(name, workspace, values, 1)
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
-    assert {row["verdict"] for row in consultations} <= {"truncated", "malformed", "wrong"}
-    assert all(row["feedback"] for row in consultations)
+    assert {row.verdict for row in consultations} <= {"truncated", "malformed", "wrong"}
+    assert all(row.feedback for row in consultations)
     rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
     assert len(rows) == 8
-    assert all(row["has_expert"] for row in rows)
+    assert all(row.has_expert for row in rows)
     # Both contexts end in the same token, and the template's turn marker is one token in each.
-    assert {row["context_ids"][-1] for row in rows} == {
-        row["expert_context_ids"][-1] for row in rows
-    }
+    assert {row.context_ids[-1] for row in rows} == {row.expert_context_ids[-1] for row in rows}
     assert json.loads(workspace.metrics_file(1).read_text())["num_problems"] == 3
 
 

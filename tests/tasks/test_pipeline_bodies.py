@@ -16,7 +16,7 @@ from pipeline_scratch import all_files, params, run_campaign
 
 from distil_core.engines.base import SampledResponse
 from distil_core.errors import ConfigError
-from distil_core.evaluation.judging import problem_row
+from distil_core.evaluation.judging import judge_samples, problem_row
 from distil_core.evaluation.summary import summarise
 from distil_core.feedback.compose import render_student
 from distil_core.policy.model import load_model
@@ -28,6 +28,7 @@ from distil_core.policy.tokenizer import (
     tokenizer_digest,
 )
 from distil_core.problems.base import Problem
+from distil_core.problems.choice import choose_problems
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import (
@@ -35,11 +36,12 @@ from distil_core.tables.schemas import (
     EVALUATION,
     FEEDBACK,
     ROLLOUTS,
+    ConsultationRow,
 )
 from distil_core.tables.store import read_rows, read_table, shard_files
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
-from tasks import consult, evaluate, problems, sample, tabulate, train
+from tasks import consult, problems, tabulate, train
 
 
 def test_twice_the_same_bytes(campaign: Workspace, tmp_path: Path) -> None:
@@ -111,14 +113,13 @@ def train_problems(workspace: Workspace) -> dict[str, Problem]:
 @pytest.mark.parametrize("iteration", [1, 2])
 def test_rollouts_are_whole_groups_in_order(campaign: Workspace, iteration: int) -> None:
     rows = read_rows(campaign.rollouts_file(iteration), ROLLOUTS)
-    groups = [list(group) for _, group in groupby(rows, key=lambda row: row["problem_id"])]
+    groups = [list(group) for _, group in groupby(rows, key=lambda row: row.problem_id)]
     assert [len(group) for group in groups] == [3] * 8
-    assert all([row["sample_index"] for row in group] == [0, 1, 2] for group in groups)
+    assert all([row.sample_index for row in group] == [0, 1, 2] for group in groups)
     assert all(
-        row["rollout_id"] == f"{iteration:03d}/{row['problem_id']}/{row['sample_index']}"
-        for row in rows
+        row.rollout_id == f"{iteration:03d}/{row.problem_id}/{row.sample_index}" for row in rows
     )
-    assert len({row["rollout_id"] for row in rows}) == len({row["seed"] for row in rows}) == 24
+    assert len({row.rollout_id for row in rows}) == len({row.seed for row in rows}) == 24
 
 
 def test_a_rollout_is_what_was_sampled(campaign: Workspace) -> None:
@@ -131,36 +132,36 @@ def test_a_rollout_is_what_was_sampled(campaign: Workspace) -> None:
     asked = train_problems(campaign)
     finished = set()
     for row in read_rows(campaign.rollouts_file(2), ROLLOUTS):
-        prompt = asked[row["problem_id"]].prompt
+        prompt = asked[row.problem_id].prompt
         segments = render_student(params(2).context.student_template, prompt)
-        assert row["context_ids"] == encode_context(tokenizer, segments)
-        assert decode(tokenizer, row["response_ids"]) == row["response"]
-        assert row["error"] is None
-        ends = row["response_ids"][-1] == tokenizer.eos_token_id
-        assert row["finish_reason"] == ("stop" if ends else "length")
-        finished.add(row["finish_reason"])
-        ids = torch.tensor([row["context_ids"] + row["response_ids"]])
+        assert row.context_ids == encode_context(tokenizer, segments)
+        assert decode(tokenizer, row.response_ids) == row.response
+        assert row.error is None
+        ends = row.response_ids[-1] == tokenizer.eos_token_id
+        assert row.finish_reason == ("stop" if ends else "length")
+        finished.add(row.finish_reason)
+        ids = torch.tensor([row.context_ids + row.response_ids])
         with torch.inference_mode():
             logprobs = torch.log_softmax(model(ids).logits[0].double(), -1)
-        positions = torch.arange(len(row["context_ids"]) - 1, ids.shape[1] - 1)
-        exact = logprobs[positions, torch.tensor(row["response_ids"])]
-        np.testing.assert_allclose(row["behaviour_logprobs"], exact.numpy(), rtol=0, atol=1e-5)
+        positions = torch.arange(len(row.context_ids) - 1, ids.shape[1] - 1)
+        exact = logprobs[positions, torch.tensor(row.response_ids)]
+        np.testing.assert_allclose(row.behaviour_logprobs, exact.numpy(), rtol=0, atol=1e-5)
     assert finished == {"stop", "length"}
 
 
 def test_iterations_use_up_the_problems_before_any_returns(campaign: Workspace) -> None:
     first, second = (
-        {row["problem_id"] for row in read_rows(campaign.rollouts_file(iteration), ROLLOUTS)}
+        {row.problem_id for row in read_rows(campaign.rollouts_file(iteration), ROLLOUTS)}
         for iteration in (1, 2)
     )
     assert first.isdisjoint(second)
     everything = list(train_problems(campaign).values())
-    chosen = [sample.choose_problems(everything, 8, iteration, 5) for iteration in range(1, 7)]
+    chosen = [choose_problems(everything, 8, iteration, 5) for iteration in range(1, 7)]
     for epoch in (chosen[:3], chosen[3:]):
         assert len({problem.prompt for part in epoch for problem in part}) == 24
     assert chosen[0] != chosen[3]
-    assert chosen == [sample.choose_problems(everything, 8, i, 5) for i in range(1, 7)]
-    assert len(sample.choose_problems(everything, 7, 9, 5)) == 7
+    assert chosen == [choose_problems(everything, 8, i, 5) for i in range(1, 7)]
+    assert len(choose_problems(everything, 7, 9, 5)) == 7
 
 
 @given(st.lists(st.integers(1, 24), min_size=1, max_size=8), st.integers(1, 9))
@@ -171,10 +172,10 @@ def test_no_problem_repeats_while_others_are_unused(sizes: list[int], steady: in
     sizes = [sizes[0]] * steady + sizes[1:]
     uses = dict.fromkeys(everything, 0)
     for number, size in enumerate(sizes, start=1):
-        chosen = sample.choose_problems(everything, size, number, 5, sizes[: number - 1])
+        chosen = choose_problems(everything, size, number, 5, sizes[: number - 1])
         assert len(set(chosen)) == len(chosen) == size
         if set(sizes[:number]) == {size}:
-            assert chosen == sample.choose_problems(everything, size, number, 5)
+            assert chosen == choose_problems(everything, size, number, 5)
         else:
             left_out = [uses[problem] for problem in everything if problem not in chosen]
             assert max(uses[problem] for problem in chosen) <= min(left_out, default=99)
@@ -188,11 +189,11 @@ def test_the_case_of_fewer_prompts_later() -> None:
     chosen = [
         problem
         for number, size in enumerate(sizes, start=1)
-        for problem in sample.choose_problems(everything, size, number, 0, sizes[: number - 1])
+        for problem in choose_problems(everything, size, number, 0, sizes[: number - 1])
     ]
     assert len(set(chosen)) == len(chosen) == 35
     with pytest.raises(ConfigError, match="has 2 entries, iteration 4 has 3 before it"):
-        sample.choose_problems(everything, 5, 4, 0, [10, 10])
+        choose_problems(everything, 5, 4, 0, [10, 10])
 
 
 def test_consultations_follow_the_rollouts(campaign: Workspace) -> None:
@@ -201,17 +202,17 @@ def test_consultations_follow_the_rollouts(campaign: Workspace) -> None:
     verifier, asked = build_verifier(params(1).consult), train_problems(campaign)
     verdicts = set()
     for rollout, row in zip(rollouts, rows, strict=True):
-        verification = verifier.verify(asked[rollout["problem_id"]], rollout["response"])
-        truncated = rollout["finish_reason"] == "length"
-        assert row == {
-            "rollout_id": rollout["rollout_id"],
-            "reward": 0.0 if truncated else verification.reward,
-            "verdict": "truncated" if truncated else verification.verdict,
-            "feedback": [{"kind": i.kind, "text": i.text} for i in verification.feedback],
-            "isolation": verification.isolation,
-            "error": None,
-        }
-        verdicts.add(row["verdict"])
+        verification = verifier.verify(asked[rollout.problem_id], rollout.response)
+        truncated = rollout.finish_reason == "length"
+        assert row == ConsultationRow(
+            rollout_id=rollout.rollout_id,
+            reward=0.0 if truncated else verification.reward,
+            verdict="truncated" if truncated else verification.verdict,
+            feedback=verification.feedback,
+            isolation=verification.isolation,
+            error=None,
+        )
+        verdicts.add(row.verdict)
     assert {"wrong", "truncated"} <= verdicts
 
 
@@ -225,28 +226,28 @@ def test_the_feedback_table_is_the_expert_at_the_students_states(campaign: Works
     asked = train_problems(campaign)
     for rollout, consultation, row in zip(rollouts, consultations, rows, strict=True):
         for name in ("rollout_id", "problem_id", "context_ids", "response_ids"):
-            assert row[name] == rollout[name]
-        assert row["behaviour_logprobs"] == rollout["behaviour_logprobs"]
-        assert row["reward"] == consultation["reward"]
-        assert row["has_expert"]
-        prompt, trace = asked[row["problem_id"]].prompt, consultation["feedback"][0]["text"]
-        text = f"{prompt}?{rollout['response']}#{consultation['verdict']} {trace}|"
-        assert row["expert_context_ids"] == encode_text(tokenizer, text)
-        assert row["expert_context_ids"][-1] == row["context_ids"][-1]
-        ids = torch.tensor([row["expert_context_ids"] + row["response_ids"]])
+            assert getattr(row, name) == getattr(rollout, name)
+        assert row.behaviour_logprobs == rollout.behaviour_logprobs
+        assert row.reward == consultation.reward
+        assert row.has_expert
+        prompt, trace = asked[row.problem_id].prompt, consultation.feedback[0].text
+        text = f"{prompt}?{rollout.response}#{consultation.verdict} {trace}|"
+        assert row.expert_context_ids == encode_text(tokenizer, text)
+        assert row.expert_context_ids[-1] == row.context_ids[-1]
+        ids = torch.tensor([row.expert_context_ids + row.response_ids])
         with torch.inference_mode():
-            logits = model(ids).logits[0, len(row["expert_context_ids"]) - 1 : -1]
+            logits = model(ids).logits[0, len(row.expert_context_ids) - 1 : -1]
         masses = torch.softmax(logits.double(), -1).numpy()
-        ends = np.cumsum(row["expert_counts"])
-        for t, (end, count) in enumerate(zip(ends, row["expert_counts"], strict=True)):
-            stored = row["expert_ids"][end - count : end]
+        ends = np.cumsum(row.expert_counts)
+        for t, (end, count) in enumerate(zip(ends, row.expert_counts, strict=True)):
+            stored = row.expert_ids[end - count : end]
             order = np.argsort(-masses[t])
             fewest = int((masses[t][order].cumsum() < settings.top_p).sum()) + 1
             assert stored == order[: min(fewest, settings.top_k)].tolist()
-            found = np.exp(row["expert_logprobs"][end - count : end])
+            found = np.exp(row.expert_logprobs[end - count : end])
             np.testing.assert_allclose(found, masses[t][stored], rtol=1e-4)
             left = 1 - masses[t][stored].sum()
-            assert np.exp(row["expert_tail_logprobs"][t]) == pytest.approx(left, abs=1e-6)
+            assert np.exp(row.expert_tail_logprobs[t]) == pytest.approx(left, abs=1e-6)
 
 
 def test_the_feedback_table_says_how_it_was_made(campaign: Workspace) -> None:
@@ -301,7 +302,7 @@ def test_metrics_are_those_of_the_evaluation_table(campaign: Workspace) -> None:
             split: read_problems(campaign.problems_dir / f"{split}.parquet")
             for split in ("eval", "generalisation")
         }
-        assert [(row["split"], row["problem_id"]) for row in rows] == [
+        assert [(row.split, row.problem_id) for row in rows] == [
             (split, problem.problem_id) for split, found in splits.items() for problem in found
         ]
         assert metrics["iteration"] == iteration
@@ -346,12 +347,12 @@ def test_a_problems_row_counts_each_kind_of_response(
             samples.append(SampledResponse(ids, [0.0], "length"))
     verifier = build_verifier(params(1).consult)
     problem = Problem("2+2-2=", "12")
-    judged = evaluate.judge_samples([problem] * len(samples), samples, texts, verifier)
+    judged = judge_samples([problem] * len(samples), samples, texts, verifier)
     row = problem_row(problem.problem_id, "eval", judged)
     zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
-    assert {name: row[name] for name in zero} == zero | expected
-    assert row["num_samples"] == 4
-    assert row["num_distinct"] == len(set(texts))
-    assert row["first_response"] == texts[0]
+    assert {name: getattr(row, name) for name in zero} == zero | expected
+    assert row.num_samples == 4
+    assert row.num_distinct == len(set(texts))
+    assert row.first_response == texts[0]
     lengths = [len(sample.token_ids) for sample in samples]
-    assert row["response_tokens_mean"] == sum(lengths) / 4
+    assert row.response_tokens_mean == sum(lengths) / 4

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from pipeline_scratch import all_files, params, rewrite
 from distil_core.errors import ConfigError, DataError, VerifierError
 from distil_core.evaluation.comparison import paired_differences
 from distil_core.evaluation.summary import columns_of, evaluation_frame, summarise
+from distil_core.feedback.consultation import consult as consult_rollout
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.tokenizer import (
     character_tokenizer,
@@ -24,14 +25,15 @@ from distil_core.tables.schemas import (
     FEEDBACK,
     PROBLEMS,
     ROLLOUTS,
+    RolloutRow,
 )
 from distil_core.tables.store import read_rows, read_table
-from distil_core.verifiers.base import Verification
+from distil_core.verifiers.base import Verification, Verifier
 from distil_core.workspace import Workspace
 from tasks import base, consult, evaluate, gate, sample, tabulate, train
 
 
-class Judge:
+class Judge(Verifier):
     """A verifier that cannot reach a verdict about some responses."""
 
     def verify(self, problem: Problem, response: str) -> Verification:
@@ -53,17 +55,12 @@ def test_a_failure_is_a_row_with_its_error_and_no_reward(
     rollout: tuple[Any, ...], expected: tuple[Any, ...]
 ) -> None:
     response, finish_reason, error = rollout
-    row = consult.consult(
+    row = consult_rollout(
         Judge(),
         Problem("1+1=", "2"),
-        {
-            "rollout_id": "a",
-            "response": response,
-            "finish_reason": finish_reason,
-            "error": error,
-        },
+        RolloutRow("a", "p", 0, 1, [1], [1], [0.0], finish_reason, response, error),
     )
-    assert (row["reward"], row["verdict"], row["error"]) == expected
+    assert (row.reward, row.verdict, row.error) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,20 +88,20 @@ def interrupt(*_: Any) -> None:
 
 
 def test_rows_without_verdict_are_left_out_and_without_feedback_masked(copy: Workspace) -> None:
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
+    def change(index: int, row: Any) -> Any:
         if index == 4:
-            return {**row, "reward": None, "verdict": "error", "error": "no verdict"}
-        return {**row, "feedback": []} if index in (2, 11) else row
+            return replace(row, reward=None, verdict="error", error="no verdict")
+        return replace(row, feedback=()) if index in (2, 11) else row
 
     rewrite(copy.consultations_file(1), CONSULTATIONS, change)
     tabulate.body(copy, params(1), no_progress)
     _, context = read_table(copy.feedback_dir(1), FEEDBACK)
     rows = read_rows(copy.feedback_dir(1), FEEDBACK)
-    ids = [row["rollout_id"] for row in read_rows(copy.rollouts_file(1), ROLLOUTS)]
-    assert [row["rollout_id"] for row in rows] == ids[:4] + ids[5:]
-    assert [row["rollout_id"] for row in rows if not row["has_expert"]] == [ids[2], ids[11]]
+    ids = [row.rollout_id for row in read_rows(copy.rollouts_file(1), ROLLOUTS)]
+    assert [row.rollout_id for row in rows] == ids[:4] + ids[5:]
+    assert [row.rollout_id for row in rows if not row.has_expert] == [ids[2], ids[11]]
     assert (context["num_without_verdict"], context["num_without_feedback"]) == (1, 2)
-    assert all(row["expert_ids"] == [] for row in rows if not row["has_expert"])
+    assert all(row.expert_ids == [] for row in rows if not row.has_expert)
     train.body(copy, params(1), no_progress)
     with copy.train_curve_file(1).open(encoding="utf-8") as file:
         assert {row["without_verdict"] for row in csv.DictReader(file)} == {"1"}
@@ -113,8 +110,8 @@ def test_rows_without_verdict_are_left_out_and_without_feedback_masked(copy: Wor
 def test_a_group_without_verdicts_does_not_end_training(copy: Workspace) -> None:
     """A batch that takes the whole table is as many rollouts smaller."""
 
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "reward": None, "error": "no verdict"} if index in (3, 4, 5, 9) else row
+    def change(index: int, row: Any) -> Any:
+        return replace(row, reward=None, error="no verdict") if index in (3, 4, 5, 9) else row
 
     rewrite(copy.consultations_file(1), CONSULTATIONS, change)
     whole = {"batch_rollouts": 24}
@@ -127,8 +124,8 @@ def test_a_group_without_verdicts_does_not_end_training(copy: Workspace) -> None
 
 
 def with_unreadable_references(copy: Workspace, num_problems: int) -> None:
-    def change(index: int, row: dict[str, Any]) -> dict[str, Any]:
-        return {**row, "reference": "99"} if index < num_problems else row
+    def change(index: int, row: Any) -> Any:
+        return replace(row, reference="99") if index < num_problems else row
 
     rewrite(copy.problems_dir / "eval.parquet", PROBLEMS, change)
 
@@ -141,8 +138,8 @@ def test_an_evaluation_leaves_out_and_counts_what_has_no_verdict(copy: Workspace
     evaluate.body(copy, params(1), no_progress)
     rows = read_rows(copy.evaluation_file(1), EVALUATION)
     assert rows[1:] == before[1:]
-    assert (rows[0]["num_samples"], rows[0]["num_correct"]) == (0, 0)
-    assert (rows[0]["first_verdict"], rows[0]["expert_num_samples"]) == ("error", 0)
+    assert (rows[0].num_samples, rows[0].num_correct) == (0, 0)
+    assert (rows[0].first_verdict, rows[0].expert_num_samples) == ("error", 0)
     metrics = json.loads(copy.metrics_file(1).read_text())
     counted = {"num_problems": 9, "num_without_verdict": 4, "num_problems_left_out": 1}
     assert {name: metrics[name] for name in counted} == counted
@@ -169,11 +166,11 @@ def test_tables_that_do_not_belong_together(copy: Workspace) -> None:
     rewrite(
         copy.consultations_file(1),
         CONSULTATIONS,
-        lambda index, row: {**row, "rollout_id": f"{index}"},
+        lambda index, row: replace(row, rollout_id=f"{index}"),
     )
     with pytest.raises(DataError, match=r"consultations are not of these rollouts.*run consult"):
         tabulate.body(copy, params(1), no_progress)
-    rewrite(copy.rollouts_file(1), ROLLOUTS, lambda _, row: {**row, "problem_id": "ffff"})
+    rewrite(copy.rollouts_file(1), ROLLOUTS, lambda _, row: replace(row, problem_id="ffff"))
     with pytest.raises(DataError, match=r"is of problem ffff, which is not in .*sample again"):
         consult.body(copy, params(1), no_progress)
 
@@ -182,7 +179,7 @@ def test_no_verdict_at_all(copy: Workspace) -> None:
     rewrite(
         copy.consultations_file(1),
         CONSULTATIONS,
-        lambda _, row: {**row, "reward": None, "error": "the sandbox is missing"},
+        lambda _, row: replace(row, reward=None, error="the sandbox is missing"),
     )
     with pytest.raises(DataError, match=r"none of 24 rollouts has a verdict.*sandbox is missing"):
         tabulate.body(copy, params(1), no_progress)

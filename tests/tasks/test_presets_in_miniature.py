@@ -63,7 +63,7 @@ def test_every_rollout_gets_a_verdict_and_feedback_that_the_expert_reads(
     num_rollouts = values["sample"]["num_prompts"] * values["sample"]["num_rollouts"]
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
     assert len(consultations) == num_rollouts
-    assert all(row["error"] is None and row["feedback"] for row in consultations)
+    assert all(row.error is None and row.feedback for row in consultations)
     rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
-    assert all(row["has_expert"] for row in rows)
+    assert all(row.has_expert for row in rows)
     assert len(rows) == num_rollouts

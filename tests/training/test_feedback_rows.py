@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from distil_core.errors import DataError
-from distil_core.tables.schemas import FEEDBACK
+from distil_core.tables.schemas import FEEDBACK, FeedbackTableRow
 from distil_core.tables.store import write_shards, write_table
 from distil_core.training.feedback_rows import read_feedback
 
 
-def row(index: int, **changes: Any) -> dict[str, Any]:
+def row(index: int, **changes: Any) -> FeedbackTableRow:
     """Row `index` has `index + 1` response tokens; position t stores t + 1 ids."""
     length = index + 1
     counts = [t + 1 for t in range(length)]
-    return {
+    values = {
         "rollout_id": f"001/{index}/0",
         "problem_id": f"p{index % 2}",
         "reward": index / 8,
@@ -32,6 +32,7 @@ def row(index: int, **changes: Any) -> dict[str, Any]:
         "expert_tail_logprobs": [-math.inf if t % 2 else -3.5 for t in range(length)],
         **changes,
     }
+    return FeedbackTableRow(**values)
 
 
 WITHOUT_EXPERT: dict[str, Any] = {
@@ -54,9 +55,9 @@ def test_rows_are_those_of_the_table_over_all_shards(tmp_path: Path) -> None:
     assert rows.groups == [[0, 2, 4], [1, 3]]
     for index, expected in enumerate(written):
         found = rows.row(index)
-        assert found.rollout_id == expected["rollout_id"]
-        assert found.has_expert == expected["has_expert"]
-        assert found.reward == pytest.approx(expected["reward"])
+        assert found.rollout_id == expected.rollout_id
+        assert found.has_expert == expected.has_expert
+        assert found.reward == pytest.approx(expected.reward)
         for name, column in (
             ("context_ids", "context_ids"),
             ("response_ids_t", "response_ids"),
@@ -67,7 +68,9 @@ def test_rows_are_those_of_the_table_over_all_shards(tmp_path: Path) -> None:
             ("expert_tail_logprobs_t", "expert_tail_logprobs"),
         ):
             values = getattr(found, name)
-            np.testing.assert_array_equal(values, np.array(expected[column], dtype=values.dtype))
+            np.testing.assert_array_equal(
+                values, np.array(getattr(expected, column), dtype=values.dtype)
+            )
             assert values.dtype == (np.float32 if "logprobs" in name else np.int32)
 
 

@@ -1,5 +1,6 @@
 """In every layout rows have the padded rows' log-probabilities and gradients (30 s)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,13 +31,12 @@ def rows(new_model: Any) -> FeedbackRows:
     for index, row in enumerate(table):
         before = table[index - 1]
         if index % 2 and index != 5:
-            row["context_ids"] = before["context_ids"]
             shared = index % 5 if index != 7 else 6
-            row["response_ids"] = [*before["response_ids"][:shared], *row["response_ids"]][
-                : len(row["response_ids"])
-            ]
+            response = [*before.response_ids[:shared], *row.response_ids][: len(row.response_ids)]
+            table[index] = replace(row, context_ids=before.context_ids, response_ids=response)
         else:
-            row["context_ids"] = (row["context_ids"] * 4)[: 1 + 7 * index % 17]
+            context = (list(row.context_ids) * 4)[: 1 + 7 * index % 17]
+            table[index] = replace(row, context_ids=context)
     rows = as_rows(table)
     rows._by_expert = [index == 4 for index in range(len(rows))]
     return rows

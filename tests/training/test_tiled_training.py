@@ -20,6 +20,7 @@ from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
 from distil_core.progress import no_progress
+from distil_core.tables.schemas import FeedbackTableRow
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.trainer import train
 
@@ -61,20 +62,20 @@ def rows() -> FeedbackRows:
         ids_tk = [random.choice(VOCABULARY, top_k, replace=False) for _ in range(length)]
         has_expert = index != 3
         table.append(
-            {
-                "rollout_id": f"001/{index // 2}/{index % 2}",
-                "problem_id": str(index // 2),
-                "reward": float(index % 3 == 0),
-                "context_ids": random.integers(2, VOCABULARY, 3 + index % 4).tolist(),
-                "expert_context_ids": [2, 3],
-                "response_ids": random.integers(2, VOCABULARY, length).tolist(),
-                "behaviour_logprobs": (-random.random(length) * 6).tolist(),
-                "has_expert": has_expert,
-                "expert_counts": [top_k] * length if has_expert else [],
-                "expert_ids": np.concatenate(ids_tk).tolist() if has_expert else [],
-                "expert_logprobs": np.log(mass_tk[:, :-1]).ravel().tolist() if has_expert else [],
-                "expert_tail_logprobs": np.log(mass_tk[:, -1]).tolist() if has_expert else [],
-            }
+            FeedbackTableRow(
+                rollout_id=f"001/{index // 2}/{index % 2}",
+                problem_id=str(index // 2),
+                reward=float(index % 3 == 0),
+                context_ids=random.integers(2, VOCABULARY, 3 + index % 4).tolist(),
+                expert_context_ids=[2, 3],
+                response_ids=random.integers(2, VOCABULARY, length).tolist(),
+                behaviour_logprobs=(-random.random(length) * 6).tolist(),
+                has_expert=has_expert,
+                expert_counts=[top_k] * length if has_expert else [],
+                expert_ids=np.concatenate(ids_tk).tolist() if has_expert else [],
+                expert_logprobs=np.log(mass_tk[:, :-1]).ravel().tolist() if has_expert else [],
+                expert_tail_logprobs=np.log(mass_tk[:, -1]).tolist() if has_expert else [],
+            )
         )
     return as_rows(table)
 

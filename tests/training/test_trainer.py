@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,18 +20,19 @@ from distil_core.config.models import TrainParams
 from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
 from distil_core.progress import no_progress
+from distil_core.tables.schemas import FeedbackTableRow
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.trainer import group_batches, train
 
 
 @pytest.fixture(scope="module")
-def table(new_model: Any) -> list[dict[str, Any]]:
+def table(new_model: Any) -> list[FeedbackTableRow]:
     return make_table(new_model)
 
 
 @pytest.fixture(scope="module")
-def rows(table: list[dict[str, Any]]) -> FeedbackRows:
+def rows(table: list[FeedbackTableRow]) -> FeedbackRows:
     return as_rows(table)
 
 
@@ -189,9 +191,9 @@ def test_masking_truncated_responses_says_what_it_lacks(
 
 
 def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(
-    settings: dict[str, Any], new_model: Any, table: list[dict[str, Any]]
+    settings: dict[str, Any], new_model: Any, table: list[FeedbackTableRow]
 ) -> None:
-    bad = {**table[5], "behaviour_logprobs": [math.nan, *table[5]["behaviour_logprobs"][1:]]}
+    bad = replace(table[5], behaviour_logprobs=[math.nan, *table[5].behaviour_logprobs[1:]])
     damaged = as_rows([*table[:5], bad, *table[6:]])
     model = new_model(0)
     before = copy.deepcopy(model.state_dict())

@@ -3,12 +3,11 @@
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from distil_core.engines.base import SampleRequest, SamplingSettings, ScoreRequest
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import FEEDBACK
+from distil_core.tables.schemas import FEEDBACK, FeedbackTableRow
 from distil_core.training.feedback_rows import FeedbackRows
 
 END = 1
@@ -18,7 +17,7 @@ def make_rows(new_model: Any) -> FeedbackRows:
     return as_rows(make_table(new_model))
 
 
-def make_table(new_model: Any) -> list[dict[str, Any]]:
+def make_table(new_model: Any) -> list[FeedbackTableRow]:
     """Real rollouts of one model, scored by another in a longer context: 12 problems, 2 each."""
     random = np.random.default_rng(0)
     contexts = [random.integers(3, 90, 5).tolist() for _ in range(12) for _ in range(2)]
@@ -34,23 +33,23 @@ def make_table(new_model: Any) -> list[dict[str, Any]]:
         no_progress,
     )
     return [
-        {
-            "rollout_id": f"001/{index // 2}/{index % 2}",
-            "problem_id": str(index // 2),
-            "reward": float(index % 3 == 0),
-            "context_ids": contexts[index],
-            "expert_context_ids": [9, 9, *contexts[index]],
-            "response_ids": response.token_ids,
-            "behaviour_logprobs": response.behaviour_logprobs,
-            "has_expert": index != 3,
-            "expert_counts": distribution.counts_t if index != 3 else [],
-            "expert_ids": distribution.token_ids if index != 3 else [],
-            "expert_logprobs": distribution.logprobs if index != 3 else [],
-            "expert_tail_logprobs": distribution.tail_logprobs_t if index != 3 else [],
-        }
+        FeedbackTableRow(
+            rollout_id=f"001/{index // 2}/{index % 2}",
+            problem_id=str(index // 2),
+            reward=float(index % 3 == 0),
+            context_ids=contexts[index],
+            expert_context_ids=[9, 9, *contexts[index]],
+            response_ids=response.token_ids,
+            behaviour_logprobs=response.behaviour_logprobs,
+            has_expert=index != 3,
+            expert_counts=distribution.counts_t if index != 3 else [],
+            expert_ids=distribution.token_ids if index != 3 else [],
+            expert_logprobs=distribution.logprobs if index != 3 else [],
+            expert_tail_logprobs=distribution.tail_logprobs_t if index != 3 else [],
+        )
         for index, (response, distribution) in enumerate(zip(responses, scored, strict=True))
     ]
 
 
-def as_rows(table: list[dict[str, Any]]) -> FeedbackRows:
-    return FeedbackRows(pa.Table.from_pylist(table, schema=FEEDBACK.arrow), {})
+def as_rows(table: list[FeedbackTableRow]) -> FeedbackRows:
+    return FeedbackRows(FEEDBACK.to_table(table), {})

@@ -1,0 +1,84 @@
+"""A rollout's consultation: what the verifier makes of it, as a row of the table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from distil_core.config.models import ConsultParams
+from distil_core.errors import DataError, VerifierError
+from distil_core.feedback.sources.base import Attempt
+from distil_core.problems.base import Problem
+from distil_core.tables.schemas import ConsultationRow, RolloutRow
+from distil_core.verifiers.base import Verifier
+
+
+def consult(verifier: Verifier, problem: Problem, rollout: RolloutRow) -> ConsultationRow:
+    """The consultation of one rollout. A truncated response gets no reward whatever it holds; a
+    rollout or verifier that failed gives a row with the error and no reward."""
+    row = ConsultationRow(
+        rollout_id=rollout.rollout_id,
+        reward=None,
+        verdict="error",
+        feedback=(),
+        isolation=None,
+        error=rollout.error,
+    )
+    if rollout.error is not None:
+        return row
+    try:
+        verification = verifier.verify(problem, rollout.response)
+    except VerifierError as error:
+        return replace(row, error=str(error))
+    truncated = rollout.finish_reason == "length"
+    return replace(
+        row,
+        reward=0.0 if truncated else verification.reward,
+        verdict="truncated" if truncated else verification.verdict,
+        feedback=verification.feedback,
+        isolation=verification.isolation,
+    )
+
+
+def attempts_of(
+    rows: Sequence[ConsultationRow],
+    rollouts: Sequence[RolloutRow],
+    problems: Mapping[str, Problem],
+) -> list[Attempt]:
+    """The rollouts that have a verdict, as sources of feedback read them. rows: `consult`'s, in
+    the rollouts' order. problems: by id."""
+    return [
+        Attempt(
+            row.rollout_id,
+            problem_of(rollout, problems),
+            rollout.response,
+            row.verdict,
+            row.feedback,
+        )
+        for rollout, row in zip(rollouts, rows, strict=True)
+        if row.reward is not None
+    ]
+
+
+def problem_of(rollout: RolloutRow, problems: Mapping[str, Problem]) -> Problem:
+    """`DataError` where the rollout is of none of them."""
+    problem = problems.get(rollout.problem_id)
+    if problem is None:
+        raise DataError(
+            f"rollout {rollout.rollout_id} is of problem {rollout.problem_id}, which is "
+            "not in data/problems/train.parquet: sample again"
+        )
+    return problem
+
+
+def settings_as_set(params: ConsultParams) -> dict[str, Any]:
+    """The settings without those that are off, or as they usually are."""
+    defaults = {
+        name: field.default
+        for name, field in ConsultParams.model_fields.items()
+        if not field.is_required()
+    }
+    return {
+        name: value
+        for name, value in params.model_dump().items()
+        if name not in defaults or value not in (None, defaults[name])
+    }

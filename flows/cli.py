@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "extend", help="add iterations with the settings of params.yaml; earlier ones stay"
     )
     extend.add_argument("--count", type=int, default=1, metavar="K", help="how many (default 1)")
+    _add_set(extend)
     extend.set_defaults(run=_extend)
 
     restart = commands.add_parser(
@@ -45,9 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         "--params",
         type=Path,
         metavar="FILE",
-        help="settings that take the place of params.yaml first, such as presets/science.yaml; "
-        "the former ones are kept",
+        help="settings that take the place of params.yaml first, such as presets/science.yaml, or "
+        "the name of a preset; the former ones are kept",
     )
+    _add_set(restart)
     restart.set_defaults(run=_restart)
 
     record = commands.add_parser(
@@ -87,6 +89,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_set(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="overrides",
+        metavar="KEY=VALUE",
+        help="a setting such as train.learning_rate=1e-5, written into params.yaml first; may be "
+        "given several times (docs/settings.md)",
+    )
+
+
 def _add_reproduce(commands: Any) -> None:
     command = commands.add_parser(
         "reproduce", help="run an iteration again from its snapshot and compare every artifact"
@@ -117,25 +131,36 @@ def _extend(workspace: Workspace, arguments: argparse.Namespace) -> int:
     from distil_core.campaign.iterations import extend
     from flows.stages import stage_versions
 
-    _say_frozen(workspace, extend(workspace, stage_versions(), arguments.count))
+    former = _params_text(workspace)
+    iterations = extend(workspace, stage_versions(), arguments.count, arguments.overrides)
+    _say_params_changed(workspace, former, "--set")
+    _say_frozen(workspace, iterations)
     return 0
 
 
 def _restart(workspace: Workspace, arguments: argparse.Namespace) -> int:
-    from distil_core.campaign.iterations import replaced_params_file, restart
+    from distil_core.campaign.iterations import restart
     from flows.stages import stage_versions
 
-    file = workspace.params_file
-    former = file.read_bytes() if file.exists() else b""
-    iterations = restart(workspace, stage_versions(), arguments.params)
-    kept = replaced_params_file(workspace, former)
-    if arguments.params and file.read_bytes() != former and kept.exists():
-        print(
-            f"params.yaml now holds {arguments.params}; what it held is kept as "
-            f"{workspace.relative(kept)}"
-        )
+    former = _params_text(workspace)
+    iterations = restart(workspace, stage_versions(), arguments.params, arguments.overrides)
+    _say_params_changed(workspace, former, arguments.params or "--set")
     _say_frozen(workspace, iterations)
     return 0
+
+
+def _params_text(workspace: Workspace) -> bytes:
+    file = workspace.params_file
+    return file.read_bytes() if file.exists() else b""
+
+
+def _say_params_changed(workspace: Workspace, former: bytes, by: Any) -> None:
+    from distil_core.campaign.params_file import replaced_params_file
+
+    kept = replaced_params_file(workspace, former)
+    if _params_text(workspace) != former and kept.exists():
+        what = "holds what --set asked for" if by == "--set" else f"holds {by}"
+        print(f"params.yaml now {what}; what it held is kept as {workspace.relative(kept)}")
 
 
 def _say_frozen(workspace: Workspace, iterations: list[int]) -> None:

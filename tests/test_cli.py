@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distil_core.campaign.iterations import existing_iterations
 from distil_core.campaign.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
 from distil_core.workspace import Workspace
@@ -115,6 +116,22 @@ def test_restart_from_a_preset_keeps_the_former_settings(tmp_path: Path, distil:
     status, output = distil(workspace, "restart", "--params", str(preset))
     assert (status, "kept" in output) == (0, False)
     assert len(list(kept.parent.iterdir())) == 1
+
+
+def test_single_settings_are_set_and_said(tmp_path: Path, distil: Distil) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    status, output = distil(
+        workspace, "restart", "--set", "train.learning_rate=1e-5", "--set", "seed=7"
+    )
+    assert status == 0, output
+    assert "params.yaml now holds what --set asked for; what it held is kept as " in output
+    assert load_iteration_params(workspace, 1).train.learning_rate == 1e-5
+    status, output = distil(workspace, "extend", "--set", "train.learning_rate=2e-5")
+    assert status == 0, output
+    frozen = load_iteration_params(workspace, existing_iterations(workspace)[-1])
+    assert (frozen.train.learning_rate, frozen.seed) == (2e-5, 7)
+    status, output = distil(workspace, "extend", "--set", "train.learning_rte=2e-5")
+    assert (status, "did you mean learning_rate" in output) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@
 settings are written before: a crash in between leaves at most a file that nothing refers to.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +20,11 @@ from distil_core.campaign.chain import (
     require_history,
 )
 from distil_core.campaign.differences import Change, changes, described
-from distil_core.campaign.load import (
-    load_iteration_params,
-    load_params,
-    load_params_file,
-    parse_iteration_params,
-)
+from distil_core.campaign.load import load_iteration_params, parse_iteration_params
+from distil_core.campaign.params_file import prepare, replace, replaced_params_file
 from distil_core.config.models import SCHEMA_VERSION, IterationParams, Params
 from distil_core.errors import ConfigError
-from distil_core.files import write_bytes, write_text
+from distil_core.files import write_text
 from distil_core.pipeline import CURVES, SCORES
 from distil_core.workspace import Workspace, iteration_key
 from distil_core.yaml_text import dump_yaml, parse_yaml
@@ -67,22 +62,26 @@ def existing_iterations(workspace: Workspace) -> list[int]:
 
 
 def restart(
-    workspace: Workspace, stage_versions: Mapping[str, int], params_file: Path | None = None
+    workspace: Workspace,
+    stage_versions: Mapping[str, int],
+    params_file: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> list[int]:
     """Freeze `params.yaml` afresh as iterations 0 .. num_iterations, and return them.
 
     Stages whose settings turn out the same stay up to date. `stage_versions` are those of the
-    stages' code now. params_file: takes the place of `params.yaml` first, as a preset does; the
-    former one is kept (`replaced_params_file`). Raises `ConfigError`, with nothing changed, when
-    the settings cannot work.
+    stages' code now. params_file: takes the place of `params.yaml` first, as a preset does.
+    overrides: settings such as `train.learning_rate=1e-5`, which are written into it. The former
+    one is kept (`replaced_params_file`). Raises `ConfigError`, with nothing changed, when the
+    settings cannot work.
     """
-    params = load_params_file(params_file) if params_file else load_params(workspace)
+    params, content = prepare(workspace, params_file, overrides)
     _require_numbers(params.num_iterations)
     iterations = list(range(params.num_iterations + 1))
     chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
     listing = _list(workspace, chain, _empty_listing())
-    if params_file:
-        _replace_params(workspace, params_file)
+    if content is not None:
+        replace(workspace, content)
     # Until the last file is written there is no campaign, rather than a mixture of two.
     _write_listing(workspace, _empty_listing())
     for frozen in chain:
@@ -94,9 +93,15 @@ def restart(
     return iterations
 
 
-def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int = 1) -> list[int]:
+def extend(
+    workspace: Workspace,
+    stage_versions: Mapping[str, int],
+    count: int = 1,
+    overrides: Sequence[str] = (),
+) -> list[int]:
     """Add `count` iterations with the settings `params.yaml` has now, and return them.
 
+    overrides: settings such as `train.learning_rate=1e-5`, which are written into it first.
     Earlier iterations keep their settings and stay up to date. Raises `ConfigError`, with
     nothing changed, when there is nothing to extend, `params.yaml` cannot work, or it changes
     what all iterations share, or what makes their evaluations comparable.
@@ -110,7 +115,7 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
             "the campaign has no iterations yet, so there is nothing to extend: "
             "`distil restart` freezes params.yaml as its first ones"
         )
-    params = load_params(workspace)
+    params, content = prepare(workspace, None, overrides)
     # Earlier ones are looked at only: their parts' options may be of another version.
     first, last = (
         load_iteration_params(workspace, number, with_components=False)
@@ -127,24 +132,12 @@ def extend(workspace: Workspace, stage_versions: Mapping[str, int], count: int =
     ]
     chain = [_freeze(params, iteration, stage_versions, earlier) for iteration in added]
     listing = _list(workspace, chain, listing)
+    if content is not None:
+        replace(workspace, content)
     for frozen in chain:
         _write_frozen(workspace, frozen)
     _write_listing(workspace, listing)
     return added
-
-
-def replaced_params_file(workspace: Workspace, content: bytes) -> Path:
-    """Where a `params.yaml` of this content is kept when another takes its place."""
-    digest = hashlib.blake2b(content, digest_size=4).hexdigest()
-    return workspace.scratch_dir / "replaced-params" / f"{digest}.yaml"
-
-
-def _replace_params(workspace: Workspace, params_file: Path) -> None:
-    content = params_file.read_bytes()
-    former = workspace.params_file.read_bytes() if workspace.params_file.exists() else content
-    if former != content:
-        write_bytes(replaced_params_file(workspace, former), former)
-    write_bytes(workspace.params_file, content)
 
 
 def _freeze(

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from distil_core.campaign.combinations import require_purpose
+from distil_core.campaign.extends import Resolved, presets, read_mapping, read_settings
 from distil_core.campaign.migrations import migrated, schema_version
 from distil_core.campaign.parts import (
     hold_numbers_as_text,
@@ -18,27 +17,43 @@ from distil_core.errors import ConfigError
 from distil_core.registry import refuse_secrets
 from distil_core.validation import validate
 from distil_core.workspace import Workspace
-from distil_core.yaml_text import parse_yaml
 
 AnyParams = TypeVar("AnyParams", bound=Params)
 
 
 def load_params(workspace: Workspace) -> Params:
-    """`params.yaml`, validated; `ConfigError` names the file, the setting and what it may be.
+    """`params.yaml` with what it extends, validated; `ConfigError` names the file, the setting and
+    what it may be.
 
     Components that lie in the workspace can be imported from then on.
     """
     workspace.make_code_importable()
-    return parse_params(_read_yaml(workspace.params_file), workspace.params_file.name)
+    path = workspace.params_file
+    return validated_params(read_settings(path, path.name), path.name)
 
 
 def load_params_file(path: Path) -> Params:
     """Like `load_params`, for a file of any name."""
-    if not path.is_file():
-        beside = sorted(file.name for file in path.parent.glob("*.yaml"))
-        found = f"; in {path.parent} there are {', '.join(beside)}" if beside else ""
-        raise ConfigError(f"no settings file {path}{found}")
-    return parse_params(_read_yaml(path), str(path))
+    return validated_params(read_settings(find_settings_file(path), str(path)), str(path))
+
+
+def find_settings_file(path: Path) -> Path:
+    """The settings file, or the preset of that name. Raises `ConfigError` where there is none."""
+    if path.is_file():
+        return path
+    if str(path) in presets():
+        return presets()[str(path)]
+    beside = sorted(file.name for file in path.parent.glob("*.yaml"))
+    found = f"; in {path.parent} there are {', '.join(beside)}" if beside else ""
+    raise ConfigError(f"no settings file {path}{found}; presets are {', '.join(presets())}")
+
+
+def validated_params(resolved: Resolved, where: str) -> Params:
+    """The settings as `Params`; an error says from where a value came that is not from `where`."""
+    try:
+        return parse_params(resolved.values, where)
+    except ConfigError as error:
+        raise resolved.explained(error, where) from error
 
 
 def load_iteration_params(
@@ -57,7 +72,7 @@ def load_iteration_params(
             f"iteration {iteration} does not exist: no {workspace.relative(path)}. "
             "`distil extend` adds the next iteration with the settings of params.yaml."
         )
-    values, where = _read_yaml(path), workspace.relative(path)
+    values, where = read_mapping(path, workspace.relative(path)), workspace.relative(path)
     params = parse_iteration_params(values, where, with_components)
     if params.iteration != iteration:
         raise ConfigError(
@@ -185,14 +200,3 @@ def _check_expert_engine(params: Params) -> None:
             f"expert's engine {engine.name!r} gives with its options: raise that limit in "
             "tabulate.expert.options.engine.options, or lower top_k"
         )
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path.name} is not valid YAML: {error}") from error

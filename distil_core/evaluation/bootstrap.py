@@ -1,7 +1,7 @@
 """Bootstrap over problems: how far a figure would move with other problems of the same kind.
 
-All figures of an evaluation share their resamples, so that differences between them, and between
-policies evaluated on the same problems, are resampled in pairs.
+All figures of an evaluation use the same resamples, so that differences between figures, and
+between policies evaluated on the same problems, are resampled in pairs.
 """
 
 import numpy as np
@@ -16,10 +16,10 @@ _DRAWS_AT_ONCE = 2**21
 def resampled_means(
     values_pm: NDArray[np.float64], num_bootstrap: int, seed: int
 ) -> NDArray[np.float64]:
-    """Means over problems of each column, float64 [num_bootstrap, M], one row a resample.
+    """Means over problems of each column, float64 [num_bootstrap, M], one row for each resample.
 
     values_pm: float64 [P, M]. A resample draws P problems with replacement. Memory holds a few
-    million draws at a time, whatever P.
+    million draws at a time, whatever P is.
     """
     num_problems = len(values_pm)
     random = generator(seed, "bootstrap")
@@ -40,8 +40,8 @@ def resampled_means(
 def interval(resampled_b: NDArray[np.float64]) -> tuple[float, float]:
     """The 95% percentile interval of a figure, from its value on each resample.
 
-    It has no width where all problems have the same value: the interval is about which problems
-    were drawn, and says nothing of rare failures that none of them showed.
+    The interval has no width where all problems have the same value: it describes the choice of
+    problems, and says nothing about rare failures that none of them showed.
     """
     low, high = np.quantile(resampled_b, _TAILS)
     return float(low), float(high)

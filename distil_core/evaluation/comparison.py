@@ -1,4 +1,4 @@
-"""Two policies on the same problems: the difference of their scores, paired by problem."""
+"""Two policies on the same problems: the differences of their scores, paired by problem."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """For each score that both can have (pass@k, majority@n): new minus old, problem by problem.
 
-    Pairing takes out how hard the problems are, which is most of what each score's own interval is
-    about. pass@k is unbiased from any n >= k samples, so that evaluations of other n are compared
-    up to the fewer; a majority is one of n. Problems that lack a verdict in either are left out.
-    Raises `DataError` where the two are not of the same problems.
+    Pairing removes the difficulty of the problems, which makes up most of the width of each score's
+    own interval. pass@k is unbiased for any n >= k samples, so evaluations with different n are
+    compared up to the smaller one; a majority needs the same n. Problems that lack a verdict in
+    either evaluation are left out. Raises `DataError` where the two are not of the same problems.
     """
     largest_k = common_num_samples(new, old)
     order_p = matching_order(new, old)
@@ -64,8 +64,8 @@ def common_num_samples(new: Columns, old: Columns) -> int:
 
 
 def other_sampler(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
-    """In which of the sampler's settings two evaluations differ; None where in none. Both are the
-    `evaluate` that an evaluation's table was written with."""
+    """The sampler's settings in which two evaluations differ, in words; None where they agree. Both
+    arguments are the `evaluate` settings stored with an evaluation's table."""
     differing = [
         f"{name} {new[name]} instead of {old[name]}"
         for name in SAMPLER
@@ -75,7 +75,7 @@ def other_sampler(new: Mapping[str, Any], old: Mapping[str, Any]) -> str | None:
 
 
 def matching_order(new: Columns, old: Columns) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
-    """Where in `old` each of `new`'s problems is; `DataError` where the sets differ."""
+    """For each of `new`'s problems its index in `old`. Raises `DataError` where the sets differ."""
     places: Mapping[str, int] = {name: index for index, name in enumerate(old["problem_id"])}
     missing = [name for name in new["problem_id"] if name not in places]
     if missing or len(places) != len(new["problem_id"]):

@@ -1,4 +1,4 @@
-"""What a gate decided, as decision.json has it."""
+"""The decision of a gate, as stored in decision.json."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from distil_core.workspace import Workspace
 
 @dataclass(frozen=True)
 class GateDecision:
-    """iterations: champion, the last one promoted; handed_over, whose policy the next one starts
-    from; parent, whose policy this one started from; compared_with, the champion before.
+    """Iterations: champion, the last one promoted; handed_over, whose policy the next one starts
+    from; parent, whose policy this one started from; compared_with, the champion before this one.
 
-    stopped: whether the campaign ends here. reasons: why it was not promoted, else empty.
-    from_champion, from_parent: paired differences of each score.
+    stopped: whether the campaign ends here. reasons: why the policy was not promoted; '' where it
+    was. from_champion, from_parent: paired differences of each score.
     """
 
     iteration: int
@@ -31,7 +31,7 @@ class GateDecision:
     from_parent: Mapping[str, Difference]
 
     def figures(self) -> dict[str, float]:
-        """Its numbers by name, flat."""
+        """Its numbers by flat names."""
         named: dict[str, float] = {
             "promoted": float(self.promoted),
             "champion": float(self.champion),
@@ -49,14 +49,15 @@ class GateDecision:
 
 
 def write_decision(workspace: Workspace, decision: GateDecision) -> None:
-    """Write decision.json; truth values as 0 and 1, which `dvc metrics` can compare."""
+    """Write decision.json, with truth values as 0 and 1 so that `dvc metrics` can compare them."""
     values = asdict(decision)
     values |= {name: int(values[name]) for name in ("promoted", "stopped")}
     write_text(workspace.decision_file(decision.iteration), json.dumps(values, indent=2) + "\n")
 
 
 def read_decision(workspace: Workspace, iteration: int) -> GateDecision:
-    """The decision of an iteration's gate; `DataError` where the file is none."""
+    """The decision of an iteration's gate. Raises `DataError` where the file is missing or
+    invalid."""
     path = workspace.decision_file(iteration)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

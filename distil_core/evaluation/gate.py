@@ -10,7 +10,7 @@ from distil_core.evaluation.summary import Columns, num_samples_of
 
 @dataclass(frozen=True)
 class Verdict:
-    """reasons: why the policy is not promoted, the first one first; none where it is."""
+    """reasons: why the policy is not promoted, the first one first; empty where it is promoted."""
 
     reasons: tuple[str, ...]
 
@@ -26,12 +26,12 @@ def judge_policy(
     params: GateParams,
     obstacles: Sequence[str] = (),
 ) -> Verdict:
-    """Promoted only if every interval stays above minus its margin and no alarm is raised.
+    """Promote the policy only if every interval stays above minus its margin and there is no alarm.
 
-    new, champion: their evaluations of the same problems; differences: new minus champion. An
-    interval that reaches below is no proof of a regression, but the data do not rule one out; nor
-    do they for a score that one of the two evaluations cannot have. obstacles: why the two cannot
-    be compared, if they cannot.
+    new, champion: their evaluations on the same problems. differences: new minus champion. An
+    interval that reaches below the margin does not prove a regression, but the data do not rule one
+    out; the same holds for a score that one of the two evaluations cannot have. obstacles: why the
+    two evaluations cannot be compared, if they cannot.
     """
     reasons = [
         reason

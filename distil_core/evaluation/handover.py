@@ -1,8 +1,8 @@
-"""What a gate hands to the next iteration: a policy's folder, or the reason why there is none.
+"""What a gate passes to the next iteration: a policy's folder, or the reason why there is none.
 
-The folder is an artifact like any other, so that DVC sees which weights the next iteration really
-starts from, and makes it anew when and only when these change. Its files are hard links where the
-file system has them: a large policy that is handed over takes no room of its own.
+The folder is an artifact like any other, so that DVC knows which weights the next iteration starts
+from, and makes that iteration again if and only if they change. Its files are hard links where the
+file system has them, so that handing over a large policy takes no space.
 """
 
 import json
@@ -17,10 +17,10 @@ STOP_FILE = "stopped.json"
 
 
 def hand_over(policy_dir: Path, newest_dir: Path, handover_dir: Path) -> None:
-    """`policy_dir` as the start of the next iteration.
+    """Make `policy_dir` the start of the next iteration.
 
-    newest_dir: the policy trained last. Where it keeps a list of the tables learned from so far,
-    that list goes along: the tables stay good data when the policy trained on them is dropped.
+    newest_dir: the policy trained last. If it has a list of the tables learned from so far, the
+    list is handed over too: the tables stay useful when the policy trained on them is dropped.
     """
     with atomic_path(handover_dir) as temporary:
         shutil.copytree(policy_dir, temporary, copy_function=link_or_copy)
@@ -31,7 +31,7 @@ def hand_over(policy_dir: Path, newest_dir: Path, handover_dir: Path) -> None:
 
 
 def forbid_next(iteration: int, reasons: str, handover_dir: Path) -> None:
-    """No policy: an iteration that wants to start from here is told why."""
+    """Hand over no policy; an iteration that tries to start from it is told why."""
     shutil.rmtree(handover_dir, ignore_errors=True)
     values = {"iteration": iteration, "reasons": reasons}
     write_text(handover_dir / STOP_FILE, json.dumps(values, indent=1) + "\n")

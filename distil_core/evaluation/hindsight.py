@@ -1,7 +1,7 @@
-"""How checkpoints do on feedback tables: the loss of any policy on any iteration's table.
+"""The loss of any policy on any iteration's feedback table.
 
-METHOD section 6, fact 5: learning from tables as they come has no regret where the losses of the
-policies that made the tables come near those of the best single policy in hindsight.
+METHOD section 6, fact 5: learning from the tables as they come has no regret where the losses of
+the policies that made the tables approach those of the best single policy in hindsight.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _TOKENS_AT_ONCE = 2**14
 
 @dataclass(frozen=True)
 class TokenCosts:
-    """Of one rollout, at each of its T positions: the divergence KL(T || pi) of the student from
-    the expert there, and the sum of those still to come (future credit, discount 1), in nats.
-    labelled_t: where the expert has a distribution; elsewhere the divergence counts as 0."""
+    """One rollout, at each of its T positions, in nats. disagreement_t: KL(T || pi), expert against
+    student. future_credit_t: the sum of the disagreements still to come (discount 1). labelled_t:
+    where the expert has a distribution; elsewhere the disagreement is 0."""
 
     disagreement_t: NDArray[np.float64]
     future_credit_t: NDArray[np.float64]
@@ -116,10 +116,11 @@ def table_loss(
     max_rows: int | None = None,
     tiled_above: int | None = TILED_HEAD_ABOVE,
 ) -> float:
-    """Mean KL(T || pi) in nats over the positions that the expert labelled, in the student's own
-    rollouts: the loss that training lowers, less the expert's own entropy, which no policy changes.
+    """Mean KL(T || pi) in nats over the positions that the expert labelled, on the student's own
+    rollouts. It is the loss that training lowers, minus the expert's entropy, which no policy
+    changes.
 
-    max_rows: how many rollouts of the table, from its first on; None for all. tiled_above: as of
+    max_rows: use this many rollouts from the start of the table; None for all. tiled_above: see
     `token_costs`. 0 where the expert labelled nothing.
     """
     num_rows = len(table) if max_rows is None else min(max_rows, len(table))
@@ -130,13 +131,13 @@ def table_loss(
 
 
 def average_regrets(losses_ji: NDArray[np.float64], parents: Sequence[int]) -> list[float]:
-    """After each iteration n: the mean loss of the policies that made tables 1 .. n on them, less
-    that of the best single checkpoint in hindsight.
+    """After each iteration n: the mean loss of the policies that made tables 1 .. n, each on its
+    own table, minus the mean loss of the best single checkpoint in hindsight.
 
     losses_ji: of checkpoint j = 0 .. N on table i = 1 .. N. parents: the checkpoint that made each
-    table; not the one before it where a gate handed on an older one. The best in hindsight is
-    sought among all checkpoints 0 .. N, also later ones. Negative where no single checkpoint is as
-    good as each was on its own table.
+    table, which is an older one than the last where a gate handed it over. The best checkpoint is
+    sought among all of 0 .. N, later ones included. Negative where no single checkpoint does as
+    well on all tables as each policy on its own.
     """
     met_i = losses_ji[list(parents), np.arange(losses_ji.shape[1])]
     return [

@@ -22,11 +22,11 @@ def pass_at_ks(metrics: Mapping[str, float]) -> list[int]:
 def learning_curve_figure(
     metrics_by_iteration: Mapping[int, Mapping[str, float]],
 ) -> "Figure":
-    """pass@k over iterations, one line per k, its 95% interval as a band.
+    """pass@k over iterations, one line for each k, with its 95% interval as a band.
 
-    metrics_by_iteration: the contents of each iteration's metrics.json; where they have other k
+    metrics_by_iteration: the contents of each iteration's metrics.json. Where they have different k
     (evaluate.num_samples was changed), a line covers the iterations that have its k. Raises
-    `DataError` when there is none, or one has no interval. Importing matplotlib takes a second.
+    `DataError` when there are none, or one has no interval. Importing matplotlib takes a second.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

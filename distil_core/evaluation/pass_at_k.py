@@ -11,8 +11,9 @@ def powers_of_two_up_to(num_samples: int) -> list[int]:
 
 
 def pass_at_k(num_correct_p: NDArray[np.int64], num_samples: int, k: int) -> NDArray[np.float64]:
-    """1 - C(n - c, k) / C(n, k) for each problem: the chance that k of its n samples, drawn
-    without replacement, hold a correct one. As a product, exact also where C(n, k) overflows."""
+    """1 - C(n - c, k) / C(n, k) for each problem: the chance that k of its n samples, drawn without
+    replacement, include a correct one. Computed as a product, which is exact where C(n, k)
+    overflows."""
     if not 1 <= k <= num_samples:
         raise ValueError(f"pass@k needs 1 <= k <= num_samples, found k={k}, n={num_samples}")
     wrong_p1 = (num_samples - num_correct_p).astype(np.float64)[:, None]

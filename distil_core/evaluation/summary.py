@@ -1,4 +1,4 @@
-"""One policy's evaluation in figures: what metrics.json holds."""
+"""One policy's evaluation as figures: the content of metrics.json."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ _KEYS = ("problem_id", "split")
 
 
 def evaluation_frame(rows: Sequence[EvaluationRow]) -> "pl.LazyFrame":
-    """What `columns_of` reads, from rows that are not written yet."""
+    """The columns that `columns_of` reads, from rows that are not written yet."""
     import polars as pl
 
     types = pl.Schema(EVALUATION.arrow).items()
@@ -36,7 +36,7 @@ def evaluation_frame(rows: Sequence[EvaluationRow]) -> "pl.LazyFrame":
 
 
 def columns_of(evaluation: "pl.LazyFrame", split: str = HELD_OUT) -> dict[str, NDArray[Any]]:
-    """The numbers of one split of an evaluation table (whole numbers as int64, others as float64)
+    """The numbers of one split of an evaluation table (whole numbers as int64, others as float64),
     and its problems' ids; empty where the table has no such split."""
     import polars as pl
     import polars.selectors as cs
@@ -50,15 +50,15 @@ def columns_of(evaluation: "pl.LazyFrame", split: str = HELD_OUT) -> dict[str, N
 
 
 def is_complete(columns: Columns) -> NDArray[np.bool_]:
-    """Which problems have a verdict on as many samples as any. Scores of the others would be of
-    fewer samples, or of a choice among them that the verifier's failures made."""
+    """The problems with a verdict on as many samples as any problem has. Scores of the others would
+    come from fewer samples, selected by the verifier's failures."""
     counts = columns["num_samples"]
     complete: NDArray[np.bool_] = counts == counts.max()
     return complete
 
 
 def complete(columns: Columns) -> dict[str, NDArray[Any]]:
-    """The problems of `is_complete`."""
+    """Only the problems of `is_complete`."""
     chosen = is_complete(columns)
     return {name: values[chosen] for name, values in columns.items()}
 
@@ -66,10 +66,10 @@ def complete(columns: Columns) -> dict[str, NDArray[Any]]:
 def per_problem_scores(
     columns: Columns, largest_k: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """What policies are compared by, for each problem: pass@k for k = 1, 2, 4 .. n, and
+    """The scores by which policies are compared, for each problem: pass@k for k = 1, 2, 4 .. n, and
     majority@n.
 
-    largest_k: in place of n, to compare with a policy that has fewer samples a problem.
+    largest_k: replaces n, to compare with a policy that has fewer samples for each problem.
     """
     num_samples = num_samples_of(columns)
     num_correct_p = columns["num_correct"].astype(np.int64)
@@ -86,14 +86,15 @@ def summarise(
 ) -> dict[str, float | int]:
     """Flat figures from the rows of an evaluation table (tables/schemas.py, EVALUATION).
 
-    pass_at_k for k = 1, 2, 4 .. n, mean_at_n (which is pass_at_1), majority_at_n, lengths in tokens
-    and entropies in nats, each with `_low` and `_high`, the ends of its 95% interval over problems;
-    malformed and truncated responses as shares of all. Problems that lack a verdict are left out of
-    all figures; then num_without_verdict and num_problems_left_out say how many responses and
-    problems these are. Where the expert was asked: its accuracy
-    with feedback, expert_gain over the student on the same problems, and the success bound
-    (`success_bound_figures`). Where there is a generalisation split, `generalisation_` and the
-    names of the first kind.
+    With `_low` and `_high`, the ends of the 95% interval over problems: pass_at_k for k = 1, 2, 4
+    .. n, majority_at_n, lengths in tokens, and entropies in nats. Without: mean_at_n (which is
+    pass_at_1), and malformed and truncated responses as shares of all.
+
+    Problems that lack a verdict are left out of all figures; num_without_verdict and
+    num_problems_left_out then count these responses and problems. Where the expert was asked: its
+    accuracy with feedback, expert_gain over the student on the same problems, and the success bound
+    (`success_bound_figures`). Where there is a generalisation split: the figures of the first kind
+    with the prefix `generalisation_`.
     """
     evaluation = evaluation_frame(rows)
     held_out = columns_of(evaluation)
@@ -165,11 +166,14 @@ def success_bound_figures(
     """METHOD section 6, fact 4, from the expert's correct responses y on held-out problems x.
 
     success_loglikelihood: mean log pi(y | x), the expert-weighted log-likelihood of success, which
-    forward cross-entropy raises. success_bound:
-    E[log pi(y | x) - log T(y | x, f)] + log T(success),
-    a lower bound on log pass@1 for any expert T and any feedback f, by Jensen, with the expert
-    restricted to its successes as the proposal. Both are of the policy at the evaluation's
-    temperature, nothing cut off by top_p. Empty where the expert had no success.
+    forward cross-entropy raises.
+
+    success_bound: E[log pi(y | x) - log T(y | x, f)] + log T(success), a lower bound on log pass@1
+    for any expert T and any feedback f. It follows from Jensen's inequality, with the expert
+    restricted to its successes as the proposal.
+
+    Both are of the policy at the evaluation's temperature, without the cut at top_p. Empty where
+    the expert had no success.
     """
     if not columns["expert_num_correct"].any():
         return {}
@@ -195,8 +199,8 @@ def with_intervals(
     num_bootstrap: int,
     seed: int,
 ) -> dict[str, float | int]:
-    """Each figure with `_low` and `_high`; without them where a resample has no such figure (an
-    expert with very few successes)."""
+    """Each figure with `_low` and `_high`, or without them where some resample does not define the
+    figure (an expert with very few successes)."""
     names = list(values)
     values_pm = np.stack([values[name] for name in names], axis=1)
     # A resample without any success has no figure, and is left out below.
@@ -218,5 +222,5 @@ def _mean_of(name: str) -> _Figure:
 
 
 def num_samples_of(columns: Columns) -> int:
-    """Samples of each problem in an evaluation, where none lacks a verdict."""
+    """The number of samples for each problem in an evaluation, where no verdict is missing."""
     return int(columns["num_samples"].max())

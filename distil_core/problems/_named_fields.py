@@ -1,4 +1,4 @@
-"""Rows whose fields the settings name: prompt, reference and metadata of one row."""
+"""Problems from rows whose fields the settings name: prompt, reference and metadata."""
 
 from string import Formatter
 from typing import Any
@@ -21,8 +21,8 @@ from distil_core.problems.row_formats import Row
 
 
 class NamedFields:
-    """A `RowFormat`: what the options name, as a problem. A template's fields may be null, blank or
-    absent in a row; `never_found` says which of them no row has had."""
+    """A `RowFormat` that makes a problem from the fields named by the options. A template's fields
+    may be null, blank or missing in a row; `never_found` lists those that no row had."""
 
     def __init__(self, options: RowOptions):
         self._options = options
@@ -85,7 +85,7 @@ class NamedFields:
 
 
 def _parsed(template: str) -> tuple[list[str], list[str]]:
-    """The fields, and the texts before, between and after them."""
+    """The template's fields, and the texts before, between and after them."""
     literals, fields = [""], list[str]()
     for literal, field, _, _ in Formatter().parse(template):
         literals[-1] += literal
@@ -96,7 +96,7 @@ def _parsed(template: str) -> tuple[list[str], list[str]]:
 
 
 def _field_text(value: Any, name: str) -> str:
-    """'' for what says nothing."""
+    """The value as text; '' where it says nothing."""
     if value is None or (isinstance(value, list | dict) and not value):
         return ""
     text = read_text(value, name)
@@ -108,8 +108,8 @@ def _field_text(value: Any, name: str) -> str:
 
 
 def _joined(literals: list[str], texts: list[str]) -> str:
-    """The template filled. A field that is empty takes the blanks after it along, and at the end of
-    the prompt those before it, so that nothing shows where it would have stood."""
+    """The filled template. An empty field also removes the blanks after it, and at the end of the
+    prompt those before it, so that no gap shows where it would be."""
     found = literals[0]
     for text, literal in zip(texts, literals[1:], strict=True):
         found += text + (literal if text or literal.strip() else "")

@@ -26,7 +26,8 @@ class PinnedFile(ComponentOptions):
 
 
 def pinned_content(file: PinnedFile) -> bytes:
-    """The file's bytes; `DataError` where it cannot be read or is another than the settings pin."""
+    """The file's bytes. Raises `DataError` where it cannot be read, or differs from the pinned
+    digest."""
     content = read_content(file.path)
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
@@ -39,7 +40,7 @@ def pinned_content(file: PinnedFile) -> bytes:
 
 
 def read_content(path: str | Path) -> bytes:
-    """A file's bytes; `DataError` where it cannot be read or is empty."""
+    """A file's bytes. Raises `DataError` where it cannot be read or is empty."""
     try:
         content = Path(path).expanduser().read_bytes()
     except OSError as error:
@@ -50,7 +51,8 @@ def read_content(path: str | Path) -> bytes:
 
 
 def jsonl_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
-    """One JSON object a line, as UTF-8; blank lines, a byte order mark and CRLF are no matter."""
+    """The rows: one JSON object per line, in UTF-8. Blank lines, a byte order mark and CRLF are
+    accepted."""
     for number, line in enumerate(content.removeprefix(_BYTE_ORDER_MARK).split(b"\n"), start=1):
         where = f"{name}, line {number}"
         if len(line) > _MAX_LINE_BYTES:
@@ -76,7 +78,8 @@ def jsonl_rows(content: bytes, name: str) -> Iterator[LocatedRow]:
 
 
 def _each_field_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Of two fields with one name, a reader of JSON silently takes the last."""
+    """The fields as a dictionary, refusing a repeated name: Python's reader would silently keep the
+    last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]

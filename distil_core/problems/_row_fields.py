@@ -1,4 +1,5 @@
-"""Fields of a row as people have them: nested, in JSON kept as text, as chat messages, or empty."""
+"""Read fields of rows in the forms in which people publish them: nested, JSON in text, chat
+messages."""
 
 import ast
 import json
@@ -30,19 +31,19 @@ _MAX_WRITTEN_OUT = 20
 
 
 class MissingField(KeyError):
-    """The row has no such field. The text says which, and how far its name leads."""
+    """The row has no such field. The message says which, and how far its path leads."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 def find(row: Row, name: str) -> Any:
-    """A field's value by its name, or by a path of names and list indices with dots between them:
+    """A field's value, by name or by a path of names and list indices joined by dots:
     `reward_model.ground_truth`, `messages.0.content`, `messages.-1.content`.
 
-    A column that really is called so comes first. Text on the way is read as JSON; below null
-    everything is null. `MissingField` where the row has no such field, `ValueError` where text on
-    the way is no JSON.
+    A column whose name is the whole path comes first. Text on the path is parsed as JSON; below
+    null everything is null. Raises `MissingField` where the row has no such field, and `ValueError`
+    where text on the path is not JSON.
     """
     return _find(row, name.split("."), [], name)
 
@@ -77,7 +78,7 @@ def _read_json(text: str, name: str) -> Any:
 
 
 def described(value: Any) -> str:
-    """What a row or another value holds, by names and types."""
+    """What a row or another value holds: names and types."""
     if isinstance(value, dict):
         fields = (f"{name} ({type(field).__name__})" for name, field in value.items())
         return ", ".join(fields) or "no field"
@@ -87,12 +88,13 @@ def described(value: Any) -> str:
 
 
 def read_text(value: Any, name: str) -> str | None:
-    """A value that is text, or chat messages, as the text that a student reads; None for any other.
+    """The text that a student reads, from a value that is text or chat messages; None for other
+    values.
 
-    Messages are [{"role", "content"}] or ShareGPT's [{"from", "value"}], also as JSON or Python's
-    own form in a text, and a content may be a list of text parts, which follow each other directly.
-    A system message stands before the user's with a blank line between. `ValueError` for any other
-    conversation, and for parts that are no text.
+    Messages are [{"role", "content"}] or ShareGPT's [{"from", "value"}], also as text in JSON or in
+    Python's notation. A content may be a list of text parts, which are joined directly. A system
+    message precedes the user's, with a blank line between. Raises `ValueError` for any other
+    conversation, and for parts that are not text.
     """
     messages = _messages(value)
     if messages is not None:
@@ -116,7 +118,7 @@ def _messages(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _literal(text: str) -> Any:
-    """What a text that may be a list of messages holds: JSON, or as Python prints a list."""
+    """The value of a text that may be a list of messages, in JSON or as Python prints a list."""
     if not _LIST_OF_MAPPINGS.match(text):
         return None
     for read in (json.loads, ast.literal_eval):
@@ -128,7 +130,8 @@ def _literal(text: str) -> Any:
 
 
 def require_no_messages(value: Any, name: str) -> None:
-    """Raise `ValueError` for messages deeper in a value: as JSON they would be no prompt."""
+    """Raise `ValueError` where messages are nested in a value: written as JSON they would be no
+    prompt."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for key, item in items:
         if not isinstance(item, dict | list):
@@ -141,7 +144,7 @@ def require_no_messages(value: Any, name: str) -> None:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of it can be seen: blanks and signs without width."""
+    """Whether nothing in the text is visible: only blanks and characters without width."""
     return all(sign.isspace() or unicodedata.category(sign) == "Cf" for sign in text)
 
 
@@ -187,7 +190,7 @@ def _is_text_part(part: Any) -> bool:
 
 
 def written(value: Any, name: str) -> str:
-    """A value that is no text, as people write it: numbers plainly, all else as JSON."""
+    """A value that is not text, as people write it: numbers plainly, anything else as JSON."""
     if isinstance(value, float | Decimal):
         require_finite(value, name)
         return _number(value)
@@ -203,8 +206,8 @@ def _number(value: float | Decimal) -> str:
 
 
 def reference_text(value: Any, name: str) -> str:
-    """The gold solution as text. `ValueError` for null, blank text and truth values, whose text
-    could be any of several."""
+    """The gold solution as text. Raises `ValueError` for null, blank text and truth values, which
+    could be written in several ways."""
     messages = _messages(value)
     if messages is not None and len(messages) == 1:
         value = _content(messages[0].get("content", messages[0].get("value")), name)
@@ -219,7 +222,7 @@ def reference_text(value: Any, name: str) -> str:
 
 
 def as_json(value: Any, name: str) -> str:
-    """Values as the JSON text that verifiers read; `ValueError` for what JSON cannot hold."""
+    """Values as JSON text for verifiers. Raises `ValueError` for what JSON cannot express."""
     require_finite(value, name)
     try:
         return json.dumps(value, sort_keys=True)
@@ -231,7 +234,7 @@ def as_json(value: Any, name: str) -> str:
 
 
 def require_finite(value: Any, name: str) -> None:
-    """Raise `ValueError`, naming the field, for NaN and the infinities anywhere in the value."""
+    """Raise `ValueError`, naming the field, for NaN and infinities anywhere in the value."""
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             raise ValueError(

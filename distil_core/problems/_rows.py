@@ -27,7 +27,7 @@ _PUNCTUATION = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?\"'`\u2018\u2019\u201c\u
 
 @dataclass(frozen=True)
 class _Located:
-    """place: which part was read, and which of its rows this is."""
+    """A row and where it is. place: which part was read, and the row's number in it."""
 
     problem: Problem
     where: str
@@ -37,9 +37,9 @@ class _Located:
 
 
 class RowSource:
-    """The problems of two files, or of one that is split by hash.
+    """The problems of two files, or of one file that is split by hash.
 
-    Equal rows count once. Raises `DataError`, naming file and line or row, for what is no row of
+    Equal rows count once. Raises `DataError`, naming file and line or row, for rows that are not of
     the format, for equal prompts with different references, and for leaks unless they are dropped.
     """
 
@@ -56,24 +56,25 @@ class RowSource:
         self._report: dict[str, Any] = {}
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """The eval problems, or for any other split the training problems."""
+        """The eval problems for that split; for any other split the training problems."""
         problems = self._loaded()["eval" if split == "eval" else "train"]
         for index in generator(seed, "problems", split).permutation(len(problems)):
             yield problems[index].problem
 
     def alphabet(self) -> str:
-        """Nothing of its own: these problems are for models with a tokenizer."""
+        """Empty: these problems are for models that have a tokenizer."""
         return ""
 
     def report(self) -> dict[str, Any]:
-        """What was found: rows, duplicates and near-duplicates of each split, and leaks."""
+        """Counts of what was found: rows, duplicates and near-duplicates of each split, and
+        leaks."""
         self._loaded()
         return self._report
 
     def require_readable(self, check_problem: Callable[[Problem], None]) -> None:
-        """Of all rows, also those that no split will hold: the next larger split may. Raises
-        `DataError` that names them, or with on_unreadable 'drop' leaves them out and counts them.
-        """
+        """Check all rows, also those that are in no split now, as a larger split may include them.
+        Raises `DataError` that names unreadable ones; with on_unreadable 'drop' they are left out
+        and counted."""
         unreadable: dict[_Located, str] = {}
         for found in self._loaded().values():
             for one in found:
@@ -121,7 +122,8 @@ class RowSource:
         return splits
 
     def _require_fields_found(self) -> None:
-        """A field that no row has is a slip of the pen, where one that some lack is optional."""
+        """Refuse a field that no row has, which is a typing error; one that some rows lack is
+        optional."""
         if self._named is not None and (names := self._named.never_found()):
             raise DataError(
                 f"prompt_template names {', '.join(names)}, which no row has: correct the name in "
@@ -129,7 +131,7 @@ class RowSource:
             )
 
     def _read(self, split: str) -> list[_Located]:
-        """All rows of a split's files. All that cannot be read are named, not the first only."""
+        """All rows of a split's files. Names all rows that cannot be read, not only the first."""
         found, refused, first_bad_row = list[_Located](), Refused(), Row()
         for number, (where, row) in enumerate(self._read_rows(split)):
             try:
@@ -174,7 +176,8 @@ class RowSource:
         by_id: dict[str, _Located],
         by_prompt: dict[str, _Located],
     ) -> list[_Located]:
-        """Without repetitions inside the split. Contradictions are looked for in all splits."""
+        """The rows without repetitions within the split. Contradictions are looked for across all
+        splits."""
         unique: dict[str, _Located] = {}
         for one in found:
             _require_agreement(one, by_id, by_prompt)
@@ -202,14 +205,14 @@ class RowSource:
 
 
 def normalised(text: str) -> str:
-    """The text without differences of letter case, blanks, and punctuation that is no part of a
-    number or formula: near-duplicates have the same."""
+    """The text without differences in case, blanks, and punctuation that is not part of a number or
+    formula. Near-duplicates have the same normalised text."""
     return " ".join(_PUNCTUATION.sub(" ", unicodedata.normalize("NFC", text).casefold()).split())
 
 
 def _split_by_hash(found: list[_Located], eval_fraction: float) -> dict[str, list[_Located]]:
-    """By the row's id, else by the normalised prompt, so that where a problem falls depends on
-    nothing else in the file."""
+    """Split by the row's id, or else by the normalised prompt, so that a problem's split does not
+    depend on the rest of the file."""
     splits: dict[str, list[_Located]] = {"eval": [], "train": []}
     for one in found:
         key = one.normalised if one.row_id is None else one.row_id
@@ -243,7 +246,7 @@ def _require_agreement(
 
 
 def required_text(row: Row, field: str) -> str:
-    """A field that must hold text; `KeyError` or `ValueError` where it does not."""
+    """A field that must be text. Raises `KeyError` or `ValueError` where it is not."""
     value = row[field]
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{field!r} must be text that is not blank, found {value!r:.80}")

@@ -17,8 +17,8 @@ class ProblemSourceOptions(ComponentOptions):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem. prompt: what the student sees. reference: the gold solution as text, read by
-    verifiers only and never put into a context. metadata: JSON text for verifiers."""
+    """One problem. prompt: what the student sees. reference: the gold solution as text, read only
+    by verifiers and never put into a context. metadata: JSON text for verifiers."""
 
     prompt: str
     reference: str
@@ -26,66 +26,67 @@ class Problem:
 
     @property
     def problem_id(self) -> str:
-        """Sixteen hex digits of the prompt's hash: the same problem has the same id anywhere."""
+        """Sixteen hex digits of the prompt's hash: a problem has the same id everywhere."""
         return hashlib.blake2b(self.prompt.encode(), digest_size=8).hexdigest()
 
     @property
     def has_tests(self) -> bool:
-        """Whether the metadata hold tests, so that the reference is one right program of many."""
+        """Whether the metadata has tests, which means that the reference is one right program among
+        many."""
         metadata = json.loads(self.metadata)
         return isinstance(metadata, dict) and bool(metadata.get("tests"))
 
 
 @runtime_checkable
 class ProblemSource(Protocol):
-    """A stream of problems of one split ('warm_start', 'train' or 'eval').
+    """A stream of problems for one split ('warm_start', 'train' or 'eval').
 
-    A generator may repeat itself and may be endless; a dataset ends. Order is part of the
-    artifact, so it must depend on nothing but the seed and the split's name.
+    A generator may repeat itself and may be endless; a dataset ends. The order is part of the
+    artifact, so it must depend only on the seed and the split's name.
     """
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """The split's problems. Those that an earlier split holds are left out by the stage, so
-        that a source may give one in several."""
+        """The split's problems. The stage removes those that an earlier split has, so a source may
+        return a problem in several splits."""
         ...
 
     def alphabet(self) -> str:
-        """Characters that problems and responses are written in (for a tokenizer made here)."""
+        """The characters of problems and responses, for a tokenizer made here."""
         ...
 
 
 @runtime_checkable
 class ReportingSource(ProblemSource, Protocol):
-    """A source that can say what it found, for the tables of its problems."""
+    """A source that can report what it found, for the metadata of its tables."""
 
     def report(self) -> dict[str, Any]:
-        """JSON-able counts that depend on the source's options alone."""
+        """JSON-able counts that depend only on the source's options."""
         ...
 
 
 @runtime_checkable
 class StoredSource(ProblemSource, Protocol):
-    """A source of stored rows, which can be looked through as a whole, by file and line."""
+    """A source of stored rows, all of which can be checked, by file and line."""
 
     def require_readable(self, check_problem: Callable[[Problem], None]) -> None:
-        """Have each of its problems checked. check_problem raises `VerifierError`; this raises
-        `DataError` that names all such problems, unless its options say to drop them."""
+        """Check each problem. check_problem raises `VerifierError` for a bad one; this raises
+        `DataError` that names all of them, unless the options say to drop them."""
         ...
 
 
 @runtime_checkable
 class SupervisedSource(ProblemSource, Protocol):
-    """A source that can also make the supervised text a base policy is warm-started on."""
+    """A source that also makes the supervised texts on which a base policy is warm-started."""
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """A demonstrator's solution, as flawed as demonstrators are. Not the reference."""
+        """A demonstrator's solution, with a demonstrator's errors. Not the reference."""
         ...
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """An attempt such as an unskilled student would make: sometimes right, mostly not."""
+        """An attempt as an unskilled student would write it: sometimes right, mostly not."""
         ...
 
     def oracle_characters(self, problem: Problem, attempt: str) -> str:
-        """What should be written at each of the states along `attempt`: one character for each
-        of its characters and one more, fewer only where the solution ends before that."""
+        """The right next character at each state along `attempt`: one for each of its characters
+        and one more; fewer only where the solution ends earlier."""
         ...

@@ -55,9 +55,9 @@ def apply_step(value: int, sign: str, operand: int, modulus: int) -> int:
 
 def re_executed(prompt: str, attempt: str, modulus: int) -> str:
     """What each step yields FROM THE ATTEMPT'S OWN PREVIOUS LINE: one digit for each of the
-    attempt's lines and for the line that comes next, up to the end of the chain.
+    attempt's lines and for the next line, up to the end of the chain.
 
-    A line that is no digit below `modulus` counts as the value it should have been.
+    A line that is not a digit below `modulus` counts as the value it should have been.
     """
     previous = int(prompt[0])
     values = []
@@ -97,7 +97,8 @@ class ChainArithmetic:
         return "0123456789+-="
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """Each line follows from the line before it, whether that was right or a slip."""
+        """A solution in which each line follows from the line before it, whether that was right or
+        a slip."""
         modulus = self._options.modulus
         value = int(problem.prompt[0])
         lines = []
@@ -110,8 +111,8 @@ class ChainArithmetic:
         return "".join(lines)
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """Right up to a slip at a random line (or to the end), mostly random digits after it;
-        one in sixteen is too short or too long."""
+        """An attempt that is right up to a slip at a random line (or to the end), with mostly
+        random digits after it; one in sixteen is too short or too long."""
         lines = list(problem.reference)
         slip = int(random.integers(0, len(lines) + 1))
         for index in range(slip, len(lines)):
@@ -127,7 +128,7 @@ class ChainArithmetic:
 
 
 def _hard_chain(random: np.random.Generator, num_operations: int, modulus: int) -> str:
-    """A chain each of whose steps falls below zero or reaches the modulus."""
+    """A chain in which each step falls below zero or reaches the modulus."""
     value = int(random.integers(0, modulus))
     prompt = str(value)
     for _ in range(num_operations):

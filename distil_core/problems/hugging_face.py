@@ -1,7 +1,7 @@
 """Problems from a dataset of the Hugging Face hub, pinned to a commit.
 
-Its Parquet or JSON Lines files are read as they lie there. The `datasets` library is not needed,
-and no code of the dataset is run.
+Its Parquet or JSON Lines files are read as they are. The `datasets` library is not needed, and no
+code of the dataset is run.
 """
 
 from collections.abc import Iterator

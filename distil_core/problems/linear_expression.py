@@ -1,8 +1,8 @@
-"""Programming by example: a Python expression that is fitted to examples of what it should yield.
+"""Programming by example: find a Python expression that yields the values of the examples.
 
-`4y7x6z9=` shows four: 4 where y, x and z are 0, then 7 once y is 1, 6 once x is 1 too, and 9 once
-all three are. The response is Python, `4+3*y-1*x+3*z`. It is run, on these examples and on inputs
-that are not shown; how it is written does not matter, only what it yields.
+`4y7x6z9=` has four examples: 4 where y, x and z are 0, then 7 once y is 1, 6 once x is 1 too, and 9
+once all three are. A response is Python, such as `4+3*y-1*x+3*z`. It is run on these examples and
+on hidden inputs; only its values count, not how it is written.
 """
 
 import json
@@ -42,7 +42,7 @@ def variables(prompt: str) -> str:
 
 
 def outputs(prompt: str) -> list[int]:
-    """What each example of the prompt yields, the first one with every variable 0."""
+    """The value of each example of the prompt, the first one with every variable 0."""
     return [int(digit) for digit in prompt[:-1:2]]
 
 
@@ -52,15 +52,15 @@ def example_inputs(num_variables: int) -> list[tuple[int, ...]]:
 
 
 def changes(prompt: str) -> list[int]:
-    """By how much each variable of the prompt, once set, changes what is yielded."""
+    """How much setting each variable of the prompt changes the value."""
     return [after - before for before, after in pairwise(outputs(prompt))]
 
 
 def asked_changes(prompt: str, yielded: Sequence[int]) -> list[int]:
-    """By how much each variable's term, in the prompt's order, has to change what an expression
-    yields on the example before, `yielded`, to make its own example right. It starts from what
-    the expression really yields there, whether that was asked for or not. One for each of
-    `yielded`, within what a digit can hold."""
+    """By how much each variable's term, in the prompt's order, must change the value to make the
+    variable's own example right. It starts from `yielded`, the values that an expression really has
+    on the examples before, right or wrong. One change for each of `yielded`, limited to what a
+    digit can express."""
     return [
         max(-LARGEST_COEFFICIENT, min(LARGEST_COEFFICIENT, after - before))
         for after, before in zip(outputs(prompt)[1:], yielded, strict=False)
@@ -80,7 +80,7 @@ class LinearExpressions:
         self._options = options
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """The hidden inputs and what they should yield are in the metadata."""
+        """The split's problems. Hidden inputs and their values are in the metadata."""
         random = generator(seed, "problems", split)
         num_variables = self._options.num_variables
         while True:
@@ -106,7 +106,7 @@ class LinearExpressions:
         return f"0123456789+-*={NAMES}"
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """Each term follows from what the terms before it yield, whether that was right or a
+        """A solution in which each term follows from the values of the terms before it, right or a
         slip."""
         constant = value = outputs(problem.prompt)[0]
         coefficients = []
@@ -120,8 +120,8 @@ class LinearExpressions:
         return expression(constant, coefficients, variables(problem.prompt))
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """Some terms changed, from a random one on (or none); one in sixteen is no expression, or
-        one that is too long."""
+        """An attempt with some terms changed from a random one on (or none); one in sixteen is no
+        expression, or too long."""
         names, coefficients = variables(problem.prompt), changes(problem.prompt)
         constant = outputs(problem.prompt)[0]
         slip = int(random.integers(-1, len(coefficients) + 1))
@@ -137,8 +137,8 @@ class LinearExpressions:
         return attempt
 
     def oracle_characters(self, problem: Problem, attempt: str) -> str:
-        """Each coefficient is what makes the next example right FROM WHAT THE ATTEMPT'S OWN TERMS
-        BEFORE IT YIELD; a term that is none counts as what it should have been."""
+        """The coefficients that make the next example right FROM THE VALUE OF THE ATTEMPT'S OWN
+        TERMS BEFORE; a term that cannot be read counts as what it should have been."""
         prompt, names = problem.prompt, variables(problem.prompt)
         constant = outputs(prompt)[0]
         value = int(attempt[0]) if attempt[:1] in DIGITS else constant

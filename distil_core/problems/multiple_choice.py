@@ -1,9 +1,9 @@
-"""Multiple choice where what is right depends on a situation that the prompt does not show.
+"""Multiple choice in which the right answer depends on a situation that the prompt does not show.
 
-`kdw=` stands for a case whose three slots are chosen from by number; the response is one digit.
-Each problem has a hidden situation, which says which slots are accepted. An expert that was told
-knows it, the student can only learn what is good on average: the smallest task on which a student
-cannot match its expert, or on which the expert gives an accepted slot almost no mass.
+`kdw=` stands for a case with three slots, chosen by number; the response is one digit. Each problem
+has a hidden situation, which decides which slots are accepted. An expert can be told the situation;
+the student can only learn what is good on average. It is the smallest task in which a student
+cannot match its expert, or in which the expert gives an accepted slot almost no mass.
 """
 
 import json
@@ -92,7 +92,7 @@ class MultipleChoice:
         return str(_draw(random, self._options.demonstrator_masses))
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """Any of the slots; one attempt in sixteen has none or two."""
+        """A random slot; one attempt in sixteen has none or two."""
         attempt = str(random.integers(0, len(self._options.demonstrator_masses)))
         if random.random() < _WRONG_LENGTH:
             return "" if random.random() < 0.5 else attempt * 2
@@ -103,14 +103,14 @@ class MultipleChoice:
 
     def oracle_distributions(self, problem: Problem, attempt: str) -> list[dict[str, float]]:
         """What the informed expert would write at each state along `attempt` and after it:
-        characters and their masses, the empty string for ending the response."""
+        characters and their masses; the empty string stands for ending the response."""
         situation = self._options.situations[json.loads(problem.metadata)["situation"]]
         first = {str(slot): mass for slot, mass in enumerate(situation.expert_masses) if mass}
         return [first, *({"": 1.0} for _ in attempt)]
 
 
 def _draw(random: np.random.Generator, masses: Sequence[float]) -> int:
-    """An index, as likely as its mass."""
+    """A random index with these probabilities."""
     cumulative = np.cumsum(masses)
     return int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
 

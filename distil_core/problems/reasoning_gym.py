@@ -48,8 +48,8 @@ class ReasoningGymSource:
         self._options = options
 
     def problems(self, split: str, seed: int) -> Iterator[Problem]:
-        """Raises `ConfigError` where the library or the generator is not there, and `DataError`
-        for a problem whose own answer its generator does not accept."""
+        """The split's problems. Raises `ConfigError` where the library or the generator is missing,
+        and `DataError` for a problem whose own answer its generator does not accept."""
         require_version(self._options.version)
         for chunk in count():
             chunk_seed = derive_seed(seed, "problems", split, chunk) % 2**31
@@ -59,7 +59,7 @@ class ReasoningGymSource:
                 yield _problem(self._options, dataset, dataset[index])
 
     def alphabet(self) -> str:
-        """Nothing of its own: these problems are for models with a tokenizer."""
+        """Empty: these problems are for models that have a tokenizer."""
         return ""
 
 

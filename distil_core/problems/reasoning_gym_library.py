@@ -1,7 +1,8 @@
-"""The reasoning-gym library as this project uses it: pinned, and never to run an answer.
+"""The reasoning-gym library as this project uses it: pinned to a version, and never running an
+answer.
 
-Several of its generators score an answer by `eval` or by sympy's parser, which evaluates Python as
-well. Answers are written by a model, so those generators are refused.
+Several of its generators score an answer with `eval` or with sympy's parser, which evaluates Python
+too. A model writes the answers, so those generators are refused.
 """
 
 import ast
@@ -20,7 +21,7 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErro
 
 
 def create_dataset(name: str, config: dict[str, Any]) -> "ProceduralDataset":
-    """The library's generator; `ConfigError` where it has none of that name or settings."""
+    """The library's generator. Raises `ConfigError` for an unknown name or invalid settings."""
     try:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
@@ -58,8 +59,8 @@ def require_version(expected: str) -> None:
 
 
 def require_that_answers_do_not_run(name: str, kind: "type[ProceduralDataset]") -> None:
-    """Refuse a generator whose scoring rule, or a function of its module that the rule calls,
-    calls what runs text as code. Whether that text is the answer is not looked into."""
+    """Refuse a generator whose scoring rule, or a function of its module that the rule calls, calls
+    what runs text as code. Whether that text is the answer is not examined."""
     rule = inspect.unwrap(kind.score_answer)
     module = inspect.getmodule(rule)
     if module is None:

@@ -1,4 +1,4 @@
-"""Disjoint splits from a problem source: no prompt appears twice, in one split or across them."""
+"""Disjoint splits of a problem source: no prompt appears twice, within a split or across splits."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -26,7 +26,8 @@ def make_splits(
 def generalisation_split(
     source: ProblemSource, wanted: int, splits: dict[str, list[Problem]], seed: int
 ) -> list[Problem]:
-    """`wanted` held-out problems of a harder source, none of which is in `splits`; errors alike."""
+    """`wanted` held-out problems of a harder source, none of which is in `splits`. Raises like
+    `make_splits`."""
     seen = {problem.prompt for problems in splits.values() for problem in problems}
     return _fill(source, "eval", "generalisation", wanted, seen, seed)
 

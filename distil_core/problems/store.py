@@ -1,4 +1,4 @@
-"""Problems to and from their Parquet table."""
+"""Write problems to their Parquet table, and read them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from distil_core.tables.store import read_rows, write_table
 
 
 def write_problems(path: Path, problems: Sequence[Problem], context: dict[str, Any]) -> None:
-    """One split as a table."""
+    """Write one split as a table."""
     rows = [
         ProblemRow(problem.problem_id, problem.prompt, problem.reference, problem.metadata)
         for problem in problems

@@ -1,12 +1,12 @@
-"""Unit algebra: what a product of SI units is in base units, exponent by exponent.
+"""Unit algebra: express a product of SI units in base units, exponent by exponent.
 
-`V*C/s=` asks for the exponents of kg, m, s and A after each operation, one character each, `a` for
--1, `b` for -2 and so on: volts times coulombs are joules, and joules a second are watts, `12b0
-12c0`. The units are SI's base units of mechanics and electricity and the derived units with special
-names (SI Brochure, 9th edition, table 4). Only a response whose every exponent is right counts.
+`V*C/s=` asks for the exponents of kg, m, s and A after each operation, one character each, with `a`
+for -1, `b` for -2 and so on: volts times coulombs are joules, and joules per second are watts,
+`12b0 12c0`. The units are SI's base units of mechanics and electricity and the derived units with
+special names (SI Brochure, 9th edition, table 4). Only a response with every exponent right counts.
 
-An exponent is one character because it is one decision. With a sign and a digit, what should follow
-a wrong sign has no good answer: whatever the digit, the line stays wrong.
+An exponent is one character because it is one decision. With a sign and a digit there would be no
+good label after a wrong sign: whatever the digit, the line stays wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -83,7 +83,7 @@ def line_text(exponents: Sequence[int]) -> str:
 
 
 def written_line(text: str, expected: Exponents) -> Exponents:
-    """The exponents of a line as written; a cell that is none counts as the expected one."""
+    """The exponents of a line as written; a cell that cannot be read counts as the expected one."""
     cells = text.ljust(LINE_WIDTH)[:LINE_WIDTH]
     return tuple(
         _EXPONENTS.get(cell, exponent) for cell, exponent in zip(cells, expected, strict=True)
@@ -91,7 +91,8 @@ def written_line(text: str, expected: Exponents) -> Exponents:
 
 
 def apply_factor(exponents: Exponents, operation: str, unit: str) -> Exponents:
-    """The exponents after one more multiplication or division, within what a cell can hold."""
+    """The exponents after one more multiplication or division, limited to what a cell can
+    express."""
     sign = 1 if operation == "*" else -1
     return tuple(
         max(-MAX_EXPONENT, min(MAX_EXPONENT, exponent + sign * change))
@@ -100,8 +101,8 @@ def apply_factor(exponents: Exponents, operation: str, unit: str) -> Exponents:
 
 
 def re_executed(prompt: str, attempt: str) -> str:
-    """What each operation yields FROM THE ATTEMPT'S OWN PREVIOUS LINE, as the lines of a solution:
-    one character for each of the attempt's and one more, up to the solution's end."""
+    """What each operation yields FROM THE ATTEMPT'S OWN PREVIOUS LINE, as lines of a solution: one
+    character for each of the attempt's and one more, up to the solution's end."""
     (_, first), *operations = factors(prompt)
     previous: Exponents = UNITS[first]
     lines = []
@@ -136,7 +137,8 @@ class UnitAlgebra:
         return "".join(dict.fromkeys("".join([*UNITS, "*/= ", *_EXPONENTS])))
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """Each line follows from the line before it, whether that was right or a slip."""
+        """A solution in which each line follows from the line before it, whether that was right or
+        a slip."""
         (_, first), *operations = factors(problem.prompt)
         exponents: Exponents = UNITS[first]
         lines = []
@@ -154,8 +156,8 @@ class UnitAlgebra:
         return SEPARATOR.join(lines)
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """Right up to a random line (or to the end), then lines that follow from the line before
-        but for cells that are changed; one in sixteen is too short or too long."""
+        """An attempt that is right up to a random line (or to the end); after it, lines follow from
+        the line before except for changed cells. One in sixteen is too short or too long."""
         (_, first), *operations = factors(problem.prompt)
         exponents: Exponents = UNITS[first]
         slip = int(random.integers(0, len(operations) + 1))
@@ -181,7 +183,7 @@ class UnitAlgebra:
 
 
 def solution(prompt: str) -> list[Exponents]:
-    """The exponents after each operation, however large."""
+    """The exponents after each operation, without a limit."""
     signed = [
         [(1 if operation == "*" else -1) * change for change in UNITS[unit]]
         for operation, unit in factors(prompt)

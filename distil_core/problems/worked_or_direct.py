@@ -1,9 +1,9 @@
-"""A sum modulo `modulus` that may be worked out or claimed: an early choice whose harm shows late.
+"""A sum modulo `modulus` that is either worked out or claimed: an early choice that can harm late.
 
 `35146=` modulo 7 is answered either by `w` and every running sum, `w1265`, or by `d`, the digits
-copied but for the last two, and the total out of the head. Both take the same number of characters
-and are right when the last one is. Who knows the answer finds either way easy; who does not can add
-one digit at a time, but hardly all at once, and finds that out at the last character only.
+copied except for the last two, and then the total directly. Both have the same length and are right
+when the last character is. An expert that knows the answer finds both ways easy. A student that
+does not can add one digit at a time but hardly all at once, and fails only at the last character.
 """
 
 from collections.abc import Iterator
@@ -36,14 +36,15 @@ class Options(ProblemSourceOptions):
 
 
 def total(prompt: str, modulus: int) -> str:
-    """The last character of any right response."""
+    """The last character of every right response."""
     return str(sum(map(int, prompt[:-1])) % modulus)
 
 
 def labels(prompt: str, attempt: str, modulus: int) -> str:
-    """What should stand at each state along `attempt` and after it, from its own previous
-    character: the way it chose decides (working out, if it chose neither), and a wrong running
-    sum is added to as it is. The first label is the gold solution's; none after the end."""
+    """The right character at each state along `attempt` and after it, given its own previous
+    character. The way that the attempt chose decides (working out, if it chose neither), and a
+    wrong running sum is added to as it is. The first label is the gold solution's; there is none
+    after the end."""
     digits = prompt[:-1]
     if attempt[:1] == DIRECT:
         written = digits[: len(digits) - 2] + total(prompt, modulus)
@@ -81,7 +82,8 @@ class WorkedOrDirect:
         return f"0123456789={WORKED}{DIRECT}"
 
     def demonstration(self, problem: Problem, random: np.random.Generator) -> str:
-        """Lines follow from the line before, whether that was right or a slip."""
+        """A solution in which each line follows from the line before it, whether that was right or
+        a slip."""
         modulus = self._options.modulus
         if random.random() < self._options.demonstrator_direct_probability:
             return f"{DIRECT}{problem.prompt[:-3]}{random.integers(0, modulus)}"
@@ -94,7 +96,8 @@ class WorkedOrDirect:
         return "".join(lines)
 
     def corrupted_attempt(self, problem: Problem, random: np.random.Generator) -> str:
-        """Either way, some lines random; one attempt in sixteen is too short or too long."""
+        """An attempt in either way with some random lines; one in sixteen is too short or too
+        long."""
         modulus = self._options.modulus
         attempt = [*(problem.reference if random.random() < 0.5 else DIRECT + problem.prompt[:-2])]
         for index in range(1, len(attempt)):
@@ -109,7 +112,7 @@ class WorkedOrDirect:
 
     def oracle_distributions(self, problem: Problem, attempt: str) -> list[dict[str, float]]:
         """What an expert who knows the answer would write at each state along `attempt` and after
-        it: characters and their masses, the empty string for ending the response."""
+        it: characters and their masses; the empty string stands for ending the response."""
         direct = self._options.expert_direct_probability
         later = self.oracle_characters(problem, attempt)[1 : len(attempt) + 1]
         ended: list[dict[str, float]] = [{"": 1.0} for _ in range(len(attempt) - len(later))]

@@ -4,20 +4,20 @@ A problem's metadata, as JSON:
 
     {"entry_point": "add", "tests": [{"code": "assert add(1, 2) == 3", "public": true}]}
 
-entry_point: what the tests call, or a list of it; the first is also `candidate`. code: statements
-that fail by raising. setup: code of the tests, run before them (imports, a `check` function).
-preamble: code before the response's own and before the tests' too (imports, helpers). stub: the
-beginning of a function with which the prompt ends, for responses that go on with its body.
+entry_point: the name that the tests call, or a list of names; the first is also `candidate`. code:
+statements that fail by raising. setup: code that runs before the tests (imports, a `check`
+function). preamble: code that runs before the response's own and before the tests' (imports,
+helpers). stub: the beginning of a function at the end of the prompt, which responses may continue.
 public: whether the prompt shows the test.
 
-The tests run in a sandbox of their own, where the functions, classes and objects of the program
-are stand-ins that ask the program's sandbox. Only data crosses: changes that the program makes to
-its arguments are not seen, and a test that hands it a function of its own cannot be run (an error,
-not a wrong answer). A name that a test uses and nobody defines is an error too; one of a module of
-the standard library is that module, and any other is what the program defines.
+The tests run in their own sandbox, in which the program's functions, classes and objects are
+proxies that ask the program's sandbox. Only data is exchanged: changes that the program makes to
+its arguments are not seen, and a test that passes it a function cannot be run (an error, not a
+wrong answer). A name that a test uses and nobody defines is an error too. The name of a standard
+library module means that module; any other name is looked up in the program.
 
-Each test has names of its own beside those of setup and preamble. Public tests share a process of
-the program and its objects, and hidden tests share another.
+Each test has its own names beside those of setup and preamble. Public tests share one process of
+the program and its objects; hidden tests share another.
 """
 
 import ast
@@ -70,7 +70,7 @@ class AssertTests(Specification):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that the tests call."""
+        """All names that the tests call."""
         return (self.entry_point,) if isinstance(self.entry_point, str) else self.entry_point
 
 
@@ -88,7 +88,7 @@ class AssertTestsVerifier(CodeVerifier):
         self._test_sandbox.close()
 
     def read(self, problem: Problem) -> AssertTests:
-        """The metadata."""
+        """The problem's metadata."""
         specification: AssertTests = read_tests(problem, AssertTests)
         require_python("the preamble", specification.preamble, problem)
         require_python("the tests' setup", specification.setup, problem)
@@ -97,7 +97,7 @@ class AssertTestsVerifier(CodeVerifier):
         return specification
 
     def judge(self, specification: Specification, program: Program) -> Judgement:
-        """Raises `VerifierError` where it is the tests that are broken."""
+        """Run the tests. Raises `VerifierError` where the tests themselves are broken."""
         assert isinstance(specification, AssertTests)
         tests, limits = specification.tests, self.options.limits
         # What the tests import is there for the program too, as where both are one module.
@@ -128,7 +128,7 @@ class AssertTestsVerifier(CodeVerifier):
     def _all_failed(
         self, failure: TestReport, specification: AssertTests, group: list[int], program: Program
     ) -> dict[int, TestOutcome]:
-        """Where the tests' setup, which may use the program, did not get through."""
+        """All tests failed, as their setup, which may use the program, did not run through."""
         _refuse_broken(failure, "the tests' setup")
         setup = AssertTest(code="the tests' setup")
         failed = self._outcome(failure, setup, program.first_line)
@@ -171,7 +171,7 @@ class AssertTestsVerifier(CodeVerifier):
         reports: dict[int, TestReport],
         outcomes: dict[int, TestOutcome],
     ) -> tuple[str, ...]:
-        """Of the last call of the first failing test that may be shown."""
+        """The trace of the last call of the first failing test that may be shown."""
         for index, report in sorted(reports.items()):
             failed = not outcomes[index].passed and self.may_show(outcomes[index].public)
             if failed and report.calls:
@@ -184,8 +184,8 @@ class AssertTestsVerifier(CodeVerifier):
 
 
 def _imports(setup: str) -> list[str]:
-    """The import statements at the top of code that `read` has parsed. One that fails does so in
-    the tests too, which say so."""
+    """The import statements at the top level of code that `read` has parsed. An import that fails
+    does so in the tests too, which then report it."""
     found = [
         node for node in ast.parse(setup).body if isinstance(node, (ast.Import, ast.ImportFrom))
     ]
@@ -197,8 +197,8 @@ def _imports(setup: str) -> list[str]:
 
 
 def _refuse_broken(report: TestReport, where: str) -> None:
-    """A test that fails before it asked the program anything says nothing about it, and neither
-    does one that uses what nobody defines. Raises `VerifierError`."""
+    """Raise `VerifierError` for a test that failed before it asked the program anything, or that
+    uses a name that nobody defines: neither says anything about the program."""
     exception = report.exception
     if report.status == "unsupported":
         raise VerifierError(f"{where} hands the program {report.detail}")
@@ -219,7 +219,8 @@ def _refuse_broken(report: TestReport, where: str) -> None:
 
 
 def _failed_as(report: TestReport) -> str:
-    """The kind of failure alone: the exception's class, of the program where it raised one."""
+    """The kind of failure only: the class of the exception, the program's own where it raised
+    one."""
     last = report.calls[-1][1] if report.calls else None
     if last is not None and last.exception is not None:
         return exception_kind(last.exception)
@@ -237,5 +238,6 @@ def _failure_text(report: TestReport) -> str:
 
 
 def build(options: Options, reveal: str) -> AssertTestsVerifier:
-    """reveal: with 'expected_outputs' feedback tells of hidden tests what it tells of public."""
+    """reveal: with 'expected_outputs' feedback tells about hidden tests what it tells about public
+    ones."""
     return AssertTestsVerifier(options, reveal)

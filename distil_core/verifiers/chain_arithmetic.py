@@ -1,9 +1,9 @@
 """Strict verifier of chain arithmetic: every line must be right; its tool re-executes each line.
 
-The execution trace gives, for each line of the attempt, the value that the step really yields
-FROM THE ATTEMPT'S OWN PREVIOUS LINE. So it is right at the states the student visited, also
-after a slip: jumping back to the gold solution there would teach the expert to ignore the line
-above (training on such feedback collapsed, DESIGN section 10).
+For each line of the attempt, the execution trace gives the value that the step really yields FROM
+THE ATTEMPT'S OWN PREVIOUS LINE. So it is right at the states that the student visited, also after a
+slip. Feedback that jumped back to the gold solution there would teach the expert to ignore the line
+above, and training on it collapsed (DESIGN section 10).
 """
 
 from typing import Literal
@@ -24,8 +24,8 @@ class Options(VerifierOptions):
 
 
 class ChainArithmeticVerifier(Verifier):
-    """Malformed: not exactly one digit below the modulus for each operation. `VerifierError` where
-    the problem itself is of another modulus: every trace would be wrong."""
+    """Malformed: not exactly one digit below the modulus for each operation. Raises `VerifierError`
+    for a problem with another modulus, whose traces would all be wrong."""
 
     is_bounded = True
 

@@ -1,7 +1,7 @@
-"""Verifier of word problems with one number as answer, such as GSM8K's `#### 18`.
+"""Verifier of word problems whose answer is one number, such as GSM8K's `#### 18`.
 
-Its tool re-executes the arithmetic that the attempt writes down: every `48 / 2 = 24` is computed
-again, and each one that does not hold is reported with what it really yields.
+Its tool recomputes the arithmetic written in the attempt: every `48 / 2 = 24` is computed again,
+and each equation that does not hold is reported with the real value.
 """
 
 from unicodedata import category
@@ -40,8 +40,8 @@ class Options(VerifierOptions):
 
 class FinalNumberVerifier(Verifier):
     """Malformed: a response without a marked answer, or whose marked answer has no digit. Wrong:
-    another number, and an answer that is not one number. Reward 1 for the reference's number, as
-    docs/answers.md has it. A time of day (`10:30 a.m.`) is read as well."""
+    another number, and an answer that is not one number. Reward 1 for the reference's number, by
+    the rule of docs/answers.md. A time of day (`10:30 a.m.`) is read as well."""
 
     def __init__(self, reveal: str):
         self._reveal = reveal
@@ -81,7 +81,7 @@ def _expected(problem: Problem) -> tuple[str, NumberText | ClockText]:
 
 
 def _judged(expected: NumberText | ClockText, text: str) -> tuple[Verdict, str, str | None]:
-    """The verdict, what is said of it, and the form that majority votes go by."""
+    """The verdict, the line of feedback, and the form for majority votes."""
     # Also `½`, which is no decimal digit.
     if not any(category(character).startswith("N") for character in text):
         return "malformed", "The response ends without a line '#### number'", None

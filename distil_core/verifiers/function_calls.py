@@ -4,11 +4,11 @@ A problem's metadata, as JSON:
 
     {"entry_point": "add", "tests": [{"arguments": "(1, 2)", "expected": "3", "public": true}]}
 
-entry_point: a function, or `Class.method` of a new object. arguments (with `keywords`, a dict, if
-there are any) and expected are Python literals as text, compared with exact types; with
-`"values": "json"` they are JSON itself, which has no tuples, so that a returned tuple counts as a
-list and 2.0 as 2. public: whether the prompt shows the test. preamble: code before the response's
-own. Public tests are calls of one process, one after another, and hidden tests of another.
+entry_point: a function, or `Class.method` on a new object. arguments (with `keywords`, a dict, if
+needed) and expected are Python literals as text, compared with exact types. With `"values": "json"`
+they are JSON, which has no tuples, so that a returned tuple counts as a list and 2.0 as 2. public:
+whether the prompt shows the test. preamble: code that runs before the response's own. Public tests
+are calls in one process, one after another; hidden tests are calls in another.
 """
 
 import ast
@@ -47,7 +47,7 @@ class Options(CodeOptions):
 
 
 class CallTest(Metadata):
-    """One call and what it must return."""
+    """One call and the value it must return."""
 
     arguments: Any
     keywords: Any = None
@@ -64,7 +64,7 @@ class CallTests(Specification):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The function, or the class that it is a method of."""
+        """The function, or the class of the method."""
         return (self.entry_point.partition(".")[0],)
 
 
@@ -72,7 +72,7 @@ class FunctionCallsVerifier(CodeVerifier):
     """Malformed: no program in the response, or one that does not compile."""
 
     def read(self, problem: Problem) -> CallTests:
-        """The metadata, with values for what is written as Python."""
+        """The metadata, with Python literals evaluated."""
         specification: CallTests = read_tests(problem, CallTests)
         require_python("the preamble", specification.preamble, problem)
         try:
@@ -84,7 +84,7 @@ class FunctionCallsVerifier(CodeVerifier):
         return specification.model_copy(update={"tests": tests})
 
     def judge(self, specification: Specification, program: Program) -> Judgement:
-        """One call at a time, each answer compared here."""
+        """Make one call at a time and compare each answer here."""
         assert isinstance(specification, CallTests)
         tests = specification.tests
         outcomes: dict[int, TestOutcome] = {}
@@ -103,8 +103,8 @@ class FunctionCallsVerifier(CodeVerifier):
     def _run(
         self, specification: CallTests, program: Program, calls: list[Call]
     ) -> tuple[ProgramResult, list[CallResult]]:
-        """All calls; where one ends the process, the rest in another one. The result is that of
-        the first process."""
+        """Make all calls. Where one ends the process, the rest are made in another. The result is
+        that of the first process."""
         results: list[CallResult] = []
         first: ProgramResult | None = None
         for _ in range(_MAX_RESTARTS + 1):
@@ -177,5 +177,6 @@ def _value(specification: CallTests, written: Any) -> Any:
 
 
 def build(options: Options, reveal: str) -> FunctionCallsVerifier:
-    """reveal: with 'expected_outputs' feedback tells of hidden tests what it tells of public."""
+    """reveal: with 'expected_outputs' feedback tells about hidden tests what it tells about public
+    ones."""
     return FunctionCallsVerifier(options, reveal)

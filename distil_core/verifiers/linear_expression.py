@@ -1,7 +1,7 @@
-"""Verifier of expressions fitted to examples: it runs what the model wrote, in the sandbox only.
+"""Verifier of expressions fitted to examples, which runs what the model wrote in the sandbox only.
 
-The expression is evaluated on the prompt's examples and on hidden inputs, a call each, and the
-answers are compared here: what is expected never enters the sandbox.
+The expression is evaluated on the prompt's examples and on hidden inputs, one call each. The
+answers are compared here: expected values never enter the sandbox.
 """
 
 import json
@@ -41,16 +41,16 @@ class Options(VerifierOptions):
 
 
 class LinearExpressionVerifier(Verifier):
-    """Reward 1 where every output, of examples and hidden tests, is exactly right and an int.
+    """Reward 1 where the value is exactly right, and an int, for every example and hidden test.
 
     Malformed: no expression, or one that yields no int on one of the examples.
 
-    Feedback: an execution trace, made from what the attempt yields on the examples. Of
-    `4+2*y-1*x+3*z`, which yields 4, 6 and 5 where 4, 7, 6 and 9 are asked for, it is
-    `4+3@y+0@x+4@z`: the first example's value; +3 was missing at the example that sets y; then +0
-    at x, since the attempt stood at 6 already; then +4 at z, since it stood at 5. So each entry is
-    right for an expression that begins like the attempt, also after a slip. Where a run ends
-    early, so does the trace, with the exception's name. Hidden tests are never told.
+    Feedback is an execution trace of the attempt's values on the examples. `4+2*y-1*x+3*z` yields
+    4, 6, 5 and 8 where 4, 7, 6 and 9 are asked for, and its trace is `4+3@y+0@x+4@z`: the first
+    example's value; then +3, which the example that sets y needs; then +0 at x, since the attempt
+    stood at 6 already; then +4 at z, since it stood at 5. So each entry is right for an expression
+    that begins like the attempt, also after a slip. Where a run ends early, the trace ends too,
+    with the exception's name. Nothing is said about hidden tests.
     """
 
     def __init__(self) -> None:
@@ -58,8 +58,8 @@ class LinearExpressionVerifier(Verifier):
         self.isolation = self._sandbox.isolation
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `SandboxError` where there is no sandbox, `VerifierError` for a problem of another
-        source."""
+        """Judge the response. Raises `SandboxError` where there is no sandbox, and `VerifierError`
+        for a problem of another source."""
         inputs, wanted = _tests(problem)
         names, expected = variables(problem.prompt), outputs(problem.prompt)
         run = self._sandbox.run_calls(
@@ -84,12 +84,12 @@ class LinearExpressionVerifier(Verifier):
         _tests(problem)
 
     def close(self) -> None:
-        """End the sandbox's processes; the next response starts it anew."""
+        """End the sandbox's processes; the next response starts new ones."""
         self._sandbox.close()
 
 
 def _tests(problem: Problem) -> tuple[list[tuple[int, ...]], list[int]]:
-    """What the expression is given in the examples and hidden tests, and what it is to yield."""
+    """Arguments and expected value of each example and hidden test."""
     try:
         names, expected = variables(problem.prompt), outputs(problem.prompt)
         hidden = json.loads(problem.metadata)["hidden_tests"]
@@ -103,8 +103,8 @@ def _tests(problem: Problem) -> tuple[list[tuple[int, ...]], list[int]]:
 
 
 def _program(text: str, names: str) -> str:
-    """A program whose `f` evaluates `text`, which is data in it: it can be nothing but one
-    expression, and what it is given are the variables by name."""
+    """A program whose `f` evaluates `text`. The text is data in it, so it can only be one
+    expression, which is given the variables by name."""
     return (
         f"expression = compile({text!r}, '<expression>', 'eval')\n"
         f"def f(*values):\n"
@@ -113,7 +113,7 @@ def _program(text: str, names: str) -> str:
 
 
 def _outcome(call: CallResult) -> int | str:
-    """The int that a call returned, or a word for what there was instead."""
+    """The int that a call returned, or a word for what it did instead."""
     if call.status == "raised" and call.exception is not None:
         return call.exception.type[:_MAX_NAME_CHARACTERS]
     if call.status != "returned":

@@ -1,8 +1,8 @@
 """Verifier of mathematical answers: numbers, fractions, expressions, sets, in text or LaTeX.
 
-A grammar decides what an answer is made of, SymPy whether two expressions are equal; it runs in a
-process of its own with hard limits. The tool re-executes the arithmetic that the attempt writes
-down, as `final_number` does.
+A grammar decides what an answer consists of, and SymPy whether two expressions are equal, in its
+own process with hard limits. The tool recomputes the arithmetic written in the attempt, as in
+`final_number`.
 """
 
 from fractions import Fraction
@@ -64,10 +64,10 @@ class Options(VerifierOptions):
 
 
 class MathAnswerVerifier(Verifier):
-    """Malformed: no answer in one of the accepted forms, one of more than 1000 characters, one
+    """Malformed: no answer in one of the accepted forms, one with more than 1000 characters, one
     that is no number or expression, or one that cannot be read within the limits. Wrong: an answer
-    in doubt, an expression that is not equal, is not evaluated, or whose equality cannot be shown
-    within the limits. Reward 1 for an equal one, as docs/answers.md has it."""
+    in doubt, an expression that is not equal or not evaluated, or whose equality cannot be shown
+    within the limits. Reward 1 for an equal one, by the rule of docs/answers.md."""
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
@@ -92,8 +92,8 @@ class MathAnswerVerifier(Verifier):
         )
 
     def check_problem(self, problem: Problem) -> None:
-        """Raises `VerifierError` when the reference cannot be read within the limits. Only for what
-        is more than a number the process is asked."""
+        """Raises `VerifierError` when the reference cannot be read within the limits. The process
+        is asked only about references that are more than a number."""
         expected = _expected(problem)[1]
         if expected["kind"] in ("number", "clock", "text"):
             return
@@ -178,7 +178,7 @@ def _with_problem(problem: Problem, error: VerifierError) -> VerifierError:
 
 
 def _read(found: FinalAnswer, *, with_clock: bool) -> Node:
-    """Raises `MathTextError`, also for words: only a reference says that words are the answer."""
+    """The answer's tree. Raises `MathTextError`, also for words: only a reference may be words."""
     read = read_plain_answer if found.form == "plain" else read_math
     node = read(found.text, with_clock=with_clock)
     if node["kind"] == "text":
@@ -187,8 +187,8 @@ def _read(found: FinalAnswer, *, with_clock: bool) -> Node:
 
 
 def _equal_without_process(expected: Node, node: Node) -> bool | None:
-    """For numbers and times of day; None for anything else. It saves the process nearly all of its
-    work on data such as GSM8K."""
+    """Compare numbers and times of day; None for anything else. On data such as GSM8K this saves
+    the process nearly all of its work."""
     kinds = (expected["kind"], node["kind"])
     if kinds == ("number", "number"):
         return same_number(_number(expected), _number(node))
@@ -206,7 +206,8 @@ def _clock(node: Node) -> ClockText:
 
 
 def _factor(expected: Node, node: Node) -> Fraction | None:
-    """Between the units of two single values; None where they measure different things."""
+    """The factor between the units of two single values; None where they measure different
+    things."""
     units = [tuple(side["unit"]) for side in (expected, node) if side["kind"] in _LEAVES]
     if len(units) < 2 or any(map(is_percent, units)):
         return Fraction(1)
@@ -214,8 +215,8 @@ def _factor(expected: Node, node: Node) -> Fraction | None:
 
 
 def _normal_form(expected: Node, found: FinalAnswer) -> str:
-    """Equal numbers and times of day in one form. Other expressions stay as they are but for
-    blanks: to find all that are equal would take a comparison of each with each."""
+    """One form for equal numbers and times of day. Other expressions only lose their blanks:
+    finding all equal ones would need comparing each with each."""
     try:
         node: dict[str, Any] = _read(found, with_clock=expected["kind"] == "clock")
     except MathTextError:

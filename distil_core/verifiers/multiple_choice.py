@@ -1,4 +1,4 @@
-"""Verifier of multiple choice: whether the slot is among those accepted for this problem."""
+"""Verifier of multiple choice: is the slot among those that this problem accepts?"""
 
 import json
 
@@ -18,7 +18,7 @@ class Options(VerifierOptions):
 
 
 class MultipleChoiceVerifier(Verifier):
-    """Malformed: not exactly one slot of the problem, by number."""
+    """Malformed: a response that is not exactly one of the problem's slots, by number."""
 
     is_bounded = True
 

@@ -49,16 +49,17 @@ class Options(VerifierOptions):
 
 
 class _ContradictionError(QuantityError):
-    """The text is read, and contradicts itself."""
+    """The text was read, and contradicts itself."""
 
 
 class QuantityVerifier(Verifier):
-    """Malformed: no answer in one of the accepted forms, one that is no number with at most a unit
-    after it (also an exponent beyond 300 or a power of a unit beyond 12), an unknown unit, or NO
-    UNIT where the reference has one that is more than a ratio: the number alone says nothing.
-    Wrong: another kind of quantity, a unit where the reference has none, a value outside the
-    tolerance, or two values that are said to be equal and are not. Reward 1 for a value within it,
-    in whatever unit of the same kind. What a response thinks before it answers is set apart."""
+    """Malformed: no answer in one of the accepted forms, one that is not a number with at most one
+    unit after it (also an exponent beyond 300, or a power of a unit beyond 12), an unknown unit, or
+    NO UNIT where the reference has one that is more than a ratio, as the number alone then says
+    nothing. Wrong: another kind of quantity, a unit where the reference has none, a value outside
+    the tolerance, or two different values that are stated to be equal. Reward 1 for a value within
+    the tolerance, in any unit of the same kind. What a response thinks before it answers is
+    ignored."""
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
@@ -108,7 +109,7 @@ class QuantityVerifier(Verifier):
     def _best(
         self, name: str, found: list[Measured], expected: list[Measured]
     ) -> tuple[Verdict, str, Measured]:
-        """Of the readings of an answer (`J/mol K`) the one that is right, or else the likeliest."""
+        """Of an answer's readings (`J/mol K`) the one that is right, or else the likeliest."""
         for one in found:
             for other in expected:
                 verdict, line = self._judge(name, one, other)
@@ -140,7 +141,7 @@ class QuantityVerifier(Verifier):
 
 
 def _expected(problem: Problem) -> tuple[str, list[Measured]]:
-    """The reference as it is stated, and what it may mean."""
+    """The reference as stated, and its possible readings."""
     stated = reference_answer(problem.reference)
     try:
         return stated, _all_measured(read_quantity(stated))
@@ -151,7 +152,7 @@ def _expected(problem: Problem) -> tuple[str, list[Measured]]:
 
 
 def _all_measured(readings: Iterable[QuantityText]) -> list[Measured]:
-    """The readings whose units are known, at least one; raises `QuantityError`."""
+    """The readings with known units, at least one. Raises `QuantityError`."""
     found: list[Measured] = []
     unknown: QuantityError | None = None
     for text in readings:
@@ -168,7 +169,7 @@ def _all_measured(readings: Iterable[QuantityText]) -> list[Measured]:
 
 
 def _require_equal(found: Measured, before: Iterable[QuantityText]) -> None:
-    """`5000 m = 5 km` is one quantity, and `7 m = 5 m` is none."""
+    """Refuse contradictions: `5000 m = 5 km` is one quantity, `7 m = 5 m` is none."""
     for text in before:
         other = measured(text if text.units else QuantityText(text.number, found.units))
         scale = max(abs(found.value), abs(other.value))
@@ -177,7 +178,7 @@ def _require_equal(found: Measured, before: Iterable[QuantityText]) -> None:
 
 
 def _kind_of_error(value: float, target: float, relative: float) -> str:
-    """What went wrong, as far as the two values show it, without the value that was expected."""
+    """What went wrong, as far as the two values show it, without naming the expected value."""
     if value == 0 or target == 0:
         return ""
     ratio = abs(value / target)

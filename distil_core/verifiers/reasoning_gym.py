@@ -32,11 +32,11 @@ class Options(VerifierOptions):
 
 
 class ReasoningGymVerifier(Verifier):
-    """Malformed: no closed answer block, an empty answer, one above 10,000 characters, one that
-    the generator's rule cannot read (a rule that fails takes the reference all the same), and one
-    that cannot be scored within the limits. The reward is the generator's score; correct is a
-    score of 1, anything below is wrong, also where the generator gives a part of the reward for
-    it. No reward, whatever the rule says, for `nan` and numbers that the reference contradicts."""
+    """Malformed: no closed answer block, an empty answer, one with more than 10,000 characters, one
+    that the generator's rule cannot read (where it does accept the reference), and one that cannot
+    be scored within the limits. The reward is the generator's score. Correct is a score of 1;
+    anything less is wrong, even where the generator gives partial reward. `nan`, and numbers that
+    the reference contradicts, get no reward whatever the rule says."""
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
@@ -45,8 +45,9 @@ class ReasoningGymVerifier(Verifier):
         self._require_usable = cache(_require_usable)
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `VerifierError` for a problem of another source, or one whose own answer its rule
-        does not take; `ConfigError` where the library or the generator cannot be used."""
+        """Judge the response. Raises `VerifierError` for a problem of another source, or one whose
+        own answer its rule does not accept, and `ConfigError` where the library or the generator
+        cannot be used."""
         name, config, entry = _metadata(problem)
         answer = self._answer(without_reasoning(response))
         refused = _refused(answer)
@@ -86,7 +87,8 @@ class ReasoningGymVerifier(Verifier):
 
 
 def _metadata(problem: Problem) -> tuple[str, str, dict[str, Any]]:
-    """The generator's name, its settings as JSON in one form, and the problem as it gave it."""
+    """The generator's name, its settings as JSON in one form, and the problem as it was
+    generated."""
     try:
         metadata: dict[str, Any] = json.loads(problem.metadata)
         name, config, entry = metadata["dataset"], metadata["config"], metadata["entry"]
@@ -105,7 +107,7 @@ def _require_usable(name: str, config: str) -> None:
 
 
 def _refused(answer: str | None) -> str | None:
-    """Why an answer is not even given to the rule."""
+    """Why an answer is not passed to the rule; None where it is."""
     if answer is None:
         return "The response has no <answer>..</answer>."
     if not answer:

@@ -46,7 +46,7 @@ class Options(CodeOptions):
 
 
 class ProgramTest(Metadata):
-    """An input and the output it must give."""
+    """An input and the output expected for it."""
 
     stdin: str
     stdout: str
@@ -73,7 +73,7 @@ class StdinProgramsVerifier(CodeVerifier):
         return specification
 
     def judge(self, specification: Specification, program: Program) -> Judgement:
-        """One run of the program a test."""
+        """Run the program once for each test."""
         assert isinstance(specification, ProgramTests)
         outcomes = []
         for test in specification.tests:
@@ -94,7 +94,8 @@ class StdinProgramsVerifier(CodeVerifier):
         )
 
     def _malformed(self, result: ProgramResult, test: ProgramTest) -> Judgement:
-        """Its message comes from a process that has read the input, hidden or not."""
+        """Feedback without the program's own message, which comes from a process that has read the
+        input, hidden or not."""
         if result.preamble_exception is not None:
             load_failure(result, self.options.limits, 0)
         text = "The program is no Python"
@@ -141,5 +142,6 @@ def _quoted(text: str) -> str:
 
 
 def build(options: Options, reveal: str) -> StdinProgramsVerifier:
-    """reveal: with 'expected_outputs' feedback tells of hidden tests what it tells of public."""
+    """reveal: with 'expected_outputs' feedback tells about hidden tests what it tells about public
+    ones."""
     return StdinProgramsVerifier(options, reveal)

@@ -1,4 +1,4 @@
-"""Verifier of tool use: the calls of a response, compared with the reference's by meaning."""
+"""Verifier of tool use: compares the response's calls with the reference's, by meaning."""
 
 import difflib
 import json
@@ -40,24 +40,27 @@ class Options(VerifierOptions):
 
 
 class ToolCallsVerifier(Verifier):
-    """Malformed: calls that cannot be read. A `<tool_call>` that is not closed; what is no strict
-    JSON (also duplicate keys, NaN, numbers beyond 400 characters or exponents beyond 400, nesting
-    beyond 64); a call that is no object with a `name` and, as an object, null, or a string that
-    holds one, `arguments`; two keys for the same thing; more than 64 calls or 100,000 characters.
-    Wrong: readable calls that differ from the reference's, also none where some are needed and a
-    tool that does not exist. What a response thinks before it answers is set apart.
+    """Malformed: calls that cannot be read. That is a `<tool_call>` that is not closed; anything
+    but strict JSON (also duplicate keys, NaN, numbers beyond 400 characters or exponents beyond
+    400, nesting beyond 64); a call that is not an object with a `name` and with `arguments` that
+    are an object, null, or a string that holds one of these; two keys for the same thing; more than
+    64 calls or 100,000 characters. Wrong: readable calls that differ from the reference's, which
+    includes missing calls and a tool that does not exist. What a response thinks before it answers
+    is ignored.
 
-    Equal are 1 and 1.0, objects in any order of keys, and an argument left out and one given with
-    the default of the tool's schema. Not equal are 1 and true, 1 and "1", and lists in another
-    order. Reward 1 when all calls are equal."""
+    Equal are 1 and 1.0, objects in any order of keys, and a missing argument and one with the
+    default of the tool's schema. Not equal are 1 and true, 1 and "1", and lists in another order.
+    Reward 1 when all calls are equal.
+    """
 
     def __init__(self, options: Options, reveal: str):
         self._options = options
         self._reveals = reveal == "expected_outputs"
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `VerifierError` where the reference or the schemas in the metadata cannot be
-        read: the reference is JSON, one call or a list of them, `[]` for none."""
+        """Judge the calls. Raises `VerifierError` where the reference or the schemas in the
+        metadata cannot be read. The reference is JSON: one call, a list of calls, or `[]` for
+        none."""
         schemas, expected = self._schemas(problem), _expected_calls(problem)
         try:
             found = read_calls(without_reasoning(response), self._options.call_format)
@@ -84,7 +87,7 @@ class ToolCallsVerifier(Verifier):
         )
 
     def _normal_form(self, calls: list[Call], schemas: Mapping[str, Mapping[str, Any]]) -> str:
-        """The same JSON for calls that are equal as `_differences` has it."""
+        """One JSON text for all calls that `_differences` counts as equal."""
         written = [
             json.dumps(
                 [call.name, with_defaults(call.arguments, schemas.get(call.name, {}))],
@@ -155,7 +158,7 @@ def _expected_calls(problem: Problem) -> list[Call]:
 def _in_order(
     expected: list[Call], found: list[Call], schemas: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[Call | None, Call | None]]:
-    """Pairs by position, aligned by the tools' names where their numbers differ."""
+    """Pairs by position, aligned by the tools' names where the numbers of calls differ."""
     if len(expected) == len(found):
         yield from zip(expected, found, strict=True)
         return
@@ -173,8 +176,8 @@ def _in_order(
 def _in_any_order(
     expected: list[Call], found: list[Call], schemas: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[Call | None, Call | None]]:
-    """Each call of the response with the one it is nearest to: equal, else of the same tool with
-    the fewest differences, else any that is left. In the response's order, then what is missing."""
+    """Each call of the response with the expected call nearest to it: an equal one, else one of the
+    same tool with the fewest differences, else any that is left. Missing calls come last."""
 
     def distance(wanted: Call, given: Call) -> int:
         if wanted.name != given.name:
@@ -200,7 +203,8 @@ def _in_any_order(
 def _argument_differences(
     wanted: Call, given: Call, schema: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Path, expected and given value of each argument that differs; `_MISSING` for none."""
+    """Path, expected value and given value of each argument that differs; `_MISSING` for an absent
+    one."""
     yield from _differences_of(
         with_defaults(wanted.arguments, schema), with_defaults(given.arguments, schema), ""
     )

@@ -1,8 +1,8 @@
 """Strict verifier of unit algebra: every exponent must be right; its tool checks dimensions.
 
-The execution trace gives, for each line of the attempt, the exponents that the operation really
-yields FROM THE ATTEMPT'S OWN PREVIOUS LINE, so it is right at the states the student visited, also
-after a slip.
+For each line of the attempt, the execution trace gives the exponents that the operation really
+yields FROM THE ATTEMPT'S OWN PREVIOUS LINE, so it is right at the states that the student visited,
+also after a slip.
 """
 
 import re
@@ -26,8 +26,8 @@ class Options(VerifierOptions):
 
 
 class UnitAlgebraVerifier(Verifier):
-    """Malformed: not four exponents for each operation, lines parted by one space.
-    `VerifierError` where the problem's own solution does not follow from it."""
+    """Malformed: not four exponents for each operation, with lines separated by one space. Raises
+    `VerifierError` where the problem's own solution does not follow from the problem."""
 
     is_bounded = True
 

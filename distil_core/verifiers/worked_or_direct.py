@@ -25,7 +25,8 @@ class Options(VerifierOptions):
 
 
 class WorkedOrDirectVerifier(Verifier):
-    """Malformed: not a way and then one digit below the modulus for each later character."""
+    """Malformed: a response that is not a way followed by one digit below the modulus for each
+    further character."""
 
     is_bounded = True
 
@@ -34,7 +35,8 @@ class WorkedOrDirectVerifier(Verifier):
         self._reveals = reveal == "expected_outputs"
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises `VerifierError` where the problem is none of the source with this modulus."""
+        """Judge the response. Raises `VerifierError` for a problem that is not of the source with
+        this modulus."""
         self.check_problem(problem)
         formed = self._is_formed(problem, response)
         right = formed and response[-1] == total(problem.prompt, self._modulus)

@@ -15,11 +15,11 @@ Row = dict[str, Any]
 
 @runtime_checkable
 class RowFormat(Protocol):
-    """Makes a problem of a row; any function of one argument is one."""
+    """Makes a problem from a row. Any function with one argument is a `RowFormat`."""
 
     def __call__(self, row: Row, /) -> Problem:
-        """The row's problem. Raises `ValueError` or `KeyError` for a row that is not of the
-        format: the message stands beside the row's file and line."""
+        """The row's problem. Raises `ValueError` or `KeyError` for a row that is not of the format;
+        the message is shown with the row's file and line."""
         ...
 
 

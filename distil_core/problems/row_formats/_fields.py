@@ -1,4 +1,4 @@
-"""Reading the fields of a row of code tests."""
+"""Read the fields of rows with code tests."""
 
 import ast
 import builtins
@@ -15,12 +15,12 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def optional_text(row: Row, field: str) -> str:
-    """The field's text, or none where it is missing or null."""
+    """The field's text; '' where it is missing or null."""
     return "" if row.get(field) is None else required_text(row, field) if row[field] else ""
 
 
 def text_list(row: Row, field: str) -> list[str]:
-    """A field that must be a list of texts, at least one."""
+    """A field that must be a list of texts, with at least one."""
     value = row[field]
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         raise ValueError(f"{field!r} must be a list of texts, at least one, found {value!r:.80}")
@@ -29,9 +29,9 @@ def text_list(row: Row, field: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Uses:
-    """What tests use of the solution they were written for. names: its functions, the first called
-    first, and classes; data: code of the classes and values with which the functions are called
-    (none where the tests call a class alone); imports: statements that bring the modules that
+    """What tests use of the solution they were written for. names: its functions, the first one
+    called first, and its classes. data: code of the classes, and of the values that functions are
+    called with (empty where the tests only call a class). imports: statements for the modules that
     tests name."""
 
     names: tuple[str, ...]
@@ -40,8 +40,8 @@ class Uses:
 
 
 def uses_of(codes: list[str], solution: str) -> Uses:
-    """Of tests and their setup, the tests first. Raises `ValueError` where they use none of the
-    solution's functions and classes, and `SyntaxError` for what is no Python."""
+    """What the tests and their setup use. Raises `ValueError` where they use none of the solution's
+    functions and classes, and `SyntaxError` for code that is not Python."""
     used = _names(map(ast.parse, codes))
     body = ast.parse(solution).body
     functions = {node.name for node in body if isinstance(node, _FUNCTIONS)}
@@ -65,14 +65,14 @@ def uses_of(codes: list[str], solution: str) -> Uses:
 
 
 def _names(nodes: Iterable[ast.AST]) -> dict[str, None]:
-    """All names in the code that it does not assign itself, in order."""
+    """All names that the code uses without assigning them, in order."""
     walked = [node for root in nodes for node in ast.walk(root) if isinstance(node, ast.Name)]
     own = {node.id for node in walked if not isinstance(node.ctx, ast.Load)}
     return dict.fromkeys(node.id for node in walked if node.id not in own)
 
 
 def _plain_values(body: list[ast.stmt], known: set[str]) -> dict[str, ast.stmt]:
-    """Assigned names whose values need none of the solution's functions."""
+    """Assigned names whose values do not need the solution's functions."""
     values: dict[str, ast.stmt] = {}
     for name, node in _assigned(body):
         is_function = isinstance(node.value, ast.Lambda)
@@ -82,7 +82,7 @@ def _plain_values(body: list[ast.stmt], known: set[str]) -> dict[str, ast.stmt]:
 
 
 def _imports_of(names: Container[str], body: list[ast.stmt]) -> str:
-    """Statements that bind those of the names that the code imports."""
+    """The import statements that bind names used by the code."""
     found = [binding for node in body for binding in _imports(node)]
     return "".join(f"{text}\n" for name, text in found if name in names)
 
@@ -103,7 +103,7 @@ def _imports(node: ast.stmt) -> list[tuple[str, str]]:
 
 
 def _assigned(body: list[ast.stmt]) -> list[tuple[str, ast.Assign]]:
-    """The names that a program assigns at its top, with the statements."""
+    """The names that a program assigns at its top level, with the statements."""
     return [
         (target.id, node)
         for node in body
@@ -114,7 +114,7 @@ def _assigned(body: list[ast.stmt]) -> list[tuple[str, ast.Assign]]:
 
 
 def _with_parts(names: list[str], data: dict[str, ast.stmt]) -> list[ast.stmt]:
-    """The statements and all that they name in their turn, in the solution's order."""
+    """The statements and everything that they name in turn, in the solution's order."""
     wanted, waiting = set[str](), list(names)
     while waiting:
         name = waiting.pop()

@@ -18,7 +18,7 @@ class Options(RowFormatOptions):
 
 
 def problem(row: Row) -> Problem:
-    """The reference is the whole program, prompt and solution."""
+    """The row's problem. The reference is the whole program: prompt and solution."""
     prompt, entry_point = required_text(row, "prompt"), required_text(row, "entry_point")
     preamble, found, _ = prompt.rpartition(f"def {entry_point}(")
     if not found:

@@ -42,7 +42,7 @@ class Options(RowFormatOptions):
 
 
 def problem(row: Row) -> Problem:
-    """There is no reference solution in these rows: the reference is empty."""
+    """The row's problem. These rows have no solution, so the reference is empty."""
     cases = [
         (required_string(test, "input"), required_string(test, "output"), is_public)
         for field, is_public in (("public_test_cases", True), ("private_test_cases", False))
@@ -67,7 +67,7 @@ def problem(row: Row) -> Problem:
 
 
 def _call(text: str, output: str, is_public: bool) -> dict[str, Any]:
-    """Inputs are JSON values, one a line."""
+    """A test's call. Inputs are JSON values, one per line."""
     try:
         arguments = [json.loads(line) for line in text.split("\n") if line.strip()]
         return {"arguments": arguments, "expected": json.loads(output), "public": is_public}
@@ -78,7 +78,7 @@ def _call(text: str, output: str, is_public: bool) -> dict[str, Any]:
 
 
 def required_string(test: Any, name: str) -> str:
-    """A field of a test, which may be empty text."""
+    """A text field of a test, which may be empty."""
     if not isinstance(test, dict) or not isinstance(test.get(name), str):
         raise ValueError(f"expected a test with text as {name!r}, found {test!r:.80}")
     return str(test[name])
@@ -96,7 +96,7 @@ def _tests(row: Row, field: str) -> list[Any]:
 
 
 def _unpacked(text: str) -> str:
-    """Private tests are published as base64 of compressed pickled text."""
+    """The private tests, which are published as base64 of compressed, pickled text."""
     inflater = zlib.decompressobj()
     content = inflater.decompress(base64.b64decode(text, validate=True), _MAX_TEST_BYTES)
     if inflater.unconsumed_tail:
@@ -108,7 +108,7 @@ def _unpacked(text: str) -> str:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """A pickle can name any function to be called: none may be named here."""
+    """Unpickles plain data only: a pickle could otherwise have any function called."""
 
     def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, expected text only")

@@ -1,11 +1,10 @@
 """MBPP: a sentence that says what a function does, and asserts about it.
 
-Rows have text (prompt in the sanitized set), code, test_list and test_setup_code
-(test_imports). The function's name stands in the asserts only, so the prompt shows the first of
-them; the others stay hidden. The metadata is that of the verifier assert_tests. Tests and their
-setup may use more of the solution than the function: its classes and values, which are what the
-function is called with, and its imports. A response need not know them, so they are there unless it
-has its own.
+Rows have text (prompt in the sanitized set), code, test_list and test_setup_code (test_imports).
+Only the asserts name the function, so the prompt shows the first of them; the others stay hidden.
+The metadata is that of the verifier assert_tests. Tests and their setup may use more of the
+solution than the function: classes and values that the function is called with, and imports. A
+response need not know these, so they are provided unless it defines its own.
 """
 
 from distil_core.problems._rows import required_text
@@ -24,7 +23,8 @@ class Options(RowFormatOptions):
 
 
 def problem(row: Row) -> Problem:
-    """Raises `ValueError` where the asserts call nothing that the solution defines."""
+    """The row's problem. Raises `ValueError` where the asserts call nothing that the solution
+    defines."""
     text = required_text(row, "text" if "text" in row else "prompt")
     code, tests = required_text(row, "code"), text_list(row, "test_list")
     setup = "\n".join(text_list(row, "test_imports")) if row.get("test_imports") else ""

@@ -1,4 +1,4 @@
-"""Verifying many responses: in worker processes, each pair once, resumable, of bounded memory."""
+"""Verify many responses: in worker processes, each pair once, resumable, with bounded memory."""
 
 from distil_core.verifiers.pool.jobs import Outcome, VerificationJob, settings_digest
 from distil_core.verifiers.pool.journal import Journal, JournalVerifier

@@ -1,4 +1,4 @@
-"""What is verified, what comes of it, and the digests by which a verdict is found again."""
+"""What is verified, the outcome, and the digests by which a verdict is found again."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ Outcome = Verification | VerifierError
 
 
 class NoVerdictInTimeError(VerifierError):
-    """The verifier was still at it after `consult.verify_timeout_s`."""
+    """The verifier had not finished after `consult.verify_timeout_s`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class VerificationJob:
 
     @cached_property
     def key(self) -> bytes:
-        """Sixteen bytes of the hash of all that the verifier is given."""
+        """Sixteen bytes of the hash of everything that the verifier is given."""
         problem = self.problem
         parts = [problem.prompt, problem.reference, problem.metadata, self.response]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).digest()

@@ -1,8 +1,8 @@
-"""Finished verdicts on disk, so that an interrupted stage goes on where it was.
+"""Finished verdicts on disk, with which an interrupted stage continues.
 
-SQLite in write-ahead mode appends, and after a kill at any point it drops what was half-written.
-It also holds the index, so that memory does not grow with the number of rows. The file is scratch:
-outside DVC's outputs, and removed once the stage's own output is written.
+SQLite in write-ahead mode appends, and after a kill at any point it drops what was half-written. It
+also holds the index, so that memory does not grow with the number of rows. The file is scratch: it
+is outside DVC's outputs and is removed once the stage's own output is written.
 """
 
 import json
@@ -27,9 +27,9 @@ _CACHE_KB = 2048
 class Journal:
     """Outcomes by job key, of one stage with one digest of settings.
 
-    What was kept under other settings is dropped, and so are failures, which a new attempt may
-    mend. num_resumed: verdicts found from before. Raises `DataError` where the file is damaged,
-    another process is at it, or it cannot be written (the disk is full).
+    Verdicts of other settings are dropped, and so are failures, which a new attempt may fix.
+    num_resumed: verdicts found from an earlier run. Raises `DataError` where the file is damaged,
+    another process uses it, or it cannot be written (the disk is full).
     """
 
     def __init__(self, path: Path, settings: str):
@@ -76,12 +76,12 @@ class Journal:
 
     @property
     def has_verdict(self) -> bool:
-        """Whether any job has an outcome that is no failure."""
+        """Whether any job has an outcome other than a failure."""
         query = "SELECT 1 FROM outcomes WHERE NOT failed LIMIT 1"
         return self._connection.execute(query).fetchone() is not None
 
     def find(self, key: bytes) -> Outcome | None:
-        """The job's outcome, or None while there is none."""
+        """The job's outcome; None while there is none."""
         query = "SELECT failed, content FROM outcomes WHERE key = ?"
         row = self._connection.execute(query, (key,)).fetchone()
         if row is None:
@@ -90,7 +90,7 @@ class Journal:
         return VerifierError(content) if failed else _verification(content)
 
     def record(self, key: bytes, outcome: Outcome) -> None:
-        """Note an outcome; committed where 0.2 s have passed since the last commit."""
+        """Record an outcome; it is committed if the last commit is 0.2 s ago."""
         failed = isinstance(outcome, VerifierError)
         content = str(outcome) if isinstance(outcome, VerifierError) else _content(outcome)
         with self._explained():
@@ -102,20 +102,20 @@ class Journal:
             self.commit()
 
     def commit(self) -> None:
-        """Have all that was noted survive a kill of this process."""
+        """Make everything recorded survive a kill of this process."""
         with self._explained():
             self._connection.execute("COMMIT")
             self._connection.execute("BEGIN IMMEDIATE")
         self._committed = time.monotonic()
 
     def remove(self) -> None:
-        """Delete the file: what it was for is written."""
+        """Delete the file, once the stage's output is written."""
         self.close()
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._path}{suffix}").unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Keep everything noted so far for the next run. It may be called more than once."""
+        """Keep everything recorded so far for the next run. May be called more than once."""
         if not self._is_open:
             return
         self._is_open = False
@@ -129,7 +129,7 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """What SQLite cannot write in the block is a `DataError`."""
+        """Raise `DataError` for what SQLite cannot write in the block."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -156,13 +156,14 @@ class Journal:
 
 
 class JournalVerifier(Verifier):
-    """A verifier that judges nothing itself: it looks up what `verify_all` brought about."""
+    """A verifier that only looks up the outcomes of `verify_all`."""
 
     def __init__(self, journal: Journal):
         self._journal = journal
 
     def verify(self, problem: Problem, response: str) -> Verification:
-        """Raises the `VerifierError` that was the outcome, or for a job that was never verified."""
+        """The recorded verdict. Raises the recorded `VerifierError`, and one for a job that was not
+        verified."""
         outcome = self._journal.find(VerificationJob(problem, response).key)
         if isinstance(outcome, VerifierError):
             raise outcome

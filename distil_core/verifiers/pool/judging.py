@@ -1,8 +1,8 @@
-"""One response's outcome, whatever the verifier does with it, and when failures are the verifier's.
+"""The outcome of one response whatever the verifier does with it, and when the verifier is broken.
 
-A verifier that fails on a response it did not foresee gives a row with its error: neither a wrong
-answer nor the end of a stage. One that fails on all of them is broken, and a table full of errors
-would only hide that.
+A verifier that fails on a response it did not foresee gives a row with an error: neither a wrong
+answer nor the end of the stage. One that fails on all responses is broken, which a table full of
+errors would only hide.
 """
 
 import math
@@ -23,8 +23,8 @@ _VERDICTS = get_args(Verdict)
 
 
 def judge(verifier: Verifier, job: VerificationJob) -> Outcome:
-    """Its verdict, or a `VerifierError` where it reached none, for whatever reason. Raises the
-    other errors of this project, which are of no single response (there is no sandbox)."""
+    """The verdict, or a `VerifierError` where the verifier reached none, for any reason. Raises
+    this project's other errors, which do not belong to one response (there is no sandbox)."""
     try:
         outcome = verifier.verify(job.problem, job.response)
         if (reason := _defect_of(outcome)) is not None:
@@ -53,7 +53,7 @@ def _described(error: BaseException) -> str:
 
 
 def _defect_of(outcome: object) -> str | None:
-    """What is wrong with a verdict that could not be kept, or counted."""
+    """What is wrong with a verdict that could not be stored or counted; None where it is sound."""
     if not isinstance(outcome, Verification):
         return f"{type(outcome).__name__} in place of a Verification"
     if outcome.verdict not in _VERDICTS:
@@ -78,7 +78,7 @@ class BrokenVerifierWatch:
         self._first: VerifierError | None = None
 
     def note(self, job: VerificationJob, outcome: Outcome) -> None:
-        """Raises `VerifierError` where everything has failed so far, and often enough to say so."""
+        """Raises `VerifierError` where every job so far failed, and enough of them did."""
         if self._has_verdict or isinstance(outcome, Verification):
             self._has_verdict = True
             return
@@ -92,7 +92,7 @@ class BrokenVerifierWatch:
             self.finish()
 
     def finish(self) -> None:
-        """Raises `VerifierError` where there was no verdict at all but failures."""
+        """Raises `VerifierError` where every job failed."""
         if self._first is not None and not self._has_verdict:
             raise VerifierError(
                 f"the verifier gave no verdict on any of {self._num_failures} responses, so this "

@@ -1,4 +1,4 @@
-"""Worker processes for verification, seen from the parent: started, fed, watched, replaced."""
+"""Worker processes for verification, from the parent's side: start, feed, watch, replace."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ Finished = tuple[VerificationJob, Outcome]
 
 
 class Worker:
-    """One process of its own session. `jobs` are those it has and did not answer yet."""
+    """One process in its own session. `jobs`: those it was sent and has not answered."""
 
     def __init__(self, params: ConsultParams):
         self.connection, child = Pipe()
@@ -52,21 +52,22 @@ class Worker:
         self._send(params)
 
     def send(self, jobs: Sequence[VerificationJob], is_retrying: bool) -> None:
-        """Give it work."""
+        """Send it jobs."""
         self.jobs.extend(jobs)
         self.is_retrying = is_retrying
         self._send(list(jobs))
 
     def overdue_s(self, limit_s: float) -> float:
-        """Seconds by which the row at hand exceeds the limit."""
+        """By how many seconds the current row exceeds the limit."""
         return time.monotonic() - self.since - limit_s
 
     def request_stop(self) -> None:
-        """Have it close its verifier and end."""
+        """Ask it to close its verifier and end."""
         self._send(None)
 
     def kill(self) -> int:
-        """End it and all it started, now; returns its exit status as `subprocess` gives it."""
+        """End it and everything it started, at once. Returns its exit status in the form of
+        `subprocess`."""
         if self.connection.closed:
             return self.process.wait()
         # The process that watches the lifeline is of the group, so the number is still its own.
@@ -84,10 +85,11 @@ class Worker:
 
 
 class Pool:
-    """num_workers processes that judge jobs in any order; the caller puts them back in order.
+    """num_workers processes that judge jobs in any order; the caller restores the order.
 
-    A worker that dies is replaced. The row it was at is tried again alone, and is a
-    `VerifierError` if its worker dies again; a row that exceeds the limit is one at once.
+    A worker that dies is replaced. The row it was working on is tried again alone, and is a
+    `VerifierError` if the worker dies again; a row that exceeds the limit is a `VerifierError` at
+    once.
     """
 
     def __init__(self, params: ConsultParams, num_workers: int, chunk_size: int):
@@ -104,12 +106,13 @@ class Pool:
             raise
 
     def submit(self, job: VerificationJob) -> None:
-        """Have the job judged some time."""
+        """Queue a job."""
         self._waiting.append(job)
 
     def collect(self) -> Iterator[Finished]:
-        """Wait until something happens; yields the jobs finished since, maybe none. Raises errors
-        that are not a row's: a verifier that cannot be built, or can judge nothing here."""
+        """Wait for the next event; yields the jobs finished since, possibly none. Raises errors
+        that do not belong to a row: a verifier that cannot be built, or cannot judge anything
+        here."""
         for worker in self._workers:
             self._feed(worker)
         connections = [worker.connection for worker in self._workers]
@@ -121,7 +124,7 @@ class Pool:
                 yield from self._stop_overdue(index, worker)
 
     def close(self) -> None:
-        """End all workers in order, those that do not end soon by force."""
+        """Stop all workers; those that do not end soon are killed."""
         for worker in self._workers:
             worker.request_stop()
         deadline = time.monotonic() + _CLOSE_LIMIT_S
@@ -133,7 +136,7 @@ class Pool:
         self.kill()
 
     def kill(self) -> None:
-        """End all workers now; nothing they started stays."""
+        """End all workers and everything they started, at once."""
         while self._workers:
             self._workers.pop().kill()
 
@@ -150,7 +153,7 @@ class Pool:
             worker.send([self._waiting.popleft() for _ in range(count)], is_retrying=False)
 
     def _receive(self, index: int, worker: Worker) -> Iterator[Finished]:
-        """What the worker has sent so far, or what its death means."""
+        """Handle what the worker has sent so far, or its death."""
         try:
             while worker.connection.poll():
                 answer: Any = worker.connection.recv()

@@ -26,12 +26,12 @@ def verify_all(
     progress: ProgressCallback,
     chunk_size: int = CHUNK_SIZE,
 ) -> None:
-    """Have an outcome of each job in the journal. Equal jobs are verified once, and none that the
-    journal holds from before. num_jobs: for the progress only.
+    """Record an outcome for each job in the journal. Equal jobs are verified once, and those that
+    the journal has already are skipped. num_jobs: only for the progress.
 
-    With one worker, a verifier that is bounded runs in this process, as does any other without
-    `verify_timeout_s`, where nothing can stop one that hangs or dies. Otherwise they run in
-    num_workers processes. Memory holds a few chunks for each, however many jobs there are.
+    With one worker, a bounded verifier runs in this process, and so does any other without
+    `verify_timeout_s`, where nothing can stop it if it hangs or dies. Otherwise num_workers
+    processes run them. Memory holds a few chunks for each process, however many jobs there are.
 
     A verifier that fails on a response gives an outcome that says so. Raises what `build_verifier`
     raises, and `VerifierError` where it gave no verdict on any response (`BrokenVerifierWatch`).

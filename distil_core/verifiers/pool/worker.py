@@ -1,8 +1,7 @@
-"""A worker process: builds its own verifier and judges what it is sent, until it is told to end.
+"""A worker process: builds its own verifier and judges what it is sent, until it is told to stop.
 
-A fresh interpreter, not a fork, which would inherit torch's threads and locks; and not
-multiprocessing's spawn, which would import the parent's program. It imports neither torch nor
-transformers.
+It is a fresh interpreter: a fork would inherit torch's threads and locks, and multiprocessing's
+spawn would import the parent's program. It imports neither torch nor transformers.
 """
 
 import os
@@ -18,8 +17,8 @@ from distil_core.verifiers.pool.judging import judge
 
 
 class WorkerFailure:
-    """Sent where the verifier cannot be built, or can judge nothing here: the exception and its
-    trace as text, since not every exception survives the way between processes."""
+    """Sent where the verifier cannot be built, or cannot judge anything here: the exception, and
+    its trace as text, since not every exception can be pickled."""
 
     def __init__(self, error: BaseException):
         self.error: DistilError | None = None
@@ -29,7 +28,7 @@ class WorkerFailure:
 
 
 def main(connection_fd: int, lifeline_fd: int) -> None:
-    """Serve one parent: first the settings, then lists of jobs, at last None."""
+    """Serve one parent, which sends the settings, then lists of jobs, and finally None."""
     _end_with_parent(connection_fd, lifeline_fd)
     # The parent answers an interrupt for all; it may be one that ends the stage in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -52,7 +51,7 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
 
 
 def _serve(connection: Connection, verifier: Verifier) -> None:
-    """An answer for each job, in order."""
+    """Answer each job, in order."""
     while (jobs := connection.recv()) is not None:
         for job in jobs:
             try:
@@ -63,9 +62,9 @@ def _serve(connection: Connection, verifier: Verifier) -> None:
 
 
 def _end_with_parent(connection_fd: int, lifeline_fd: int) -> None:
-    """Have the kernel's end of the parent, whatever way it came, end this process and all that
-    its verifier started: a process beside it waits for the lifeline to close and kills the group.
-    A thread could not, while the verifier holds the interpreter."""
+    """End this process and everything its verifier started when the parent ends in any way: a
+    process beside it waits until the kernel closes the lifeline, and then kills the group. A thread
+    could not do that while the verifier holds the interpreter."""
     if os.fork():
         os.close(lifeline_fd)
         return

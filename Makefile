@@ -39,6 +39,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m distil_core.campaign.reference --check
 
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \

@@ -52,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_set(restart)
     restart.set_defaults(run=_restart)
 
+    settings = commands.add_parser(
+        "settings", help="print every setting and every component's options, with their meaning"
+    )
+    settings.add_argument(
+        "--schema", action="store_true", help="print the JSON schema of params.yaml for an editor"
+    )
+    settings.set_defaults(run=_settings)
+
     record = commands.add_parser(
         "record", help="bring MLflow up to date after `dvc repro`, which does not record there"
     )
@@ -172,6 +180,13 @@ def _say_frozen(workspace: Workspace, iterations: list[int]) -> None:
         f"params.yaml is frozen as iteration {numbers}. To run what is new: `dvc repro`, "
         f"`make run`, or `prefect deployment run {deployment} --watch`."
     )
+
+
+def _settings(_: Workspace, arguments: argparse.Namespace) -> int:
+    from distil_core.campaign.reference import schema_text, settings_page
+
+    print(schema_text() if arguments.schema else settings_page(), end="")
+    return 0
 
 
 def _record(workspace: Workspace, _: argparse.Namespace) -> int:

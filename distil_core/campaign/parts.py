@@ -29,6 +29,13 @@ def registries() -> dict[str, Registry[Any, Any]]:
     return dict(zip(PARTS, (PROBLEM_SOURCES, ENGINES, VERIFIERS, EXPERTS, OBJECTIVES), strict=True))
 
 
+def all_registries() -> dict[str, Registry[Any, Any]]:
+    """Those of `PARTS`, and of settings that hold several components."""
+    from distil_core.feedback.sources import SOURCES
+
+    return registries() | {"consult.feedback_sources": SOURCES}
+
+
 def part(params: Params, path: str) -> Component:
     """The component at one of `PARTS`."""
     section, _, name = path.partition(".")

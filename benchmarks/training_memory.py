@@ -77,6 +77,7 @@ def measure(changes: dict[str, Any], num_steps: int) -> dict[str, float]:
     """CPU seconds of the fastest step, the process's peak, and the loss of the first step."""
     from distil_core.config.models import TrainParams
     from distil_core.objectives import OBJECTIVES
+    from distil_core.training.state import TrainingSetup
     from distil_core.training.trainer import train
 
     model = _model()
@@ -92,11 +93,12 @@ def measure(changes: dict[str, Any], num_steps: int) -> dict[str, float]:
         max_grad_norm=1.0,
         **changes,
     )
+    setup = TrainingSetup(params, 1)
     # The check of the layout before the first step is not a step's.
     ends = list[float]()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     objective: Any = OBJECTIVES.build("forward_cross_entropy", {})
-    curve = train(model, rows, objective, params, 1, lambda *_: ends.append(time.process_time()))
+    curve = train(model, rows, objective, setup, lambda *_: ends.append(time.process_time()))
     return {
         "seconds": float(np.diff(ends).min()),
         "loss": curve[0]["loss"],

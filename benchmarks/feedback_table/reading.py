@@ -62,8 +62,8 @@ def print_reading(num_tokens: int, repeats: int) -> str:
 def read_child(table: Path, way: str, num_batches: int) -> None:
     """Print seconds and a digest of the batches as JSON; the parent sees the peak memory."""
     # A training process has imported these anyway, so that the rest of its memory is the table's.
+    from distil_core.training.chosen_rows import group_batches
     from distil_core.training.feedback_rows import read_feedback
-    from distil_core.training.trainer import group_batches
 
     start_mb = own_peak_mb()
     started = time.perf_counter()

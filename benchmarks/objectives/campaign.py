@@ -31,6 +31,7 @@ from distil_core.problems.choice import choose_problems
 from distil_core.progress import no_progress
 from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.state import TrainingSetup
 from distil_core.training.trainer import train
 
 _ENGINE_ROWS = 1024
@@ -73,7 +74,7 @@ def execute(bench: Bench, run: Run, file: Path) -> None:
             else _student_rows(bench, engine, iteration)
         )
         seed = derive_seed(run.seed, iteration, "train")
-        train(model, rows, objective, params, seed, no_progress)
+        train(model, rows, objective, TrainingSetup(params, seed), no_progress)
         if testing:
             curve.append(evaluate(bench, engine, bench.test))
     if not testing:

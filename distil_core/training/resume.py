@@ -14,16 +14,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
 from distil_core.files import atomic_path, remove_leftovers
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from distil_core.training.state import TrainingState
 
 _LOGGER = logging.getLogger(__name__)
 _FORMAT = 1
@@ -71,30 +69,25 @@ class ResumePoint:
     every_s: float
     _last_s: float = field(default_factory=time.monotonic)
 
-    def load(
-        self,
-        model: PreTrainedModel,
-        optimizer: torch.optim.Optimizer,
-        average: PreTrainedModel | None = None,
-    ) -> tuple[int, list[dict[str, float]]]:
-        """Put the kept state into the three; returns the number of steps done and their curve.
+    def load(self, state: TrainingState) -> None:
+        """Put the kept state into `state`.
 
-        (0, []) with nothing touched where there is no state, or where it is another run's or
-        damaged, which is logged. What a kill left half-written is removed.
+        Nothing is touched where there is none, or where it is another run's or damaged, which is
+        logged. What a kill left half-written is removed.
         """
         remove_leftovers(self.path)
         if not self.path.exists():
-            return 0, []
+            return
         try:
-            tensors, state = _read(self.path)
-            if state["run"] != self.run:
+            tensors, kept = _read(self.path)
+            if kept["run"] != self.run:
                 _LOGGER.warning(
                     "%s is of a run with other settings, inputs or libraries: "
                     "training starts afresh",
                     self.path,
                 )
-                return 0, []
-            _require_fits(tensors, _live_tensors(model, average))
+                return
+            _require_fits(tensors, state.live_tensors())
         except Exception as error:  # safetensors and json raise many unrelated types
             _LOGGER.warning(
                 "%s cannot be read (%s: %s): training starts afresh",
@@ -102,40 +95,24 @@ class ResumePoint:
                 type(error).__name__,
                 error,
             )
-            return 0, []
-        _restore(tensors, model, optimizer, average)
-        _LOGGER.warning("training goes on after step %d, from %s", state["step"], self.path)
-        return int(state["step"]), state["curve"]
+            return
+        _restore(tensors, state)
+        state.num_done, state.curve = int(kept["step"]), kept["curve"]
+        _LOGGER.warning("training goes on after step %d, from %s", state.num_done, self.path)
 
-    def save(
-        self,
-        num_done: int,
-        curve: list[dict[str, float]],
-        model: PreTrainedModel,
-        optimizer: torch.optim.Optimizer,
-        average: PreTrainedModel | None = None,
-    ) -> None:
-        """Write the state after `num_done` steps, if it is time to."""
+    def save(self, state: TrainingState) -> None:
+        """Write the state, if it is time to."""
         if time.monotonic() - self._last_s < self.every_s:
             return
-        tensors = _live_tensors(model, average) | _optimizer_tensors(optimizer)
-        _write(self.path, tensors, {"run": self.run, "step": num_done, "curve": curve})
+        tensors = state.live_tensors() | _optimizer_tensors(state.optimizer)
+        kept = {"run": self.run, "step": state.num_done, "curve": state.curve}
+        _write(self.path, tensors, kept)
         self._last_s = time.monotonic()
 
     def remove(self) -> None:
         """To be called when the stage's outputs are written."""
         remove_leftovers(self.path)
         self.path.unlink(missing_ok=True)
-
-
-def _live_tensors(model: PreTrainedModel, average: PreTrainedModel | None) -> dict[str, Tensor]:
-    """Parameters and buffers, which are written to in place; tied ones once."""
-    found = {}
-    for prefix, part in (("model", model), ("average", average)):
-        if part is not None:
-            for name, tensor in (*part.named_parameters(), *part.named_buffers()):
-                found[f"{prefix}/{name}"] = tensor.detach()
-    return found
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -148,13 +125,8 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _restore(
-    tensors: Mapping[str, Tensor],
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    average: PreTrainedModel | None,
-) -> None:
-    for name, tensor in _live_tensors(model, average).items():
+def _restore(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
+    for name, tensor in state.live_tensors().items():
         tensor.copy_(tensors[name])
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -163,8 +135,8 @@ def _restore(
             index, _, key = rest.partition("/")
             moments.setdefault(int(index), {})[key] = tensor
     # The groups hold settings, and the learning rate, which is set anew at each step.
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def _require_fits(tensors: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:

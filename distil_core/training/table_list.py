@@ -8,6 +8,7 @@ version of any older table is another parent policy, and DVC makes this one anew
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from distil_core.errors import DataError
@@ -47,12 +48,19 @@ def write_table_list(policy_dir: Path, tables: dict[str, str]) -> None:
     write_text(policy_dir / TABLE_LIST_FILE, json.dumps(tables, indent=1, sort_keys=True) + "\n")
 
 
-def require_as_listed(name: str, digest: str, listed: dict[str, str], parent: Path) -> None:
-    """Raise `DataError` where a table on disk is not the one that the parent policy knows."""
-    if listed.get(name) != digest:
-        raise DataError(
-            f"{name} has digest {digest[:12]}, but {parent / TABLE_LIST_FILE} lists "
-            f"{listed[name][:12] if name in listed else 'no such table'}: bring back the table "
-            f"that the parent policy was trained on with `dvc checkout {name}` (or `dvc pull "
-            f"{name}`), or train the iterations since again"
-        )
+def known_tables(read: Mapping[str, str], newest: str, parent_dir: Path) -> dict[str, str]:
+    """Digest by path of all tables that a policy and those before it learned from.
+
+    read: those of its own, by path. newest: the one of its own iteration, which its parent does
+    not know. `DataError` where an older one is not what the parent policy in `parent_dir` knows.
+    """
+    listed = read_table_list(parent_dir)
+    for name, digest in read.items():
+        if name != newest and listed.get(name) != digest:
+            raise DataError(
+                f"{name} has digest {digest[:12]}, but {parent_dir / TABLE_LIST_FILE} lists "
+                f"{listed[name][:12] if name in listed else 'no such table'}: bring back the table "
+                f"that the parent policy was trained on with `dvc checkout {name}` (or `dvc pull "
+                f"{name}`), or train the iterations since again"
+            )
+    return {**listed, **read}

@@ -24,6 +24,7 @@ from distil_core.seeds import generator
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.prefetching import Prefetcher
 from distil_core.training.resume import ResumePoint
+from distil_core.training.state import TrainingState
 
 _NO_LABEL = -100
 
@@ -53,13 +54,15 @@ def warm_start(
     resume: where an interrupted warm start is taken up from, and this one keeps its state.
     """
     total_steps = sum(phase.num_steps for phase in params.phases)
-    optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
-    num_done = resume.load(model, optimizer)[0] if resume is not None else 0
+    state = TrainingState(model, make_optimizer(model, params.learning_rate, params.weight_decay))
+    if resume is not None:
+        resume.load(state)
     model.train()
-    with Prefetcher(_batches(demonstrations, corrections, params, seed, num_done)) as batches:
-        for step in range(num_done, total_steps):
+    left = _batches(demonstrations, corrections, params, seed, state.num_done)
+    with Prefetcher(left) as batches:
+        for step in range(state.num_done, total_steps):
             set_learning_rate(
-                optimizer,
+                state.optimizer,
                 step,
                 total_steps,
                 params.learning_rate,
@@ -67,7 +70,7 @@ def warm_start(
                 params.warmup_steps,
             )
             loss = _supervised_loss(model, batches.next_batch())
-            optimizer.zero_grad(set_to_none=True)
+            state.optimizer.zero_grad(set_to_none=True)
             batches.prefetch()
             loss.backward()
             gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), params.max_grad_norm)
@@ -77,9 +80,9 @@ def warm_start(
                     f"{step} of {total_steps}, loss {loss.item():.4g}. Lower base.learning_rate "
                     "or base.max_grad_norm."
                 )
-            optimizer.step()
+            state.finish_step()
             if resume is not None:
-                resume.save(step + 1, [], model, optimizer)
+                resume.save(state)
             progress(step + 1, total_steps)
     model.eval()
 

@@ -17,6 +17,7 @@ from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.layout_check import require_rows_apart
+from distil_core.training.state import TrainingSetup
 from distil_core.training.step_batch import BatchPart, make_step_batch
 from distil_core.training.student_logprobs import student_logprobs
 
@@ -226,4 +227,4 @@ def trained(
     values = {"num_steps": 2, "batch_rollouts": 8, "learning_rate": 0.001, **changes}
     objective = OBJECTIVES.build("forward_cross_entropy", {})
     params = TrainParams(**{**settings["train"], **values})
-    trainer.train(model, rows, objective, params, 1, no_progress, dtype)
+    trainer.train(model, rows, objective, TrainingSetup(params, 1, dtype), no_progress)

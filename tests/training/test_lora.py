@@ -16,6 +16,7 @@ from distil_core.policy.model import load_model, save_policy
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.lora import Adapters
 from distil_core.training.resume import ResumePoint, fingerprint
+from distil_core.training.state import TrainingSetup
 from distil_core.training.trainer import train
 
 LORA = {"rank": 4, "alpha": 6.0, "target_modules": ["q_proj", "v_proj", "down_proj"]}
@@ -46,7 +47,7 @@ def run(
     values = {"num_steps": 6, "batch_rollouts": 8, "learning_rate": 0.02, "lora": LORA, **changes}
     objective = OBJECTIVES.build("forward_cross_entropy", {"weight": 0.0})
     params = TrainParams(**{**settings["train"], **values})
-    return train(model, rows, objective, params, seed, progress, resume=resume)
+    return train(model, rows, objective, TrainingSetup(params, seed), progress, resume=resume)
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from distil_core.policy.batching import vocabulary_size
 from distil_core.progress import no_progress
 from distil_core.training import trainer
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.state import TrainingSetup
 from distil_core.training.step_batch import StepBatch, make_step_batch
 
 OBJECTIVES_UNDER_TEST: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,7 +102,8 @@ def trained(
 ) -> list[torch.Tensor]:
     params = TrainParams(**{**settings["train"], "num_steps": 4, "batch_rollouts": 8, **changes})
     objective = OBJECTIVES.build("forward_cross_entropy", {})
-    trainer.train(model, rows, objective, params, 1, no_progress, dtype, end_token_ids=[END])
+    setup = TrainingSetup(params, 1, dtype, [END])
+    trainer.train(model, rows, objective, setup, no_progress)
     return list(model.state_dict().values())
 
 

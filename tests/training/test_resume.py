@@ -15,6 +15,7 @@ from distil_core.progress import no_progress
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.optimizer import make_optimizer
 from distil_core.training.resume import ResumePoint, fingerprint
+from distil_core.training.state import TrainingSetup, TrainingState
 from distil_core.training.trainer import train
 from distil_core.training.warm_start import WarmStartExample, warm_start
 from distil_core.training.weight_average import WeightAverage
@@ -57,8 +58,7 @@ def run(
         model,
         rows,
         OBJECTIVES.build("forward_cross_entropy", {}),
-        TrainParams(**{**settings["train"], **values}),
-        7,
+        TrainingSetup(TrainParams(**{**settings["train"], **values}), 7),
         progress,
         average=average,
         resume=resume,
@@ -74,6 +74,10 @@ def assert_same(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
+def fresh(model: Any) -> TrainingState:
+    return TrainingState(model, make_optimizer(model, 0.1, 0.01))
+
+
 def point(path: Path, run_name: str = "this", every_s: float = 0.0) -> ResumePoint:
     return ResumePoint(path / "state.safetensors", fingerprint(name=run_name), every_s)
 
@@ -85,7 +89,7 @@ def test_what_a_kill_left_is_removed_at_the_start_and_at_success(
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
     for take_care in (
-        lambda: resume.load(new_model(0), make_optimizer(new_model(0), 0.1, 0.0)),
+        lambda: resume.load(fresh(new_model(0))),
         resume.remove,
     ):
         room = tmp_path / f".state.safetensors.{ended.pid}.partial"
@@ -137,12 +141,14 @@ def test_interrupted_twice_with_states_that_lag_behind(
 
 def test_the_optimizer_is_taken_up_to_the_bit(new_model: Any, tmp_path: Path) -> None:
     models = [new_model(0), new_model(1)]
-    optimizers = [make_optimizer(model, 0.1, 0.01) for model in models]
+    states = [fresh(model) for model in models]
+    optimizers = [state.optimizer for state in states]
     for parameter in models[0].parameters():
         parameter.grad = torch.randn_like(parameter)
-    optimizers[0].step()
-    point(tmp_path).save(1, [{"loss": 0.1}], models[0], optimizers[0])
-    assert point(tmp_path).load(models[1], optimizers[1]) == (1, [{"loss": 0.1}])
+    states[0].finish_step({"loss": 0.1})
+    point(tmp_path).save(states[0])
+    point(tmp_path).load(states[1])
+    assert (states[1].num_done, states[1].curve) == (1, [{"loss": 0.1}])
     mine, theirs = (optimizer.state_dict()["state"] for optimizer in optimizers)
     for index, moments in mine.items():
         assert moments.keys() == theirs[index].keys()
@@ -193,15 +199,16 @@ def test_a_state_of_another_shape_is_refused(
     new_model: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     small, large = new_model(0, num_layers=1), new_model(0)
-    point(tmp_path).save(1, [], small, make_optimizer(small, 0.1, 0.0))
-    assert point(tmp_path).load(large, make_optimizer(large, 0.1, 0.0)) == (0, [])
+    state = fresh(large)
+    point(tmp_path).save(TrainingState(small, make_optimizer(small, 0.1, 0.0), num_done=1))
+    point(tmp_path).load(state)
+    assert (state.num_done, state.curve) == (0, [])
     assert "not those of this model" in caplog.text
 
 
 def test_the_state_is_kept_only_when_it_is_time(new_model: Any, tmp_path: Path) -> None:
-    model = new_model(0)
     resume = point(tmp_path, every_s=1e9)
-    resume.save(1, [], model, make_optimizer(model, 0.1, 0.0))
+    resume.save(fresh(new_model(0)))
     assert not resume.path.exists()
     resume.remove()
 

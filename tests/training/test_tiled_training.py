@@ -22,6 +22,7 @@ from distil_core.objectives import OBJECTIVES
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import FeedbackTableRow
 from distil_core.training.feedback_rows import FeedbackRows
+from distil_core.training.state import TrainingSetup
 from distil_core.training.trainer import train
 
 VOCABULARY = 300
@@ -91,7 +92,7 @@ def trained(
     values |= changes
     params = TrainParams(**{**settings["train"], **values})
     built: Any = OBJECTIVES.build(objective, {})
-    curve = train(model, rows, built, params, 3, no_progress)
+    curve = train(model, rows, built, TrainingSetup(params, 3), no_progress)
     return [row["loss"] for row in curve], dict(model.named_parameters())
 
 

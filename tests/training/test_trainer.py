@@ -21,9 +21,11 @@ from distil_core.errors import TrainingError
 from distil_core.objectives import OBJECTIVES
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import FeedbackTableRow
+from distil_core.training.chosen_rows import group_batches
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
-from distil_core.training.trainer import group_batches, train
+from distil_core.training.state import TrainingSetup
+from distil_core.training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,10 @@ def rows(table: list[FeedbackTableRow]) -> FeedbackRows:
 def params(settings: dict[str, Any], **changes: Any) -> TrainParams:
     values = {"num_steps": 12, "batch_rollouts": 8, "learning_rate": 0.01, **changes}
     return TrainParams(**{**settings["train"], **values})
+
+
+def setup(settings: dict[str, Any], seed: int = 1, **changes: Any) -> TrainingSetup:
+    return TrainingSetup(params(settings, **changes), seed)
 
 
 def objective(name: str = "forward_cross_entropy", **options: Any) -> Any:
@@ -57,8 +63,7 @@ def test_it_lowers_the_cross_entropy_and_repeats_itself_bit_by_bit(
             rows,
             # Without the credit of this table's few rollouts, which is mostly noise.
             objective(weight=0.0),
-            params(settings, num_steps=40),
-            seed=7,
+            TrainingSetup(params(settings, num_steps=40), 7),
             progress=lambda *step: reported.append(step),
         )
         models.append(model)
@@ -80,7 +85,7 @@ def test_another_seed_is_another_order(
     losses = [
         [
             step["loss"]
-            for step in train(new_model(0), rows, objective(), params(settings), seed, no_progress)
+            for step in train(new_model(0), rows, objective(), setup(settings, seed), no_progress)
         ]
         for seed in (1, 2)
     ]
@@ -91,7 +96,13 @@ def test_at_the_first_step_the_student_is_its_own_sampler(
     settings: dict[str, Any], new_model: Any, rows: FeedbackRows
 ) -> None:
     """Importance weights are 1: sampling, scoring and training agree about the same tokens."""
-    (first,) = train(new_model(0), rows, objective(), params(settings, num_steps=1), 1, no_progress)
+    (first,) = train(
+        new_model(0),
+        rows,
+        objective(),
+        setup(settings, num_steps=1),
+        no_progress,
+    )
     assert first["importance_weight"] == pytest.approx(1, abs=1e-5)
 
 
@@ -101,7 +112,7 @@ def test_every_objective_trains(
 ) -> None:
     model = new_model(0)
     before = copy.deepcopy(model.state_dict())
-    train(model, rows, objective(name), params(settings, num_steps=3), 1, no_progress)
+    train(model, rows, objective(name), setup(settings, num_steps=3), no_progress)
     changed = [not torch.equal(before[key], value) for key, value in model.state_dict().items()]
     assert all(changed)
 
@@ -113,7 +124,7 @@ def test_a_bfloat16_forward_pass_still_takes_in_small_updates(
     model = new_model(0)
     before = copy.deepcopy(model.state_dict())
     small = params(settings, learning_rate=1e-6, num_steps=2, weight_decay=0)
-    (first, _) = train(model, rows, objective(), small, 1, no_progress, forward_dtype="bfloat16")
+    (first, _) = train(model, rows, objective(), TrainingSetup(small, 1, "bfloat16"), no_progress)
     assert first["importance_weight"] == pytest.approx(1, abs=0.1)
     for key, value in model.state_dict().items():
         assert value.dtype == torch.float32
@@ -133,7 +144,7 @@ def test_what_the_objective_reads_is_that_of_the_rows(
         seen.append(batch)
         return objective("behaviour_cloning")(batch)
 
-    train(new_model(0), mixed, recording, params(settings, num_steps=1), 1, no_progress)
+    train(new_model(0), mixed, recording, setup(settings, num_steps=1), no_progress)
     (batch,) = seen
     chosen = next(group_batches(mixed.groups, 8, 1, 1))
     indices = [index for group in chosen for index in group]
@@ -168,7 +179,13 @@ def test_truncated_responses_may_be_masked(
     one_step = {"num_steps": 1, "batch_rollouts": 24}
     for mode in ("train", "mask"):
         chosen = params(settings, truncated_responses=mode, **one_step)
-        (row,) = train(new_model(0), rows, recording, chosen, 1, no_progress, end_token_ids=[END])
+        (row,) = train(
+            new_model(0),
+            rows,
+            recording,
+            TrainingSetup(chosen, 1, end_token_ids=[END]),
+            no_progress,
+        )
     assert row["masked_rollouts"] == ended.count(False)
     trained, masked = seen
     kept = masked.response_mask_bt.any(dim=1)
@@ -185,9 +202,15 @@ def test_masking_truncated_responses_says_what_it_lacks(
 ) -> None:
     masking = params(settings, truncated_responses="mask")
     with pytest.raises(TrainingError, match="needs the policy's end tokens"):
-        train(new_model(0), rows, objective(), masking, 1, no_progress)
+        train(new_model(0), rows, objective(), TrainingSetup(masking, 1), no_progress)
     with pytest.raises(TrainingError, match=r"all 24 responses are truncated.*max_new_tokens"):
-        train(new_model(0), rows, objective(), masking, 1, no_progress, end_token_ids=[-1])
+        train(
+            new_model(0),
+            rows,
+            objective(),
+            TrainingSetup(masking, 1, end_token_ids=[-1]),
+            no_progress,
+        )
 
 
 def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(
@@ -198,7 +221,13 @@ def test_a_non_finite_loss_names_the_rollout_and_changes_nothing(
     model = new_model(0)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingError, match=r"non-finite loss .*rows 001/2/1 of the batch"):
-        train(model, damaged, objective(), params(settings, batch_rollouts=24), 1, no_progress)
+        train(
+            model,
+            damaged,
+            objective(),
+            setup(settings, batch_rollouts=24),
+            no_progress,
+        )
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
@@ -209,7 +238,7 @@ def test_a_non_finite_gradient_changes_nothing(
     model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * math.nan)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(TrainingError, match=r"non-finite gradient norm \(nan\) at step 0"):
-        train(model, rows, objective(), params(settings), 1, no_progress)
+        train(model, rows, objective(), setup(settings), no_progress)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
@@ -217,7 +246,13 @@ def test_a_table_smaller_than_a_batch(
     settings: dict[str, Any], new_model: Any, rows: FeedbackRows
 ) -> None:
     with pytest.raises(TrainingError, match=r"batch_rollouts is 64.* only 24 rollouts: lower it"):
-        train(new_model(0), rows, objective(), params(settings, batch_rollouts=64), 1, no_progress)
+        train(
+            new_model(0),
+            rows,
+            objective(),
+            setup(settings, batch_rollouts=64),
+            no_progress,
+        )
 
 
 group_sizes = st.lists(st.integers(1, 5), min_size=1, max_size=20)

@@ -1,0 +1,62 @@
+"""What training reads and changes at each step, and an interrupted run goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from distil_core.config.models import TrainParams
+from distil_core.training.weight_average import WeightAverage
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What stays the same over a run.
+
+    seed: every number that is drawn depends on it and the step alone. forward_dtype: in which the
+    model computes; its weights should be float32 in either case. end_token_ids: a response without
+    one of them at its end is truncated; needed to mask those.
+    """
+
+    params: TrainParams
+    seed: int
+    forward_dtype: Literal["float32", "bfloat16"] = "float32"
+    end_token_ids: Collection[int] = ()
+
+
+@dataclass
+class TrainingState:
+    """What a step changes. num_done: steps done so far. curve: a row for each of them, where the
+    run has one. average: takes in the weights after each step; None where none is kept."""
+
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None = None
+    num_done: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    def finish_step(self, row: Mapping[str, float] | None = None) -> None:
+        """Take the optimizer's step. row: of the curve."""
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+        self.num_done += 1
+        if row is not None:
+            self.curve.append(dict(row))
+
+    def live_tensors(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers of model and average, which are written to in place; tied ones
+        once. Those of the optimizer come and go."""
+        parts = {"model": self.model}
+        if self.average is not None:
+            parts["average"] = self.average.model
+        return {
+            f"{prefix}/{name}": tensor.detach()
+            for prefix, part in parts.items()
+            for name, tensor in (*part.named_parameters(), *part.named_buffers())
+        }

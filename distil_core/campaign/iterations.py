@@ -43,9 +43,15 @@ _COMPARED = (
     "evaluate.top_p",
     "evaluate.max_new_tokens",
     "context.student_template",
+    "context.chat",
+    "context.bos",
+    "context.chat_date",
     "consult.verifier",
 )
 """What a policy's scores depend on besides the policy: the same in all that a gate compares."""
+
+_SHORTENING = ("context.max_context_tokens", "context.shorten", "context.shortening_marker")
+"""Likewise, where a rule shortens what the student reads: the prompt."""
 
 _HEADER = (
     "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
@@ -260,7 +266,10 @@ def _require_same_campaign(params: Params, first: IterationParams) -> None:
 
 def _require_comparable(params: Params, last: IterationParams) -> None:
     """The gate compares evaluations of the new policy and of an earlier one: made alike."""
-    differing = _changes(params, last, _COMPARED)
+    shortens = any(
+        rule.field == "prompt" for each in (params, last) for rule in each.context.shorten
+    )
+    differing = _changes(params, last, _COMPARED + (_SHORTENING if shortens else ()))
     if differing:
         raise ConfigError(
             f"params.yaml: {described(differing)} differ from iteration {last.iteration}. The gate "

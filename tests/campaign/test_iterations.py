@@ -213,6 +213,9 @@ def test_extend_refuses_to_change_what_iterations_share(
         ("evaluate.top_p", 0.9),
         ("evaluate.max_new_tokens", 7),
         ("context.student_template", "{prompt}!|"),
+        ("context.bos", "always"),
+        ("context.chat_date", "2026-02-02"),
+        ("context.shorten", [{"field": "prompt", "keep": "end"}]),
         ("consult.verifier.options.modulus", 5),
     ],
 )
@@ -249,6 +252,14 @@ def test_extend_with_another_number_of_samples(workspace: Workspace) -> None:
     change(workspace, "gate.margins", {"pass_at_8": 0.02})
     with pytest.raises(ConfigError, match="evaluated with 4 samples"):
         extend(workspace, VERSIONS)
+
+
+def test_extend_with_longer_contexts_of_the_expert(workspace: Workspace) -> None:
+    """The student's are the same where no rule shortens its prompt."""
+    restart(workspace, VERSIONS)
+    change(workspace, "context.max_context_tokens", 90)
+    change(workspace, "context.shorten", [{"field": "attempt", "keep": "end"}])
+    assert extend(workspace, VERSIONS) == [3]
 
 
 def test_a_message_shows_the_settings_that_differ(workspace: Workspace) -> None:

@@ -20,6 +20,10 @@ Rows = list[dict[str, Any]]
 class TwoParts(RowOptions):
     eval: str | None = "there"
 
+    @property
+    def has_eval_file(self) -> bool:
+        return self.eval is not None
+
 
 def source(train: Rows, eval_: Rows | None = None, **options: Any) -> RowSource:
     def read_rows(split: str) -> Iterator[LocatedRow]:

@@ -93,7 +93,7 @@ class Decoder:
         batch = collate(contexts, [[]] * len(contexts), str(model.device))
         length = batch.input_ids_bs.shape[1] + max_new_tokens
         self._cache = _growing_cache(model, max_rows, length)
-        # One mask less to build and to add, where there is nothing to hide.
+        # Without padding no mask is needed.
         self._padded = len(set(map(len, contexts))) > 1
         self._mask_rs = batch.attention_mask_bs
         self._position_r1 = batch.position_ids_bs[:, -1:]
@@ -128,7 +128,7 @@ class Decoder:
 
 def _growing_cache(model: PreTrainedModel, max_rows: int, max_length: int) -> DynamicCache:
     cache = DynamicCache(config=model.config)
-    # Layers of other kinds, such as sliding windows, keep their own way.
+    # Layers of other kinds, such as sliding windows, are left as they are.
     cache.layers = [
         GrowingLayer(max_rows, max_length) if type(layer) is DynamicLayer else layer
         for layer in cache.layers

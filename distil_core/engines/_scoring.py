@@ -66,7 +66,7 @@ def require_trees(model: PreTrainedModel, requests: Sequence[ScoreRequest], long
     )
     difference = float((padded_nv - trees_nv).abs().max())
     limit = _TREE_LIMITS[model.dtype]
-    # Written so that NaN is refused too.
+    # Written this way so that NaN is refused too.
     if not difference <= limit:
         raise EngineRefusedError(
             f"{name}: a probability differs by {difference:.3g} from that of its row alone "
@@ -78,7 +78,7 @@ def top_distributions(
     logits_nv: Tensor, lengths: Sequence[int], top_k: int, top_p: float
 ) -> Iterator[ScoredResponse]:
     """The distributions of responses whose positions follow one another in `logits_nv`."""
-    # In parts: in double precision the logits of a whole batch may not fit in memory.
+    # In parts, as a whole batch's logits in double precision may not fit in memory.
     num_positions = max(1, _LOGITS_AT_ONCE // logits_nv.shape[-1])
     parts = [_top_positions(part, top_k, top_p) for part in logits_nv.split(num_positions)]
     counts_n, token_ids, logprobs, tail_logprobs_n = map(np.concatenate, zip(*parts, strict=True))
@@ -99,7 +99,7 @@ def _top_positions(logits_nv: Tensor, top_k: int, top_p: float) -> tuple[NDArray
     kept_nk = mass_before(top_nk) < top_p
     if top_p >= 1.0:
         kept_nk = torch.ones_like(kept_nk)
-    # The tail from its own tokens, not as 1 - kept: a tail of 1e-9 would be lost to rounding.
+    # Summed over the tail's tokens: as 1 - kept, a tail of 1e-9 would be lost to rounding.
     outside_nv = torch.ones_like(logprobs_nv, dtype=torch.bool).scatter(-1, ids_nk, ~kept_nk)
     tail_n = logprobs_nv.masked_fill(~outside_nv, -torch.inf).logsumexp(-1)
     tensors = (kept_nk.sum(-1).int(), ids_nk[kept_nk].int(), top_nk[kept_nk].float())

@@ -142,7 +142,7 @@ class TransformersEngine:
     def _sample_batch(
         self, requests: Sequence[SampleRequest], settings: SamplingSettings
     ) -> list[SampledResponse]:
-        # Imports transformers, which takes seconds: only where there is a model already.
+        # Imported here, as transformers takes seconds: only a process with a model comes here.
         from distil_core.engines._decoding import Decoder
 
         device = self._model.device
@@ -153,7 +153,7 @@ class TransformersEngine:
         tokens_bt = torch.zeros(uniforms_bt.shape, dtype=torch.int64, device=device)
         logprobs_bt = torch.zeros_like(uniforms_bt)
         decoder = Decoder(self._model, contexts, len(requests), settings.max_new_tokens)
-        # The requests that go on, and the decoder's row at which each of them stands.
+        # The requests that continue, and the decoder's row of each.
         request_a = np.arange(len(requests))
         length_b = np.full(len(requests), settings.max_new_tokens)
         ended_b = np.zeros(len(requests), bool)

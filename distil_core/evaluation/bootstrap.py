@@ -31,7 +31,7 @@ def resampled_means(
         drawn_bp += np.arange(size)[:, None] * num_problems
         counts_bp = np.bincount(drawn_bp.ravel(), minlength=size * num_problems)
         counts_bp = counts_bp.reshape(size, num_problems).astype(np.float64)
-        # Not `@`: the sums of a BLAS depend on its number of threads, in the last bits.
+        # Not `@`: the last bits of a BLAS sum depend on the number of threads.
         sums_bm = np.einsum("bp,pm->bm", counts_bp, values_pm, optimize=False)
         means_bm[start : start + size] = sums_bm / num_problems
     return means_bm

@@ -88,7 +88,7 @@ def _alarms(
         )
     score = f"pass_at_{common_num_samples(new, champion)}"
     difference = differences.get(score)
-    # Of other n, pass@k of the same share of right answers differs by less than one problem.
+    # For different n, pass@k at the same share of right answers differs by less than one problem.
     alike = num_samples_of(new) == num_samples_of(champion)
     fell_by = 0.0 if alike else (1 - 1e-9) / len(new["problem_id"])
     if (

@@ -31,7 +31,7 @@ def evaluation_frame(rows: Sequence[EvaluationRow]) -> "pl.LazyFrame":
 
     types = pl.Schema(EVALUATION.arrow).items()
     names = [name for name, kind in types if kind.is_numeric() or name in _KEYS]
-    # Types by the values, as a forced one would cut a fraction off without a word.
+    # Types are inferred from the values: a forced integer type would silently cut off fractions.
     return pl.LazyFrame([vars(row) for row in rows], schema=names, infer_schema_length=None)
 
 
@@ -203,7 +203,7 @@ def with_intervals(
     figure (an expert with very few successes)."""
     names = list(values)
     values_pm = np.stack([values[name] for name in names], axis=1)
-    # A resample without any success has no figure, and is left out below.
+    # A resample without any success does not define the figure; checked below.
     with np.errstate(divide="ignore", invalid="ignore"):
         resampled_bm = resampled_means(values_pm, num_bootstrap, seed)
         resampled = {name: resampled_bm[:, m] for m, name in enumerate(names)}

@@ -18,9 +18,9 @@ from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutp
 from distil_core.objectives.estimators.matching import at_least_float32
 from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
 
-# A deviation of equal rewards that is not 0 by rounding.
+# Rounding may give equal rewards a standard deviation that is not quite 0.
 _LEAST_DEVIATION = 1e-6
-# exp of this is finite in float32; the clip acts long before.
+# exp of this is finite in float32; clipping acts far earlier.
 _LARGEST_LOG_RATIO = 20.0
 
 
@@ -51,7 +51,7 @@ class GroupRelativePolicyOptimisation:
     def __call__(self, batch: ObjectiveBatch) -> ObjectiveOutput:
         options, sampled_b = self.options, batch.sampled_rows_b
         mask_bt = batch.response_mask_bt & sampled_b[:, None]
-        # The unread padding may be NaN, hence the masks before the arithmetic.
+        # Padding may be NaN, so it is masked before the arithmetic.
         sampled_bt = torch.where(mask_bt, at_least_float32(batch.sampled_logprobs_bt), 0.0)
         behaviour_bt = torch.where(mask_bt, at_least_float32(batch.behaviour_logprobs_bt), 0.0)
         log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)

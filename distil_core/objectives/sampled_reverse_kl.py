@@ -53,7 +53,7 @@ class SampledReverseKL:
                 "sampled token; the batch has None. Fill it where the batch is built."
             )
         matched = matched_distributions(batch)
-        # A sample of the expert's says nothing about a divergence under the student.
+        # The expert's samples say nothing about a divergence under the student.
         sampled_b1 = batch.sampled_rows_b[:, None]
         mask_bt, local_mask_bt = (
             mask_bt & sampled_b1 for mask_bt in (matched.token_mask_bt, matched.local_mask_bt)
@@ -73,11 +73,11 @@ class SampledReverseKL:
 
     def _log_ratios_bt(self, matched: MatchedDistributions, buckets_bt: Tensor) -> Tensor:
         """log pi(bucket) - log max(T(bucket), floor), no gradient; [B, T]."""
-        # Padding may carry any index; 0 is one everywhere.
+        # Padding may have any index; 0 is always valid.
         safe_bt1 = torch.where(matched.local_mask_bt, buckets_bt, 0)[..., None]
         student_btk = matched.student_logprobs_btk.detach()
         expert_bt = matched.expert_logprobs_btk.gather(-1, safe_bt1)[..., 0]
-        # Buckets without expert mass count as one, exactly as in the full divergence.
+        # Buckets without expert mass count as one bucket, as in the full divergence.
         outside_bt = unsupported_student_mass(matched.expert_logprobs_btk, student_btk)
         student_bt = torch.where(
             torch.exp(expert_bt) > 0,

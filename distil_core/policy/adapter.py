@@ -86,7 +86,7 @@ def merged_adapter(folder: Path) -> Iterator[Path]:
     require_model_folder(base_dir)
     require_own_files([*describing_files(base_dir), *weight_files(base_dir)], base_dir)
     config = _lora_config(folder, written)
-    # All take seconds to import: only where an adapter is really merged.
+    # Imported here, as all take seconds: only where an adapter is merged.
     from peft import PeftModel, get_peft_model_state_dict
     from safetensors import safe_open
     from transformers import AutoModelForCausalLM, GenerationConfig
@@ -97,12 +97,12 @@ def merged_adapter(folder: Path) -> Iterator[Path]:
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
-            # The folder's own is copied as it is, and examined with the rest.
+            # The folder's own tokenizer is copied unchanged, and checked with the rest.
             generation_config=GenerationConfig(),
         )
         adapted = PeftModel.from_pretrained(model, str(folder), config=config)
         with safe_open(folder / _WEIGHTS, "pt") as file:
-            # peft leaves out what finds no place in the model, and only logs it.
+            # peft skips weights that do not fit the model, and only logs that.
             if unplaced := set(file.keys()) ^ set(get_peft_model_state_dict(adapted)):
                 raise ValueError(f"{len(unplaced)} tensors do not fit, such as {min(unplaced)}")
         merged = adapted.merge_and_unload(safe_merge=True)
@@ -118,7 +118,7 @@ def merged_adapter(folder: Path) -> Iterator[Path]:
         if (base_dir / _GENERATION).exists():
             shutil.copy(base_dir / _GENERATION, temporary)
         else:
-            # Then the model's configuration tells how a text ends.
+            # In that case the model's configuration says how a text ends.
             (Path(temporary) / _GENERATION).unlink()
         yield Path(temporary)
 
@@ -161,7 +161,7 @@ def _lora_config(folder: Path, written: dict[str, Any]) -> LoraConfig:
         )
     settings = {key: written[key] for key in _READ & written.keys()}
     for key in ("rank_pattern", "alpha_pattern"):
-        # peft takes them for regular expressions, which may take for ever.
+        # peft would read them as regular expressions, which may take for ever.
         if odd := [name for name in settings.get(key) or {} if not _PLAIN_NAME.fullmatch(name)]:
             raise CheckpointError(
                 f"{folder / _CONFIG}: {key} names {odd[0]!r}, expected names of modules"

@@ -48,7 +48,7 @@ def read_conventions(policy_dir: Path) -> Conventions:
     )
     source, named = "generation_config.json", generation.get("eos_token_id")
     if named is None:
-        # As transformers does for a checkpoint without that file.
+        # Like transformers, for a checkpoint without that file.
         text_config = config.get("text_config")
         nested = text_config if isinstance(text_config, dict) else {}
         source, named = "config.json", config.get("eos_token_id", nested.get("eos_token_id"))

@@ -40,7 +40,7 @@ def read_model(policy_dir: Path, dtype: torch.dtype | Literal["auto"]) -> PreTra
             "run the stage that makes this policy, or `dvc checkout`"
         )
     require_model_folder(policy_dir)
-    # Importing transformers takes seconds: only where a model is really loaded.
+    # Imported here, as transformers takes seconds: only where a model is loaded.
     from transformers import AutoModelForCausalLM
 
     _hide_progress_bars()

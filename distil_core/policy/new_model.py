@@ -18,7 +18,7 @@ def new_model(
         num_attention_heads=architecture.num_heads,
         num_key_value_heads=architecture.num_heads,
         max_position_embeddings=architecture.max_positions,
-        # A small model's weights must start larger than the usual 0.02, or it learns very late.
+        # A small model starts to learn very late with the usual 0.02.
         initializer_range=architecture.hidden_size**-0.5,
         rope_parameters={"rope_type": "default", "rope_theta": 10.0 * architecture.max_positions},
         tie_word_embeddings=True,

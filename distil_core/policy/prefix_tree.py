@@ -56,7 +56,7 @@ def prefix_trees(batch: ResponseBatch) -> Sequences:
     shape = (int(sequence_of.max()) + 1, length)
     input_ids_gs, position_ids_gs = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     sees_gss = np.zeros((*shape, length), np.bool_)
-    # What fills a sequence up sees itself: attention to nothing is not a number.
+    # Padding attends to itself: attention to nothing would be NaN.
     sees_gss[:, np.arange(length), np.arange(length)] = True
     for position in range(rows_bl.shape[1]):
         rows = new_bl[:, position].nonzero()[0]
@@ -64,7 +64,7 @@ def prefix_trees(batch: ResponseBatch) -> Sequences:
         input_ids_gs[sequence, place] = rows_bl[rows, position]
         position_ids_gs[sequence, place] = position
         if position:
-            # What the token before it sees, and itself.
+            # A token sees what the token before it sees, and itself.
             sees_gss[sequence, place] = sees_gss[sequence, paths_bl[rows, position - 1]]
             sees_gss[sequence, place, place] = True
 
@@ -130,7 +130,7 @@ def _paths(
     sizes = np.bincount(tree_b, new_bl.sum(1)).astype(np.int64)
     before_tree = np.cumsum(sizes) - sizes
     met_bl = (np.cumsum(new_bl) - 1).reshape(new_bl.shape) - before_tree[tree_b][:, None]
-    # A token that is not new was last new in the row whose path this one shares.
+    # A shared token was new in an earlier row, on the path that this row shares.
     row_bl = np.maximum.accumulate(np.where(new_bl, np.arange(len(new_bl))[:, None], 0), axis=0)
     return np.take_along_axis(met_bl, row_bl, axis=0), sizes
 

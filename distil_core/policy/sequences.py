@@ -47,7 +47,7 @@ class Sequences:
 def predicted_logits(model: PreTrainedModel, sequences: Sequences) -> Tensor:
     """Logits that predict each response token, [N, V] in the model's dtype."""
     length = sequences.input_ids_gs.shape[1]
-    # Of every sequence the model gives logits at the same places.
+    # The model returns logits at the same positions of every sequence.
     kept_c, column_n = (sequences.predicting_n % length).unique(return_inverse=True)
     output = model(**_inputs(model, sequences), logits_to_keep=kept_c, use_cache=False)
     index_n = sequences.predicting_n // length * len(kept_c) + column_n
@@ -68,7 +68,7 @@ def _inputs(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor]:
         "position_ids": sequences.position_ids_gs,
     }
     if sequences.sees_gss is not None:
-        # A mask of four axes is what attention adds to its scores; no model's own is made then.
+        # A mask with four axes is added to the attention scores as it is; the model makes none.
         scores = sequences.sees_gss.new_zeros(sequences.sees_gss.shape, dtype=model.dtype)
         least = scores.new_tensor(float("-inf"))
         inputs["attention_mask"] = scores.masked_fill(~sequences.sees_gss, least)[:, None]

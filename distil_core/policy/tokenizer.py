@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-# Made once for each tokenizer, since a large vocabulary takes a second.
+# Built once for each tokenizer, since a large vocabulary takes a second.
 _PLAIN: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer | None] = WeakKeyDictionary()
-# A campaign's few templates are part of every context.
+# Cached, as a campaign's few templates are part of every context.
 _TEMPLATES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, list[int]]] = WeakKeyDictionary()
 
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
@@ -83,7 +83,7 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of plain text: what looks like a special token is split like any other text."""
     if not tokenizer.is_fast:
         return tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-    # What transformers does underneath, without its 12 microseconds around each short text.
+    # The same call as in transformers, without its overhead of 12 microseconds for each text.
     backend = tokenizer.backend_tokenizer
     backend.encode_special_tokens = True
     backend.no_truncation()

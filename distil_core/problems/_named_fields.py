@@ -74,7 +74,7 @@ class NamedFields:
             used = {options.prompt_field, options.reference_field}
             kept = {name: row[name] for name in row if name not in used}
         else:
-            # A verifier looks for `tests`, wherever in the row they lie.
+            # A verifier looks for `tests`, wherever they are in the row.
             kept = {
                 name if name in row else name.rpartition(".")[2]: find(row, name)
                 for name in options.metadata_fields

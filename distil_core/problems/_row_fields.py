@@ -198,7 +198,7 @@ def written(value: Any, name: str) -> str:
 
 
 def _number(value: float | Decimal) -> str:
-    # Of a float the shortest digits that mean it; 1e-07 written out as 0.0000001.
+    # Floats by their shortest exact digits; 1e-07 is written as 0.0000001.
     text = str(value)
     number = Decimal(text)
     is_short = number == 0 or abs(number.adjusted()) <= _MAX_WRITTEN_OUT

@@ -21,7 +21,7 @@ LocatedRow = tuple[str, Row]
 ReadRows = Callable[[str], Iterator[LocatedRow]]
 """The rows of 'train' or 'eval', in the file's order."""
 
-# Between digits a point or comma is part of a number; signs of arithmetic always count.
+# Between digits a point or comma belongs to a number; arithmetic signs always count.
 _PUNCTUATION = re.compile(r"(?<!\d)[.,]|[.,](?!\d)|[;:!?\"'`\u2018\u2019\u201c\u201d\u2026]")
 
 
@@ -151,7 +151,7 @@ class RowSource:
     def _located(self, where: str, place: tuple[str, int], row: Row) -> _Located:
         row_id = self._row_id(row)
         problem = self._row_format(row)
-        # Half a surrogate pair, which JSON can hold, is no character of any text.
+        # JSON can hold half a surrogate pair, which is no character.
         "".join((problem.prompt, problem.reference)).encode()
         return _Located(problem, where, place, row_id, normalised(problem.prompt))
 
@@ -227,7 +227,7 @@ def _require_agreement(
 ) -> None:
     other = by_prompt.setdefault(one.problem.prompt, one)
     if other.problem.reference != one.problem.reference and not (
-        # Of a program that is judged by tests the reference is one of many: the first row counts.
+        # Where tests judge a program, the reference is one of many, and the first row's is taken.
         other.problem.has_tests and one.problem.has_tests
     ):
         raise DataError(

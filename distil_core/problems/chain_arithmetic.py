@@ -132,7 +132,7 @@ def _hard_chain(random: np.random.Generator, num_operations: int, modulus: int) 
     value = int(random.integers(0, modulus))
     prompt = str(value)
     for _ in range(num_operations):
-        # From 0 no sum reaches the modulus, from modulus - 1 no difference falls below 0.
+        # From 0 no addition reaches the modulus, and from modulus - 1 no subtraction falls below 0.
         upward = value == modulus - 1 or (value > 0 and bool(random.integers(0, 2)))
         smallest = modulus - value if upward else value + 1
         sign, operand = "+" if upward else "-", int(random.integers(smallest, modulus))

@@ -78,7 +78,7 @@ def _problem(options: Options, dataset: "ProceduralDataset", entry: dict[str, An
             f"a problem of the reasoning-gym generator {options.dataset!r} cannot be kept as JSON "
             f"({error}): it cannot be used here"
         ) from error
-    # The verifier scores what comes back from JSON, where tuples are lists and keys are text.
+    # The verifier scores what it reads from JSON, where tuples are lists and keys are text.
     if not _accepts(dataset, answer, json.loads(text)["entry"]):
         raise DataError(
             f"the reasoning-gym generator {options.dataset!r} does not accept its own answer "

@@ -16,7 +16,7 @@ def main() -> None:
         sys.exit("usage: python -m distil_core.report.learning_curve FILE.png")
     workspace = Workspace(Path.cwd())
     try:
-        # Not what lies in data/: a longer campaign before `distil restart` may have left some.
+        # The listed iterations only: data/ may have more from before a `distil restart`.
         files = map(workspace.metrics_file, existing_iterations(workspace))
         metrics = {
             int(file.parent.name): json.loads(file.read_text(encoding="utf-8"))

@@ -44,9 +44,9 @@ def zygote_command(
         *_mounts(),
         *package_mounts(packages),
         *(user_map or ("--uid", str(NOBODY), "--gid", str(NOBODY))),
-        # The zygote alone may make namespaces; a child drops this before it reads the program.
+        # Only the zygote may make namespaces; a child gives that up before it reads the program.
         *("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"),
-        # These it drops itself, once it is another user.
+        # The zygote gives these up itself, once it is another user.
         *(("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID") if user_map else ()),
         *("--remount-ro", "/", "--chdir", "/"),
         *(python, *_run_inside(_MOUNTED_INSIDE, MOUNTED_PACKAGES)),
@@ -71,14 +71,14 @@ def _mounts() -> list[str]:
             mounts += ["--ro-bind", folder, folder]
     prefix = os.path.realpath(sys.base_prefix)
     if not Path(prefix).is_relative_to("/usr"):
-        # Those above it, which bubblewrap would make for root alone.
+        # The parent folders, which bubblewrap would otherwise make readable for root only.
         for parent in reversed(Path(prefix).parents[:-1]):
             mounts += ["--dir", str(parent)]
         mounts += ["--ro-bind", prefix, prefix]
     mounts += ["--dir", _MOUNTED_INSIDE, "--ro-bind", str(_INSIDE), f"{_MOUNTED_INSIDE}/inside"]
     mounts += ["--dir", MOUNTED_PACKAGES, "--dir", WORKING_FOLDER, "--dir", "/dev"]
     for device in DEVICES:
-        # The zygote makes them read only: bubblewrap's own way leaves none that can be opened.
+        # The zygote makes them read only: bubblewrap's option leaves none that can be opened.
         mounts += ["--dev-bind", device, device]
     mounts += ["--symlink", STDIN_FILE, "/dev/stdin"]
     return mounts

@@ -22,7 +22,7 @@ from distil_core.sandbox.results import Ending
 _CHUNK_BYTES = 1 << 16
 _SHORTEST_WAIT_S = 0.005
 _PID_FIELD = "Pid:"
-# How long a loaded machine may need from fork to a ready child, of any of which nothing is known.
+# How long a loaded machine may need from the fork until the child is ready.
 _READY_TIMEOUT_S = 60.0
 _EXIT_TIMEOUT_S = 5.0
 
@@ -78,7 +78,7 @@ class Child:
             if self.receive() != {"ready": True}:
                 raise ZygoteDied("a child began with something else than ready")
         except (ProcessEnded, ZygoteDied) as error:
-            # Before that, nothing of the program has run: this is never the program's fault.
+            # Nothing of the program has run before that, so this is never the program's fault.
             self.release()
             raise ZygoteDied(f"a child was not confined: {self.stderr.decode()}") from error
 
@@ -107,7 +107,7 @@ class Child:
                 self._wait()
                 self._poll.modify(self._channel.fileno(), select.POLLIN)
             except OSError:
-                # It closed its end. What it still has to say comes first.
+                # It closed its end. Messages that it sent before are read first.
                 return
 
     def receive(self) -> Any:
@@ -181,7 +181,7 @@ class Child:
             raise ProcessEnded("cpu_timeout")
         if wall_left_s <= 0:
             raise ProcessEnded("violation" if self._closed else "wall_timeout")
-        # Two threads use CPU time twice as fast as time goes by.
+        # Two threads use CPU time at twice the speed of the clock.
         wait_s = max(_SHORTEST_WAIT_S, min(cpu_left_s / 2, wall_left_s))
         for descriptor, _ in self._poll.poll(wait_s * 1000):
             if descriptor == self._pidfd:
@@ -202,7 +202,7 @@ class Child:
             if not self._closed:
                 self._closed = True
                 self._poll.unregister(self._channel.fileno())
-                # By its exit, which the kernel tells a little later, or on purpose.
+                # Either on purpose, or by its exit, which the kernel reports a little later.
                 self._wall_deadline_s = time.monotonic() + _EXIT_TIMEOUT_S
             return False
         self._buffer += part

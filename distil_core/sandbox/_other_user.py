@@ -15,9 +15,9 @@ import select
 from distil_core.errors import SandboxError
 from distil_core.sandbox.inside.confine import NOBODY
 
-# Above the ranges of people, services and containers, and where a signed number still holds it.
+# Above the ids of people, services and containers, and within a signed 32-bit number.
 _FIRST_ID, _NUM_IDS = 2_000_000_000, 1 << 24
-# Of a container's own ids, where it has no such range: the last ones but 'nobody' and its group.
+# Where a container has no such range: its last ids, except 'nobody' and its group.
 _NUM_LAST_IDS = 500
 _SMALLEST_RANGE = 1000
 _TIMEOUT_S = 60.0

@@ -41,7 +41,7 @@ sched_getaffinity 204 123; getrandom 318 278; restart_syscall 219 128; arch_prct
 membarrier 324 283; sendfile 40 71; copy_file_range 326 285; recvfrom 45 207; shutdown 48 210
 getsockopt 55 209; getsockname 51 204
 """
-# Allowed with the right arguments only.
+# Allowed only with certain arguments.
 _CLONE = (56, 220)
 _CLONE3 = (435, 435)
 _IOCTL = (16, 29)
@@ -54,7 +54,7 @@ _CLONE_NAMESPACES = 0x7E020000 | 0x80
 _TCGETS, _FIONBIO, _FIOCLEX, _FIONCLEX = 0x5401, 0x5421, 0x5451, 0x5450
 _AF_UNIX = 1
 _SOCK_STREAM = 1
-# With and without O_CLOEXEC and O_NONBLOCK. Datagrams cost more of the kernel's memory a byte.
+# With and without O_CLOEXEC and O_NONBLOCK. Datagrams take more kernel memory for each byte.
 _STREAMS = tuple(_SOCK_STREAM | flags for flags in (0, 0x80000, 0x800, 0x80800))
 # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS.
 _FCNTL_COMMANDS = (0, 1, 2, 3, 1030, 1032, 1034)
@@ -121,7 +121,7 @@ def seccomp_filter(machine: str | None = None) -> bytes:
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
     ]
     code += _when(_SOCKETPAIR[column], [*not_unix, *_argument_is(1, _STREAMS)])
-    # Signals about a descriptor are a notification, too.
+    # Signals about a descriptor are notifications, too.
     set_flags = [
         (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8),
         (_EQUAL, 0, 4, _F_SETFL),
@@ -131,7 +131,7 @@ def seccomp_filter(machine: str | None = None) -> bytes:
         (_RETURN, 0, 0, _ALLOW),
     ]
     code += _when(_FCNTL[column], [*set_flags, *_argument_is(1, _FCNTL_COMMANDS)])
-    # Without an address, so to the other end of a pair only.
+    # Without an address, so only to the other end of a socket pair.
     no_address = [
         (_LOAD, 0, 0, _ARGUMENTS_OFFSET + 8 * 4),
         (_EQUAL, 0, 3, 0),

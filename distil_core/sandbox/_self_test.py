@@ -9,7 +9,7 @@ from distil_core.errors import SandboxError
 from distil_core.sandbox.limits import Isolation
 from distil_core.sandbox.results import ProgramResult
 
-# Each line is something that must fail; what succeeds is printed.
+# Each line must fail; those that succeed are printed.
 _PROBE = """
 import _thread, ctypes, fcntl, json, os, socket
 def too_many_threads():

@@ -57,7 +57,7 @@ class Zygote:
         settings = {
             "isolated": isolated,
             "is_root": user is not None,
-            # Not for a single program, which rarely needs them.
+            # A zygote for a single program does not load them, as they are rarely needed.
             "preload": isolation != "bubblewrap_cold",
             "answer_bytes": answer_bytes,
             "seccomp_filter": seccomp_filter().hex() if isolated else "",

@@ -15,7 +15,7 @@ from distil_core.sandbox.inside.values import encode
 
 _MAX_ITEMS_SHOWN = 30
 _MAX_CHARACTERS_WRITTEN = 4000
-# Larger fractions are no numbers of an answer, and cost more to reduce than they say.
+# Larger fractions are no sensible answer, and would be expensive to reduce.
 _MAX_DIGITS = 400
 
 
@@ -39,7 +39,7 @@ def matches(
             return False
         return _digest(wanted, *rules) == _digest(encoded, *rules)
     except (RecursionError, TypeError, ValueError, LookupError, ArithmeticError):
-        # Deeper than Python goes, or no encoding at all.
+        # Nested deeper than Python allows, or not an encoding.
         return False
 
 

@@ -187,7 +187,7 @@ class _Relay:
         limits = (self._num_calls > _MAX_CALLS_OF_A_TEST, self._cpu_s > self._limit_s)
         raw: dict[str, Any] = {}
         if any(limits) or self._num_bytes > self._limit_bytes:
-            # The limit of a call is also the limit of a test, which may make many.
+            # The limit for one call also holds for all calls of a test together.
             ending: Literal["cpu_timeout", "answer_limit"] = (
                 "cpu_timeout" if any(limits) else "answer_limit"
             )
@@ -201,7 +201,7 @@ class _Relay:
         if "operation" in request:
             self._note(request, label, result)
         elif not raw.get("absent"):
-            # From here on the program can have made the test fail.
+            # From here on the program may be the reason why the test fails.
             self._num_calls += 1
         if result.status == "returned":
             return {name: raw[name] for name in ("value", "absent", "exhausted") if name in raw}
@@ -214,7 +214,7 @@ class _Relay:
 
     def _note(self, request: dict[str, Any], label: str, result: CallResult) -> None:
         self._num_calls += 1
-        # Of what is done to objects, a test's last few calls would tell nothing.
+        # Operations on objects would fill the few calls that are kept, and say nothing.
         if request["operation"] == "__call__" or result.status != "returned":
             call = RelayedCall(
                 label[:_LABEL_CHARACTERS],
@@ -226,7 +226,7 @@ class _Relay:
 
     def _report(self, message: dict[str, Any]) -> TestReport:
         if self._unanswered:
-            # Even where the test caught that and went on: it says nothing about the program.
+            # Even where the test caught that and went on, it says nothing about the program.
             return self._as_report("program_ended")
         if message.get("unsupported"):
             return self._as_report("unsupported", detail=str(message["unsupported"]))

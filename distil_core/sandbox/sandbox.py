@@ -193,7 +193,7 @@ class Sandbox:
             try:
                 yield child
             except BaseException:
-                # Interrupted in the middle of a conversation: the next must not read its rest.
+                # Interrupted within a conversation, whose rest the next one must not read.
                 self._drop_zygote()
                 raise
             finally:
@@ -210,7 +210,7 @@ class Sandbox:
             except SandboxError as error:
                 if not self.num_zygotes_started:
                     raise
-                # It did start here before: a passing shortage, so it is tried again.
+                # It has started here before, so this is a passing shortage, and it is tried again.
                 raise ZygoteDied(str(error)) from error
             self.num_zygotes_started += 1
         return self._zygote
@@ -260,7 +260,7 @@ class Session:
         unchecked."""
         if not self.usable:
             return CallResult("not_run"), {}
-        # Not to be known ahead: an answer written before its question breaks the protocol.
+        # Unpredictable, so that an answer written before its question breaks the protocol.
         sequence = secrets.randbits(48)
         before_s, report = self._child.cpu_s, ProcessReport(is_traced)
         answer = self._ask({**request, "sequence": sequence}, report, sequence)

@@ -145,7 +145,7 @@ def objective_batch(
     """The sequences `rows_b` as a production batch. behaviour_bt: None means on policy."""
     expert_sk = world.bucket_mass_sk(world.expert_logprobs_sv).log()
     student_mass_sk = world.bucket_mass_sk(logprobs_sv)
-    # An empty bucket holds an arbitrary finite value, as the contract allows: here log 1.
+    # An empty bucket may hold any finite value by the contract; here it is log 1.
     empty_sk = world.bucket_members_svk.sum(1) == 0
     student_sk = torch.where(empty_sk, 1.0, student_mass_sk).log()
     states_bt, tokens_bt = world.states_nt[rows_b], world.tokens_nt[rows_b]

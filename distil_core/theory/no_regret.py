@@ -32,7 +32,7 @@ class Play:
         """The mean loss over the first `rounds` tables, minus that of the best single policy in
         hindsight."""
         policies_i, wanted_i = self.policies_i[:rounds], self.wanted_i[:rounds]
-        # The loss is convex in p, and its slope is 0 at the mean of what the tables want.
+        # The loss is convex in p, and its slope is 0 at the mean of the tables' wanted mass.
         best = wanted_i.mean()
         return float((loss(policies_i, wanted_i) - loss(best, wanted_i)).mean())
 

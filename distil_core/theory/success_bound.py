@@ -44,7 +44,7 @@ def bound(world: Problem, parameters_dv: Tensor) -> Bound:
     log_success = torch.logsumexp(student_n, dim=0)
     entropy = forward_cross_entropy(expert_n, expert_n)
     lower_bound = entropy - forward_cross_entropy(expert_n, student_n)
-    # Written on its own, from the restricted distributions, and not as the difference.
+    # Computed from the restricted distributions, independently of the two sides.
     restricted_n = student_n - log_success
     divergence = torch.special.xlogy(
         expert_n.exp(), torch.where(expert_n > -torch.inf, (expert_n - restricted_n).exp(), 1.0)

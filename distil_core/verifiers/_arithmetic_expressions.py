@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"|(?P<operator>[+*/\u00d7\u00f7\u2212-])(?![*/=])|(?P<equals>=)(?!=)|(?P<percent>%)"
     r"|(?P<paren>[()])|(?P<word>[^\W\d_]+(?:['\u2019-][^\W\d_]+)*)|(?P<other>\*\*|\S)"
 )
-# Signs after which nothing goes on that would belong to the number before them.
+# Signs that end an expression: what follows does not belong to the number before.
 _ENDS = frozenset(".,;?\"'\u2019\u201d\u201c]}$>|\u2022\u21d2\u2192#&\u20ac\u00a3<*`")
 _NUMBER_FOLLOWS = re.compile(r"\s*[$(]?\s*\.?\d")
 _SIGNED_NUMBER_FOLLOWS = re.compile(r"\s*\(?\s*[-\u2212]?\s*\$?\s*\.?\d")
@@ -28,13 +28,13 @@ _UNCLEAR = re.compile(
     r"|o['\u2019]clock|as|plus|minus",
     re.IGNORECASE,
 )
-# A verb ends what is counted: in "the 3 towns is -48" nothing is taken from 3.
+# A verb ends the unit: in "the 3 towns is -48" nothing is subtracted from 3.
 _VERB = re.compile(
     r"is|are|was|were|be|been|then|so|thus|hence|that|equals?|makes?|has|have|had|it"
 )
 
 
-# What a unit measures, and how many of the smallest unit of its kind it is.
+# What a unit measures, and its size in the smallest unit of its kind.
 Measure = tuple[str, Fraction]
 _KINDS: dict[str, dict[str, int]] = {
     "time": {"second sec": 1, "minute min": 60, "hour hr": 3600, "day": 86400, "week": 604800},
@@ -57,7 +57,7 @@ _MEASURES: dict[str, Measure] = {
     for names, size in units.items()
     for name in names.split()
 }
-# Counted, but nothing that is unnamed is counted in them.
+# These count things, but a bare number is never in them.
 _MEASURES |= {"nickel": ("money", Fraction(5)), "dime": ("money", Fraction(10))}
 
 
@@ -178,7 +178,7 @@ class Expression:
             return not is_unclear(following)
         if following.kind != "other" or following.text not in _ENDS:
             return False
-        # `= 6666.66...` goes on.
+        # `= 6666.66...` continues.
         after = self._tokens[self._at + 1 : self._at + 2]
         return not (following.text == "." and after and after[0].text in (".", "\u2026"))
 
@@ -200,7 +200,7 @@ class Expression:
         if mixed and additive:
             return None
         if self._percent == 1 and self._with_percent and len(additive) < len(self._operators):
-            # `8 / 32 * 100% = 25%` is the way a share is turned into percent.
+            # `8 / 32 * 100% = 25%` converts a share to percent.
             last = self._tokens[: self._at][-2:]
             if self._with_percent > 1 or [token.text for token in last] != ["100", "%"]:
                 return None

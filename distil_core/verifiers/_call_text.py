@@ -21,12 +21,12 @@ _MAX_DEPTH = 64
 _MAX_NUMBER_CHARACTERS = 400
 _MAX_EXPONENT = 400
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
-# It matches at every quote, also one that is never closed: the scan is linear.
+# It matches at every quote, even one that is never closed, so that the scan is linear.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _NAME_KEYS = ("name", "Action", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "Action_Input", "Action Input", "action_input")
 _OTHER_KEYS = frozenset(("id", "type", "index", "call_id"))
-# `Action: name` and `Action Input: {..}`: lines, or the second on the first one's line.
+# `Action: name` and `Action Input: {..}`, on two lines or on one.
 _LABEL = re.compile(
     r"^[ \t]*[*_]{0,3}(Action[ _]Input|Action|Thought|Observation|Final Answer)[*_]{0,3}"
     r"[ \t]*:[*_]{0,3}",
@@ -181,7 +181,7 @@ def _call(value: Any, where: str) -> Call:
         raise CallError(f"{where} holds a call with the unknown key {quoted(unknown[0])}.")
     arguments = value[arguments_key] if arguments_key else {}
     if isinstance(arguments, str):
-        # As OpenAI's interface writes them.
+        # The form of OpenAI's API.
         arguments = read_json(arguments, f"{where}, in the arguments,") if arguments.strip() else {}
     if arguments is None:
         arguments = {}

@@ -230,7 +230,7 @@ def _report(outcomes: Sequence[TestOutcome], num_passed: int, verifier: CodeVeri
     lines = [f"{num_passed} of {len(outcomes)} tests passed."]
     numbered = enumerate(outcomes, 1)
     failing = [(number, outcome) for number, outcome in numbered if not outcome.passed]
-    # What can be told in full comes first: it says most.
+    # Failures that may be described in full come first, as they say most.
     failing.sort(key=lambda item: not verifier.may_show(item[1].public))
     for number, outcome in failing[: verifier.options.max_tests_shown]:
         shown = verifier.may_show(outcome.public)

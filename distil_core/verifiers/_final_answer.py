@@ -7,14 +7,14 @@ from typing import Literal
 
 AnswerForm = Literal["hash", "boxed", "answer_tag", "plain"]
 
-# A longer answer is none, and what reads it costs more the longer it is.
+# A longer text is not an answer, and reading it would take longer.
 MAX_ANSWER_CHARACTERS = 1000
 _MAX_BOXES = 100
 
-# Of a tag around it nothing belongs to the answer.
+# A tag around the answer does not belong to it.
 _HASH = re.compile(r"####[^\S\n]*((?:(?!</answer>)[^\n])*)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-# Boxes joined by nothing else are one answer of several parts: \boxed{1} or \boxed{2}.
+# Boxes joined only by such a text are one answer with several parts: \boxed{1} or \boxed{2}.
 _JOINED = re.compile(
     r"[\s$*]*(?:\\[()\[\]])?\s*(,|;|(?:,\s*)?(?:or|and)|\\(?:text|quad|qquad)\s*(?:\{\s*(?:or|and)\s*\})?)"
     r"\s*(?:\\[()\[\]])?[\s$*]*"

@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 
 _NOT_FINITE = re.compile(r"(?<![^\W\d_])(?:nan|inf|infinity)[ij]?(?![^\W\d_])", re.IGNORECASE)
-# A number that takes more room than any answer: 1e99999999 as a fraction has as many digits.
+# A number larger than any answer: 1e99999999 as a fraction has that many digits.
 _HUGE_EXPONENT = re.compile(r"\d\.?[eE][-+]?0*[1-9][\d_]{3,}")
 _MAX_NUMBER_CHARACTERS = 200
 _RELATIVE_TOLERANCE = Fraction(1, 10)

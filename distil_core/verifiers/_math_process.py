@@ -46,7 +46,7 @@ class MathProcess:
         self._process = LineProcess(
             (sys.executable, "-s", "-P", str(_WORKER)),
             (str(memory_limit_bytes), str(cpu_limit_s)),
-            # SymPy must not walk its sets in another order in each process.
+            # SymPy must iterate over sets in the same order in each process.
             {"PYTHONHASHSEED": "0"},
             stderr=subprocess.DEVNULL,
         )
@@ -58,7 +58,7 @@ class MathProcess:
         process cannot run for a reason unrelated to the answer.
         """
         comparison = self._compare(reference, answer, settings)
-        # Reading is lazy: what a reference costs may show only when it is compared.
+        # Reading is lazy, so a reference may prove costly only when it is compared.
         if comparison == "comparison_too_costly":
             self.check(reference)
         return comparison
@@ -90,14 +90,14 @@ class MathProcess:
         except ProcessDiedError as death:
             if death.is_cpu_limit:
                 return self._blame(death)
-        # Once more in a fresh process, so that nothing which came before decides a verdict.
+        # Repeated in a fresh process, so that no earlier answer influences the verdict.
         try:
             return self._attempt(request)
         except ProcessDiedError as death:
             return self._blame(death)
 
     def _blame(self, death: ProcessDiedError) -> Comparison:
-        # Nor does an answer make it end in order.
+        # No answer makes the process end in order, either.
         if death.is_from_outside or death.returncode == 0:
             how = "did not answer" if death.returncode is None else "was killed from outside"
             raise VerifierError(
@@ -112,7 +112,7 @@ class MathProcess:
         try:
             return self._exchange(request)
         except BaseException:
-            # Also when the caller is interrupted: a late answer must not be read as the next one.
+            # Also on an interrupt: a late answer must not be read as the next one.
             self.close()
             raise
 

@@ -101,10 +101,10 @@ def _read(text: str, depth: int) -> Node:
         raise MathTextError("is nested too deep")
     if not text:
         raise MathTextError("is empty")
-    # In `x = 3, y = 4` the names count.
+    # In `x = 3, y = 4` the names matter.
     is_named = depth < _MAX_DEPTH and "=" in text
     if in_base := _IN_BASE.fullmatch(text):
-        # As a unit: it may be left out, and another one is another number.
+        # Like a unit, it may be missing, and a different one makes a different number.
         unit = [f"base {int(in_base[2])}"]
         return {"kind": "number", "value": in_base[1], "unit": unit, "approximate": False}
     if not is_named and (number := read_number(text)):
@@ -134,7 +134,7 @@ def _parts(text: str, depth: int) -> Node | None:
         parts = _split(source, pattern)
         if len(parts) == 1:
             continue
-        # "1, 2, and 3": what stands between the comma and the word is empty.
+        # In "1, 2, and 3" the part between the comma and "and" is empty.
         items = [part.strip().rstrip(",;").strip() for part in parts]
         items = [item for item in items if item] if kind != "list" else items
         if not items or not all(items):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
-# A reader that does not fit its runtime fails on some of these.
+# A parser that does not match its runtime library fails on some of these.
 _READABLE = (r"\frac{1}{2}", r"\sqrt {2}", r"x^{2}+1", r"\sin (2x)")
 _FORBIDDEN_EVENTS = (
     "os.exec os.fork os.forkpty os.posix_spawn os.spawn os.system pty.spawn subprocess.Popen "
@@ -37,7 +37,7 @@ def main() -> None:
     parent, memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        return  # it died before the line above
+        return  # the parent died before the line above
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
@@ -136,7 +136,7 @@ def _read(compare: Any, reader: _Reader, node: dict[str, Any]) -> Any:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception:
-        # The generated parser raises what its runtime and SymPy's constructors do.
+        # The generated parser raises whatever its runtime and SymPy's constructors raise.
         return None
 
 
@@ -148,7 +148,7 @@ def _compared(compare: Any, reference: Any, answer: Any, request: dict[str, Any]
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception:
-        # Two expressions that SymPy cannot take together (a matrix and a number) are different.
+        # Two expressions that SymPy cannot combine (a matrix and a number) are different.
         return False
 
 

@@ -17,7 +17,7 @@ from distil_core.verifiers._unit_names import (
     unit_meaning,
 )
 
-# What excludes each other. Counted things are a group of their own.
+# Kinds that exclude each other. Counted things are a group of their own.
 _GROUPS = {
     "frequency": "rate", "activity": "rate", "cycle": "rate", "angle": "rate",
     "absorbed dose": "dose", "dose equivalent": "dose", "power": "power",
@@ -139,7 +139,7 @@ def _by_group(meaning: UnitMeaning) -> dict[str, dict[str, float]]:
     groups: dict[str, dict[str, float]] = {}
     for kind, power in meaning.kinds:
         group = _GROUPS.get(kind, "count" if kind.startswith("number of") else "")
-        # Candela and lumen: there the angle makes the difference, wherever it is left out.
+        # Candela and lumen differ by the angle, which is often left out.
         group = "information" if has_light and kind == "angle" else group
         if group:
             groups.setdefault(group, {})[kind] = power

@@ -15,7 +15,7 @@ _UNIT = re.compile(
 )
 _STOP = re.compile(r"(?<!\.)[.,;]$")
 _PIECE = re.compile(r"[^\W\d_]+|\^\{?(-?[1-9])\}?|[%°$€£¥₹¢/]")
-# Words that change the number before them, put it in doubt, or offer another one.
+# Words that change the number before them, put it in doubt, or offer an alternative.
 _CHANGING_WORDS = (
     "or maybe perhaps possibly probably likely about around approximately approx roughly nearly "
     "almost circa plus minus times divided multiplied added subtracted less more fewer greater "
@@ -30,7 +30,7 @@ _CHANGING_WORDS = (
     "dozen dozens twice double triple thrice modulo mod remainder remaining wrong incorrect false "
     "least most minimum maximum cannot can't isn't"
 )
-# One letter is a variable, but for symbols of units that are usual in word problems.
+# A single letter is a variable, except for units that are common in word problems.
 _SYMBOLS = frozenset("mgshlLdAVWNJKCFTa")
 _FILLING_WORDS = (
     "a an the of in is are was were for and total altogether all each it they them that this unit "
@@ -95,7 +95,7 @@ def factor_between(unit: tuple[str, ...], wanted: tuple[str, ...]) -> Fraction |
     converted = _converted(_expression(unit), _expression(wanted))
     if converted is not None:
         return converted or None
-    # "18 minutes longer" and "18 minutes": neither is a measure that pint knows.
+    # Such as "18 minutes longer": pint does not know this as a unit.
     words = {word for word in one if word[0].isalpha() or word in "$€₹¥%"}
     return Fraction(1) if words & set(other) else None
 
@@ -134,7 +134,7 @@ def _converted(unit: str, wanted: str) -> Fraction | None:
     try:
         source, target = registry.parse_units(unit), registry.parse_units(wanted)
     except Exception:
-        # pint's parser raises whatever its tokenizer and Python's do on words that are no units.
+        # On other words pint's parser raises whatever its tokenizer and Python's raise.
         return None
     try:
         return Fraction(registry.Quantity(Fraction(1), source).to(target).magnitude)

@@ -11,7 +11,7 @@ _MAX_STARTS = 20
 _REASON = re.compile(r",?\s(?:because|since|as|which|where|so)\s", re.IGNORECASE)
 _SEGMENT = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _NUMBER = re.compile(r"(?<![\w.,/^*+\\{(-])[-+]?[$€£]?\.?\d")
-# Before a number: what makes it one of several, or a part of an expression.
+# Texts before a number that make it one of several, or part of an expression.
 _JOINING = re.compile(
     r"(?:\b(?:or|and|to|than|about|around|approximately|roughly|not|nor|between|maybe|perhaps|plus"
     r"|minus|times|of|over)|[-+*/^=<>~,(]|\d)\s*$",

@@ -28,7 +28,7 @@ def _same_line(printed: str, expected: str) -> bool:
     given, wanted = printed.split(), expected.split()
     if not _same_tokens(given, wanted):
         return False
-    # Blanks between words are what the program was to print; numbers they only keep apart.
+    # Between words, blanks are part of the expected output; between numbers they only separate.
     return all(map(_NUMBER.fullmatch, wanted)) or re.findall(r"\s+", printed) == re.findall(
         r"\s+", expected
     )

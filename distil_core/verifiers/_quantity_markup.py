@@ -28,7 +28,7 @@ _UNIT_MACROS = (
 )
 _GROUP = r"\\(?:text[a-z]{0,6}|math[a-z]{2,6}|operatorname|mbox|hbox|bm|boldsymbol|rm|bf)\s*\*?\s*"
 _LATEX = (
-    # The prefix of \mathrm{k}\Omega, which is no unit of its own.
+    # The prefix in \mathrm{k}\Omega, which is no unit by itself.
     (re.compile(rf"{_GROUP}\{{\s*~?\s*([a-zA-Zµ]|da)\s*\}}\s*(?=\\Omega|Ω)"), r" \1"),
     (re.compile(rf"{_GROUP}\{{((?:[^{{}}\\]|\\[^a-zA-Z{{}}]|\\[a-zA-Z]+(?!\s*\{{))*)\}}"), r" \1 "),
     (re.compile(r"~(?=\s*[a-zA-Z\\])"), " "),

@@ -27,7 +27,7 @@ _INTRODUCTION = re.compile(
     r"(?:(?:about|approximately|approx\.?|exactly)\s+)?",
     re.IGNORECASE,
 )
-# What may stand before an equals sign beside a name and a quantity: a calculation, no alternative.
+# Besides a name and a quantity, a calculation may precede an equals sign; alternatives may not.
 _NO_CALCULATION = re.compile(
     r"[,;?!≠<>±~]|\\(?:ne|neq|pm|le|ge|leq|geq|lt|gt)(?![a-z])|\b(?:or|and|not|maybe|vs)\b"
 )
@@ -47,7 +47,7 @@ _IRRATIONAL_FRACTION = re.compile(
     rf"([-+]?)\s*\\frac\s*\{{\s*(\d{{0,12}})\s*{_ROOT}\s*\}}\s*\{{\s*(\d{{1,12}})\s*\}}"
 )
 _NUMBER_START = re.compile(r"(?:[-+]\s*)?(?:\d|\.\d|\\frac|\\pi|π|\\sqrt|√)")
-# A part of `1 h 30 min` or `5 ft 6 in`, and what may join two.
+# One part of `1 h 30 min` or `5 ft 6 in`, and what may join two parts.
 _PART = re.compile(
     r"(\d{1,9}(?:,\d{3})*(?:\.\d{1,20})?(?:/\d{1,4})?)(?![eE]-?\d)\s*"
     r"([^\W\d_]+|[°'\"\u2032\u2033]{1,2})\.?"
@@ -58,7 +58,7 @@ _UNIT_TOKEN = re.compile(
     r"|(?P<power>(?:\^|\*\*)\s*(?:\{\s*[-+]?\s*\d{1,3}\s*\}|\(\s*[-+]?\s*\d{1,3}\s*\)|[-+]?\d{1,3}))"
     r"|(?P<operator>[*/.·-](?=\s*(?:[^\W\d_]|[(\[{°%‰])))|(?P<paren>[(){}\[\]]))"
 )
-# m2, s-1, and s -1 as some files write it; 30 after a blank is another number.
+# m2, s-1, and s -1 as some files write it; an unsigned number after a blank is separate.
 _BARE_POWER = re.compile(r"-?\d{1,2}(?![\d.])|\s-\d{1,2}(?![\d.])")
 _RECIPROCAL = re.compile(r"^1(?=\s*/)")
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
@@ -105,7 +105,7 @@ def quantities_at_end(line: str) -> Iterator[tuple[QuantityText, ...]]:
     for match in _NUMBER_START.finditer(plain):
         start = match.start()
         character = plain[start - 1] if start else " "
-        # A digit inside of a name, a number or an expression is no beginning.
+        # A quantity does not begin at a digit inside a name, a number or an expression.
         if character.isalnum() or character in "^_*/.,{" or _DOUBT.search(plain, 0, start):
             continue
         try:

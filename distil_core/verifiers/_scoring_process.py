@@ -62,7 +62,7 @@ class ScoringProcess:
         except ProcessDiedError as death:
             if death.is_cpu_limit:
                 return "too_costly"
-        # Once more in a fresh process, so that nothing which came before decides a verdict.
+        # Repeated in a fresh process, so that no earlier answer influences the verdict.
         try:
             return self._attempt(request)
         except ProcessDiedError as death:
@@ -90,7 +90,7 @@ class ScoringProcess:
                 f"the process that scores answers cannot be started: {error}"
             ) from error
         except BaseException:
-            # Also when the caller is interrupted: a late answer must not be read as the next one.
+            # Also on an interrupt: a late answer must not be read as the next one.
             self.close()
             raise
         return "unreadable" if "raised" in reply else float(reply["score"])

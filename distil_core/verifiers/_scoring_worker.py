@@ -25,11 +25,11 @@ def main() -> None:
     parent, memory_bytes, cpu_limit_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        return  # it died before the line above
+        return  # the parent died before the line above
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for limit, value in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(limit, (value, value))
-    # What a rule prints must not be read as an outcome.
+    # What a rule prints must not be taken for an outcome.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     dataset = cache(_dataset)

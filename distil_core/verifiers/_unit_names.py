@@ -60,7 +60,7 @@ _COUNTED_NAMES = (
 )
 _COUNTED = frozenset(_COUNTED_NAMES.split())
 _PLURALS = {"nuclei": "nucleus", "bacteria": "bacterium", "lenses": "lens"}
-# The same dimensions, and another quantity all the same.
+# Units with the same dimensions as others that measure another quantity.
 _KINDS = {
     "hertz": "frequency", "becquerel": "activity", "curie": "activity", "rutherford": "activity",
     "turn": "cycle", "revolutions_per_minute": "cycle", "revolutions_per_second": "cycle",
@@ -70,7 +70,7 @@ _KINDS = {
     "electron_volt": "energy", "calorie": "energy", "erg": "energy", "watt_hour": "energy",
     "british_thermal_unit": "energy", "newton": "force", "dyne": "force", "force_pound": "force",
 }  # fmt: skip
-# Symbols of constants of nature that nobody gives an answer in: 5 k is 5,000 or a slip.
+# Symbols of physical constants, in which no answer is given: 5 k is 5,000 or an error.
 _UNUSUAL = frozenset((
     "boltzmann_constant", "molar_gas_constant", "avogadro_constant", "faraday_constant", "are",
     "technical_atmosphere",
@@ -170,7 +170,7 @@ def _spellings(name: str) -> list[tuple[str, str]]:
     """The ways in which pint may read a name as prefix and unit, the likeliest first."""
     found = _parsed(name)
     if not found and name[0] == "K":
-        # The K of Km and KJ can be nothing but kilo.
+        # The K in Km and KJ can only mean kilo.
         found = [(p, unit) for p, unit in _spellings(f"k{name[1:]}") if p == "kilo"]
     word = name.lower()
     if not found and len(word) >= _MIN_WORD:

@@ -27,11 +27,11 @@ _MAX_COUNTS = 3
 _HALF_A_CENT = Fraction(1, 200)
 _ANNOTATION = re.compile(r"<<([^<>\n]{0,200})>>")
 _BULLET = re.compile(r"^\s*[-*+\u2022]\s+")
-# Arithmetic of another kind, where 7 + 8 = 3.
+# Other kinds of arithmetic, in which 7 + 8 = 3 may hold.
 _OTHER_ARITHMETIC = re.compile(
     r"\b(?:mod|modulo|pmod|base|binary|octal|hex|hexadecimal|clock|o'clock)\b|\u2261", re.IGNORECASE
 )
-# Other ways to read a line. What holds in one of them is not called false.
+# Other ways to read a line. An equation that holds in one of them is not called false.
 _VARIANTS = (
     # A list's dash may be a sign, its number look like a decimal: `- 5 - 3 = -8`, `1.5 + 3 = 8`.
     (re.compile(r"^\s*[-\u2212\u2013]\s+(?=[\d$.])"), "-"),
@@ -60,10 +60,10 @@ _JOINING = re.compile(
     re.IGNORECASE,
 )
 _SIGN_AFTER_CURRENCY = re.compile(r"(\$) ?([-\u2212]) ?(?=[\d.])")
-# Signs before an expression that are no part of it.
+# Signs before an expression that do not belong to it.
 _SEPARATORS = frozenset(".,;:?\"'\u2018\u2019\u201c\u201d#>\u2022\u2192\u21d2\u2234$`")
 _WITH_REMAINDER = re.compile(r"remain|left ?over|round|whole", re.IGNORECASE)
-# `8 packs of 5 bags * $4`: whether it is meant is not known, so it is not what is corrected.
+# `8 packs of 5 bags * $4` may or may not multiply all three, so it is not used for a correction.
 _IMPLIED_PRODUCT = re.compile(r"[^\W\d_] of \$?\d")
 # An attempt may change the unit over the equals sign: 3 * 20 minutes = 1 hour.
 _CONVERSIONS = frozenset(
@@ -215,7 +215,7 @@ def _left_readings(
                 continue
             if reading.num_operators or (middle and first == 0 and not reading.units):
                 (readings if is_beginning else doubtful).append(reading)
-    # In "each of the 6 gets -5 + 3" the sign may be one of subtraction; alone it says nothing.
+    # In "each of the 6 gets -5 + 3" the sign may be a minus of subtraction.
     return readings + doubtful if readings else []
 
 
@@ -231,7 +231,7 @@ def _can_begin(line: str, side: Sequence[Token], first: int) -> bool:
     before = side[first - 1]
     if token.text == "-" and not _is_sign(side, first):
         return False
-    # An operator earlier in the same clause: this run may be a part of that expression.
+    # An operator earlier in the same clause, whose expression this run may be part of.
     for earlier in reversed(side[:first]):
         if earlier.kind == "other":
             break

@@ -100,7 +100,7 @@ class AssertTestsVerifier(CodeVerifier):
         """Run the tests. Raises `VerifierError` where the tests themselves are broken."""
         assert isinstance(specification, AssertTests)
         tests, limits = specification.tests, self.options.limits
-        # What the tests import is there for the program too, as where both are one module.
+        # The program gets the tests' imports too, as if both were in one module.
         preamble = "\n".join([specification.preamble, *_imports(specification.setup)])
         judged = AssertProgram(program.source, preamble, specification.names)
         outcomes: dict[int, TestOutcome] = {}
@@ -231,7 +231,7 @@ def _failure_text(report: TestReport) -> str:
     exception = report.exception
     if exception is None:
         return ""
-    # The test's own line says what was expected: of a `check` function, the assert that failed.
+    # The test's own line shows what was expected; for a `check` function, the assert that failed.
     line = exception.lines[-1][2] if exception.lines else ""
     message = f": {shorten(exception.message, 200)}" if exception.message else ""
     return f"  failed at `{line}` with {exception.type}{message}"

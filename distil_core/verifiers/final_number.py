@@ -82,7 +82,7 @@ def _expected(problem: Problem) -> tuple[str, NumberText | ClockText]:
 
 def _judged(expected: NumberText | ClockText, text: str) -> tuple[Verdict, str, str | None]:
     """The verdict, the line of feedback, and the form for majority votes."""
-    # Also `½`, which is no decimal digit.
+    # This includes `½`, which is not a decimal digit.
     if not any(category(character).startswith("N") for character in text):
         return "malformed", "The response ends without a line '#### number'", None
     if len(text) > MAX_ANSWER_CHARACTERS:

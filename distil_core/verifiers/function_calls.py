@@ -38,7 +38,7 @@ from distil_core.verifiers._code import (
     written_call,
 )
 
-# A test that ends the program's process costs the tests after it nothing, this often.
+# How often the program is started again after a test that ended its process.
 _MAX_RESTARTS = 2
 
 

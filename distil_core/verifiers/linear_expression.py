@@ -122,7 +122,7 @@ def _outcome(call: CallResult) -> int | str:
         value = call.value
     except NotPlainDataError:
         return "object"
-    # A bool is an int to Python, but it is not what was asked for.
+    # To Python a bool is an int, but it is not the number asked for.
     return value if type(value) is int else type(value).__name__
 
 

@@ -31,9 +31,9 @@ from distil_core.verifiers.base import (
     VerifierOptions,
 )
 
-# Twenty times the tolerance, and at least this: what a rounded constant or step does.
+# The error that rounding a constant or a step causes: at least this, or 20 times the tolerance.
 _ROUNDING = 0.05
-# What conversions lose, of the value in base units.
+# The relative error of conversions to base units.
 _PRECISION = 1e-9
 
 
@@ -129,7 +129,7 @@ class QuantityVerifier(Verifier):
         relative = self._options.relative_tolerance
         target = expected.in_its_unit(expected.value)
         values = [expected.in_its_unit(found.value * factor) for factor in factors]
-        # A scale that does not begin at zero loses of what it was converted through.
+        # A scale with an offset also loses precision of the larger value it is converted through.
         lost = _PRECISION * max(abs(target), abs(expected.meaning.offset))
         tolerance = max(relative * abs(target), self._options.absolute_tolerance, lost)
         value = min(values, key=lambda one: abs(one - target))

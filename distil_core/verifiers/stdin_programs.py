@@ -86,7 +86,7 @@ class StdinProgramsVerifier(CodeVerifier):
     def _run(
         self, specification: ProgramTests, test: ProgramTest, program: Program, trace_lines: int = 0
     ) -> ProgramResult:
-        # An expected output beyond the limit would leave no program that is right.
+        # With an expected output beyond the limit no program could be right.
         expected_kb = 2 * len(test.stdout.encode("utf-8", "surrogatepass")) // 1024
         output_kb = max(self.options.limits.output_kb, expected_kb)
         return self.sandbox.run_program(
@@ -114,7 +114,7 @@ class StdinProgramsVerifier(CodeVerifier):
             text = ending_text(result.ending, limits, result.exit_code)
             hidden = text
             if result.ending == "exited" and result.exit_code and result.exit_code > 0:
-                # The code itself could tell of the hidden input.
+                # The exit code itself could reveal the hidden input.
                 text, hidden = f"exited with code {result.exit_code}", "exited with a failure"
             return TestOutcome(False, test.public, f"{given} {text}", hidden)
         printed = result.stdout.decode("utf-8", "surrogateescape")
@@ -136,7 +136,7 @@ class StdinProgramsVerifier(CodeVerifier):
 
 
 def _quoted(text: str) -> str:
-    # Feedback goes into a table as UTF-8, which has no place for bytes that are none.
+    # Feedback is stored as UTF-8, so other bytes are replaced.
     readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return repr(shorten(readable, _SHOWN_CHARACTERS))
 

@@ -42,14 +42,14 @@ class WorkedOrDirectVerifier(Verifier):
         right = formed and response[-1] == total(problem.prompt, self._modulus)
         verdict: Verdict = "correct" if right else "wrong" if formed else "malformed"
         trace = labels(problem.prompt, response, self._modulus)
-        # On the direct way the last label is the answer itself, not a consequence of lines above.
+        # In a direct attempt the last label is the answer itself, not implied by the lines above.
         if response[:1] == DIRECT and not self._reveals:
             trace = trace[: len(problem.reference) - 1]
         return Verification(
             reward=float(right),
             verdict=verdict,
             feedback=(FeedbackItem("execution_trace", trace),),
-            # The total, whichever way led to it.
+            # The total, whichever way was chosen.
             answer=response[-1] if formed else None,
         )
 

@@ -111,7 +111,7 @@ def sampling_arguments(
     return {
         "temperature": settings.temperature,
         "top_p": settings.top_p,
-        # 64 bits go in. On a CPU, torch seeds its generator with the lower 32 of them.
+        # vLLM takes 64 bits; on a CPU, torch seeds its generator with the lower 32.
         "seed": request.seed,
         "max_tokens": settings.max_new_tokens,
         "logprobs": 0,

@@ -98,7 +98,7 @@ class VllmEngine:
             ((*r.context_ids, *r.response_ids) for r in requests), limits.vocabulary_size
         )
         if requests:
-            # One more: vLLM samples a token after each sequence that it scores.
+            # One more token, as vLLM samples one after each sequence that it scores.
             self._require_fits(max(len(r.context_ids) + len(r.response_ids) for r in requests) + 1)
         results: list[ScoredResponse] = []
         report = _counted(progress, len(requests))
@@ -152,7 +152,7 @@ class VllmEngine:
             )
 
     def _response(self, sampled: Sampled) -> SampledResponse:
-        # Adding 0.0 makes of the -0.0 of a sure token the 0.0 that transformers gives.
+        # Adding 0.0 turns the -0.0 of a certain token into transformers' 0.0.
         logprobs = [logprob + 0.0 for logprob in sampled.logprobs]
         if not np.isfinite(logprobs).all():
             raise EngineRefusedError(

@@ -96,7 +96,7 @@ class InProcessBackend:
             sequences, self._generate(prompts, [params] * len(prompts)), strict=True
         ):
             flat = output.prompt_logprobs
-            # The first position of all has no entry: nothing comes before it.
+            # The first position has no entry, as nothing predicts it.
             shape = (len(output.prompt_token_ids) - 1, top_k + 1)
             ids = np.array(flat.token_ids).reshape(shape)[start - 1 :]
             logprobs = np.array(flat.logprobs).reshape(shape)[start - 1 :]

@@ -20,19 +20,19 @@ def environment(options: Options, compute: ComputeParams) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_CONFIGURE_LOGGING": "1",
-        # The older runner: the newer one has no place for exact tails.
+        # The older model runner, as exact tails cannot be added to the newer one.
         "VLLM_USE_V2_MODEL_RUNNER": "0",
     }
     if compute.device == "cpu":
         variables |= {
             "VLLM_CPU_KVCACHE_SPACE": str(options.kv_cache_gb),
-            # Threads as torch has them: vLLM would claim every core for itself.
+            # As many threads as torch: vLLM would otherwise use every core.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_CPU_CI_ENV": "1",
             "OMP_NUM_THREADS": str(compute.num_threads),
         }
     else:
-        # Sums that do not depend on what else is in the batch, where the card's kernels allow it.
+        # Results that do not depend on the rest of the batch, where the GPU's kernels support it.
         variables["VLLM_BATCH_INVARIANT"] = "1"
     return variables
 
@@ -41,7 +41,7 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
     """Arguments for vLLM's engine, by their names in Python."""
     found: dict[str, Any] = {
         "model": str(policy_dir),
-        # Token ids in and out: without a tokenizer there is no text to be decoded by mistake.
+        # Token ids in and out: without a tokenizer nothing is decoded to text by mistake.
         "skip_tokenizer_init": True,
         # A checkpoint is data: none of its code is run, and no pickle is read.
         "trust_remote_code": False,
@@ -50,14 +50,14 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
         "seed": 0,
         "enforce_eager": options.enforce_eager,
         "max_logprobs": options.max_logprobs,
-        # Of the distribution sampled from, after temperature and top-p.
+        # Log-probabilities of the distribution really sampled from, after temperature and top-p.
         "logprobs_mode": "processed_logprobs",
         # The checkpoint's own sampling defaults would change the distribution.
         "generation_config": "vllm",
         "max_num_seqs": options.max_num_sequences,
         "max_num_batched_tokens": options.max_batched_tokens,
         "worker_extension_cls": EXTENSION,
-        # Its bars would tear the front doors' own.
+        # Its progress bars would break up our own.
         "use_tqdm_on_load": False,
     }
     if options.max_model_len is not None:
@@ -65,8 +65,8 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
     if compute.device == "cuda":
         found["gpu_memory_utilization"] = options.gpu_memory_fraction
     else:
-        # A context read in parts draws a number too many for each; vLLM takes it back from a
-        # GPU's generator, and fails on a CPU's.
+        # A context processed in parts draws one random number too many for each part. vLLM corrects
+        # that for a GPU's generator, and fails for a CPU's.
         found["enable_chunked_prefill"] = False
     return found
 
@@ -79,7 +79,7 @@ def server_command(
     made here."""
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--uds", str(socket), "--disable-log-stats"]
-    # The endpoint that takes and gives token ids is among those for larger deployments.
+    # The endpoint with token ids is one of those for larger deployments.
     command += ["--enable-scale-out"]
     for name, value in arguments(options, compute, policy_dir).items():
         flag = f"--{name.replace('_', '-')}"
@@ -102,7 +102,7 @@ def require_vllm() -> None:
 def prepare_process(options: Options, compute: ComputeParams) -> None:
     """Set the environment variables for an engine in this process."""
     os.environ.update(_with_shell(environment(options, compute)))
-    # The engine in this very process, not in a child of it.
+    # Run the engine in this process, not in a child.
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 
 
@@ -113,8 +113,8 @@ def server_environment(
     as a call for development. private_dir: for the sockets between its processes, which carry
     pickles."""
     variables = _with_shell(environment(options, compute))
-    # No calls home: checkpoints are local folders. Not so in this process, whose problem sources
-    # may be asked to download.
+    # Servers make no network requests, as checkpoints are local folders. This process may, as
+    # problem sources may have to download.
     variables |= _with_shell({"HF_HUB_OFFLINE": "1"})
     private = {"VLLM_RPC_BASE_PATH": str(private_dir), "VLLM_SERVER_DEV_MODE": "1"}
     return {**os.environ, **variables, **private}

@@ -24,7 +24,7 @@ from distil_core.engines.vllm.options import Options
 from distil_core.errors import EngineError
 
 _LOG_BYTES = 4000
-# A socket's path has room for 107; vLLM's own are named after a UUID.
+# A socket's path may have 107 characters; vLLM names its own sockets by a UUID.
 _LONGEST_FOLDER = 107 - len("/00000000-0000-0000-0000-000000000000")
 
 

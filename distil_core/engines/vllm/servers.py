@@ -193,7 +193,7 @@ class ServersBackend:
         try:
             check()
         except EngineError as error:
-            # Lost meanwhile is no verdict on its weights.
+            # A server lost meanwhile says nothing about its weights.
             if server.failure:
                 raise _ServerLost(server.failure) from error
             raise type(error)(f"{server.base_url}: {error}") from error

@@ -79,7 +79,7 @@ def checkpoint_tensors(policy_dir: Path) -> Iterator[tuple[str, Tensor]]:
 def _with_tails(gather: Callable[..., Any]) -> Callable[..., Any]:
     def gather_with_tails(logprobs: Tensor, num_logprobs: int, token_ids: Tensor) -> Any:
         gathered = gather(logprobs, num_logprobs, token_ids)
-        # Samples are asked for without a top K: those keep their own token's entry.
+        # Sampling asks for no top K, so samples keep their own token's entry.
         if num_logprobs > 0:
             top_ids_nk = gathered.logprob_token_ids[:, 1:].long()
             outside_nv = logprobs.scatter(-1, top_ids_nk, -torch.inf)

@@ -55,7 +55,7 @@ def group_baseline_bt(
     if baseline == "leave_one_out":
         itself_bb = torch.eye(len(group_ids_b), dtype=torch.bool, device=group_ids_b.device)
         members_bb = members_bb & ~itself_bb
-    # A non-finite value is kept out of the product, where 0 * inf would hide which row it is in.
+    # Non-finite values are left out of the product, as 0 * inf would spread them to all rows.
     usable_bt = mask_bt & torch.isfinite(values_bt)
     # float64, because autocast would turn a float32 product into half precision.
     weights_bb = members_bb.double()

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-# exp of this is zero in float64 too, and products of that zero with it stay finite.
+# exp of this is 0 even in float64, and its product with that 0 is finite.
 _LEAST_LOGPROB = -1.0e4
 
 
@@ -22,7 +22,7 @@ def forward_cross_entropy(expert_logprobs: Tensor, student_logprobs: Tensor) -> 
     Infinite where the student gives no mass to a bucket that the expert needs.
     """
     expert_mass = torch.exp(expert_logprobs)
-    # Replaced before the product, not after: 0 * -inf is NaN, in the gradient as well.
+    # Replaced before the product, as 0 * -inf is NaN, in the gradient too.
     needed_logprobs = torch.where(expert_mass > 0, student_logprobs, 0.0)
     return -(expert_mass * needed_logprobs).sum(-1)
 
@@ -52,7 +52,7 @@ def reverse_kl_divergence(
     log_ratio = readable_logprobs - expert_logprobs.clamp(min=math.log(expert_floor))
     inside = torch.where(supported, torch.exp(readable_logprobs) * log_ratio, 0.0).sum(-1)
     outside = unsupported_student_mass(expert_logprobs, student_logprobs)
-    # A mass within rounding of zero counts as zero: the slope of x log x has no bound there.
+    # A mass that is 0 up to rounding counts as 0: near it the slope of x log x is unbounded.
     real = outside > torch.finfo(outside.dtype).eps
     safe_outside = torch.where(real, outside, 1.0)
     outside_cost = safe_outside * (torch.log(safe_outside) - math.log(expert_floor))

@@ -8,7 +8,7 @@ from torch import Tensor
 from distil_core.errors import DataError
 from distil_core.objectives.base import ObjectiveBatch, importance_weights_bt
 
-# Stored log-probabilities may be bfloat16 (relative error 2^-9), whose masses sum to 1 within this.
+# Stored log-probabilities may be bfloat16 (relative error 2^-9); their masses sum to 1 within this.
 MASS_TOLERANCE = 1e-2
 
 

@@ -68,7 +68,7 @@ def reduce_loss(
         scalars["largest_expert_mass_error"] = mass_errors_bt.max()
     values = torch.stack([value.to(counted_bt.dtype) for value in scalars.values()]).tolist()
     readings = dict(zip(scalars, values, strict=True))
-    # Written so that NaN is refused too.
+    # Written this way so that NaN is refused too.
     if mass_errors_bt is not None and not (
         readings.get("largest_expert_mass_error", 0.0) <= MASS_TOLERANCE
     ):

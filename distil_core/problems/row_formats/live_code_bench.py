@@ -26,7 +26,7 @@ _IMPORTED = (
     *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
     *("statistics", "itertools", "functools", "operator", "io", "sys", "json"),
 )
-# What the data set's own grader puts before every program.
+# The data set's own grader puts this before every program.
 _PREAMBLE = "\n".join(
     [
         *(f"from {name} import *" for name in (*_IMPORTED, "builtins", "typing")),

@@ -25,7 +25,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SYS_ADMIN = 1 << 21
-# Of the same number on every processor.
+# These have the same number on every processor.
 _CLOSE_RANGE = 436
 _SIGKILL = 9
 WORKING_FOLDER = "/box"
@@ -84,7 +84,7 @@ def fork_into_namespace() -> int:
         try:
             return os.fork()
         finally:
-            # In the child this is refused and not needed: only the parent forks again.
+            # In the child this is refused and not needed, as only the parent forks again.
             _libc.setns(own_namespace, _CLONE_NEWPID)
     finally:
         os.close(own_namespace)
@@ -120,7 +120,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_CPU, 600 + int(limits["cpu_time_s"])),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
-        # Of threads, since the filter forbids processes.
+        # This limits threads, as the filter forbids processes.
         (resource.RLIMIT_NPROC, 64),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -132,7 +132,7 @@ def limit_resources(limits: dict[str, Any]) -> None:
 
 def take_descriptors(descriptors: list[int]) -> None:
     """Renumber these descriptors to 0, 1, 2 .. in this order and close all others."""
-    # Moved out of the way of the numbers they are to take.
+    # First moved away from the numbers that they will take.
     high = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, len(descriptors)) for number in descriptors]
     for index, number in enumerate(high):
         os.dup2(number, index)
@@ -153,7 +153,7 @@ def same_random_state() -> None:
 
 def _keep_capabilities(kept: int) -> None:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    # Effective, permitted and inheritable, the lower half of each first.
+    # Effective, permitted and inheritable capabilities, the lower halves first.
     sets = (ctypes.c_uint32 * 6)(kept, kept, 0, 0, 0, 0)
     _check("capset", _libc.capset(header, sets))
 

@@ -1,6 +1,6 @@
 """Messages over a stream: the length in four bytes, then JSON."""
 
-# Functions, not modules: a program that patches `os.write` is to break its own code only.
+# Functions are imported, not modules, so that patching `os.write` breaks only the program itself.
 from os import read, write
 from typing import Any
 

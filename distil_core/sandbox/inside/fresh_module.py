@@ -10,7 +10,7 @@ def new_module(name: str) -> types.ModuleType:
     that `builtins.len = ..` or a patched `open` changes only what its own code calls."""
     own = types.ModuleType("builtins")
     own.__dict__.update(builtins.__dict__)
-    # These come from `site`, which is left out for its time.
+    # These come from `site`, which is not imported because it takes time.
     own.__dict__.update(exit=sys.exit, quit=sys.exit)
     sys.modules["builtins"] = own
     module = types.ModuleType(name)

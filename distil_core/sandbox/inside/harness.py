@@ -30,13 +30,13 @@ def serve(answer_bytes: int) -> NoReturn:
     """Report that the child is ready, take one job, do it, exit."""
     write_frame(CHANNEL, {"ready": True})
     job = read_frame(CHANNEL)
-    # Opened anew: whatever state the zygote's own had is not the program's.
+    # Opened anew, so that the program does not inherit the state of the zygote's streams.
     sys.stdin = _text(0, "r")
     sys.stdout = _text(1, "w")
     sys.stderr = _text(2, "w")
-    # numpy's own threads would take the memory that a program has; the environment stays empty.
+    # numpy's threads would take memory from the program. `os.environ` stays empty.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
-    # As long as a program has time to write it.
+    # Numbers of any length may be written; the time for it is limited anyway.
     sys.set_int_max_str_digits(0)
     if job["mode"] == "program":
         _run_program(job)
@@ -44,7 +44,7 @@ def serve(answer_bytes: int) -> NoReturn:
         _answer_calls(job, answer_bytes)
     else:
         tests.run(job, CHANNEL)
-    # Every answer is given: threads and exit handlers of the program would only cost time.
+    # Every answer is sent; the program's threads and exit handlers would only take time.
     _flush()
     os._exit(0)
 

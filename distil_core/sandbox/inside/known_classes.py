@@ -16,7 +16,7 @@ _VIEWS: dict[type, str] = {
     type({}.values()): "dict_values",
     type({}.items()): "dict_items",
 }
-# Content by class, and the object by content: both for objects of exactly that class.
+# From object to content and back, for objects of exactly these classes.
 _CONTENT: dict[tuple[str, str], Callable[[Any], Content]] = {
     ("builtins", "range"): lambda value: (value.start, value.stop, value.step),
     ("builtins", "bytearray"): lambda value: (bytes(value),),

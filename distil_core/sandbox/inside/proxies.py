@@ -17,7 +17,7 @@ from .values import NotPlainDataError, as_builtin, decode, encode
 TESTS_MODULE = "tests"
 _LABEL_CHARACTERS = 60
 _READABLE_SPECIAL = ("__name__", "__qualname__", "__dict__", "__annotations__", "__wrapped__")
-# A test's runner takes these as its own, whoever raised them.
+# A test runner takes these as its own, whoever raised them.
 _FOREIGN_MODULES = ("unittest", "asyncio", "concurrent", "_pytest", "pytest")
 
 
@@ -333,7 +333,7 @@ def _builtin_exception(name: str) -> type[BaseException]:
     found = getattr(builtins, name, None)
     if not isinstance(found, type) or not issubclass(found, BaseException):
         raise ValueError(f"no exception of Python's own: {name!r:.40}")
-    # Python's loops take these for the end of the test's own iteration.
+    # Python's loops would take these for the end of the test's own iteration.
     if issubclass(found, (StopIteration, StopAsyncIteration)):
         return CandidateError
     if issubclass(found, GeneratorExit):

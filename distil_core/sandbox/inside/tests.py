@@ -60,7 +60,7 @@ def run(job: dict[str, Any], channel: int) -> None:
         names.setdefault("candidate", names[job["names"][0]])
     for index, test in enumerate([] if failure else job["tests"]):
         write_frame(channel, {"begin": index})
-        # Each in names of its own: what one test defines is not there in the next.
+        # Each test gets a copy of the names: what one defines does not exist in the next.
         write_frame(channel, {"test": index, **_execute(test, TESTS_FILE, dict(names), program)})
 
 
@@ -75,7 +75,7 @@ def _execute(code: str, file: str, names: dict[str, Any], program: Program) -> d
         return {"unsupported": str(error)}
     except BaseException as error:
         is_of_program = program.has_raised(error)
-        # A name that the code does define was not reached, since the program stopped it before.
+        # A name that the code itself defines is missing because the program stopped it before.
         missing = error.name if isinstance(error, NameError) else None
         is_undefined = type(error) is NameError and missing not in _bound(code)
         return {

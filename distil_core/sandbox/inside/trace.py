@@ -69,7 +69,7 @@ class Tracer:
         elif event == "line":
             self._raising.discard(frame)
         if event == "return" and frame in self._raising:
-            # The return event of an exception that leaves the function.
+            # This is the return event of an exception that leaves the function.
             self._raising.discard(frame)
             self._seen.pop(frame, None)
         elif event == "return" and frame.f_code.co_name != "<module>":

@@ -65,7 +65,7 @@ _ENCODERS: dict[type, Callable[[Any, EncodeObject | None], Any]] = {
     complex: lambda value, encode_object: {"c": [value.real, value.imag]},
 }
 
-# What a value of a subclass is as a builtin one, by the builtin's own methods.
+# The builtin value of a subclass's value, by the builtin class's own methods.
 _AS_BUILTIN: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (int, lambda value: int.__add__(value, 0)),
     (float, float.__float__),
@@ -98,7 +98,7 @@ def _encode_other(value: Any, encode_object: EncodeObject | None) -> Any:
             else {"m": [tree, encode_object(value)]}
         )
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
-        # An array without dimensions, or one of numpy's own numbers.
+        # A numpy array without dimensions, or a numpy number.
         return encode(value.item(), encode_object)
     plain = as_builtin(value)
     if plain is value:

@@ -17,7 +17,7 @@ from .values import dump, parse
 _CONTROL = 3
 _MESSAGE_BYTES = 1 << 16
 _NUM_DESCRIPTORS = 4
-# What programs often import: loaded once here, it costs them nothing.
+# Modules that programs often import. Loaded once here, they cost a program nothing.
 _PRELOADED = (
     "abc ast asyncio base64 bisect calendar cmath collections contextlib copy dataclasses datetime "
     "decimal enum fractions functools hashlib heapq io itertools json linecache math numbers "
@@ -87,5 +87,5 @@ def _child(limits: dict[str, Any], descriptors: list[int], settings: dict[str, A
         confine.same_random_state()
         harness.serve(settings["answer_bytes"])
     finally:
-        # Whatever went wrong: a child never goes back into the zygote's loop.
+        # Whatever goes wrong, a child never returns to the zygote's loop.
         os._exit(1)

@@ -176,12 +176,12 @@ class JournalVerifier(Verifier):
 
 def _is_unwritable(error: sqlite3.Error) -> bool:
     codes = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
-    # The lower byte is the primary code, the others say more.
+    # The lowest byte is the primary code; the others add detail.
     return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in codes
 
 
 def _content(outcome: Verification) -> dict[str, Any]:
-    # What `dataclasses.asdict` gives, which takes as long as the verdict of a simple verifier.
+    # Same as `dataclasses.asdict`, which takes as long as a simple verifier's verdict.
     return vars(outcome) | {"feedback": [vars(item) for item in outcome.feedback]}
 
 

@@ -30,7 +30,7 @@ def judge(verifier: Verifier, job: VerificationJob) -> Outcome:
         if (reason := _defect_of(outcome)) is not None:
             return VerifierError(f"the verifier has a defect: it gave {reason}")
     except VerifierError as error:
-        # Plain, since not every subclass survives the way between processes.
+        # A plain `VerifierError`, since not every subclass can be pickled.
         return VerifierError(str(error))
     except DistilError:
         raise

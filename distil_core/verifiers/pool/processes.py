@@ -70,7 +70,7 @@ class Worker:
         `subprocess`."""
         if self.connection.closed:
             return self.process.wait()
-        # The process that watches the lifeline is of the group, so the number is still its own.
+        # The process that watches the lifeline is in the group, so its id is not reused yet.
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.connection.close()
@@ -79,7 +79,7 @@ class Worker:
 
     def _send(self, message: object) -> None:
         self.since = time.monotonic()
-        # One that died is found dead when it is read from.
+        # A worker that died is noticed when its messages are read.
         with suppress(ConnectionError):
             self.connection.send(message)
 
@@ -146,7 +146,7 @@ class Pool:
         if self._suspects:
             worker.send([self._suspects.popleft()], is_retrying=True)
             return
-        # Smaller towards the end, so that the last rows do not all wait for one worker.
+        # Batches get smaller towards the end, so that the last rows do not wait for one worker.
         share = -(-len(self._waiting) // (2 * len(self._workers)))
         count = min(self._chunk_size, share)
         if count:

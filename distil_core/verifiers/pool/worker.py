@@ -30,7 +30,7 @@ class WorkerFailure:
 def main(connection_fd: int, lifeline_fd: int) -> None:
     """Serve one parent, which sends the settings, then lists of jobs, and finally None."""
     _end_with_parent(connection_fd, lifeline_fd)
-    # The parent answers an interrupt for all; it may be one that ends the stage in order.
+    # The parent handles an interrupt for all workers, and may then end the stage in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(connection_fd)
     try:
@@ -46,7 +46,7 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
         finally:
             verifier.close()
     except (EOFError, ConnectionError):
-        # The parent is gone; nobody waits for anything here.
+        # The parent is gone, so nobody waits for an answer.
         return
 
 

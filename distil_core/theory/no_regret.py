@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distil_core.theory.table import Row, Table, at_least, at_most, reading
+from distil_core.theory.table import Row, Table, at_least, at_most, unchecked
 
 _LENGTH, _EXPERT_MASS, _START = 9, 0.95, 0.9
 _ROUNDS = (10, 100, 1000, 10000)
 
 
 @dataclass(frozen=True)
-class Play:
+class OnlineRun:
     """One run of training. policies_i: p of checkpoint i. wanted_i: table i's mean expert mass on
     token 1."""
 
@@ -45,7 +45,7 @@ def loss(policies: Tensor, wanted: Tensor) -> Tensor:
 def verify() -> Table:
     """The table of fact 5: the regret of both ways to train, and a corner of the matrix of
     losses."""
-    aggregated, latest = (play(max(_ROUNDS), every) for every in (True, False))
+    aggregated, latest = (follow_the_leader(max(_ROUNDS), every) for every in (True, False))
     return Table(
         "5. No regret",
         "One shared probability p; what the expert wants depends on where p leads.\n"
@@ -54,14 +54,14 @@ def verify() -> Table:
     )
 
 
-def _regret_rows(aggregated: Play, latest: Play) -> list[Row]:
+def _regret_rows(aggregated: OnlineRun, latest: OnlineRun) -> list[Row]:
     rows: list[Row] = []
     for rounds in _ROUNDS:
         regret = aggregated.average_regret(rounds)
         # Follow the leader on strongly convex losses: O(log n / n).
         scaled = abs(regret) * rounds / (1 + math.log(rounds))
         rows += [
-            reading(f"all tables, n = {rounds}: average regret", regret),
+            unchecked(f"all tables, n = {rounds}: average regret", regret),
             at_most("  |regret| n / (1 + log n)", scaled, 1.0),
         ]
     last = max(_ROUNDS)
@@ -72,16 +72,16 @@ def _regret_rows(aggregated: Play, latest: Play) -> list[Row]:
     ]
 
 
-def _matrix_rows(aggregated: Play, size: int = 4) -> list[Row]:
+def _matrix_rows(aggregated: OnlineRun, size: int = 4) -> list[Row]:
     policies_j1 = aggregated.policies_i[:size, None]
     matrix_ji = loss(policies_j1, aggregated.wanted_i[:size])
     return [
-        reading(f"all tables: loss of checkpoint {j} on table {i}", float(matrix_ji[j, i]))
+        unchecked(f"all tables: loss of checkpoint {j} on table {i}", float(matrix_ji[j, i]))
         for j, i in itertools.product(range(size), repeat=2)
     ]
 
 
-def play(rounds: int, all_tables: bool) -> Play:
+def follow_the_leader(rounds: int, all_tables: bool) -> OnlineRun:
     """Follow the leader over exact tables, starting from p = 0.9."""
     wants_s, ones_s, zeros_s = _states()
     policy, total = _START, 0.0
@@ -93,7 +93,7 @@ def play(rounds: int, all_tables: bool) -> Play:
         wanted.append(_EXPERT_MASS if iteration % 2 else disagreeing)
         total += wanted[-1]
         policy = total / (iteration + 1) if all_tables else wanted[-1]
-    return Play(torch.tensor(policies).double(), torch.tensor(wanted).double())
+    return OnlineRun(torch.tensor(policies).double(), torch.tensor(wanted).double())
 
 
 def _states() -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,7 @@ from distil_core.theory.enumeration import (
     random_problem,
     relative_error,
 )
-from distil_core.theory.table import Row, Table, at_most, reading
+from distil_core.theory.table import Row, Table, at_most, unchecked
 from distil_core.theory.unbiased_gradient import TOLERANCE, production
 
 _ON_POLICY: dict[str, dict[str, Any]] = {
@@ -60,8 +60,8 @@ def _rows(
     bias, spread = measured.mean(dim=0).tolist()
     label = f"{name}: bias"
     return [
-        at_most(label, bias, TOLERANCE) if exact else reading(label, bias),
-        reading(f"{name}: spread", spread),
+        at_most(label, bias, TOLERANCE) if exact else unchecked(label, bias),
+        unchecked(f"{name}: spread", spread),
     ]
 
 

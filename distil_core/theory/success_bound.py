@@ -12,7 +12,7 @@ from torch import Tensor
 
 from distil_core.objectives.estimators.divergences import forward_cross_entropy
 from distil_core.theory.enumeration import Problem, random_problem
-from distil_core.theory.table import Row, Table, at_least, at_most, reading
+from distil_core.theory.table import Row, Table, at_least, at_most, unchecked
 
 _SHOWN_STEPS = (0, 1, 3, 10)
 
@@ -101,9 +101,9 @@ def _descent_rows(rate: float = 1.0) -> list[Row]:
         if step in _SHOWN_STEPS:
             success = now.log_success.exp().item()
             rows += [
-                reading(f"step {step}: bound", previous),
+                unchecked(f"step {step}: bound", previous),
                 at_least(f"step {step}: log pi(S)", now.log_success.item(), previous),
-                reading(f"step {step}: Pass@8 = 1 - (1 - pi(S))^8", 1 - (1 - success) ** 8),
+                unchecked(f"step {step}: Pass@8 = 1 - (1 - pi(S))^8", 1 - (1 - success) ** 8),
             ]
         losses_s = forward_cross_entropy(conditionals_sv, world.student_logprobs_sv(leaf_dv))
         gradient_dv = torch.autograd.grad((visits_s * losses_s).sum(), leaf_dv)[0]

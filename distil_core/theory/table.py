@@ -44,7 +44,7 @@ def equal(check: str, computed: float, expected: float, tolerance: float = 1e-10
     return Row(check, computed, f"= {expected:.6g}", close)
 
 
-def reading(check: str, computed: float) -> Row:
+def unchecked(check: str, computed: float) -> Row:
     """A row that only informs."""
     return Row(check, computed)
 

@@ -19,7 +19,7 @@ from distil_core.theory.enumeration import (
     random_problem,
     relative_error,
 )
-from distil_core.theory.table import Row, Table, at_least, at_most, equal, reading
+from distil_core.theory.table import Row, Table, at_least, at_most, equal, unchecked
 
 Build = Callable[[dict[str, Any]], Objective]
 
@@ -84,7 +84,7 @@ def _group_rows(build: Build, seed: int) -> list[Row]:
             relative_error(left_out_p, without_p),
             TOLERANCE,
         ),
-        reading(
+        unchecked(
             "loss_normalisation = tokens, pairs: off L's direction by (1 - cosine)",
             _cosine_distance(expectation({"loss_normalisation": "tokens"}), truth_p),
         ),

@@ -22,7 +22,7 @@ from distil_core.theory.enumeration import (
     problem,
     random_problem,
 )
-from distil_core.theory.table import Row, Table, at_least, at_most, equal, reading, render
+from distil_core.theory.table import Row, Table, at_least, at_most, equal, render, unchecked
 
 
 def values(table: Table) -> dict[str, float]:
@@ -98,7 +98,7 @@ def test_exact_gradient_against_finite_differences() -> None:
 
 
 def test_following_the_latest_table_is_worse() -> None:
-    aggregated, latest = (no_regret.play(200, every) for every in (True, False))
+    aggregated, latest = (no_regret.follow_the_leader(200, every) for every in (True, False))
     assert aggregated.average_regret(200) < 0.05 < latest.average_regret(200)
 
 
@@ -112,7 +112,7 @@ def test_following_the_latest_table_is_worse() -> None:
         (equal("x", 1.0 + 1e-12, 1.0), True),
         (equal("x", 1.001, 1.0), False),
         (equal("x", math.nan, 1.0), False),
-        (reading("x", 1.0), None),
+        (unchecked("x", 1.0), None),
     ],
 )
 def test_verdicts_come_from_the_numbers(row: Row, passed: bool | None) -> None:
@@ -120,7 +120,7 @@ def test_verdicts_come_from_the_numbers(row: Row, passed: bool | None) -> None:
 
 
 def test_a_table_without_requirements_does_not_pass() -> None:
-    assert not Table("t", "e", [reading("x", 1.0)]).passed
+    assert not Table("t", "e", [unchecked("x", 1.0)]).passed
 
 
 def test_command_prints_every_table_and_fails_with_a_fact(
@@ -130,7 +130,7 @@ def test_command_prints_every_table_and_fails_with_a_fact(
         return Table("good", "holds", [at_most("small", 1.0, 2.0)])
 
     def bad() -> Table:
-        return Table("bad", "does not", [at_most("large", 3.0, 2.0), reading("other", 1.0)])
+        return Table("bad", "does not", [at_most("large", 3.0, 2.0), unchecked("other", 1.0)])
 
     monkeypatch.setattr(__main__, "_FACTS", (good,))
     assert __main__.main() == 0

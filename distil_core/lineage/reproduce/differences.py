@@ -1,14 +1,15 @@
 """How far two versions of an artifact are apart: the largest difference of each part."""
 
-import csv
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import polars as pl
 
 _MAX_LINES = 12
 
@@ -75,33 +76,55 @@ def _tensors(expected: Path, got: Path) -> list[str]:
 
 
 def _columns(expected: Path, got: Path) -> list[str]:
-    import pyarrow.parquet as pq
+    import polars as pl
 
-    one, other = pq.read_table(expected), pq.read_table(got)
-    if one.column_names != other.column_names:
-        return [f"other columns: {sorted({*one.column_names} ^ {*other.column_names})}"]
-    if one.num_rows != other.num_rows:
-        return [f"{one.num_rows} rows recorded, {other.num_rows} now"]
+    return _tables(pl.scan_parquet, expected, got)
+
+
+def _tables(scan: Callable[[Path], "pl.LazyFrame"], expected: Path, got: Path) -> list[str]:
+    import polars as pl
+
+    try:
+        return _frames(scan(expected), scan(got))
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{error}") from error
+
+
+def _frames(expected: "pl.LazyFrame", got: "pl.LazyFrame") -> list[str]:
+    import polars as pl
+
+    one, other = (frame.collect_schema() for frame in (expected, got))
+    if one.names() != other.names():
+        return [f"other columns: {sorted({*one.names()} ^ {*other.names()})}"]
+    num_rows = [frame.select(pl.len()).collect().item() for frame in (expected, got)]
+    if num_rows[0] != num_rows[1]:
+        return [f"{num_rows[0]} rows recorded, {num_rows[1]} now"]
     lines = []
-    for name in one.column_names:
-        column, new = one.column(name).combine_chunks(), other.column(name).combine_chunks()
-        if not column.equals(new):
-            lines.append(f"column {name}: {_column(column, new)}")
+    for name in one.names():
+        # One column at a time: a table's columns of tokens may be large.
+        columns = [frame.select(name).collect().to_series() for frame in (expected, got)]
+        if difference := _column(*columns):
+            lines.append(f"column {name}: {difference}")
     return lines
 
 
-def _column(one: "pa.Array", other: "pa.Array") -> str:
-    import pyarrow as pa
+def _column(one: "pl.Series", other: "pl.Series") -> str:
+    """What differs between two columns of equal length; '' for nothing."""
+    import polars as pl
 
-    pairs = zip(one.to_pylist(), other.to_pylist(), strict=True)
-    rows = sum(a != b for a, b in pairs)
-    text = f"{rows} of {len(one)} rows differ"
-    while pa.types.is_list(one.type) or pa.types.is_large_list(one.type):
-        one, other = one.flatten(), other.flatten()
-    numeric = pa.types.is_floating(one.type) or pa.types.is_integer(one.type)
-    if not numeric or len(one) != len(other):
+    if one.dtype != other.dtype:
+        return f"{one.dtype} recorded, {other.dtype} now"
+    num_rows = one.ne_missing(other).sum()
+    if not num_rows:
+        return ""
+    text = f"{num_rows} of {len(one)} rows differ"
+    while one.dtype == pl.List:
+        one, other = (
+            column.explode(empty_as_null=False, keep_nulls=False) for column in (one, other)
+        )
+    if not one.dtype.is_numeric() or len(one) != len(other):
         return text
-    numbers = [np.asarray(a.to_numpy(zero_copy_only=False), np.float64) for a in (one, other)]
+    numbers = [column.cast(pl.Float64).to_numpy() for column in (one, other)]
     return f"largest difference {_apart(*numbers):.3g}, {text}"
 
 
@@ -111,21 +134,10 @@ def _keys(expected: Path, got: Path) -> list[str]:
 
 
 def _csv_columns(expected: Path, got: Path) -> list[str]:
-    one, other = (
-        list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-        for path in (expected, got)
-    )
-    if len(one) != len(other):
-        return [f"{len(one)} rows recorded, {len(other)} now"]
-    lines = []
-    for name in one[0] if one else ():
-        try:
-            columns = [np.array([float(row[name]) for row in rows]) for rows in (one, other)]
-        except (KeyError, ValueError):
-            continue
-        if apart := _apart(*columns):
-            lines.append(f"column {name}: largest difference {apart:.3g}")
-    return lines
+    import polars as pl
+
+    # Types by all of a file: a curve may begin with whole numbers.
+    return _tables(partial(pl.scan_csv, infer_schema_length=None), expected, got)
 
 
 def _values(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

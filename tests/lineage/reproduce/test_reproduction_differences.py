@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -39,7 +40,7 @@ def test_columns_of_tables_also_lists_and_text(two: tuple[Path, Path]) -> None:
         pq.write_table(pa.table(columns), file)
     lines = largest_differences(*files)
     assert [line.partition(":")[0] for line in lines] == ["column x", "column ids", "column text"]
-    assert "largest difference 0.5" in lines[0]
+    assert lines[0] == "column x: largest difference 0.5, 1 of 2 rows differ"
     assert "largest difference 2, 1 of 2 rows differ" in lines[1]
     assert lines[2] == "column text: 1 of 2 rows differ"
 
@@ -52,9 +53,19 @@ def test_rows_keys_and_csv(two: tuple[Path, Path]) -> None:
         (folder / "curve.csv").write_text(f"step,loss\n0,{number}\n")
         (folder / "plain.bin").write_bytes(b"x" * number)
     assert largest_differences(*two) == [
-        "curve.csv: column loss: largest difference 2",
+        "curve.csv: column loss: largest difference 2, 1 of 1 rows differ",
         "metrics.json: gate.promoted: True recorded, False now (difference 1)",
         "metrics.json: pass_at_1: 0.5 recorded, 1.5 now (difference 1)",
         "plain.bin: other bytes, the same values as far as they can be compared (1 and 3 bytes)",
         "rows.parquet: 1 rows recorded, 3 now",
     ]
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_what_cannot_be_read_is_said(two: tuple[Path, Path], name: str) -> None:
+    whole, broken = (folder / name for folder in two)
+    frame = pl.DataFrame({"x": [1.0]})
+    frame.write_parquet(whole) if name.endswith("parquet") else frame.write_csv(whole)
+    broken.write_bytes(b"")
+    (line,) = largest_differences(whole, broken)
+    assert line.startswith("cannot be compared: ")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from distil_core.config.models import Component, Params
 from distil_core.workspace import Workspace, iteration_key
 
 ComponentKind = Literal["problem source", "verifier", "engine", "expert", "objective"]
@@ -88,18 +89,34 @@ _CHAMPION_SO_FAR = Artifact(
 
 @dataclass(frozen=True)
 class Use:
-    """A component that a stage uses. setting: dotted, where its name stands in the settings."""
+    """A component that a stage uses.
+
+    find: its name and options in the settings; None where these settings ask for none.
+    """
 
     kind: ComponentKind
-    setting: str
+    find: Callable[[Params], Component | None]
 
 
-_SOURCE = Use("problem source", "problems.source")
-_HARDER_SOURCE = Use("problem source", "problems.generalisation_source")
-_ENGINE = Use("engine", "sample.engine")
-_VERIFIER = Use("verifier", "consult.verifier")
-_EXPERT = Use("expert", "tabulate.expert")
-_OBJECTIVE = Use("objective", "train.objective")
+def _is_from_scratch(params: Params) -> bool:
+    return params.base.kind == "from_scratch"
+
+
+_SOURCE = Use("problem source", lambda params: params.problems.source)
+_HARDER_SOURCE = Use("problem source", lambda params: params.problems.generalisation_source)
+_ENGINE = Use("engine", lambda params: params.sample.engine)
+_VERIFIER = Use("verifier", lambda params: params.consult.verifier)
+_EXPERT = Use("expert", lambda params: params.tabulate.expert)
+_OBJECTIVE = Use("objective", lambda params: params.train.objective)
+_SOURCE_OF_BASE = Use(
+    "problem source", lambda params: params.problems.source if _is_from_scratch(params) else None
+)
+_VERIFIER_OF_BASE = Use(
+    "verifier", lambda params: params.consult.verifier if _is_from_scratch(params) else None
+)
+_ENGINE_OF_JUDGE = Use(
+    "engine", lambda params: params.sample.engine if params.consult.self_evaluation else None
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,8 @@ class Stage:
 
     first_iteration: from which on there is one for each; None for a stage made once, which reads
     the settings of iteration 0. settings: keys of the frozen settings that it reads, besides
-    `stage_versions`. reads, writes: artifacts. reads_expert_policy: whether it reads the checkpoint
+    `stage_versions`. reads, writes: artifacts. uses: components whose code decides what it writes.
+    reads_expert_policy: whether it reads the checkpoint
     with the expert's weights too, which only the settings can tell. uses_torch: whether it always
     computes with torch; `consult` does where the policy judges itself.
     """
@@ -158,7 +176,7 @@ BASE = Stage(
     settings=("seed", "compute", "problems.source", "context", "consult", "base"),
     reads=(WARM_START_PROBLEMS,),
     writes=(BASE_POLICY,),
-    uses=(_SOURCE, _VERIFIER),
+    uses=(_SOURCE_OF_BASE, _VERIFIER_OF_BASE),
 )
 SAMPLE = Stage(
     "sample",
@@ -174,7 +192,7 @@ CONSULT = Stage(
     settings=("seed", "compute", "context", "sample.engine", "consult"),
     reads=(TRAIN_PROBLEMS, ROLLOUTS, PARENT_POLICY),
     writes=(CONSULTATIONS,),
-    uses=(_VERIFIER, _ENGINE),
+    uses=(_VERIFIER, _ENGINE_OF_JUDGE),
     uses_torch=False,
 )
 TABULATE = Stage(

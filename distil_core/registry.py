@@ -20,6 +20,12 @@ from distil_core.validation import StrictModel, validate
 class ComponentOptions(StrictModel):
     """Base of every component's `Options`. Each is documented by the docstring below it."""
 
+    @property
+    def components_used(self) -> tuple[tuple[str, str], ...]:
+        """Kind and name of the components that this one builds in its turn, such as ('engine',
+        'transformers'): their code decides what it does as its own does."""
+        return ()
+
 
 OptionsT = TypeVar("OptionsT", bound=ComponentOptions)
 BuiltT = TypeVar("BuiltT")

@@ -15,11 +15,21 @@ from distil_core.workspace import Workspace
 def main() -> NoReturn:
     """Run one command; exit 1 after a message that says what to do, 2 for a wrong command line."""
     arguments = _parser().parse_args()
+    workspace = Workspace(Path.cwd())
     try:
-        sys.exit(arguments.run(Workspace(Path.cwd()), arguments))
+        # A new start needs nothing of what there was, and the doctor looks at things as they are.
+        if arguments.run not in (_restart, _doctor):
+            _prepare_code(workspace)
+        sys.exit(arguments.run(workspace, arguments))
     except DistilError as error:
         print(f"distil: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _prepare_code(workspace: Workspace) -> None:
+    from distil_core.lineage.dvc.code import prepare_code
+
+    prepare_code(workspace)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,8 +22,10 @@ from prefect.runtime import flow_run
 
 from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
+from distil_core.campaign.stage_code import other_code
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
+from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.dvc.config import has_remote
 from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.dvc.stage import StageOutcome
@@ -95,6 +97,7 @@ def next_iteration(workspace: Workspace) -> int:
 def _run_iteration(
     workspace: Workspace, wanted: int | None, stage_timeout_s: float | None
 ) -> IterationSummary:
+    prepare_code(workspace)
     iteration = _resolve(workspace, wanted)
     tag_current_run(workspace)
     with tags(*run_tags(workspace)):
@@ -113,6 +116,8 @@ def _bring_up_to_date(
         for number in iterations
         for address in stage_addresses(number)
     ]
+    for line in other_code(workspace, iterations, stage_versions()):
+        logger.warning(line)
     result_of(_snapshot_task(workspace, iteration, return_state=True))
     recorded: RecordedIteration = result_of(_record_task(workspace, iteration, return_state=True))
     metrics = read_metrics(workspace, iteration)

@@ -15,8 +15,10 @@ from rich.console import Console
 from distil_core.campaign.differences import changes, described
 from distil_core.campaign.iterations import existing_iterations, restart
 from distil_core.campaign.load import load_iteration_params, load_params
+from distil_core.campaign.stage_code import other_code
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
+from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
 from distil_core.pipeline import stage_addresses
@@ -64,6 +66,7 @@ def main() -> NoReturn:
 
 def _run(workspace: Workspace, console: Console) -> None:
     require_usable(workspace)
+    prepare_code(workspace)
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:
         with (
@@ -96,6 +99,8 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         console.print(api.note, highlight=False)
     here = api.url.removesuffix("/api") if api.own else api.pages_url
     asks = f", whose pages ask for {api.password}" if api.password else ""
+    for line in other_code(workspace, range(last + 1), stage_versions()):
+        console.print(line, style="yellow", markup=False, highlight=False)
     frozen = load_iteration_params(workspace, last, with_components=False)
     console.print(
         f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at "

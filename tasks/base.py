@@ -5,6 +5,7 @@ from contextlib import closing
 
 import torch
 
+from distil_core.campaign.stage_code import all_digests
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
 from distil_core.feedback.contexts import ContextRenderer
@@ -70,6 +71,7 @@ def _from_scratch(
         workspace.resume_file("base", 0),
         fingerprint(
             stage_version=STAGE.version,
+            code=all_digests(STAGE.stage, params),
             settings=params.model_dump(
                 mode="json", include={"seed", "compute", "context", "consult"}
             ),

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from distil_core.campaign.load import load_iteration_params
+from distil_core.campaign.stage_code import adopt_code, other_code, require_frozen_code
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
 from distil_core.files import private_folder, write_text
+from distil_core.lineage.dvc.code import prepare_code
+from distil_core.lineage.dvc.lock import is_recorded
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.lineage.usable import require_usable_folder
 from distil_core.pipeline import Stage, stage_named
@@ -62,6 +65,8 @@ def run(
     as `run_stage` does.
     """
 
+    _prepare(spec, workspace, iteration)
+
     def body() -> None:
         run_body(spec, workspace, iteration, progress)
 
@@ -75,6 +80,7 @@ def run_body(
     iteration = iteration if spec.stage.per_iteration else 0
     uses_torch = spec.stage.uses_torch
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
+    require_frozen_code(workspace, spec.stage, params, spec.version)
     # Stages keep there what models and experts wrote, until their outputs are whole.
     private_folder(workspace.scratch_dir)
     if uses_torch:
@@ -83,6 +89,15 @@ def run_body(
     spec.body(workspace, params, progress)
     _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
     _note(workspace.finish_times_file(iteration), spec.name, time.time())
+
+
+def _prepare(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
+    """Before anything is looked at: DVC is to see the code as it is, and a stage that never ran is
+    made with the code of now."""
+    prepare_code(workspace)
+    number = iteration if spec.stage.per_iteration else 0
+    if not is_recorded(workspace, spec.address(iteration)):
+        adopt_code(workspace, spec.stage, number, spec.version)
 
 
 def prepare_torch(compute: ComputeParams) -> None:
@@ -115,6 +130,7 @@ def main(spec: StageSpec) -> NoReturn:
         require_usable_folder(workspace)
         with _progress_bar(spec.address(arguments.iteration)) as progress:
             if _started_by_dvc(spec.address(arguments.iteration)):
+                _prepare(spec, workspace, arguments.iteration)
                 run_body(spec, workspace, arguments.iteration, progress)
                 sys.exit(0)
             outcome = run(spec, workspace, arguments.iteration, progress, arguments.force)
@@ -126,6 +142,10 @@ def main(spec: StageSpec) -> NoReturn:
         sys.exit(130)
     outputs = ", ".join(f"{path} {md5[:8]}" for path, md5 in outcome.outputs.items())
     print(f"{outcome.address}: {outcome.status} in {outcome.seconds:.1f} s: {outputs}")
+    if outcome.status != "ran":
+        number = arguments.iteration if spec.stage.per_iteration else 0
+        for line in other_code(workspace, [number], {spec.name: spec.version}):
+            print(line)
     sys.exit(0)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.campaign.chain import first_table
+from distil_core.campaign.stage_code import all_digests
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
@@ -55,6 +56,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         workspace.resume_file("train", iteration),
         fingerprint(
             stage_version=STAGE.version,
+            code=all_digests(STAGE.stage, params),
             train=params.train.model_dump(mode="json"),
             compute=params.compute.model_dump(mode="json"),
             seed=seed,

@@ -6,13 +6,9 @@
 settings are written before: a crash in between leaves at most a file that nothing refers to.
 """
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from distil_core.campaign.chain import (
     expert_dependency,
@@ -20,8 +16,19 @@ from distil_core.campaign.chain import (
     require_history,
 )
 from distil_core.campaign.differences import Change, changes, described
+from distil_core.campaign.listing import (
+    EVALUATED,
+    ONCE,
+    TRAINED,
+    Listing,
+    empty_listing,
+    read_listing,
+    refresh_links,
+    write_listing,
+)
 from distil_core.campaign.load import load_iteration_params, parse_iteration_params
 from distil_core.campaign.params_file import prepare, replace, replaced_params_file
+from distil_core.campaign.stage_code import code_dependencies, with_code
 from distil_core.config.models import SCHEMA_VERSION, IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.files import write_text
@@ -30,9 +37,6 @@ from distil_core.workspace import Workspace, iteration_key
 from distil_core.yaml_text import dump_yaml, parse_yaml
 
 __all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
-
-Listing = dict[str, dict[str, Any]]
-"""`iterations.yaml`: what dvc.yaml's `foreach` and plots go over."""
 
 MAX_ITERATION = 999
 _FIXED_SECTIONS = ("campaign", "problems", "base")
@@ -53,18 +57,13 @@ _COMPARED = (
 _SHORTENING = ("context.max_context_tokens", "context.shorten", "context.shortening_marker")
 """Likewise, where a rule shortens what the student reads: the prompt."""
 
-_HEADER = (
-    "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
-    "# The keys are quoted: DVC silently makes no stage of a number.\n"
-)
-
 
 def existing_iterations(workspace: Workspace) -> list[int]:
     """All iterations of the campaign from 0 (the base policy) up; empty before `restart`.
 
     Raises `ConfigError` when `iterations.yaml` was damaged by hand.
     """
-    return list(range(len(_read_listing(workspace)["evaluations"])))
+    return list(range(len(read_listing(workspace)["evaluations"])))
 
 
 def restart(
@@ -85,14 +84,15 @@ def restart(
     _require_numbers(params.num_iterations)
     iterations = list(range(params.num_iterations + 1))
     chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
-    listing = _list(workspace, chain, _empty_listing())
+    listing = _list(workspace, chain, empty_listing())
     if content is not None:
         replace(workspace, content)
     # Until the last file is written there is no campaign, rather than a mixture of two.
-    _write_listing(workspace, _empty_listing())
+    write_listing(workspace, empty_listing())
     for frozen in chain:
         _write_frozen(workspace, frozen)
-    _write_listing(workspace, listing)
+    write_listing(workspace, listing)
+    refresh_links(workspace)
     for path in workspace.frozen_params_file(0).parent.glob("[0-9][0-9][0-9].yaml"):
         if int(path.stem) not in iterations:
             path.unlink()
@@ -114,7 +114,7 @@ def extend(
     """
     if count < 1:
         raise ConfigError(f"the number of iterations to add must be at least 1, found {count}")
-    listing = _read_listing(workspace)
+    listing = read_listing(workspace)
     first_added = len(listing["evaluations"])
     if not first_added:
         raise ConfigError(
@@ -142,7 +142,8 @@ def extend(
         replace(workspace, content)
     for frozen in chain:
         _write_frozen(workspace, frozen)
-    _write_listing(workspace, listing)
+    write_listing(workspace, listing)
+    refresh_links(workspace)
     return added
 
 
@@ -168,7 +169,8 @@ def _freeze(
         "stage_versions": dict(sorted(stage_versions.items())),
         "schema_version": SCHEMA_VERSION,
     }
-    return parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
+    frozen = parse_iteration_params(values, f"iterations/{iteration_key(iteration)}.yaml")
+    return with_code(frozen)
 
 
 def _write_frozen(workspace: Workspace, params: IterationParams) -> None:
@@ -192,7 +194,14 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
         frozen = relative(workspace.frozen_params_file(number))
         policy = relative(workspace.policy_dir(number))
         expert = expert_dependency(workspace, params)
-        listed["evaluations"][key] = {"params": frozen, "policy": policy, "expert_policy": expert}
+        if number == 0:
+            listed["code"] = code_dependencies(ONCE, params)
+        listed["evaluations"][key] = {
+            "params": frozen,
+            "policy": policy,
+            "expert_policy": expert,
+            "code": code_dependencies(EVALUATED, params),
+        }
         scores_file = relative(workspace.pass_at_k_file(number))
         listed["curves"][SCORES.y] = listed["curves"].get(SCORES.y, {}) | {scores_file: SCORES.y}
         if number == 0:
@@ -206,51 +215,12 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
             "champion_evaluation": relative(workspace.champion_evaluation_file(parent)),
             "expert_policy": expert,
             "policy": policy,
+            "code": code_dependencies(TRAINED, params),
         }
         for column in CURVES:
             curve_file = relative(workspace.train_curve_file(number))
             listed["curves"][column] = listed["curves"].get(column, {}) | {curve_file: column}
     return listed
-
-
-def _empty_listing() -> Listing:
-    curves: dict[str, Any] = {name: {} for name in (*CURVES, SCORES.y)}
-    return {"iterations": {}, "evaluations": {}, "curves": curves}
-
-
-def _read_listing(workspace: Workspace) -> Listing:
-    path = workspace.iterations_file
-    remedy = "restore it with `git checkout iterations.yaml`"
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = parse_yaml(text)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "
-            f"or {remedy}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"iterations.yaml is not valid YAML: {error}; {remedy}") from error
-    empty = _empty_listing()
-    shaped = isinstance(values, dict) and values.keys() == empty.keys()
-    if not shaped or not all(isinstance(values[section], dict) for section in empty):
-        raise ConfigError(f"iterations.yaml: expected the mappings {', '.join(empty)}; {remedy}")
-    keys = [iteration_key(number) for number in range(len(values["evaluations"]))]
-    if (
-        list(values["evaluations"]) != keys
-        or list(values["iterations"]) != keys[1:]
-        or re.search(r"^\s*\d+\s*:", text, re.MULTILINE)
-    ):
-        raise ConfigError(
-            "iterations.yaml: expected the quoted keys '000', '001' .. in order under "
-            f"evaluations, and the same from '001' under iterations; {remedy}"
-        )
-    listing: Listing = values
-    return listing
-
-
-def _write_listing(workspace: Workspace, listing: Listing) -> None:
-    write_text(workspace.iterations_file, _HEADER + _as_yaml(listing))
 
 
 def _require_same_campaign(params: Params, first: IterationParams) -> None:
@@ -322,21 +292,3 @@ def _require_numbers(last: int) -> None:
             f"iterations are numbered up to {MAX_ITERATION}, this would make number {last}: "
             "begin a new campaign from the last policy (base.kind: pretrained)"
         )
-
-
-def _as_yaml(values: Mapping[str, Any], indent: str = "") -> str:
-    """Block YAML in which every key that is not a plain word, and every value, is quoted.
-
-    A YAML library decides by its own version: PyYAML (1.1) leaves `008` bare, since to it that
-    is text, and DVC (1.2) then reads the number 8.
-    """
-    lines = []
-    for key, value in values.items():
-        name = key if key.isidentifier() else json.dumps(key)
-        if not isinstance(value, dict):
-            lines.append(f"{indent}{name}: {json.dumps(value)}\n")
-        elif not value:
-            lines.append(f"{indent}{name}: {{}}\n")
-        else:
-            lines.append(f"{indent}{name}:\n{_as_yaml(value, indent + '  ')}")
-    return "".join(lines)

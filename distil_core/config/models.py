@@ -416,12 +416,22 @@ SCHEMA_VERSION: Final = 1
 """The form of frozen settings; `distil_core.campaign.migrations` reads the earlier ones."""
 
 
+class StageVersion(Settings):
+    """What a stage was frozen with of its code."""
+
+    version: PositiveInt
+    """Of the stage's own code, raised when what it writes changes."""
+    code: tuple[str, ...]
+    """Of each component that it uses the digest of its built-in code, its kind and name
+    (`67750298a272f602 objective forward_cross_entropy`)."""
+
+
 class IterationParams(Params):
     """What one iteration was frozen with: all settings, its place in the chain, its code."""
 
     iteration: Annotated[int, Field(ge=0, le=999)]
     """Its number; 0 is the base policy."""
-    stage_versions: dict[str, PositiveInt]
-    """The version of each stage's behaviour, raised when its code changes what it writes."""
+    stage_versions: dict[str, PositiveInt | StageVersion]
+    """The code of each stage; its version alone where that was frozen before components' was."""
     schema_version: Literal[1] = SCHEMA_VERSION
     """The form of these settings. No stage depends on it."""

@@ -44,6 +44,11 @@ class ExpertOptions(ComponentOptions):
         """The engine that scores for it; None where it needs none."""
         return None
 
+    @property
+    def components_used(self) -> tuple[tuple[str, str], ...]:
+        """The engine that scores for it."""
+        return (("engine", self.scoring_engine.name),) if self.scoring_engine else ()
+
 
 @dataclass(frozen=True)
 class ExpertQuery:

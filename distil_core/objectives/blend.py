@@ -42,6 +42,11 @@ class Options(ObjectiveOptions):
         return self
 
     @property
+    def components_used(self) -> tuple[tuple[str, str], ...]:
+        """Its parts."""
+        return (("objective", self.distillation), ("objective", _REWARD_OBJECTIVE))
+
+    @property
     def compares_rollouts(self) -> bool:
         """Its GRPO part does, and the distillation may."""
         distillation = OBJECTIVES.options(self.distillation, self.distillation_options)

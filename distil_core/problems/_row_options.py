@@ -43,6 +43,11 @@ class RowOptions(ProblemSourceOptions):
     refuse them all, or drop them."""
 
     @property
+    def components_used(self) -> tuple[tuple[str, str], ...]:
+        """The row format."""
+        return (("row format", self.row_format),) if self.row_format else ()
+
+    @property
     def has_eval_file(self) -> bool:
         """Whether the held-out problems have a file of their own."""
         return False

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import transformers
 from torch import Tensor
 
 from distil_core.files import atomic_path, remove_leftovers
+from distil_core.source_code import code_digest, import_closure
 from distil_core.training.state import TrainingState
 
 _LOGGER = logging.getLogger(__name__)
@@ -28,10 +30,11 @@ _FORMAT = 1
 
 
 def fingerprint(**parts: Any) -> str:
-    """SHA-256 of what decides a run's result: `parts` (values that JSON can write), the libraries,
-    and what torch's sums on this machine depend on."""
+    """SHA-256 of what decides a run's result: `parts` (values that JSON can write), the code of
+    training, the libraries, and what torch's sums on this machine depend on."""
     everything = {
         "format": _FORMAT,
+        "training": _training_code(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "threads": torch.get_num_threads(),
@@ -39,6 +42,14 @@ def fingerprint(**parts: Any) -> str:
         **parts,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _training_code() -> str:
+    """Of this process: what it has imported does not change when files do."""
+    room = "distil_core.training"
+    roots = (f"{room}.trainer", f"{room}.warm_start")
+    return code_digest({n: f for root in roots for n, f in import_closure(root, [room]).items()})
 
 
 def folder_digest(folder: Path) -> str:
@@ -82,7 +93,7 @@ class ResumePoint:
             tensors, kept = _read(self.path)
             if kept["run"] != self.run:
                 _LOGGER.warning(
-                    "%s is of a run with other settings, inputs or libraries: "
+                    "%s is of a run with other settings, inputs, code or libraries: "
                     "training starts afresh",
                     self.path,
                 )

@@ -1,5 +1,6 @@
 """Freezing settings and adding iterations (1 s, and the import of the components' libraries)."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from distil_core.campaign import iterations as campaign
+from distil_core.campaign import listing as listing_file
 from distil_core.campaign.chain import expert_dependency, parent_iteration, sampling_expert_dir
 from distil_core.campaign.iterations import (
     existing_iterations,
@@ -61,7 +63,10 @@ def test_restart_freezes_the_base_and_all_iterations(workspace: Workspace) -> No
     assert restart(workspace, VERSIONS) == [0, 1, 2]
     assert existing_iterations(workspace) == [0, 1, 2]
     frozen = load_iteration_params(workspace, 2)
-    assert frozen.stage_versions == VERSIONS
+    versions = {name: frozen.stage_versions[name].version for name in frozen.stage_versions}
+    assert versions == VERSIONS
+    (code,) = frozen.stage_versions["train"].code
+    assert re.fullmatch("[0-9a-f]{16} objective forward_cross_entropy", code)
     assert frozen.iteration == 2
     shared = frozen.model_dump(include=set(Params.model_fields))
     assert shared == load_params(workspace).model_dump()
@@ -70,6 +75,7 @@ def test_restart_freezes_the_base_and_all_iterations(workspace: Workspace) -> No
             "params": f"iterations/00{number}.yaml",
             "policy": policy,
             "expert_policy": "data/policy-000",
+            "code": {"evaluate": "code/built_in.txt"},
         }
         for number, policy in enumerate(
             ("data/policy-000", "data/iterations/001/policy", "data/iterations/002/policy")
@@ -82,7 +88,10 @@ def test_restart_freezes_the_base_and_all_iterations(workspace: Workspace) -> No
         "champion_evaluation": "data/iterations/001/champion_evaluation.parquet",
         "expert_policy": "data/policy-000",
         "policy": "data/iterations/002/policy",
+        "code": dict.fromkeys(("sample", "consult", "tabulate", "train"), "code/built_in.txt"),
     }
+    assert listing(workspace)["code"] == dict.fromkeys(("problems", "base"), "code/built_in.txt")
+    assert (workspace.root / "code/built_in.txt").is_file()
     first = listing(workspace)["iterations"]["001"]
     assert first["parent_policy"] == "data/policy-000"
     assert first["parent_evaluation"] == "data/iterations/000/evaluation.parquet"
@@ -114,7 +123,7 @@ def test_extend_adds_iterations_with_the_present_settings(workspace: Workspace) 
     change(workspace, "tabulate.expert.options.weights", "snapshot")
     assert extend(workspace, VERSIONS | {"train": 3}, count=9) == list(range(3, 12))
     assert load_iteration_params(workspace, 3).train.learning_rate == 1e-5
-    assert load_iteration_params(workspace, 11).stage_versions["train"] == 3
+    assert load_iteration_params(workspace, 11).stage_versions["train"].version == 3
     changed = {"params.yaml", "iterations.yaml"}
     for path, text in before.items():
         assert contents(workspace)[path] == text or Path(path).name in changed
@@ -173,6 +182,7 @@ def test_a_crash_before_the_list_is_written_leaves_no_half_iteration(
 
     with monkeypatch.context() as patched:
         patched.setattr(campaign, "write_text", write_until_the_list)
+        patched.setattr(listing_file, "write_text", write_until_the_list)
         with pytest.raises(KeyboardInterrupt):
             command(workspace, VERSIONS)
     assert existing_iterations(workspace) == ([] if command is restart else [0, 1, 2])

@@ -9,8 +9,10 @@ from pathlib import Path
 import dvc_fake_stages
 import yaml
 
+from distil_core.campaign.listing import refresh_links
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.pipeline import stage_addresses
+from distil_core.source_code import BUILT_IN_FILE
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]
@@ -64,11 +66,11 @@ def list_iterations(
     policies = ["data/policy-000"] + [
         f"data/iterations/{i:03d}/policy" for i in range(1, num_iterations + 1)
     ]
-    lines = ["evaluations:"]
+    lines = [f"code: {code_entries('problems', 'base')}", "evaluations:"]
     for i, policy in enumerate(policies):
         lines.append(
             f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, policy: {policy}, '
-            f"expert_policy: {policies[0]}}}"
+            f"expert_policy: {policies[0]}, code: {code_entries('evaluate')}}}"
         )
     lines.append("iterations:" if num_iterations else "iterations: {}")
     for i, policy in enumerate(policies[1:], start=1):
@@ -80,7 +82,8 @@ def list_iterations(
         lines.append(
             f'  "{i:03d}": {{params: iterations/{i:03d}.yaml, parent_policy: {parent}, '
             f"parent_evaluation: {tables[0]}, champion_evaluation: {tables[1]}, "
-            f"expert_policy: {policies[0]}, policy: {policy}}}"
+            f"expert_policy: {policies[0]}, policy: {policy}, "
+            f"code: {code_entries('sample', 'consult', 'tabulate', 'train')}}}"
         )
     lines.append("curves:")
     for column in ("loss", "cross_entropy"):
@@ -97,6 +100,12 @@ def list_iterations(
     ]
     lines.append(f"  pass_at_k: {{{', '.join(files)}}}")
     workspace.iterations_file.write_text("\n".join(lines) + "\n")
+    refresh_links(workspace)
+
+
+def code_entries(*stages: str) -> str:
+    """Stages that use built-in components alone."""
+    return f"{{{', '.join(f'{stage}: {BUILT_IN_FILE}' for stage in stages)}}}"
 
 
 def run_fake(workspace: Workspace, address: str, force: bool = False) -> StageOutcome:

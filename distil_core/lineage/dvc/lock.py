@@ -16,6 +16,7 @@ from distil_core.errors import LineageError
 from distil_core.files import write_text
 from distil_core.lineage.dvc import _internals
 from distil_core.pipeline import stage_addresses
+from distil_core.source_code import BUILT_IN_FILE
 from distil_core.workspace import Workspace
 
 Entry = dict[str, Any]
@@ -93,12 +94,24 @@ class LockDigests:
     def _read(self, address: str) -> list[str]:
         """Keep the entry's text; returns the stages that it came from."""
         if address not in self._sources:
-            entry = _entry(self._entries, address)
+            entry = _without_built_in_file(_entry(self._entries, address))
             text = json.dumps({address: entry}, sort_keys=True, separators=(",", ":"))
             self._texts[address] = text[1:-1]
             paths = artifacts(entry, "deps")
             self._sources[address] = [self._producers[p] for p in paths if p in self._producers]
         return self._sources[address]
+
+
+def is_recorded(workspace: Workspace, address: str) -> bool:
+    """Whether the stage ever ran, in this campaign or in one before it."""
+    return address in read_entries(workspace)
+
+
+def _without_built_in_file(entry: Entry) -> Entry:
+    """Entries of before stages depended on their code are the same without it."""
+    deps = [item for item in entry.get("deps", []) if item["path"] != BUILT_IN_FILE]
+    others = {key: value for key, value in entry.items() if key != "deps"}
+    return others | ({"deps": deps} if deps else {})
 
 
 def read_entries(workspace: Workspace) -> dict[str, Entry]:

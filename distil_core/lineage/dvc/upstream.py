@@ -11,7 +11,7 @@ folder of its own, an address of the web. DVC itself is asked about such a one.
 
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from distil_core.campaign.differences import ABSENT, Change, changes, described
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc import _internals
-from distil_core.lineage.dvc.lock import Entry, artifacts
+from distil_core.lineage.dvc.digest import content_md5
+from distil_core.lineage.dvc.lock import Entry, LockedArtifact, artifacts
+from distil_core.source_code import linked_modules
 
 if TYPE_CHECKING:
     from distil_core.lineage.dvc._internals import PipelineStage
@@ -42,13 +44,14 @@ class Definition:
 @dataclass(frozen=True)
 class Pipeline:
     """All stages as defined and as recorded. producers: address of the stage, by output path.
-    load: DVC's own object of a stage."""
+    load: DVC's own object of a stage. code: digests of the users' code looked at so far."""
 
     root: Path
     definitions: Mapping[str, Definition]
     entries: Mapping[str, Entry]
     producers: Mapping[str, str]
     load: "Callable[[str], PipelineStage]"
+    code: dict[str, str | None] = field(default_factory=dict)
 
     def ancestors(self, address: str) -> list[str]:
         """Every stage that `address` builds on, in an order in which they can run."""
@@ -93,9 +96,14 @@ class Pipeline:
             changed = self._changed_settings(path, keys, entry.get("params", {}).get(path, {}))
             if changed:
                 return f"settings in {path} changed ({described(changed)})"
+        return self._stale_dependency(dependencies)
+
+    def _stale_dependency(self, dependencies: Mapping[str, LockedArtifact]) -> str | None:
         for path, dependency in dependencies.items():
             if dependency.md5 != self.recorded_md5(path, dependency.md5):
                 return f"it read another {path} than {self.producers[path]} wrote last"
+            if linked_modules(path) and dependency.md5 != self._code_md5(path):
+                return f"the code of {', '.join(linked_modules(path))} changed"
         return None
 
     def recorded_md5(self, path: str, default: str | None = None) -> str | None:
@@ -106,6 +114,12 @@ class Pipeline:
         as_recorded = posixpath.relpath(path, self.definitions[producer].folder)
         output = artifacts(self.entries.get(producer, {}), "outs").get(as_recorded)
         return output.md5 if output else None
+
+    def _code_md5(self, path: str) -> str | None:
+        """Of a user's code as it is now: many stages depend on the same."""
+        if path not in self.code:
+            self.code[path] = content_md5(self.root / path)
+        return self.code[path]
 
     def _changed_settings(self, path: str, keys: list[str], recorded: Entry) -> list[Change]:
         present = _read_settings(self.root / path)
@@ -184,9 +198,9 @@ def require_recorded(pipeline: Pipeline, stage: "PipelineStage") -> None:
         producer = pipeline.producers.get(path)
         if producer is None:
             if not dependency.exists:
-                raise LineageError(
-                    f"{stage.name} needs {path}, which is missing: `git checkout {path}`"
-                )
+                modules = linked_modules(path)
+                remedy = f"put {', '.join(modules)} back" if modules else f"`git checkout {path}`"
+                raise LineageError(f"{stage.name} needs {path}, which is missing: {remedy}")
             continue
         remedy = f"bring it back with `dvc checkout {path}` (or `dvc pull {path}`)"
         if not dependency.exists:

@@ -29,6 +29,7 @@ from distil_core.lineage.evidence.inputs import (
 from distil_core.lineage.evidence.run_times import finished_at_ms
 from distil_core.lineage.frozen import flatten, lookup, read_frozen
 from distil_core.pipeline import TABULATE, last_address, stage_addresses
+from distil_core.source_code import linked_modules
 from distil_core.workspace import Workspace
 
 _POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/(policy|handover))")
@@ -235,6 +236,9 @@ class History:
                 f"`git checkout {name}`."
             )
         for path, read in artifacts(entry, "deps").items():
+            modules = linked_modules(path)
+            if modules and content_md5(self.workspace.root / path) != read.md5:
+                return f"{address} ran with other code of {', '.join(modules)}. {remedy}."
             written = self._written.get(path)
             if written and written.md5 != read.md5:
                 return (

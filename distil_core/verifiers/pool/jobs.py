@@ -3,13 +3,13 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 
-import distil_core
 from distil_core.config.models import ConsultParams
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
+from distil_core.source_code import code_digest, code_of, import_closure
+from distil_core.verifiers import VERIFIERS
 from distil_core.verifiers.base import Verification
 
 Outcome = Verification | VerifierError
@@ -37,23 +37,20 @@ class VerificationJob:
 
 def settings_digest(params: ConsultParams, stage_version: int) -> str:
     """Stands for everything but the job that a verdict depends on: the verifier, its options,
-    what it may reveal, and the code as it is now."""
+    what it may reveal, and its code as it is now, a user's own package included."""
     parts = [
         params.verifier.model_dump(mode="json"),
         params.reveal,
         params.verify_timeout_s,
         stage_version,
-        _code_digest(),
+        _code_digest(params.verifier.name),
     ]
     text = json.dumps(parts, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-@cache
-def _code_digest() -> str:
-    """Of all of distil_core's source: a verifier may use any of it."""
-    digest = hashlib.blake2b(digest_size=16)
-    root = Path(distil_core.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+def _code_digest(name: str) -> str:
+    """Of the verifier and of what starts it, which other code of ours leaves as it is."""
+    room = VERIFIERS.place.package
+    pool = code_digest(import_closure(f"{room}.pool", [room]))
+    return pool + code_of(VERIFIERS.resolve(name), room).digest

@@ -40,7 +40,7 @@ OWN_STAGES = """
     outs:
     - done.txt
 """
-FIRST_OUTPUT = "    outs:\n      - data/problems/warm_start.parquet\n"
+ITS_CODE = "      - ${code.problems}\n"
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -64,9 +64,11 @@ def workspace(tmp_path: Path) -> Workspace:
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root / "served")))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     text = (root / "dvc.yaml").read_text()
-    assert text.count(FIRST_OUTPUT) == 1
-    reading = "    deps: [fetched.txt, sub/out.txt, sub/also.txt]\n"
-    text = text.replace(FIRST_OUTPUT, reading + FIRST_OUTPUT)
+    assert text.count(ITS_CODE) == 1
+    reading = "".join(
+        f"      - {path}\n" for path in ("fetched.txt", "sub/out.txt", "sub/also.txt")
+    )
+    text = text.replace(ITS_CODE, ITS_CODE + reading)
     own = OWN_STAGES.format(address=f"http://127.0.0.1:{server.server_port}")
     (root / "dvc.yaml").write_text(text.replace("\nstages:\n", f"\nstages:{own}", 1))
     dvc(root, "repro", "-q", "fetch", "inner", "unrelated")

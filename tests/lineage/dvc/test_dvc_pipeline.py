@@ -11,6 +11,7 @@ from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_work
 
 from distil_core.lineage.dvc.session import load_stage, open_repo
 from distil_core.pipeline import BASE_POLICY, CURVES, SCORES, Stage, stages_of
+from distil_core.source_code import BUILT_IN_FILE
 from distil_core.workspace import Workspace
 
 NUM_ITERATIONS = 12
@@ -35,8 +36,14 @@ def expected(stage: Stage, iteration: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "cmd": stage.command(iteration),
         "params": [{f"iterations/{iteration:03d}.yaml": sorted(stage.settings_read)}],
-        # The scratch campaign's expert is the base policy.
-        "deps": sorted([*reads, *([BASE_POLICY.path(0)] if stage.reads_expert_policy else [])]),
+        "deps": sorted(
+            [
+                *reads,
+                # The scratch campaign's expert is the base policy, its components are built in.
+                *([BASE_POLICY.path(0)] if stage.reads_expert_policy else []),
+                *([BUILT_IN_FILE] if stage.uses else []),
+            ]
+        ),
     }
     for artifact in stage.writes:
         path: Any = artifact.path(iteration)

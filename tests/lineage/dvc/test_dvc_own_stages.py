@@ -85,7 +85,7 @@ def test_ours_run_beside_them_without_the_network(workspace: Workspace) -> None:
         assert run_fake(workspace, address).status == "unchanged"
     assert is_up_to_date(workspace, "gate@001")
     assert set(locked_dependencies(workspace, "problems")) == {
-        *("fetched.txt", "sub/out.txt", "sub/also.txt")
+        *("code/built_in.txt", "fetched.txt", "sub/out.txt", "sub/also.txt")
     }
     # Its address in the web has no MD5, so it is no artifact of the campaign's lineage.
     assert locked_dependencies(workspace, "fetch") == {}

@@ -1,4 +1,4 @@
-"""Experts that say what they would do at the student's states. One module each, found by name."""
+"""Experts: they say what they would do at the student's states. One module each, found by name."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def build_expert(
     record_dir: Path | None = None,
     seed: int = 0,
 ) -> Expert:
-    """The expert that `tabulate` names. policy_dir: the checkpoint its weights come from, where
-    it has weights of the campaign's own. record_dir, seed: see `ExpertSetting`."""
+    """The expert that `tabulate` names. policy_dir: the checkpoint its weights come from, where it
+    uses weights of the campaign. record_dir, seed: see `ExpertSetting`."""
     setting = ExpertSetting(
         policy_dir=policy_dir,
         compute=compute,

@@ -1,4 +1,4 @@
-"""The answers of OpenAI-compatible endpoints, checked before they are believed."""
+"""Parse and check the answers of OpenAI-compatible endpoints."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,13 @@ from distil_core.experts.response_record import Completion
 
 
 def read_text(answer: Any) -> Completion:
-    """An answer of /completions; `ValueError` where it is none."""
+    """The completion in an answer of /completions. Raises `ValueError` for a malformed answer."""
     return _completion(answer, lambda choice: choice["text"])
 
 
 def read_message(answer: Any) -> Completion:
-    """An answer of /chat/completions; `ValueError` where it is none."""
+    """The completion in an answer of /chat/completions. Raises `ValueError` for a malformed
+    answer."""
     return _completion(answer, lambda choice: choice["message"]["content"])
 
 

@@ -112,7 +112,7 @@ class Options(ExpertOptions):
         return self
 
     def limits(self) -> Limits:
-        """What the endpoint's client is held to."""
+        """The limits that the endpoint's client must keep."""
         return Limits(
             timeout_s=self.timeout_s,
             max_attempts=self.max_attempts,

@@ -1,4 +1,5 @@
-"""HTTP answers of whom one need not trust: bounded in size, unpacked, and in time, all in all."""
+"""HTTP answers from servers that need not be trusted: bounded in unpacked size and in total
+time."""
 
 import threading
 import time
@@ -14,15 +15,15 @@ _PACKED = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate"
 
 
 class Deadline:
-    """When what this thread waits for must have come. httpx's own timeouts start anew with each
-    byte, in the head of an answer as in its body."""
+    """The time by which everything that this thread waits for must arrive. httpx's own timeouts
+    start anew with each byte, in the head of an answer as in its body."""
 
     def __init__(self) -> None:
         self._local = threading.local()
 
     @contextmanager
     def within(self, timeout_s: float) -> Iterator[None]:
-        """In the block, what is left of `timeout_s` bounds every wait of a bound client."""
+        """Within the block, the rest of `timeout_s` bounds every wait of a bound client."""
         self._local.at = time.monotonic() + timeout_s
         try:
             yield
@@ -30,7 +31,8 @@ class Deadline:
             self._local.at = None
 
     def left_s(self) -> float | None:
-        """Seconds left, None outside of any block. `httpcore.ReadTimeout` where none is left."""
+        """Seconds left; None outside of any block. Raises `httpcore.ReadTimeout` where none is
+        left."""
         at = getattr(self._local, "at", None)
         if at is None:
             return None
@@ -40,8 +42,8 @@ class Deadline:
         return left
 
     def bind(self, client: httpx.Client) -> httpx.Client:
-        """The client, whose connections obey this deadline from now on. httpx gives no other place
-        to name a network backend, which is public in httpcore, at the same time as a proxy."""
+        """The client, whose connections keep this deadline from now on. httpx has no other way to
+        set a network backend, which is public in httpcore, together with a proxy."""
         transports = [client._transport, *filter(None, client._mounts.values())]
         for transport in transports:
             pool: Any = transport._pool  # type: ignore[attr-defined]
@@ -90,8 +92,8 @@ class _Stream(httpcore.NetworkStream):
 
 
 def bounded_content(response: httpx.Response, max_bytes: int) -> bytes:
-    """All of the answer, unpacked. `httpx.DecodingError` where it is larger than `max_bytes`, cut,
-    or packed in a way whose unpacked size cannot be bounded."""
+    """The whole answer, unpacked. Raises `httpx.DecodingError` where it is larger than `max_bytes`,
+    truncated, or packed in a way whose unpacked size cannot be bounded."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", *_PACKED):
         raise httpx.DecodingError(f"content encoding {encoding[:40]!r}, which was not asked for")

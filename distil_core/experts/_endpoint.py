@@ -26,9 +26,9 @@ _EXCERPT_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Limits:
-    """timeout_s: of one attempt, from its start to the answer's last byte. backoff_s: the first
-    pause, doubled at each further attempt up to max_pause_s, of which a random half to whole is
-    waited. A longer Retry-After is an error. max_response_bytes: of an answer, unpacked."""
+    """timeout_s: for one attempt, from its start to the answer's last byte. backoff_s: the first
+    pause, doubled at each further attempt up to max_pause_s; a random part of it, from half to all,
+    is waited. A longer Retry-After is an error. max_response_bytes: of an answer, unpacked."""
 
     timeout_s: float
     max_attempts: int
@@ -42,7 +42,7 @@ class Limits:
 
 class Budget:
     """Requests and tokens spent on a table. Recorded answers count like new ones, so that the cap
-    means the same in every run; it stops only what would be sent."""
+    means the same in every run, but only requests that would be sent are stopped."""
 
     def __init__(self, limits: Limits):
         self._limits = limits
@@ -51,14 +51,14 @@ class Budget:
         self.tokens = 0
 
     def count_recorded(self, completion: Completion) -> None:
-        """One request that need not be sent again."""
+        """Count a request whose answer is recorded."""
         with self._lock:
             self.requests += 1
             self.tokens += completion.total_tokens or 0
 
     def before_sending(self) -> None:
-        """Count one request. `ExpertError` where that would be one too many, or the tokens are
-        spent; requests already under way may exceed the tokens by their own."""
+        """Count one request. Raises `ExpertError` where it exceeds the cap, or the tokens are
+        spent. Requests already under way may exceed the cap on tokens by their own."""
         with self._lock:
             for name, spent, cap in (
                 ("max_requests", self.requests, self._limits.max_requests),
@@ -73,7 +73,7 @@ class Budget:
             self.requests += 1
 
     def after_answer(self, completion: Completion) -> None:
-        """Count its tokens."""
+        """Count the answer's tokens."""
         if completion.total_tokens is None and self._limits.max_tokens is not None:
             raise ExpertError(
                 "the endpoint does not say how many tokens an answer used (usage.total_tokens), "
@@ -84,8 +84,8 @@ class Budget:
 
 
 class Endpoint:
-    """Thread-safe. api_key: sent as a bearer token to `base_url` alone, which redirects do not
-    change, and kept out of every message and answer."""
+    """Thread-safe. api_key: sent as a bearer token to `base_url` only, never to a redirect's
+    target, and removed from every message and answer."""
 
     def __init__(
         self,
@@ -128,8 +128,9 @@ class Endpoint:
     def complete(
         self, request: Request, read: Callable[[dict[str, Any]], Completion]
     ) -> Completion:
-        """Ask until answered. `ExpertError` when the endpoint refuses, stays unreachable through
-        all attempts, or the budget is spent. `read` raises `ValueError` for a malformed answer."""
+        """Ask until answered. Raises `ExpertError` when the endpoint refuses, stays unreachable
+        through all attempts, or the budget is spent. `read` raises `ValueError` for a malformed
+        answer."""
         failure, attempt = "", 0
         while attempt < self._limits.max_attempts:
             if failure:
@@ -178,8 +179,8 @@ class Endpoint:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
-        """What is sent. Recorded is the question as it was asked, whatever the endpoint calls
-        the limit of its answer."""
+        """The body to send. The record holds the question as asked, whatever the endpoint calls the
+        limit on its answer."""
         body = dict(request.body)
         if self._renames_max_tokens and "max_tokens" in body:
             body["max_completion_tokens"] = body.pop("max_tokens")
@@ -193,8 +194,8 @@ class Endpoint:
         )
 
     def _post(self, url: str, body: dict[str, Any]) -> httpx.Response:
-        """The whole answer, within its time and size. httpx bounds the wait for each piece of it,
-        so that an endpoint that sends a byte now and then would never be given up."""
+        """The whole answer, within its time and size. httpx only bounds the wait for each piece, so
+        an endpoint that sends a byte now and then would never time out."""
         with (
             self._deadline.within(self._limits.timeout_s),
             self._client.stream(
@@ -212,7 +213,8 @@ class Endpoint:
         return httpx.Response(response.status_code, headers=headers, content=content)
 
     def _wait_for_slot(self) -> None:
-        """Requests start evenly spaced, and none before the endpoint asked for one."""
+        """Wait for this request's turn: requests start evenly spaced, and not before the time the
+        endpoint asked for."""
         with self._lock:
             now = time.monotonic()
             slot = max(now, self._next_slot)
@@ -221,7 +223,7 @@ class Endpoint:
         self._pause(slot - now)
 
     def _postpone(self, pause_s: float) -> None:
-        """An overloaded endpoint gets a rest from all threads."""
+        """Pause all threads, to give an overloaded endpoint a rest."""
         with self._lock:
             self._next_slot = max(self._next_slot, time.monotonic() + pause_s)
 
@@ -230,7 +232,8 @@ class Endpoint:
             raise ExpertError("stopped asking, because another request failed")
 
     def _retry_after_s(self, response: httpx.Response) -> float:
-        """Seconds, or a date (RFC 9110); 0 where there is none that can be read."""
+        """Seconds to wait by Retry-After, which may be a number or a date (RFC 9110); 0 where it is
+        missing or cannot be read."""
         value = response.headers.get("Retry-After", "").strip()
         if not value:
             return 0.0
@@ -255,5 +258,5 @@ class Endpoint:
         return repr(self._without_key(response.text)[:_EXCERPT_CHARACTERS])
 
     def _without_key(self, text: str) -> str:
-        """Some endpoints quote the key they were sent, or other credentials."""
+        """The text without credentials: some endpoints quote the key they were sent."""
         return masked(text.replace(self._api_key, MASK) if self._api_key else text)

@@ -43,7 +43,7 @@ class ScoringOptions(ExpertOptions):
 
     @property
     def writes_responses(self) -> bool:
-        """What scores the student's tokens can write its own."""
+        """True: the model that scores the student's tokens can also write responses."""
         return True
 
     @property
@@ -55,7 +55,7 @@ class ScoringOptions(ExpertOptions):
 
 
 class ScoringExpert:
-    """Scores with an engine that holds the expert's weights, in evaluation mode."""
+    """Scores with an engine that has the expert's weights, in evaluation mode."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ScoringExpert:
 def scoring_expert(
     weights_dir: Path, setting: ExpertSetting, engine: Component, needs_feedback: bool = True
 ) -> ScoringExpert:
-    """The expert whose weights and tokenizer lie in `weights_dir`; dropout is never active."""
+    """The expert whose weights and tokenizer are in `weights_dir`; dropout is never active."""
     return ScoringExpert(
         build_engine(engine, weights_dir, setting.compute),
         setting.max_context_tokens,

@@ -1,4 +1,4 @@
-"""Between the student's tokens and an expert's text: states as text, text as labels."""
+"""Convert between the student's tokens and an expert's text: states to text, text to labels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _BROKEN = "\ufffd"
 
 
 class TextLabels:
-    """counts: states and answers that could not be used, by reason. `unwritable_states` end
-    within a character. Of answers: `refused`; `cut`, nothing certain before the length limit;
-    `unencodable`, not in the student's vocabulary; `misaligned`, tokens spell another text."""
+    """counts: states and answers that could not be used, by reason. `unwritable_states` end within
+    a character. For answers: `refused`; `cut`, nothing certain before the length limit;
+    `unencodable`, not in the student's vocabulary; `misaligned`, the tokens spell another text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
         self._tokenizer = tokenizer
@@ -30,7 +30,7 @@ class TextLabels:
         )
 
     def prefix_text(self, response_ids: Sequence[int]) -> str | None:
-        """What the student wrote so far; None where that is no text."""
+        """The text that the student wrote so far; None where the tokens are not valid text."""
         text = decode(self._tokenizer, response_ids) if response_ids else ""
         if text.endswith(_BROKEN):
             self.counts["unwritable_states"] += 1
@@ -38,8 +38,8 @@ class TextLabels:
         return text
 
     def tokens(self, prefix_ids: Sequence[int], completion: Completion) -> list[int]:
-        """The student's tokens for what was written on from the state, with the end token where
-        it finished; none where the answer cannot be used."""
+        """The student's tokens for what the expert wrote from this state on, with the end token
+        where the expert finished; empty where the answer cannot be used."""
         if completion.text is None:
             return self._unused("refused")
         token_ids = encode_text(self._tokenizer, completion.text)
@@ -57,7 +57,7 @@ class TextLabels:
         return token_ids
 
     def _spells(self, prefix_ids: Sequence[int], token_ids: list[int], text: str) -> bool:
-        """Whether the tokens, after the state's, read as the text does, as far as they go."""
+        """Whether the tokens, following the state's, spell the beginning of the text."""
         state = decode(self._tokenizer, prefix_ids) if prefix_ids else ""
         spelled = decode(self._tokenizer, [*prefix_ids, *token_ids]).rstrip(_BROKEN)
         return spelled.startswith(state) and text.startswith(spelled[len(state) :])

@@ -1,8 +1,9 @@
 """A text-only expert behind any OpenAI-compatible endpoint: DAgger labels at the student's states.
 
-At a state it is given the feedback and what the student wrote so far, and writes on. The label is
-the token its text begins with, in the student's tokenizer; several samples make an empirical
-distribution. What it wrote beyond that can become rows of its own (`continuations_per_rollout`).
+At a state the expert gets the feedback and what the student wrote so far, and continues it. The
+label is the token that its text begins with, in the student's tokenizer; several samples make an
+empirical distribution. The rest of its text can become rows of its own
+(`continuations_per_rollout`).
 """
 
 import json
@@ -36,7 +37,7 @@ COUNTS_FILE = "expert_counts.json"
 
 
 class BlackBoxExpert:
-    """Asks once for equal states, at any number of positions and rollouts."""
+    """Asks only once about equal states, at any positions and in any rollouts."""
 
     def __init__(
         self,
@@ -61,14 +62,16 @@ class BlackBoxExpert:
     def answer(
         self, queries: Sequence[ExpertQuery], progress: ProgressCallback
     ) -> list[ExpertAnswer]:
-        """Labels at the asked states of each rollout. `ExpertError` when the endpoint cannot be
-        asked or the budget is spent; what was answered until then is recorded."""
+        """Labels at the states of each rollout that were asked about. Raises `ExpertError` when
+        the endpoint cannot be asked or the budget is spent; answers received until then are
+        recorded."""
         asked = [self._asked_states(query) for query in queries]
         self._ask([r for states in asked for group in states.values() for r in group], progress)
         return [self._answer(query, states) for query, states in zip(queries, asked, strict=True)]
 
     def save_record(self, folder: Path) -> None:
-        """`responses.jsonl`, all answers; `expert_counts.json`, cost and unused ones."""
+        """Write `responses.jsonl`, with all answers, and `expert_counts.json`, with costs and
+        unused answers."""
         answered = list(self._answered.values())
         save_responses(folder, answered)
         counts = {
@@ -80,7 +83,7 @@ class BlackBoxExpert:
         write_text(folder / COUNTS_FILE, json.dumps(counts, indent=1, sort_keys=True) + "\n")
 
     def _asked_states(self, query: ExpertQuery) -> dict[int, list[Request]]:
-        """The requests at each position asked about, in the seeded order they were chosen in."""
+        """The requests for each position to ask about, in the seeded order of choosing."""
         order = generator(self._seed, "expert", "states", query.rollout_id)
         positions = order.permutation(len(query.response_ids))[: self._options.states_per_rollout]
         states = {}
@@ -116,7 +119,7 @@ class BlackBoxExpert:
             yield Request(url, {k: v for k, v in asked_for.items() if k not in left_out})
 
     def _ask(self, requests: Sequence[Request], progress: ProgressCallback) -> None:
-        """Have an answer to each request in `_answered`: from the record, or sent for."""
+        """Put an answer to each request into `_answered`, from the record or from the endpoint."""
         missing: dict[str, Request] = {}
         for request in requests:
             if request.digest in self._answered or request.digest in missing:
@@ -207,8 +210,8 @@ class BlackBoxExpert:
 
 
 def _filled(template: str, values: Mapping[str, str]) -> tuple[str, bool]:
-    """The template with its fields filled in once, braces in content untouched, and whether the
-    response so far is one of them."""
+    """The template with its fields filled in once (braces in content stay), and whether the
+    response so far is one of the fields."""
     parts, holds_prefix = [], False
     for literal, field, _, _ in Formatter().parse(template):
         parts.append(literal)

@@ -1,4 +1,4 @@
-"""Masses on a few tokens at each state, in the form that feedback tables store."""
+"""Probability masses on a few tokens at each state, in the form of the feedback tables."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,12 @@ def scored_labels(
     top_k: int,
     top_p: float,
 ) -> ScoredResponse:
-    """Each state's masses by token id, which sum to 1; none at all where the expert is silent.
+    """The distribution of each state's masses by token id, which sum to 1; no masses where the
+    expert is silent.
 
     label_smoothing: the share of mass spread evenly over the whole vocabulary. Stored are the
-    fewest ids that hold `top_p`, at most `top_k` (METHOD section 4); ids that only smoothing
-    gives mass stay in the tail, where no one of them stands out.
+    fewest ids that hold `top_p`, at most `top_k` (METHOD section 4). Ids with mass from smoothing
+    only are left in the tail, where they are all alike.
     """
     counts, ids, logprobs, tails = [], [], [], []
     for state in states:

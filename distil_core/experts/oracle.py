@@ -1,6 +1,6 @@
 """A program that knows the answer as expert: the problem source's own oracle, at each state.
 
-For tests and studies, and for policies with one token a character.
+For tests and studies, and for policies with one token per character.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Options(ExpertOptions):
 
 
 class OracleExpert:
-    """Asks the problem source; knows the answer, so it has something to say about any rollout."""
+    """Asks the problem source. It knows the answer, so it has something to say about any
+    rollout."""
 
     needs_feedback = False
 
@@ -68,7 +69,8 @@ class OracleExpert:
     def answer(
         self, queries: Sequence[ExpertQuery], progress: ProgressCallback
     ) -> list[ExpertAnswer]:
-        """One label a state. `ExpertError` where a character is not one token of its own."""
+        """One label for each state. Raises `ExpertError` where a character is not a single
+        token."""
         answers = []
         for done, query in enumerate(queries, start=1):
             if query.problem is None:
@@ -86,7 +88,8 @@ class OracleExpert:
         return answers
 
     def _labels(self, problem: Problem, response_ids: Sequence[int]) -> list[int]:
-        """One label a response token; after the solution's last character comes the end."""
+        """One label for each response token; the end token follows the solution's last
+        character."""
         ended = bool(response_ids) and response_ids[-1] in self._ends
         attempt = "".join(map(self._character, response_ids[:-1] if ended else response_ids))
         characters = self._source.oracle_characters(problem, attempt)

@@ -1,9 +1,9 @@
-"""Answers of a paid endpoint, kept so that none is paid for twice and a rerun gets the same.
+"""Answers of a paid endpoint, kept so that none is paid for twice and a rerun gets the same ones.
 
-One file an answer, named by the digest of the request. They lie in `.distil/`, outside the stage's
-outputs, which DVC deletes before each run: an interrupted run, a raised budget or another top_k
-asks only for what is missing. The answers that a table was made from are written beside it as well
-(`responses.jsonl`), so they are versioned with it and can be brought back on another machine.
+There is one file per answer, named by the request's digest, in `.distil/`. That is outside the
+stage's outputs, which DVC deletes before each run, so an interrupted run, a raised budget or
+another top_k asks only for what is missing. The answers that a table was made from are also written
+beside it (`responses.jsonl`): they are versioned with it and can be restored on another machine.
 """
 
 import hashlib
@@ -21,9 +21,9 @@ RESPONSES_FILE = "responses.jsonl"
 
 @dataclass(frozen=True)
 class Completion:
-    """What an endpoint wrote. text: None where it refused to answer. finish_reason: 'stop',
-    'length' or 'refused'. total_tokens: of prompt and answer, None where it does not say.
-    `TypeError` for a value of another kind: recorded answers are read back from files."""
+    """An endpoint's answer. text: None where it refused. finish_reason: 'stop', 'length' or
+    'refused'. total_tokens: of prompt and answer, None where it does not say. Raises `TypeError`
+    for values of other types, as recorded answers are read from files."""
 
     text: str | None
     finish_reason: str
@@ -39,14 +39,14 @@ class Completion:
 
 @dataclass(frozen=True)
 class Request:
-    """What an endpoint is asked: never with a key or any other header."""
+    """What an endpoint is asked, without the key or any other header."""
 
     url: str
     body: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
-        """Of address and body: the same question has the same digest in every run."""
+        """Digest of address and body: the same question has the same digest in every run."""
         text = json.dumps([self.url, self.body], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -58,7 +58,8 @@ class ResponseRecord:
         self._folder = folder
 
     def find(self, request: Request) -> Completion | None:
-        """What was answered before; `DataError` where the file is damaged."""
+        """The recorded answer; None where there is none. Raises `DataError` where the file is
+        damaged."""
         path = self._path(request.digest)
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +70,7 @@ class ResponseRecord:
         return _completion(entry, str(path))
 
     def add(self, request: Request, completion: Completion) -> None:
-        """Write one answer; whole or not at all."""
+        """Record one answer, atomically."""
         path = self._path(request.digest)
         private_folder(self._folder)
         write_text(path, _line(request, completion), private=True)
@@ -79,15 +80,15 @@ class ResponseRecord:
 
 
 def save_responses(folder: Path, answered: Iterable[tuple[Request, Completion]]) -> None:
-    """Write `responses.jsonl`, ordered by digest whatever order the answers came in."""
+    """Write `responses.jsonl`, ordered by digest, in whatever order the answers came."""
     ordered = sorted(answered, key=lambda pair: pair[0].digest)
     lines = [_line(request, completion) for request, completion in ordered]
     write_text(folder / RESPONSES_FILE, "".join(lines))
 
 
 def restore_responses(folder: Path, record_dir: Path) -> int:
-    """Bring the answers saved with a table back into the record; returns how many. With them the
-    table can be made again without asking. `DataError` for a damaged file."""
+    """Copy the answers saved with a table back into the record, and return their number. The table
+    can then be made again without asking. Raises `DataError` for a damaged file."""
     path = folder / RESPONSES_FILE
     record, count = ResponseRecord(record_dir), 0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -1,8 +1,9 @@
-"""A script, run in a process of its own: one chat template on one conversation, under limits.
+"""A script that renders one chat template for one conversation, in its own process and under
+limits.
 
-Reads a JSON object from standard input, writes {"text": ...} or {"error": ...}. What the template
-sees is what transformers' `apply_chat_template` gives it, but for the date and for chance, which
-are the same each time. Imports nothing of this project, so that it starts quickly.
+It reads a JSON object from standard input and writes {"text": ...} or {"error": ...}. The template
+sees what transformers' `apply_chat_template` passes to it, except that date and randomness are
+fixed. It imports nothing of this project, so that it starts quickly.
 """
 
 import datetime
@@ -15,7 +16,7 @@ from typing import Any
 
 
 def render(request: dict[str, Any]) -> str:
-    """The conversation as the template writes it."""
+    """The conversation in the template's form."""
     sys.path.append(request["packages"])
     import jinja2
     import jinja2.ext
@@ -77,7 +78,7 @@ def _limit(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Answer the one request."""
+    """Answer one request."""
     request = json.load(sys.stdin)
     answer: dict[str, str]
     try:

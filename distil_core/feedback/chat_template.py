@@ -1,8 +1,8 @@
-"""A tokenizer's chat template on a conversation: it is a program of whoever made the checkpoint.
+"""Apply a tokenizer's chat template, which is a program by whoever made the checkpoint.
 
-jinja2's sandbox keeps it from the process around it, but neither from running for ever nor from
-filling the memory; so it runs in a process of its own, with a limit for both. The date it may ask
-for is a setting, so that the same settings give the same tokens tomorrow.
+jinja2's sandbox keeps it from the process around it, but not from running for ever or filling the
+memory. So it runs in its own process, with limits on both. The date that it may ask for is a
+setting, so that the same settings give the same tokens tomorrow.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def render_chat(
 ) -> str:
     """The conversation in the tokenizer's chat template, as text with its special tokens.
 
-    today: what the template is told where it asks for the date. Raises `ConfigError` where there
-    is no template, or it is broken, refuses this conversation, or needs more than its limits.
+    today: the date that the template gets. Raises `ConfigError` where there is no template, or it
+    is broken, refuses this conversation, or exceeds its limits.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -66,8 +66,8 @@ def render_chat(
 
 
 def response_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends a response written by someone else: of the policy's end tokens the one
-    that its chat template writes after an assistant's turn, else the tokenizer's own."""
+    """The token that ends a response which someone else wrote: the end token that the chat template
+    writes after an assistant's turn, or else the tokenizer's own."""
     ends = end_token_ids(tokenizer)
     if len(ends) == 1 or not tokenizer.chat_template:
         return ends[0]
@@ -117,7 +117,7 @@ def _rendered(template: str, variables: str, today: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Nothing but what the interpreter may need to start."""
+    """Only the variables that the interpreter may need to start."""
     name = "LD_LIBRARY_PATH"
     return {name: os.environ[name]} if name in os.environ else {}
 

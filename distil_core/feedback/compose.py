@@ -1,9 +1,9 @@
-"""Contexts: how a problem, an attempt and its feedback become text for student and expert.
+"""Compose a problem, an attempt and its feedback into the contexts of student and expert.
 
-Templates name fields in braces. Content is inserted as data: braces in it stay braces, and it is
-encoded with special tokens split into plain text, so it can neither open a field nor end a turn.
-Student's and expert's templates must end alike: then both see the same token before the first
-response token, and the response's own tokens are the student's, never encoded again.
+Templates name fields in braces. Content is inserted as data: braces in it stay braces, and special
+tokens in it are encoded as plain text, so that it can neither open a field nor end a turn. The
+templates of student and expert must end alike: both then see the same token before the first
+response token, and the response keeps the student's own tokens, which are never encoded again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,8 +24,8 @@ def check_templates(
     student_template: str, expert_template: str, kinds: Collection[str], chat: bool = False
 ) -> None:
     """Raise `ConfigError` for an unknown field, a student template that could leak feedback, or
-    templates that end differently (a chat template ends all contexts alike itself). kinds: of the
-    feedback there may be (`known_kinds`)."""
+    templates that end differently (a chat template makes all contexts end alike). kinds: the
+    possible kinds of feedback (`known_kinds`)."""
     for name, template, known in (
         ("context.student_template", student_template, STUDENT_FIELDS),
         ("context.expert_template", expert_template, ATTEMPT_FIELDS.union(kinds)),
@@ -63,8 +63,8 @@ def render_expert(
 def expert_values(
     prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
 ) -> dict[str, str]:
-    """The text of each field of the expert's template. Items of one kind are joined by newlines;
-    an absent kind is missing."""
+    """The text of each field of the expert's template. Items of one kind are joined by newlines; a
+    kind without items is missing."""
     values = {"prompt": prompt, "attempt": attempt, "verdict": verdict}
     for item in feedback:
         values[item.kind] = (
@@ -74,19 +74,19 @@ def expert_values(
 
 
 def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
-    """Whether the expert's context holds any feedback; if not, it has nothing to say."""
+    """Whether the expert's context has any feedback; if not, the expert has nothing to say."""
     fields = _fields("context.expert_template", template)
     return any(item.kind in fields and item.text for item in feedback)
 
 
 def template_parts(template: str) -> list[TemplatePart]:
-    """A template as its literal text, each piece with the field that follows it."""
+    """The template as literal texts, each with the field that follows it."""
     return [(literal, field) for literal, field, _, _ in Formatter().parse(template)]
 
 
 def render(parts: Sequence[TemplatePart], values: Mapping[str, str]) -> list[Segment]:
-    """The template filled in: the one way that student's and expert's contexts are made. A field
-    without a value is empty."""
+    """The filled template. Contexts of student and expert are both made here. A field without a
+    value is empty."""
     segments = []
     for literal, field in parts:
         segments.append(Segment(literal, is_template=True))

@@ -1,4 +1,4 @@
-"""A rollout's consultation: what the verifier makes of it, as a row of the table."""
+"""The consultation of a rollout: the verifier's verdict and feedback, as a row of the table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ from distil_core.verifiers.base import Verifier
 
 
 def consult(verifier: Verifier, problem: Problem, rollout: RolloutRow) -> ConsultationRow:
-    """The consultation of one rollout. A truncated response gets no reward whatever it holds; a
-    rollout or verifier that failed gives a row with the error and no reward."""
+    """Consult the verifier about one rollout. A truncated response gets no reward, whatever it
+    holds; a failed rollout or verifier gives a row with the error and no reward."""
     row = ConsultationRow(
         rollout_id=rollout.rollout_id,
         reward=None,
@@ -44,8 +44,8 @@ def attempts_of(
     rollouts: Sequence[RolloutRow],
     problems: Mapping[str, Problem],
 ) -> list[Attempt]:
-    """The rollouts that have a verdict, as sources of feedback read them. rows: `consult`'s, in
-    the rollouts' order. problems: by id."""
+    """The rollouts that have a verdict, in the form that sources of feedback read. rows: from
+    `consult`, in the rollouts' order. problems: by id."""
     return [
         Attempt(
             row.rollout_id,
@@ -60,7 +60,7 @@ def attempts_of(
 
 
 def problem_of(rollout: RolloutRow, problems: Mapping[str, Problem]) -> Problem:
-    """`DataError` where the rollout is of none of them."""
+    """The rollout's problem. Raises `DataError` where it is not among `problems`."""
     problem = problems.get(rollout.problem_id)
     if problem is None:
         raise DataError(
@@ -71,7 +71,7 @@ def problem_of(rollout: RolloutRow, problems: Mapping[str, Problem]) -> Problem:
 
 
 def settings_as_set(params: ConsultParams) -> dict[str, Any]:
-    """The settings without those that are off, or as they usually are."""
+    """The settings without those that are off or have their usual value."""
     defaults = {
         name: field.default
         for name, field in ConsultParams.model_fields.items()

@@ -1,7 +1,9 @@
-"""Contexts as token ids: one way for student and expert, of bounded length, ending alike.
+"""Contexts as token ids: made in the same way for student and expert, bounded in length, ending
+alike.
 
 A context that is too long is shortened by the rules of `context.shorten`, in their order, and the
-caller is told which fields; where the rules do not suffice it is an error. Nothing is cut silently.
+caller is told which fields were shortened. Where the rules do not suffice it is an error. Nothing
+is cut silently.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RenderedContext:
-    """values: the content as it went in. shortened_fields: those of which a part was left out."""
+    """values: the content that was filled in. shortened_fields: the fields of which a part was left
+    out."""
 
     segments: list[Segment]
     token_ids: list[int]
@@ -40,9 +43,10 @@ class RenderedContext:
 
 
 class ContextRenderer:
-    """Renders both contexts of a campaign. `ConfigError` where they do not end in the same token.
+    """Renders both contexts of a campaign. Raises `ConfigError` where they do not end in the same
+    token.
 
-    ending_ids: the tokens that every context ends in, right before the response.
+    ending_ids: the tokens in which every context ends, right before the response.
     """
 
     def __init__(self, params: ContextParams, tokenizer: PreTrainedTokenizerBase):
@@ -53,7 +57,8 @@ class ContextRenderer:
         self.ending_ids = self._common_ending()
 
     def student(self, prompt: str, name: str) -> RenderedContext:
-        """The student's context. name: of the problem, for `DataError` where it is too long."""
+        """The student's context. name: of the problem, for the `DataError` where the context is too
+        long."""
         return self._fitted(self._student_parts, {"prompt": prompt}, name)
 
     def expert(
@@ -64,7 +69,8 @@ class ContextRenderer:
         feedback: Sequence[FeedbackItem],
         name: str,
     ) -> RenderedContext:
-        """The expert's context. name: of the rollout, for `DataError` where it is too long."""
+        """The expert's context. name: of the rollout, for the `DataError` where the context is too
+        long."""
         values = expert_values(prompt, attempt, verdict, feedback)
         return self._fitted(self._expert_parts, values, name)
 
@@ -115,8 +121,8 @@ class ContextRenderer:
         field: str,
         keep: Literal["start", "end", "both"],
     ) -> str:
-        """The field's text with as much of it as fits around the marker; only the marker where
-        nothing does."""
+        """The longest part of the field's text that fits, with the marker; only the marker where
+        nothing fits."""
         text, marker = values[field], self._params.shortening_marker
         fitting, too_long = 0, len(text)
         while too_long - fitting > 1:
@@ -130,8 +136,8 @@ class ContextRenderer:
         return _shortened(text, fitting, keep, marker)
 
     def _common_ending(self) -> list[int]:
-        """The tokens both templates' last literal text ends in. They are encoded apart from the
-        content before them, so every context ends in them."""
+        """The tokens of the common ending of both templates' last literal texts. They are encoded
+        apart from the content before them, so that every context ends in them."""
         student, expert = (
             self._tokenizer.encode(_last_literal(parts), add_special_tokens=False)
             for parts in (self._student_parts, self._expert_parts)
@@ -156,7 +162,7 @@ class ContextRenderer:
         return [(beginning, None), *parts]
 
     def _beginning(self) -> str:
-        """What a context has to begin with, by `context.bos`; '' for nothing."""
+        """The text with which every context must begin, by `context.bos`; '' for none."""
         if self._params.bos == "always":
             if not (found := beginning(self._tokenizer) or self._tokenizer.bos_token):
                 raise ConfigError(
@@ -178,8 +184,8 @@ class ContextRenderer:
     def _chat_parts(self, template: str) -> list[TemplatePart]:
         """The template as a user's message in the tokenizer's chat template.
 
-        Fields go through it as placeholders, so that content is neither read as Jinja nor trimmed,
-        and can be encoded as content afterwards.
+        Fields pass through the chat template as placeholders, so that content is neither read as
+        Jinja nor trimmed, and can be encoded as content afterwards.
         """
         parts = template_parts(template)
         fields = [field for _, field in parts if field is not None]
@@ -205,7 +211,7 @@ class ContextRenderer:
 
 
 def count_shortened(contexts: Sequence[RenderedContext]) -> dict[str, int]:
-    """How many contexts were shortened, in all and by field; for a table's metadata."""
+    """The number of shortened contexts, in total and by field, for a table's metadata."""
     counts = {"contexts": sum(bool(context.shortened_fields) for context in contexts)}
     for context in contexts:
         for field in context.shortened_fields:
@@ -214,7 +220,7 @@ def count_shortened(contexts: Sequence[RenderedContext]) -> dict[str, int]:
 
 
 def _shortened(text: str, kept: int, keep: Literal["start", "end", "both"], marker: str) -> str:
-    """`kept` characters of the text, and the marker where the others were."""
+    """`kept` characters of the text, with the marker in place of the rest."""
     if keep == "start":
         return text[:kept] + marker
     if keep == "end":

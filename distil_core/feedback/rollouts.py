@@ -1,4 +1,4 @@
-"""The student's rollouts: what is asked of the engine, and its responses as table rows."""
+"""The student's rollouts: requests for the engine, and its responses as table rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlannedRollout:
-    """One rollout to sample. sample_index: which of its problem's."""
+    """One rollout to sample. sample_index: its number among its problem's rollouts."""
 
     problem: Problem
     sample_index: int
@@ -33,8 +33,8 @@ def plan_rollouts(
     contexts: Mapping[str, Sequence[int]],
     seed: int,
 ) -> list[PlannedRollout]:
-    """`num_rollouts` of each problem, group after group. contexts: the student's, as token ids, by
-    problem id. seed: the campaign's; each rollout's own is derived from it."""
+    """`num_rollouts` rollouts of each problem, group after group. contexts: the student's, as token
+    ids, by problem id. seed: the campaign's, from which each rollout's own is derived."""
     return [
         PlannedRollout(
             problem,
@@ -55,7 +55,7 @@ def rollout_rows(
     responses: Sequence[SampledResponse],
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[RolloutRow]:
-    """The engine's responses as rows, in the order that they were planned in."""
+    """The engine's responses as rows, in the order of the plan."""
     return [
         RolloutRow(
             rollout_id=f"{iteration_key(iteration)}/{one.problem.problem_id}/{one.sample_index}",

@@ -1,1 +1,1 @@
-"""Typed Parquet tables: what each column is, how they are written, and how they are refused."""
+"""Typed Parquet tables: what each column means, how they are written, and when they are refused."""

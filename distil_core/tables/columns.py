@@ -36,7 +36,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class ArrowType:
-    """A type by the name that pyarrow has for it, or a list of it without nulls."""
+    """A type by its name in pyarrow, or a list of it without nulls."""
 
     alias: str
     is_list: bool = False
@@ -64,7 +64,7 @@ class TableSchema(Generic[Row]):
 
     @cached_property
     def arrow(self) -> pa.Schema:
-        """The columns as Arrow has them, each with what it means in its metadata."""
+        """The Arrow schema, with each column's meaning in its metadata."""
         import pyarrow as pa
 
         return pa.schema([column.arrow for column in self._columns])

@@ -1,4 +1,5 @@
-"""Log-probabilities in as few digits as a bounded error allows, so that they compress well."""
+"""Round log-probabilities to as few digits as a bounded error allows, so that they compress
+well."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,10 @@ def round_distributions(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`logprobs` and `tail_logprobs_t` (METHOD section 4), rounded.
 
-    Each is a multiple of a power of two that is the larger the less mass it says, so that every one
-    of a position's n ids and the tail changes its mass by about the same. No log-probability
-    changes by more than a sixteenth, and no set of ids by more mass than `MAX_TOTAL_VARIATION`:
-    that holds for what is stored, and for what is left when its mass is scaled to 1. `-inf` stays.
+    Each is rounded to a multiple of a power of two, which is larger for smaller masses, so that
+    each of a position's n ids and the tail changes its mass by about the same amount. No
+    log-probability changes by more than a sixteenth, and no set of ids by more mass than
+    `MAX_TOTAL_VARIATION`, both as stored and after scaling the masses to sum to 1. `-inf` stays.
     """
     positions = np.arange(len(counts_t))
     position_of = np.concatenate([np.repeat(positions, counts_t), positions])
@@ -51,7 +52,7 @@ def _rounded(exact: NDArray[np.float64], exponents: NDArray[np.float64]) -> NDAr
 def _variation(
     before: NDArray[np.float64], after: NDArray[np.float32], position_of: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """The most mass that a set of a position's buckets gains or loses."""
+    """The largest change in the mass of any set of a position's buckets."""
     changes = np.exp(after.astype(np.float64)) - np.exp(before)
     gained_t = np.bincount(position_of, np.maximum(changes, 0.0))
     return np.maximum(gained_t, gained_t - np.bincount(position_of, changes))

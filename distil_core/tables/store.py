@@ -1,7 +1,7 @@
-"""Write and read tables: atomically, and never a table that is not what it should be.
+"""Write and read tables: atomically, and refusing any table that is not what it should be.
 
-Each file carries a digest of all its bytes. Parquet's own checksums are of data pages only: one
-flipped bit in a page's header or in the footer drops items or turns a column's values around.
+Each file carries a digest of all its bytes. Parquet's own checksums only cover data pages: one
+flipped bit in a page's header or in the footer drops items or exchanges a column's values.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ def write_table(
 ) -> None:
     """Write `rows` to one Parquet file.
 
-    context: JSON-able facts about how the table was made (settings, tokenizer digest); readers
-    get it back. It must hold nothing that differs from run to run, such as times.
+    context: JSON-able facts about how the table was made (settings, tokenizer digest), which
+    readers get back. It must hold nothing that differs from run to run, such as times.
     """
     with atomic_path(path) as temporary:
         _write(temporary, schema, rows, context, index=0, is_last=True)
@@ -51,11 +51,11 @@ def write_shards(
     context: Mapping[str, Any],
     compact: bool = False,
 ) -> None:
-    """Write a folder of Parquet files, one a shard; memory holds two shards at a time. The folder
-    appears only when all are written.
+    """Write a folder of Parquet files, one for each shard; memory holds two shards at a time. The
+    folder appears only when all are written.
 
-    compact: the same values in fewer bytes where they are rounded log-probabilities and ids of a
-    large vocabulary, for more time to write them.
+    compact: store the same values in fewer bytes where they are rounded log-probabilities and ids
+    of a large vocabulary, at the cost of more time for writing.
     """
     with atomic_path(folder) as temporary:
         temporary.mkdir(parents=True)
@@ -96,7 +96,7 @@ def read_rows(path: Path, schema: TableSchema[Row]) -> list[Row]:
 
 
 def shard_files(path: Path) -> list[Path]:
-    """The Parquet files behind a table: itself, or the shards in its folder; `DataError` if a
+    """The Parquet files of a table: itself, or the shards in its folder. Raises `DataError` if a
     shard's number is missing."""
     if path.is_file():
         return [path]
@@ -146,9 +146,10 @@ def _write(
 
 
 def _compact_options(schema: pa.Schema) -> dict[str, Any]:
-    """Bytes of equal rank beside each other in lists of numbers: those of rounded ones are mostly
-    zeros, those of ids unevenly spread, and a dictionary hides equal contexts. Of zstd's levels
-    17 saves another twentieth, for five times the time."""
+    """Options that store the bytes of list values by rank, so that similar bytes are adjacent:
+    those of rounded numbers are mostly zeros, and those of ids are unevenly distributed. Lists get
+    no dictionary, which would hide equal contexts from zstd. zstd's level 17 would save another
+    twentieth, in five times the time."""
     lists = [
         field.name
         for field in schema
@@ -164,7 +165,7 @@ def _compact_options(schema: pa.Schema) -> dict[str, Any]:
 def _shards(
     path: Path, schema: TableSchema[Any], read: Callable[[bytes, pq.ParquetFile], _Content]
 ) -> Iterator[tuple[_Content, dict[str, Any]]]:
-    """What `read` makes of each shard's bytes, once they are checked, and the context."""
+    """The result of `read` for each shard, after its bytes are checked, and the context."""
     files = shard_files(path)
     num_rows = 0
     first_context: dict[str, Any] | None = None
@@ -190,7 +191,7 @@ def _read(
     is_last: bool,
     read: Callable[[bytes, pq.ParquetFile], _Content],
 ) -> tuple[_Content, int, dict[str, Any]]:
-    """What `read` makes of one shard, how many rows it has, and the context."""
+    """The result of `read` for one shard, its number of rows, and the context."""
     try:
         content = path.read_bytes()
         _check_digest(content)
@@ -208,14 +209,14 @@ def _read(
 
 
 def _digest(content: bytes) -> bytes:
-    """Of a file's bytes in which `_NO_DIGEST` stands where the digest will."""
+    """The digest of a file's bytes, in which `_NO_DIGEST` is in the place of the digest."""
     digest = hashlib.blake2b(content, digest_size=_DIGEST_BYTES).hexdigest()
     return _DIGEST_PREFIX + digest.encode()
 
 
 def _check_digest(content: bytes) -> None:
-    """Raise `pa.ArrowInvalid` where the content is not what was written. A file without a digest
-    is truncated, damaged just there, or foreign: reading it on tells."""
+    """Raise `pa.ArrowInvalid` where the content is not what was written. A file without a digest is
+    truncated, damaged in that place, or foreign; reading it reveals that."""
     start = content.rfind(_DIGEST_PREFIX)
     if start < 0:
         return
@@ -256,7 +257,8 @@ def _check_shard(path: Path, found: dict[str, Any], index: int, is_last: bool) -
 def _with_last(
     shards: Iterable[Sequence[Row]],
 ) -> Iterator[tuple[Sequence[Row], bool]]:
-    """Each shard, and whether it is the last one, so that a reader can miss the last."""
+    """Each shard and whether it is the last one, with which a reader notices that the last is
+    missing."""
     iterator = iter(shards)
     current = next(iterator, None)
     while current is not None:

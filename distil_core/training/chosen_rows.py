@@ -1,4 +1,4 @@
-"""Which rows of the tables a step trains on."""
+"""Choose the rows of the tables that a step trains on."""
 
 from collections.abc import Collection, Iterator
 
@@ -13,8 +13,8 @@ from distil_core.training.feedback_rows import FeedbackRows
 def masked_rows(
     rows: FeedbackRows, params: TrainParams, end_token_ids: Collection[int]
 ) -> set[int]:
-    """Indices of the rows that `truncated_responses` says not to train. `TrainingError` where
-    nothing would be left."""
+    """Indices of the rows that `truncated_responses` excludes from training. Raises `TrainingError`
+    where no row would be left."""
     if params.truncated_responses == "train":
         return set()
     if not end_token_ids:
@@ -37,14 +37,14 @@ def group_batches(
     seed: int,
     num_without_verdict: int = 0,
 ) -> Iterator[list[list[int]]]:
-    """`num_steps` batches of whole groups of rollouts, each of about `batch_rollouts` rows.
+    """`num_steps` batches of whole groups of rollouts, each with about `batch_rollouts` rows.
 
-    Each epoch is a permutation of all groups; a rest too small for a batch waits for no one and
-    is left to the next epoch's permutation.
+    Each epoch is a permutation of all groups; groups left over that are too few for a batch are
+    used in the next epoch's permutation.
 
-    num_without_verdict: rollouts that were sampled, but are not in the table. An epoch has as many
-    batches as with them, and where there are too few groups for that, the batches are smaller.
-    Raises `TrainingError` where the table has less than half a batch.
+    num_without_verdict: rollouts that were sampled but are not in the table. An epoch has as many
+    batches as if they were; where there are too few groups for that, batches are smaller. Raises
+    `TrainingError` where the table has less than half a batch.
     """
     num_rows = sum(map(len, groups))
     if 2 * num_rows < batch_rollouts:

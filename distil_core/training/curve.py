@@ -1,4 +1,4 @@
-"""The training curve: a row for each step, with what the feedback table says of its rollouts."""
+"""The training curve: a row for each step, with facts about the feedback table's rollouts."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from distil_core.training.feedback_rows import FeedbackRows
 def with_table_facts(
     curve: Sequence[Mapping[str, float]], rows: FeedbackRows
 ) -> list[dict[str, float]]:
-    """The curve with columns that are the same in every row: contexts that were shortened, rollouts
-    without a verdict, and the drift of the sampler whose log-probabilities the importance weights
-    are made from; each where there is one."""
+    """The curve with columns that are equal in every row, each where it applies: shortened
+    contexts, rollouts without a verdict, and the drift of the sampler whose log-probabilities the
+    importance weights use."""
     facts: dict[str, float] = {}
     if "num_shortened" in rows.context:
         facts["shortened_contexts"] = rows.context["num_shortened"]["contexts"]
@@ -24,7 +24,7 @@ def with_table_facts(
 
 
 def write_curve(path: Path, curve: Sequence[Mapping[str, float]]) -> None:
-    """As CSV; every row has the columns of the first."""
+    """Write the curve as CSV; every row has the first row's columns."""
     with (
         atomic_path(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,

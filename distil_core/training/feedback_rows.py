@@ -1,4 +1,4 @@
-"""Feedback tables as rows that a training batch is cut from."""
+"""Feedback tables as rows for training batches."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ _COLUMNS = (
 @dataclass(frozen=True)
 class FeedbackRow:
     """One rollout with the expert's distribution at each of its T positions (METHOD section 4).
-    expert_counts_t says how many of expert_ids and expert_logprobs belong to each position.
-    by_expert: the tokens are the expert's own, not sampled by the student."""
+    expert_counts_t: how many of expert_ids and expert_logprobs belong to each position. by_expert:
+    the expert wrote the tokens itself."""
 
     rollout_id: str
     reward: float
@@ -46,17 +46,17 @@ class FeedbackRow:
     by_expert: bool = False
 
     def is_truncated(self, end_token_ids: Collection[int]) -> bool:
-        """Whether the student was cut off; what the expert wrote may end anywhere."""
+        """Whether the student was cut off; a row that the expert wrote may end anywhere."""
         return not self.by_expert and int(self.response_ids_t[-1]) not in end_token_ids
 
 
 class FeedbackRows:
     """All rows to train on, and which of them belong to one problem of one table.
 
-    Rows lie in a scratch file, and memory holds less than 200 bytes for each, whatever its length.
-    context: of the newest table. by_expert, table_numbers: of each row; by default all rows are
-    the student's, of one table. scratch_dir: where the file is made; the system's by default.
-    num_without_verdict: rollouts that were sampled but are no rows, since they have no verdict.
+    Rows are in a scratch file; memory holds less than 200 bytes for each, whatever its length.
+    context: of the newest table. by_expert, table_numbers: of each row; by default all rows are the
+    student's, of one table. scratch_dir: where the file is made; by default the system's.
+    num_without_verdict: rollouts that were sampled but are not rows, as they have no verdict.
     """
 
     num_without_verdict: int = 0
@@ -95,12 +95,12 @@ class FeedbackRows:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest row, context and response."""
+        """The number of tokens of the longest row, context and response."""
         lengths = self._rows.lengths
         return int((lengths("context_ids") + lengths("response_ids")).max())
 
     def row(self, index: int) -> FeedbackRow:
-        """One row; its arrays cannot be written to."""
+        """One row, with read-only arrays."""
         name, context, response, behaviour, counts, ids, logprobs, tails = self._rows.read(index)
         return FeedbackRow(
             rollout_id=name.tobytes().decode(),
@@ -120,7 +120,7 @@ class FeedbackRows:
 def read_feedback(
     folder: Path, expected_tokenizer_digest: str, scratch_dir: Path | None = None
 ) -> FeedbackRows:
-    """The feedback table in `folder`, checked against the policy's tokenizer and in itself.
+    """The feedback table in `folder`, checked against the policy's tokenizer and for consistency.
 
     Raises `DataError` for what `read_table` refuses, another tokenizer, and lengths that disagree.
     """
@@ -160,7 +160,7 @@ def read_feedback_tables(
 
 
 def _continuations(folder: Path) -> list[pa.Table]:
-    """The expert's own rows beside the table, in the form of its rows; none where it has none."""
+    """The rows beside the table that the expert wrote, in the form of the table's rows."""
     path = folder / CONTINUATIONS_FOLDER
     if not path.exists():
         return []

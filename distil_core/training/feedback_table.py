@@ -1,4 +1,4 @@
-"""Making a feedback table: judged rollouts, an expert's distributions, and the rows of both."""
+"""Make a feedback table from judged rollouts and an expert's distributions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from distil_core.tables.schemas import (
 
 @dataclass(frozen=True)
 class JudgedRollout:
-    """A rollout with its consultation and what the expert is to read of them."""
+    """A rollout with its consultation and the expert's context."""
 
     rollout: RolloutRow
     reward: float
@@ -41,8 +41,8 @@ def judged_rollouts(
     problems: Mapping[str, Problem],
     renderer: ContextRenderer,
 ) -> list[JudgedRollout]:
-    """The rollouts that have a verdict. problems: by id. `DataError` where the consultations are
-    of other rollouts, or none has a verdict."""
+    """The rollouts that have a verdict. problems: by id. Raises `DataError` where the consultations
+    are of other rollouts, or none has a verdict."""
     if [one.rollout_id for one in rollouts] != [one.rollout_id for one in consultations]:
         raise DataError(
             f"consultations are not of these rollouts ({len(consultations)} and {len(rollouts)} "
@@ -72,10 +72,10 @@ def judged_rollouts(
 def count_without_feedback(
     expert_template: str, judged: Sequence[JudgedRollout], needs_feedback: bool
 ) -> int:
-    """Of how many rollouts the expert's context holds no feedback. needs_feedback: the expert's.
+    """The number of rollouts whose expert context has no feedback. needs_feedback: the expert's.
 
-    Raises `ConfigError` where there is feedback, but the template takes none of it: every row
-    would be masked out, and training on them would change nothing without a word.
+    Raises `ConfigError` where there is feedback but the template uses none of it: every row would
+    be masked out, and training would silently change nothing.
     """
     num_without = sum(not has_feedback(expert_template, one.feedback) for one in judged)
     kinds = sorted({item.kind for one in judged for item in one.feedback if item.text})
@@ -90,7 +90,7 @@ def count_without_feedback(
 class Labeller:
     """Has an expert label rollouts, shard after shard.
 
-    continuations: what the expert wrote itself, of the shards so far.
+    continuations: what the expert wrote itself, for the shards so far.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class Labeller:
     def shards(
         self, judged: Sequence[JudgedRollout], progress: ProgressCallback
     ) -> Iterator[list[FeedbackTableRow]]:
-        """The table's rows. A rollout of which the expert has nothing to say is one without."""
+        """The table's rows. A rollout about which the expert has nothing to say is a row without
+        expert."""
         size = self._params.rows_per_shard
         for start in range(0, len(judged), size):
             shard = judged[start : start + size]

@@ -1,4 +1,4 @@
-"""Stopping before a non-finite loss reaches the weights, and saying which rows it came from."""
+"""Stop before a non-finite loss reaches the weights, and name the rows it came from."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,11 @@ def rows_with_nonfinite_loss(output: ObjectiveOutput) -> list[int]:
 
 
 def require_finite_loss(output: ObjectiveOutput, row_names: Sequence[str] | None = None) -> None:
-    """Called before `backward`: `TrainingError` names the rows behind a non-finite loss.
+    """To be called before `backward`. Raises `TrainingError`, naming the rows behind a non-finite
+    loss.
 
-    row_names: one name per row of the batch (a rollout id) to use in the message. Without a bad row
-        the sum itself overflowed, and the message says so.
+    row_names: one name for each row of the batch (a rollout id), for the message. Where no row is
+    bad, the sum itself overflowed, and the message says so.
     """
     if bool(torch.isfinite(output.loss)):
         return

@@ -1,8 +1,8 @@
-"""From hidden states to what an objective reads, without the logits ever existing whole.
+"""From hidden states to what an objective reads, without ever holding all logits.
 
-The language-model head is most of the memory of a training step: logits of 4,096 tokens over a
-vocabulary of 151,936 are 2.5 GB, and a loss keeps several tensors of that size. Here they are made
-a tile at a time, reduced and forgotten, and made again for the gradient.
+The language-model head takes most of the memory of a training step: the logits of 4,096 tokens over
+a vocabulary of 151,936 are 2.5 GB, and a loss keeps several tensors of that size. Here the logits
+are computed one tile at a time, reduced and dropped, and computed again for the gradient.
 """
 
 from typing import Any
@@ -73,7 +73,8 @@ def token_logprobs(
 ) -> Tensor:
     """log softmax(logits / temperature) of one id at each position, float64 [N], without gradient.
 
-    Arguments as of `head_logprobs`; ids_n: int64. Logits are as there, all sums in float64.
+    Arguments as for `head_logprobs`; ids_n: int64. Logits are as there, and all sums are in
+    float64.
     """
     missing = -len(hidden_nd) % ROW_MULTIPLE
     head = _Head(pad(hidden_nd, (0, 0, 0, missing)), weight_vd, bias_v, softcap, chunk_tokens)
@@ -120,8 +121,8 @@ def _require_ids(expert_ids_nk: Tensor, sampled_ids_n: Tensor, vocabulary_size: 
 class _Head:
     """The head's logits, one tile of tokens x vocabulary at a time, in one reused buffer.
 
-    Tiles lie in a flat buffer with one element more than they need: an id that is not in a tile is
-    read from and written to that one, so that no step depends on which ids there are.
+    Tiles lie in a flat buffer with one element more than they need. An id outside the current tile
+    is read from and written to that element, so that no operation depends on which ids there are.
     """
 
     def __init__(
@@ -154,11 +155,11 @@ class _Head:
         )
 
     def weight_tile(self, tile: slice) -> Tensor:
-        """[width, d], rounded as the hidden states are."""
+        """The tile's weights [width, d], rounded to the dtype of the hidden states."""
         return self.weight_vd[tile].to(self.half_dtype).to(self.operand_dtype)
 
     def logits(self, chunk: slice, tile: slice, weight_wd: Tensor) -> Tensor:
-        """A view of the buffer, [chunk, width]; valid until the next call."""
+        """A view of the buffer, [chunk, width], valid until the next call."""
         shape = (chunk.stop - chunk.start, tile.stop - tile.start)
         logits_cw = self.buffer[: shape[0] * shape[1]].view(shape)
         product_into(logits_cw, self.hidden_nd[chunk], weight_wd.t(), add=False)
@@ -169,7 +170,7 @@ class _Head:
         return logits_cw
 
     def places(self, ids_ck: Tensor, tile: slice) -> tuple[Tensor, Tensor]:
-        """Where in the buffer each id's logit is, flat, and whether it is in this tile."""
+        """The flat index in the buffer of each id's logit, and whether the id is in this tile."""
         width = tile.stop - tile.start
         inside_ck = (ids_ck >= tile.start) & (ids_ck < tile.stop)
         rows_c1 = torch.arange(len(ids_ck), device=ids_ck.device)[:, None] * width
@@ -179,7 +180,7 @@ class _Head:
 
 
 def product_into(out: Tensor, left: Tensor, right: Tensor, *, add: bool) -> None:
-    """out = left @ right, or out += that; summed in the dtype of `out`."""
+    """out = left @ right, or out += left @ right; summed in the dtype of `out`."""
     if left.dtype == out.dtype:
         torch.addmm(out, left, right, beta=int(add), out=out)
     elif add:
@@ -189,10 +190,10 @@ def product_into(out: Tensor, left: Tensor, right: Tensor, *, add: bool) -> None
 
 
 class _HeadLogprobs(torch.autograd.Function):
-    """With S the stored ids, q the tail's mass and g the gradients that come in, G their sum:
-    d/dz_a = g_a - G p_a on stored ids and (g_tail - G q) p_a / q elsewhere, g_y on y_t in addition.
-    p_a / q is taken from the logits directly, so a tiny q costs no more than the rounding of its
-    logarithm."""
+    """The gradient, with S the stored ids, q the tail's mass, g the incoming gradients and G their
+    sum: d/dz_a = g_a - G p_a on stored ids and (g_tail - G q) p_a / q elsewhere, with g_y added on
+    y_t. p_a / q is computed from the logits directly, so that a tiny q costs only the rounding of
+    its logarithm."""
 
     @staticmethod
     def forward(
@@ -260,8 +261,8 @@ class _HeadLogprobs(torch.autograd.Function):
 
 
 def _reduce(head: _Head, ids_nj: Tensor) -> tuple[Tensor, Tensor]:
-    """The logit of each id, [N, J], and log sum exp of all logits but those of the stored ids,
-    which are all of `ids_nj` but the last column, [N]; -inf where that is nothing."""
+    """The logit of each id, [N, J], and log sum exp over all other logits, [N], which is -inf where
+    there are none. Of `ids_nj` the last column (y_t) is not a stored id."""
     num_tokens = len(ids_nj)
     logits_nj = head.buffer.new_zeros(ids_nj.shape)
     max_n = head.buffer.new_full((num_tokens,), -torch.inf)
@@ -291,8 +292,9 @@ def _gradients(
     shift_n: Tensor,
     needed: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Of hidden states, weight and bias, for logits z with gradient grads_nj on ids_nj and
-    factor_n * exp(z - shift_n) elsewhere. One tile of the weight's is finished before the next."""
+    """Gradients of hidden states, weight and bias, for logits z with gradient grads_nj on ids_nj
+    and factor_n * exp(z - shift_n) elsewhere. One tile of the weight's gradient is finished before
+    the next."""
     hidden_nd, weight_vd, bias_v = head.hidden_nd, head.weight_vd, head.bias_v
     grad_hidden_nd = torch.zeros_like(hidden_nd, dtype=head.dtype) if needed[0] else None
     grad_weight_vd = torch.empty_like(weight_vd) if needed[1] else None

@@ -1,4 +1,4 @@
-"""Whether a model keeps rows apart that share a sequence: found by computing some both ways."""
+"""Check that a model keeps rows apart that share a sequence, by computing some rows both ways."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def require_rows_apart(
     forward_dtype: str,
     tiled_above: int | None = None,
 ) -> None:
-    """Raise `TrainingError` where a response token's log-probability is another in this layout.
-    part: laid out so, on the model's device. The model should be in evaluation mode; takes two
+    """Raise `TrainingError` where the layout changes the log-probability of a response token. part:
+    in that layout, on the model's device. The model should be in evaluation mode; it takes two
     forward passes."""
     padded_bt, other_bt = (
         student_logprobs(

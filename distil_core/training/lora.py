@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Adapters:
-    """Puts adapters into `model`, in place: each target's weight W acts as W + alpha / rank * B A,
-    B starts at zero, and nothing but A and B has a gradient. `merge` leaves an ordinary model.
+    """Adds adapters to `model`, in place: each target's weight W acts as W + alpha / rank * B A, B
+    starts at zero, and only A and B have gradients. `merge` restores an ordinary model.
 
-    seed: of A. Raises `TrainingError` for a target that is no linear layer of the model, or whose
-    weight another layer shares.
+    seed: for A. Raises `TrainingError` for a target that is not a linear layer of the model, or
+    whose weight another layer shares.
     """
 
     def __init__(self, model: PreTrainedModel, params: LoraParams, seed: int):
@@ -39,7 +39,8 @@ class Adapters:
             self._adapted: Any = get_peft_model(model, config)
 
     def merge(self) -> None:
-        """Add the adapters to the weights, in their own dtype, and take them out of the model."""
+        """Add the adapters to the weights, in the weights' dtype, and remove them from the
+        model."""
         self._adapted.merge_and_unload(safe_merge=True)
 
 
@@ -66,7 +67,8 @@ def _require_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
 
 
 def _shared_weights(model: PreTrainedModel) -> set[str]:
-    """Names of modules whose weight is another module's too, as a head tied to the embedding."""
+    """Names of modules that share their weight with another module, such as a head tied to the
+    embedding."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)

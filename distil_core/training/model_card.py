@@ -1,8 +1,9 @@
-"""The model card in a policy's folder: what training knows of it, and where the rest is kept.
+"""The model card in a policy's folder: what training knows about it, and where the rest is
+recorded.
 
 The card is part of the checkpoint that DVC digests, so it holds only what the train stage depends
-on (its own settings, and what the feedback table says of how it was made): the same on every run,
-and never out of date. Scores come later, and stand beside the folder.
+on (its settings, and how the feedback table was made). It is the same in every run and never out of
+date. Scores come later, and are stored beside the folder.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,8 @@ def model_card(
 ) -> str:
     """Markdown with the header that model hubs read.
 
-    table_context: what the feedback table says of how it was made. table_digests: SHA-256 of each
-    table learned from, by path.
+    table_context: the feedback table's metadata about how it was made. table_digests: SHA-256 of
+    each table learned from, by path.
     """
     key = iteration_key(iteration)
     folder = f"data/iterations/{key}"

@@ -1,4 +1,4 @@
-"""From feedback rows and the student's log-probabilities to what an objective reads."""
+"""From feedback rows and the student's log-probabilities to an `ObjectiveBatch`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from distil_core.training.feedback_rows import FeedbackRow
 
 @dataclass(frozen=True)
 class RowLabels:
-    """What an `ObjectiveBatch` says of its rows besides the student, with its names and shapes."""
+    """The fields of an `ObjectiveBatch` that do not depend on the student, with its names and
+    shapes."""
 
     expert_bucket_logprobs_btk: Tensor
     behaviour_logprobs_bt: Tensor
@@ -32,8 +33,8 @@ def make_labels(
     response_mask_bt: Tensor,
     response_ids_bt: Tensor,
 ) -> RowLabels:
-    """The labels of these rows, on the CPU as are the tensors given. expert_buckets: ids and
-    log-mass, as the function of that name gives them."""
+    """The labels of these rows, on the CPU like the tensors given. expert_buckets: ids and log-mass
+    from the function of that name."""
     ids_btk, expert_btk = expert_buckets
     sampled_btk = ids_btk == response_ids_bt[..., None]
     tail_bucket = ids_btk.shape[-1]
@@ -56,8 +57,8 @@ def make_labels(
 def make_objective_batch(
     labels: RowLabels, student_logprobs: tuple[Tensor, Tensor]
 ) -> ObjectiveBatch:
-    """The batch an objective reads, where the student is. student_logprobs: on the buckets and of
-    the sampled tokens, as the function of that name gives them."""
+    """The batch that an objective reads, on the student's device. student_logprobs: on the buckets
+    and of the sampled tokens, from the function of that name."""
     student_btk, sampled_bt = student_logprobs
     moved = {name: value.to(sampled_bt.device) for name, value in vars(labels).items()}
     return ObjectiveBatch(

@@ -6,7 +6,7 @@ import torch
 def make_optimizer(
     model: torch.nn.Module, learning_rate: float, weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only, as is usual for transformers."""
+    """AdamW, with weight decay on matrices only, as is usual for transformers."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": weight_decay},

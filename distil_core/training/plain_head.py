@@ -1,4 +1,4 @@
-"""Whether a model's logits are what the tiled head takes them to be."""
+"""Check that a model's logits are what the tiled head assumes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _HALF_TOLERANCE = 2e-2
 
 
 def softcap(model: PreTrainedModel) -> float | None:
-    """z becomes softcap * tanh(z / softcap), as Gemma's logits; None where they stay."""
+    """The cap of logits: z becomes softcap * tanh(z / softcap), as in Gemma; None where there is
+    none."""
     found = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return None if found is None else float(found)
 
 
 @torch.no_grad()
 def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
-    """Raise `TrainingError` unless the logits are softcap(hidden @ weight + bias): compared with
-    what the model itself computes for the first of `tokens`, two forward passes of them."""
+    """Raise `TrainingError` unless the logits are softcap(hidden @ weight + bias). This is compared
+    with what the model computes for the first of `tokens`, in two forward passes."""
     tokens = _first_tokens(tokens, _COMPARED_TOKENS)
     name, head = type(model).__name__, model.get_output_embeddings()
     advice = "set train.tiled_head_above_vocabulary: null, which has the model make its logits"
@@ -69,7 +70,7 @@ def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
 
 
 def has_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> bool:
-    """Whether `require_plain_head` finds nothing wrong."""
+    """Whether `require_plain_head` passes."""
     try:
         require_plain_head(model, tokens)
     except TrainingError:
@@ -78,7 +79,7 @@ def has_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> bool:
 
 
 def _first_tokens(tokens: ResponseBatch, count: int) -> ResponseBatch:
-    """The same rows with at most that many response tokens."""
+    """The same rows with at most `count` response tokens."""
     length = tokens.response_ids_bt.shape[1]
     kept = min(length, count)
     columns = tokens.input_ids_bs.shape[1] - length + kept

@@ -1,4 +1,4 @@
-"""The rows of tables of any size in an unnamed scratch file, of which memory holds the index."""
+"""Rows of tables of any size in an unnamed scratch file; memory holds only the index."""
 
 import os
 import tempfile
@@ -15,12 +15,12 @@ _WRITTEN_AT_ONCE = 2**22
 
 
 class RowFile:
-    """List and text columns, a row's values one after another, as training reads them: any row at
-    any time. The index is 8 bytes for each row and 4 for each row and column.
+    """List and text columns, stored row by row as training reads them: any row at any time. The
+    index takes 8 bytes for each row and 4 for each row and column.
 
-    folder: where the file is made, on a real disk: what the operating system keeps of it in memory
-    it gives back when memory runs short. The file has no name, so that nothing is left of it
-    however the process ends.
+    folder: where the file is made; it should be on a disk, whose cache the operating system frees
+    when memory runs short. The file has no name, so that nothing is left of it however the process
+    ends.
     """
 
     def __init__(self, columns: Sequence[str], folder: Path | None = None):
@@ -36,7 +36,7 @@ class RowFile:
         self._lengths_bc = np.empty((0, len(columns)), np.int32)
 
     def append(self, table: pa.Table) -> None:
-        """Take in the rows of a table that has all the columns, all tables of the same types.
+        """Add the rows of a table that has all the columns; all tables must have the same types.
         Raises `OSError` where the disk is full."""
         columns = [_flat(table[name]) for name in self._columns]
         self._types = tuple(values.dtype for _, values in columns)
@@ -48,8 +48,8 @@ class RowFile:
         self._lengths_bc = np.concatenate([self._lengths_bc, lengths_bc.astype(np.int32)])
 
     def read(self, index: int) -> list[NDArray[Any]]:
-        """One row: its values of each column, in the column's own type; text as UTF-8 bytes. Not
-        writable."""
+        """One row: its values in each column, in the column's own type, text as UTF-8 bytes.
+        Read-only."""
         lengths = self._lengths_bc[index].tolist()
         sizes = [
             length * dtype.itemsize for length, dtype in zip(lengths, self._types, strict=True)
@@ -62,7 +62,7 @@ class RowFile:
         return values
 
     def lengths(self, name: str) -> NDArray[np.int32]:
-        """Of each row of a column."""
+        """The length of each row's list in a column."""
         return self._lengths_bc[:, self._columns.index(name)]
 
     def _write(self, rows: Iterator[bytes]) -> None:
@@ -84,7 +84,7 @@ class RowFile:
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.generic]]:
-    """A list or text column's offsets into its values, from 0 on, and the values."""
+    """A list or text column as offsets into its values, starting at 0, and the values."""
     array = column.combine_chunks()
     if pa.types.is_string(array.type):
         _, offsets, data = array.buffers()

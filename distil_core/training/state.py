@@ -1,4 +1,4 @@
-"""What training reads and changes at each step, and an interrupted run goes on from."""
+"""What training reads and changes at each step, and what an interrupted run continues from."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What stays the same over a run.
+    """What is constant over a run.
 
-    seed: every number that is drawn depends on it and the step alone. forward_dtype: in which the
-    model computes; its weights should be float32 in either case. end_token_ids: a response without
-    one of them at its end is truncated; needed to mask those.
+    seed: every random number depends only on it and the step. forward_dtype: in which the model
+    computes; its weights should be float32 in either case. end_token_ids: a response that does not
+    end in one of them is truncated; needed to mask those.
     """
 
     params: TrainParams
@@ -31,8 +31,8 @@ class TrainingSetup:
 
 @dataclass
 class TrainingState:
-    """What a step changes. num_done: steps done so far. curve: a row for each of them, where the
-    run has one. average: takes in the weights after each step; None where none is kept."""
+    """What a step changes. num_done: steps done so far. curve: a row for each step, where the run
+    has a curve. average: updated with the weights after each step; None where there is none."""
 
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -41,7 +41,7 @@ class TrainingState:
     curve: list[dict[str, float]] = field(default_factory=list)
 
     def finish_step(self, row: Mapping[str, float] | None = None) -> None:
-        """Take the optimizer's step. row: of the curve."""
+        """Do the optimizer's step. row: for the curve."""
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model)
@@ -50,8 +50,8 @@ class TrainingState:
             self.curve.append(dict(row))
 
     def live_tensors(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers of model and average, which are written to in place; tied ones
-        once. Those of the optimizer come and go."""
+        """Parameters and buffers of model and average, which are written in place, tied ones once.
+        The optimizer's tensors are not included, as they come and go."""
         parts = {"model": self.model}
         if self.average is not None:
             parts["average"] = self.average.model

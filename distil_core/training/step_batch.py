@@ -1,4 +1,4 @@
-"""What one training step reads of the feedback table, made on the host before the step begins."""
+"""The data of one training step, prepared on the host before the step begins."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from distil_core.training.student_logprobs import as_sequences
 
 @dataclass(frozen=True)
 class BatchPart:
-    """The rows of one forward pass: tokens, the expert's ids there, and how they are laid out."""
+    """The rows of one forward pass: tokens, the expert's ids, and their layout."""
 
     tokens: ResponseBatch
     expert_ids_btk: Tensor
     sequences: list[Sequences] | None
 
     def to(self, device: torch.device) -> BatchPart:
-        """The same part there."""
+        """The same part on another device."""
         sequences = self.sequences
         if sequences is not None:
             sequences = [one.to(device) for one in sequences]
@@ -34,8 +34,8 @@ class BatchPart:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """All rows of one step, on the CPU. labels: what an objective reads of them besides the
-    student. parts: the same rows, in micro-batches. num_masked: of them that do not train."""
+    """All rows of one step, on the CPU. labels: what an objective reads besides the student. parts:
+    the same rows in micro-batches. num_masked: how many rows do not train."""
 
     rollout_ids: list[str]
     labels: RowLabels

@@ -1,4 +1,4 @@
-"""What objectives read of the student: the one place of training that knows logits."""
+"""What objectives read of the student. Only this part of training handles logits."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def student_logprobs(
     sequences: Sequence[Sequences] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
-    each response token, [B, T]; in float32 at least, with gradient where it is enabled.
+    each response token, [B, T]; float32 or wider, with gradient where it is enabled.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
-    computes. tiled_above: a vocabulary larger than this is read in tiles, and the logits never
-    exist whole. sequences: the same rows laid by `as_sequences`, None for padded. None of these
-    changes more than rounding; where there is no response token, sequences have 0.
+    computes. tiled_above: a larger vocabulary is read in tiles, and the logits never exist all at
+    once. sequences: the same rows from `as_sequences`, None for padded. None of these changes more
+    than rounding. Where there is no response token, sequences give 0.
     """
     if is_tiled(model, tiled_above):
         return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, sequences)
@@ -51,14 +51,14 @@ def student_logprobs(
 
 
 def as_sequences(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
-    """The rows as `train.layout` says, where the batch lies; None for padded."""
+    """The rows in the layout of `train.layout`, on the batch's device; None for padded."""
     if layout == "padded":
         return None
     return [prefix_trees(tokens)] if layout == "prefix_tree" else list(pack(tokens))
 
 
 def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
-    """Whether the model's vocabulary is larger than that; never where it is None."""
+    """Whether the model's vocabulary is larger than `tiled_above`; False where that is None."""
     return tiled_above is not None and vocabulary_size(model) > tiled_above
 
 
@@ -116,7 +116,7 @@ def _logprobs_in_sequences(
 def _in_place(
     values: tuple[Tensor, Tensor], places_n: Tensor, tokens: ResponseBatch
 ) -> tuple[Tensor, Tensor]:
-    """Values of N response tokens to where they stand in [B, T]."""
+    """Values of N response tokens at their places in [B, T]."""
     shape = tokens.response_ids_bt.shape
 
     def placed(values_n: Tensor) -> Tensor:
@@ -140,8 +140,8 @@ def bucket_logprobs(logprobs_btv: Tensor, expert_ids_btk: Tensor) -> Tensor:
     """The student's log-mass on each stored id and on the tail, [B, T, K + 1].
 
     expert_ids_btk: int64; the vocabulary's size marks padding. The tail is summed over its own
-    tokens, so it is exact however small. Where it is empty, a finite value without gradient
-    stands in its place (the expert's mass there is zero, so nothing is multiplied by it).
+    tokens, so it is exact however small. An empty tail gets a finite value without gradient;
+    nothing is multiplied by it, as the expert's mass there is zero.
     """
     vocabulary_size = logprobs_btv.shape[-1]
     gathered_btk = logprobs_btv.gather(-1, expert_ids_btk.clamp(max=vocabulary_size - 1))

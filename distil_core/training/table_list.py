@@ -1,9 +1,10 @@
-"""Which feedback tables a policy was trained on, kept inside its folder where several are read.
+"""The list of feedback tables that a policy was trained on, inside its folder where there are
+several.
 
-DVC's stages are written once for all iterations, so `train` cannot name a varying list of tables.
-It need not: it depends on its own table and on the parent policy, and this list, with a digest of
-each table that the policy and those before it learned from, is part of that policy. So another
-version of any older table is another parent policy, and DVC makes this one anew.
+DVC's stages are written once for all iterations, so `train` cannot depend on a varying list of
+tables. Instead it depends on its own table and on the parent policy, which holds this list, with a
+digest of each table that it and the policies before it learned from. So a new version of any older
+table means another parent policy, and DVC makes this policy again.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ TABLE_LIST_FILE = "feedback_tables.json"
 
 
 def table_digest(folder: Path) -> str:
-    """Of all files of a feedback table, the expert's own rows included."""
+    """Digest of all files of a feedback table, including the expert's own rows."""
     shard_files(folder)
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.parquet")):
@@ -29,7 +30,7 @@ def table_digest(folder: Path) -> str:
 
 
 def read_table_list(policy_dir: Path) -> dict[str, str]:
-    """Digest of each table by its path; empty for a policy that learned from none, or kept no
+    """The digest of each table by its path; empty for a policy that learned from none, or kept no
     list."""
     path = policy_dir / TABLE_LIST_FILE
     if not path.exists():
@@ -49,10 +50,11 @@ def write_table_list(policy_dir: Path, tables: dict[str, str]) -> None:
 
 
 def known_tables(read: Mapping[str, str], newest: str, parent_dir: Path) -> dict[str, str]:
-    """Digest by path of all tables that a policy and those before it learned from.
+    """Digests, by path, of all tables that a policy and those before it learned from.
 
-    read: those of its own, by path. newest: the one of its own iteration, which its parent does
-    not know. `DataError` where an older one is not what the parent policy in `parent_dir` knows.
+    read: the policy's own tables, by path. newest: its own iteration's table, which its parent does
+    not know. Raises `DataError` where an older table differs from what the parent in `parent_dir`
+    lists.
     """
     listed = read_table_list(parent_dir)
     for name, digest in read.items():

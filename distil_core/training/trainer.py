@@ -39,10 +39,10 @@ def train(
     average: WeightAverage | None = None,
     resume: ResumePoint | None = None,
 ) -> list[dict[str, float]]:
-    """Train `model` in place for `train.num_steps`; one curve row a step.
+    """Train `model` in place for `train.num_steps` steps; returns one curve row for each.
 
-    average: takes in the weights after each step. resume: where an interrupted run is taken up
-    from, and this one keeps its state.
+    average: updated with the weights after each step. resume: where an interrupted run's state is
+    loaded from, and this one's is saved.
 
     Raises `TrainingError` before the weights change when a loss or gradient is not finite, and
     before the first step for adapters, a layout, a tiled head or activation checkpointing that the
@@ -105,7 +105,7 @@ def _step_batches(
     setup: TrainingSetup,
     num_done: int,
 ) -> Iterator[StepBatch]:
-    """Of the steps from `num_done` on."""
+    """The batches of the steps from `num_done` on."""
     params = setup.params
     batches = group_batches(
         rows.groups, params.batch_rollouts, params.num_steps, setup.seed, rows.num_without_verdict
@@ -126,13 +126,14 @@ def _backward(
     tiled_above: int | None = None,
     when_busy: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Gradients of one batch into the model; returns the loss and the objective's diagnostics.
+    """Compute one batch's gradients; returns the loss and the objective's diagnostics.
 
-    In micro-batches the gradient is still the whole batch's, whatever the objective compares or
-    divides by: all log-probabilities are computed first, without gradient, the objective is
-    differentiated with respect to them, and each part is computed again to carry its share on.
+    With micro-batches the gradient is still that of the whole batch, whatever the objective
+    compares or divides by. First all log-probabilities are computed without gradient, then the
+    objective is differentiated with respect to them, and then each part is computed again to
+    backpropagate its share.
 
-    when_busy: called where this thread begins to wait for long.
+    when_busy: called when this thread begins a long wait.
     """
     size = len(step_batch.parts[0].expert_ids_btk)
     parts = step_batch.parts
@@ -179,7 +180,8 @@ def _seed_dropout(seed: int) -> None:
 
 
 def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> float:
-    """The gradient's norm before it is cut to `max_norm`. `TrainingError` where not finite."""
+    """The gradient's norm before clipping to `max_norm`. Raises `TrainingError` where it is not
+    finite."""
     norm = torch.nn.utils.clip_grad_norm_(weights, max_norm).item()
     if not math.isfinite(norm):
         raise TrainingError(
@@ -190,8 +192,8 @@ def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> floa
 
 
 def _require_possible(model: PreTrainedModel, rows: FeedbackRows, setup: TrainingSetup) -> None:
-    """That the model can have the head and the layout that the settings ask for, tried on the rows
-    of the first step, no more of them at once than training holds."""
+    """Check that the model supports the head and layout of the settings, by trying them on rows of
+    the first step, with no more rows at once than training."""
     params = setup.params
     if is_tiled(model, params.tiled_head_above_vocabulary):
         require_plain_head(model, collated([rows.row(0)]).to(model.device))

@@ -1,10 +1,10 @@
-"""The warm start of a policy made here: supervised text before there are any rollouts.
+"""The warm start of a new policy: supervised text before there are any rollouts.
 
-Two kinds of text, mixed in phases. Demonstrations teach the task, with the demonstrator's flaws.
-Corrections teach the model to read feedback: the context
-holds an attempt and the tools' verdict on it, the input follows the attempt's own lines, right or
-wrong, and the label at each position is the tool's value there. So the warm-started model, given
-feedback, is an expert at the states a student really visits.
+Two kinds of text are mixed, in phases. Demonstrations teach the task, with the demonstrator's
+errors. Corrections teach the model to read feedback: the context has an attempt and the tools'
+verdict on it, the input follows the attempt's own lines, right or wrong, and the label at each
+position is the tool's value there. So the warm-started model, given feedback, is an expert at the
+states that a student really visits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ _NO_LABEL = -100
 
 @dataclass(frozen=True)
 class WarmStartExample:
-    """context_ids: what is given. input_ids: the response's tokens that are followed.
-    label_ids: what should be said at each of those positions (same length)."""
+    """context_ids: the context. input_ids: the response's tokens. label_ids: the right token at
+    each of those positions (same length)."""
 
     context_ids: list[int]
     input_ids: list[int]
@@ -48,10 +48,10 @@ def warm_start(
     progress: ProgressCallback,
     resume: ResumePoint | None = None,
 ) -> None:
-    """Train in place on mixed batches, phase after phase. Raises `TrainingError` when a gradient
-    is not finite.
+    """Train in place on mixed batches, phase after phase. Raises `TrainingError` when a gradient is
+    not finite.
 
-    resume: where an interrupted warm start is taken up from, and this one keeps its state.
+    resume: where an interrupted warm start's state is loaded from, and this one's is saved.
     """
     total_steps = sum(phase.num_steps for phase in params.phases)
     state = TrainingState(model, make_optimizer(model, params.learning_rate, params.weight_decay))
@@ -103,7 +103,7 @@ def _batches(
     seed: int,
     num_done: int,
 ) -> Iterator[_Batch]:
-    """On the CPU, of the steps from `num_done` on."""
+    """The batches of the steps from `num_done` on, on the CPU."""
     random = generator(seed, "base", "order")
     step = 0
     for phase in params.phases:

@@ -1,4 +1,4 @@
-"""The supervised text of a warm start, made from problems by the source and the verifier."""
+"""The supervised texts of a warm start, made from problems by the source and the verifier."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def correction_examples(
     context: ContextParams,
     seed: int,
 ) -> list[WarmStartExample]:
-    """Each problem in the expert's context with a corrupted attempt and its feedback; the input
-    follows the attempt, the labels are the oracle's at each state along it."""
+    """Each problem in the expert's context, with a corrupted attempt and its feedback. The input
+    follows the attempt; the labels are the oracle's at each state along it."""
     end = int(tokenizer.eos_token_id)
     examples = []
     for problem in problems:

@@ -1,4 +1,4 @@
-"""An exponential moving average of a policy's weights, saved and taken up again exactly."""
+"""An exponential moving average of a policy's weights, which can be saved and continued exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class WeightAverage:
     """`model` holds the average, in evaluation mode and without gradients.
 
-    It is an ordinary model in float32: saved and loaded as a checkpoint it goes on from the same
+    It is an ordinary model in float32: saved and loaded as a checkpoint, it continues from the same
     bits. decay: the share of the old average that each step keeps.
     """
 
@@ -24,7 +24,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: PreTrainedModel) -> None:
-        """Take in the weights after an optimizer step. Buffers are taken over as they are."""
+        """Average in the weights after an optimizer step. Buffers are copied."""
         current = dict(model.named_parameters())
         # Tied weights are named once, so that they are averaged once.
         for name, average in self.model.named_parameters():

@@ -1,4 +1,4 @@
-"""Sources of feedback. One module each, found by name; all are gathered in one way."""
+"""Sources of feedback. One module each, found by name, and gathered by one function."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ SOURCES: Registry[FeedbackSourceOptions, FeedbackSource] = Registry(
 
 @dataclass(frozen=True)
 class Gathered:
-    """items: of each attempt that was asked about, in order. report: for the table's metadata."""
+    """items: for each attempt asked about, in order. report: for the table's metadata."""
 
     items: list[tuple[FeedbackItem, ...]]
     report: dict[str, Any]
@@ -38,9 +38,9 @@ def gather(
     asked: Sequence[Attempt],
     setting: SourceSetting,
 ) -> Gathered:
-    """What all of the sources say of the attempts `asked` about, source after source.
+    """Gather the feedback of all sources on the attempts `asked` about, one source after another.
 
-    components: of `consult` (`ConsultParams.sources`). attempts: see `FeedbackSource.gather`.
+    components: from `consult` (`ConsultParams.sources`). attempts: see `FeedbackSource.gather`.
     """
     items: dict[str, list[FeedbackItem]] = {attempt.name: [] for attempt in asked}
     report: dict[str, Any] = {}
@@ -59,6 +59,6 @@ def gather(
 
 
 def known_kinds(components: Iterable[Component] = ()) -> frozenset[str]:
-    """The kinds of feedback there may be: of all sources known by name, and of `components`."""
+    """All possible kinds of feedback: those of all sources known by name, and of `components`."""
     names = {*SOURCES.names(), *(component.name for component in components)}
     return frozenset(kind for name in names for kind in SOURCES.module(name).Options.kinds)

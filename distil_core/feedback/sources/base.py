@@ -1,4 +1,4 @@
-"""The contract of a source of feedback: what it says of the student's attempts."""
+"""The contract of a source of feedback on the student's attempts."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class FeedbackSourceOptions(ComponentOptions):
     """Base of every source's `Options`.
 
-    kinds: of the items that it gives, each a field that context.expert_template may name.
-    asks_policy: whether it asks the policy that made the attempts, which then needs a model.
-    shows_reference: whether it may show the gold solution, which consult.reveal has to allow.
+    kinds: of its items; context.expert_template may name each as a field. asks_policy: whether it
+    asks the policy that made the attempts, for which the model must be loaded. shows_reference:
+    whether it may show the gold solution, which consult.reveal must allow.
     """
 
     kinds: ClassVar[tuple[str, ...]]
@@ -33,10 +33,10 @@ class FeedbackSourceOptions(ComponentOptions):
 
 @dataclass(frozen=True)
 class Attempt:
-    """A response of the student's with what the tools found: all that a source may read of it.
+    """A student's response with the tools' findings: everything that a source may read of it.
 
-    name: of this attempt alone, such as its rollout id; what a source draws by chance depends on
-    it. verdict: 'correct', 'wrong', 'malformed' or 'truncated'. items: the verifier's own.
+    name: unique to this attempt, such as its rollout id; a source's random choices depend on it.
+    verdict: 'correct', 'wrong', 'malformed' or 'truncated'. items: the verifier's own.
     """
 
     name: str
@@ -47,13 +47,13 @@ class Attempt:
 
     @property
     def is_correct(self) -> bool:
-        """The tools found it right, and it was finished."""
+        """Whether it is finished and the tools found it right."""
         return self.verdict == "correct"
 
 
 @dataclass(frozen=True)
 class AskablePolicy:
-    """The policy that made the attempts. renderer: makes the contexts of what it is asked."""
+    """The policy that made the attempts. renderer: makes the contexts of questions to it."""
 
     engine: Engine
     tokenizer: PreTrainedTokenizerBase
@@ -64,8 +64,8 @@ class AskablePolicy:
 class SourceSetting:
     """What a source gets besides the attempts.
 
-    seed: the campaign's. policy: loads the policy when it is first called, to be asked only by
-    sources that say so in `asks_policy`.
+    seed: the campaign's. policy: loads the policy at its first call; only for sources with
+    `asks_policy`.
     """
 
     seed: int
@@ -75,8 +75,8 @@ class SourceSetting:
 
 @dataclass(frozen=True)
 class SourceFeedback:
-    """items: by the attempts' names; those it has nothing to say about may be missing. report:
-    what the table's metadata shall say of it, by names that no other source uses; JSON values."""
+    """items: by the attempts' names; attempts without feedback may be missing. report: JSON values
+    for the table's metadata, under names that no other source uses."""
 
     items: Mapping[str, Sequence[FeedbackItem]]
     report: Mapping[str, Any] = field(default_factory=dict)
@@ -84,11 +84,11 @@ class SourceFeedback:
 
 @runtime_checkable
 class FeedbackSource(Protocol):
-    """Depends on nothing but what it is given: the same attempts give the same feedback."""
+    """Deterministic: the same attempts and setting give the same feedback."""
 
     def gather(
         self, attempts: Sequence[Attempt], asked: Sequence[Attempt], setting: SourceSetting
     ) -> SourceFeedback:
         """Feedback on the attempts `asked` about. attempts: these, and others of the same policy
-        that the source may read as well."""
+        that the source may read too."""
         ...

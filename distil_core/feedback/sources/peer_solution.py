@@ -1,4 +1,4 @@
-"""Peer solutions: what another attempt at the same problem did right."""
+"""Peer solutions: a correct attempt at the same problem as feedback on another attempt."""
 
 from collections.abc import Sequence
 
@@ -19,8 +19,8 @@ class Options(FeedbackSourceOptions):
 
 
 class PeerSolution:
-    """For each attempt a correct one at the same problem, by chance; none where there is no other.
-    An attempt's own success is never its demonstration."""
+    """Gives each attempt a random correct one at the same problem; nothing where there is no other.
+    An attempt's own success is never its own demonstration."""
 
     def gather(
         self, attempts: Sequence[Attempt], asked: Sequence[Attempt], setting: SourceSetting

@@ -1,4 +1,4 @@
-"""The gold solution as the expert's correction, where answers may be revealed."""
+"""The gold solution as an expert correction, where answers may be revealed."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class Options(FeedbackSourceOptions):
 
 
 class ReferenceCorrection:
-    """The same for each attempt at a problem."""
+    """Gives every attempt at a problem the same item."""
 
     def gather(
         self, attempts: Sequence[Attempt], asked: Sequence[Attempt], setting: SourceSetting

@@ -1,4 +1,4 @@
-"""The policy judges its own attempts, and the tools judge its judgement."""
+"""The policy judges its own attempts, and the tools check its judgement."""
 
 import re
 from collections.abc import Sequence
@@ -27,7 +27,8 @@ class Options(SelfEvaluationParams, FeedbackSourceOptions):
 
 @dataclass(frozen=True)
 class OwnVerdict:
-    """What the policy said of one of its attempts, and whether it holds it correct."""
+    """What the policy said about one of its attempts, and whether it considers the attempt
+    correct."""
 
     attempt: Attempt
     text: str
@@ -35,7 +36,8 @@ class OwnVerdict:
 
 
 class SelfEvaluation:
-    """One question for each attempt, answered before the policy hears of the tools' verdict."""
+    """Asks one question for each attempt, which the policy answers without knowing the tools'
+    verdict."""
 
     def __init__(self, params: SelfEvaluationParams):
         self._params = params
@@ -43,8 +45,8 @@ class SelfEvaluation:
     def gather(
         self, attempts: Sequence[Attempt], asked: Sequence[Attempt], setting: SourceSetting
     ) -> SourceFeedback:
-        """See the contract. Reports how the policy's verdicts and the tools' agree. `DataError`
-        where a question is too long for a context."""
+        """See the contract. Reports how far the verdicts of policy and tools agree. Raises
+        `DataError` where a question is too long for a context."""
         verdicts = self._verdicts(asked, setting.policy(), setting)
         items = {
             verdict.attempt.name: (item,)
@@ -56,7 +58,7 @@ class SelfEvaluation:
     def _verdicts(
         self, asked: Sequence[Attempt], policy: AskablePolicy, setting: SourceSetting
     ) -> list[OwnVerdict]:
-        """Of the attempts on which the policy could answer, in order."""
+        """The verdicts on the attempts that the policy could judge, in order."""
         # Imports the tokenizers' library: only where there is a model already.
         from distil_core.policy.tokenizer import decode
 
@@ -82,7 +84,8 @@ class SelfEvaluation:
         ]
 
     def _as_feedback(self, verdict: OwnVerdict) -> FeedbackItem | None:
-        """What the expert gets to read of it, given what the tools found; None where dropped."""
+        """What the expert gets to read of the verdict, given the tools' one; None where it is
+        dropped."""
         agrees = verdict.holds_correct == verdict.attempt.is_correct
         if agrees or self._params.on_disagreement == "keep":
             return FeedbackItem("self_evaluation", verdict.text)
@@ -93,8 +96,8 @@ class SelfEvaluation:
 
 
 def agreement(verdicts: Sequence[OwnVerdict]) -> dict[str, Any]:
-    """Both verdicts on record: counts of the four cases, and the attempts held correct. The tools'
-    own verdict is in each rollout's row."""
+    """Counts of the four combinations of both verdicts, and the attempts that the policy considers
+    correct. The tools' verdict is in each rollout's row."""
     cases = {"both_correct": 0, "only_own_correct": 0, "only_tools_correct": 0, "both_wrong": 0}
     for own in verdicts:
         if own.holds_correct:

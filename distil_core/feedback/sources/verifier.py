@@ -1,4 +1,4 @@
-"""What the verifier itself says of an attempt."""
+"""The verifier's own feedback on an attempt."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class Options(FeedbackSourceOptions):
 
 
 class VerifierItems:
-    """Hands on the items that came with the verdicts."""
+    """Returns the items that came with the verdicts."""
 
     def gather(
         self, attempts: Sequence[Attempt], asked: Sequence[Attempt], setting: SourceSetting

@@ -15,6 +15,8 @@ import yaml
 # In C, where PyYAML was built with it: ten times as fast, and every stage reads its settings.
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+_MAX_DEPTH = 64
+
 _SCALARS = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?[0-9][0-9_]*|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+", "-+0123456789"),
@@ -79,8 +81,27 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def parse_yaml(text: str) -> Any:
-    """A document's values; `yaml.YAMLError` where it is none, or a key stands twice in it."""
-    return yaml.load(text, Loader=_Loader)
+    """A document's values. Raises `yaml.YAMLError` where it is none, a key stands twice in it, or
+    something in it holds itself."""
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except ValueError as error:
+        # Such as a number of five thousand digits, or `!!float no`.
+        raise yaml.YAMLError(str(error)) from error
+    _require_shallow(values)
+    return values
+
+
+def _require_shallow(values: Any, depth: int = 0) -> None:
+    if depth > _MAX_DEPTH:
+        raise yaml.YAMLError(
+            "nested too deeply, or an alias (*) stands inside of its own anchor (&)"
+        )
+    if isinstance(values, dict | list):
+        for each in values.values() if isinstance(values, dict) else values:
+            _require_shallow(each, depth + 1)
 
 
 def dump_yaml(values: dict[str, Any]) -> str:

@@ -51,6 +51,25 @@ def test_a_key_that_stands_twice_is_refused(text: str) -> None:
         parse_yaml(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        "a: " + "[" * 3000 + "]" * 3000,
+        "a: " + "9" * 5000,
+        "a: !!float no",
+        "a: 0x_",
+        'a: "\\ud800"',
+        "? [1]\n: 2",
+    ],
+    ids=lambda text: text[:16],
+)
+def test_what_is_no_settings_text_is_an_error_of_yaml(text: str) -> None:
+    with pytest.raises(yaml.YAMLError):
+        parse_yaml(text)
+
+
 def test_anchors_and_merges_work() -> None:
     text = "one: &one {a: 1, b: 2}\nother:\n  <<: *one\n  b: 3\n"
     assert parse_yaml(text)["other"] == {"a": 1, "b": 3}

@@ -102,6 +102,8 @@ def _parser() -> argparse.ArgumentParser:
     lineage.add_argument("--dot", action="store_true", help="print the graph for Graphviz")
     lineage.set_defaults(run=_lineage)
 
+    _add_check_component(commands)
+
     doctor = commands.add_parser("doctor", help="check the installation and say what to mend")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -131,6 +133,23 @@ def _add_reproduce(commands: Any) -> None:
     )
     command.add_argument("--keep", action="store_true", help="leave the worktree to look at")
     command.set_defaults(run=_reproduce)
+
+
+def _add_check_component(commands: Any) -> None:
+    from flows.check_component import add_arguments
+
+    command = commands.add_parser(
+        "check-component",
+        help="try out a component of your own: objective, verifier, expert, engine, problem source",
+    )
+    add_arguments(command)
+    command.set_defaults(run=_check_component)
+
+
+def _check_component(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    from flows.check_component import run
+
+    return run(workspace, arguments)
 
 
 def _target(text: str) -> tuple[str, int]:

@@ -7,7 +7,10 @@ from distil_core.verifiers.base import Verifier, VerifierOptions
 
 VERIFIERS: Registry[VerifierOptions, Verifier] = Registry(
     ComponentPlace(
-        "verifier", "distil_core.verifiers", "distil.verifiers", contract_modules=("base", "pool")
+        "verifier",
+        "distil_core.verifiers",
+        "distil.verifiers",
+        contract_modules=("base", "pool"),
     ),
     VerifierOptions,
     Verifier,

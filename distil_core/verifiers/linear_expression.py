@@ -18,6 +18,7 @@ from distil_core.problems.linear_expression import (
 from distil_core.sandbox import (
     Call,
     CallResult,
+    Isolation,
     Limits,
     NotPlainDataError,
     ProgramResult,
@@ -39,6 +40,11 @@ _MAX_NAME_CHARACTERS = 24
 class Options(VerifierOptions):
     """Nothing to choose: examples and hidden tests stand in the problem."""
 
+    @property
+    def runs_code_under(self) -> Isolation:
+        """The sandbox's own choice."""
+        return "bubblewrap_zygote"
+
 
 class LinearExpressionVerifier(Verifier):
     """Reward 1 where the value is exactly right, and an int, for every example and hidden test.
@@ -54,7 +60,7 @@ class LinearExpressionVerifier(Verifier):
     """
 
     def __init__(self) -> None:
-        self._sandbox = Sandbox(_LIMITS)
+        self._sandbox = Sandbox(_LIMITS, "bubblewrap_zygote")
         self.isolation = self._sandbox.isolation
 
     def verify(self, problem: Problem, response: str) -> Verification:

@@ -88,6 +88,28 @@ def labels(tokenizer: Any, answer: ExpertAnswer) -> list[dict[str, float]]:
     return states
 
 
+def test_it_keeps_the_contract_of_experts() -> None:
+    from distil_core.testing import check_expert
+
+    def answer(body: dict[str, Any]) -> tuple[str, str]:
+        return "42"[len(body["prompt"].rpartition(":")[2]) :] or "7", "stop"
+
+    with LocalEndpoint(answer) as local:
+        options = {
+            "base_url": local.url,
+            "api": "completions",
+            "model": "local",
+            "template": "{prompt} {execution_trace}:{response}",
+            "num_samples": 1,
+            "temperature": 1.0,
+            "max_new_tokens": 8,
+            "max_requests": None,
+            "max_tokens": None,
+            "continuations_per_rollout": 1,
+        }
+        check_expert("black_box", options)
+
+
 def answer_one(expert: Expert, asked: ExpertQuery) -> ExpertAnswer:
     [answer] = expert.answer([asked], no_progress)
     return answer

@@ -107,6 +107,29 @@ OPTIONS = {
 }
 
 
+def test_it_keeps_the_contract_of_sources(hub: str, tmp_path: Path) -> None:
+    """By the command, in a process of its own: that reads where the hub is when it starts."""
+    options = json.dumps({**OPTIONS, "eval": None, "eval_fraction": 0.4})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "flows.cli", "check-component"),
+            *("hugging_face", "--options", options),
+        ],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "HF_ENDPOINT": hub,
+            "HF_HOME": str(tmp_path / "home"),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed   the held-out problems are not those" in done.stdout
+
+
 def load(endpoint: str, home: Path, **options: object) -> dict[str, object]:
     """In a process of its own: the hub's library reads its environment once."""
     kept = {

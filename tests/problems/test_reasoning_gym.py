@@ -16,6 +16,7 @@ from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, ProblemSource
 from distil_core.problems.splits import make_splits
 from distil_core.problems.store import read_problems, write_problems
+from distil_core.testing.junk import JUNK
 from distil_core.verifiers import build_verifier
 from distil_core.verifiers._scoring_process import ScoringProcess
 from distil_core.verifiers.base import Verifier
@@ -24,15 +25,6 @@ library = pytest.importorskip("reasoning_gym", reason="the extra reasoning-gym i
 
 
 OPEN: list[Verifier] = []
-
-# What a model that gave up, and one that tries its luck, may write.
-JUNK = (
-    "nan", "NaN", "-nan", "nan+nani", "nan + nanj", "(nan,nan)", "[nan]", "inf", "-inf", "infinity",
-    "inf+infj", "0", "-0", "+0", "0.0", "0e0", "0j", "0+0i", "0/1", "1", "-1", "1e400", "-1e400",
-    "1e99999999", "1e-99999999", "1e1000000", "9" * 5000, "None", "null", "True", "False", "[]",
-    "{}", "()", "''", '""', "[[]]", "[" * 5000, "x", "a", ",", ".", "-", "...", "\x00", "\u2205",
-    "\ud800", "\u0660", "\u2460", "no answer", "error", "?",
-)  # fmt: skip
 
 
 def version() -> str:

@@ -40,6 +40,15 @@ LIVE_CODE_BENCH = {
 }
 
 
+def test_each_keeps_the_contract() -> None:
+    from distil_core.testing import check_row_format
+
+    rows = {"human_eval": HUMAN_EVAL, "live_code_bench": LIVE_CODE_BENCH, "mbpp": MBPP}
+    assert [*rows] == ROW_FORMATS.place.built_in_names()
+    for name, row in rows.items():
+        check_row_format(name, {}, [row])
+
+
 def test_human_eval_tests_pass_on_their_own_reference() -> None:
     problem = ROW_FORMATS.build("human_eval", {})(HUMAN_EVAL)
     metadata = json.loads(problem.metadata)

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class Options(ExpertOptions):
-    """doubt: the share of its mass that it spreads evenly over all tokens."""
+    """How sure it is."""
 
     doubt: float = Field(default=0.05, ge=0, lt=1)
+    """The share of its mass that it spreads evenly over all tokens."""
 
 
 class AnswerKey:

@@ -14,9 +14,10 @@ from my_lab._focus import focus_bt
 
 
 class Options(LossOptions):
-    """gamma: how sharply it looks away from what is learned; 0 is plain cross-entropy."""
+    """What the loss looks at."""
 
     gamma: float = Field(default=1.0, ge=0, le=5)
+    """How sharply it looks away from what is learned; 0 is plain cross-entropy."""
 
 
 class FocalObjective:

@@ -12,9 +12,10 @@ from distil_core.verifiers.base import (
 
 
 class Options(VerifierOptions):
-    """partial_reward: whether a wrong answer earns the share of its digits that are right."""
+    """What an answer earns."""
 
     partial_reward: bool = False
+    """Whether a wrong answer earns the share of its digits that are right."""
 
 
 class ReversalVerifier(Verifier):

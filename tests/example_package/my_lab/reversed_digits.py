@@ -12,13 +12,12 @@ DIGITS = "0123456789"
 
 
 class Options(ProblemSourceOptions):
-    """num_digits: of a prompt, and of its solution.
-
-    demonstrator_slip_probability: of a digit in a demonstration, which is then any other one.
-    """
+    """How long problems are, and how well they are demonstrated."""
 
     num_digits: int = Field(ge=1, le=32)
+    """Of a prompt, and of its solution."""
     demonstrator_slip_probability: float = Field(default=0.2, ge=0, le=1)
+    """Of a digit in a demonstration, which is then any one."""
 
 
 class ReversedDigits:

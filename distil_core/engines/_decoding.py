@@ -8,71 +8,18 @@ removed, and rows of equal length need no mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from distil_core.policy._internals import growing_cache
 from distil_core.policy.batching import collate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_FIRST_ROOM = 32
-
-
-class GrowingLayer(DynamicLayer):
-    """A layer's keys and values, stored with spare room: T steps copy O(T) numbers, not O(T^2), and
-    rearranging rows writes only the rows that another row replaces. `keys` and `values` are views
-    of the part in use.
-
-    max_rows: the number of rows to make room for at the start. max_length: the most tokens of a
-    row.
-    """
-
-    def __init__(self, max_rows: int, max_length: int):
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._max_rows, self._max_length = max_rows, max_length
-        self._storage: tuple[Tensor, Tensor] | None = None
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Append states of [B, heads, new, size]; returns all that are stored."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if self._storage is None or self._storage[0].shape[-2] < end:
-            room = max(end, min(end + max(_FIRST_ROOM, end), self._max_length))
-            self._storage = (
-                self._with_room(key_states, self.keys, start, room),
-                self._with_room(value_states, self.values, start, room),
-            )
-        num_rows = len(key_states)
-        for stored, new in zip(self._storage, (key_states, value_states), strict=True):
-            stored[:num_rows, :, start:end] = new
-        self.keys, self.values = (stored[:num_rows, :, :end] for stored in self._storage)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows with these indices, which may repeat; at most `max_rows`."""
-        assert self._storage is not None
-        num_rows, length = len(indices), self.get_seq_length()
-        moved_m = (indices != torch.arange(num_rows, device=indices.device)).nonzero()[:, 0]
-        for stored in self._storage:
-            written = stored[:, :, :length]
-            written[moved_m] = written[indices[moved_m]]
-        self.keys, self.values = (stored[:num_rows, :, :length] for stored in self._storage)
-
-    def _with_room(self, like: Tensor, written: Tensor | None, length: int, room: int) -> Tensor:
-        storage = like.new_empty((self._max_rows, like.shape[1], room, like.shape[3]))
-        if written is not None and length:
-            storage[: len(written), :, :length] = written
-        return storage
 
 
 class Decoder:
@@ -92,7 +39,7 @@ class Decoder:
         self._model = model
         batch = collate(contexts, [[]] * len(contexts), str(model.device))
         length = batch.input_ids_bs.shape[1] + max_new_tokens
-        self._cache = _growing_cache(model, max_rows, length)
+        self._cache = growing_cache(model, max_rows, length)
         # Without padding no mask is needed.
         self._padded = len(set(map(len, contexts))) > 1
         self._mask_rs = batch.attention_mask_bs
@@ -124,13 +71,3 @@ class Decoder:
         )
         logits: Tensor = output.logits[:, -1]
         return logits
-
-
-def _growing_cache(model: PreTrainedModel, max_rows: int, max_length: int) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
-    # Layers of other kinds, such as sliding windows, are left as they are.
-    cache.layers = [
-        GrowingLayer(max_rows, max_length) if type(layer) is DynamicLayer else layer
-        for layer in cache.layers
-    ]
-    return cache

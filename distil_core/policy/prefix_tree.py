@@ -33,7 +33,10 @@ _SHORT = 48
 
 def unsupported_reason(model: PreTrainedModel, longest_row: int) -> str | None:
     """Why the model cannot compute trees with rows of this many tokens; None where it can."""
-    kernel = getattr(model.config, "_attn_implementation", None)
+    # It imports transformers, which a model has brought already.
+    from distil_core.policy._internals import attention_kernel
+
+    kernel = attention_kernel(model)
     if kernel not in ("sdpa", "eager"):
         return f"its attention is {kernel}, and only sdpa and eager take a mask of their own"
     window = getattr(model.config.get_text_config(), "sliding_window", None)

@@ -68,8 +68,8 @@ def _inputs(model: PreTrainedModel, sequences: Sequences) -> dict[str, Tensor]:
         "position_ids": sequences.position_ids_gs,
     }
     if sequences.sees_gss is not None:
-        # A mask with four axes is added to the attention scores as it is; the model makes none.
-        scores = sequences.sees_gss.new_zeros(sequences.sees_gss.shape, dtype=model.dtype)
-        least = scores.new_tensor(float("-inf"))
-        inputs["attention_mask"] = scores.masked_fill(~sequences.sees_gss, least)[:, None]
+        # It imports transformers, which the model has brought already.
+        from distil_core.policy._internals import own_mask
+
+        inputs["attention_mask"] = own_mask(sequences.sees_gss, model.dtype)
     return inputs

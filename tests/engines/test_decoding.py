@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from distil_core.engines._decoding import Decoder, GrowingLayer
+from distil_core.engines._decoding import Decoder
 from distil_core.engines.base import SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
+from distil_core.policy._internals import GrowingLayer
 from distil_core.progress import no_progress
 
 RANDOM = np.random.default_rng(4)

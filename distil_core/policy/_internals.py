@@ -38,7 +38,8 @@ class GrowingLayer(DynamicLayer):
     of the part in use.
 
     max_rows: the number of rows to make room for at the start. max_length: the most tokens of a
-    row.
+    row. Rests on attention reading what `update` returns, on `keys` and `values` being all that the
+    class's other methods look at, and on `lazy_initialization` setting no more than their kind.
     """
 
     def __init__(self, max_rows: int, max_length: int):

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
-
 from distil_core.config.models import ComputeParams
 from distil_core.engines.base import SampleRequest, SamplingSettings
+from distil_core.engines.vllm import _internals
 from distil_core.engines.vllm.backend import (
     ModelLimits,
     Policy,
@@ -36,7 +34,7 @@ class InProcessBackend:
         self._num_threads = compute.num_threads
         self._started_with: Policy | None = policy
         self._loaded: Policy | None = None
-        with self._torch_as_vllm_needs_it("cannot start"):
+        with self._in_vllm("cannot start"):
             from vllm import LLM
 
             self._llm: Any = LLM(
@@ -52,7 +50,7 @@ class InProcessBackend:
             return
         self._loaded = None
         if policy != self._started_with:
-            with self._torch_as_vllm_needs_it(f"cannot load {policy.folder}"):
+            with self._in_vllm(f"cannot load {policy.folder}"):
                 arguments = (str(policy.folder), policy.identity)
                 self._llm.collective_rpc("distil_load_policy", args=arguments)
                 if not self._llm.reset_prefix_cache():
@@ -80,7 +78,7 @@ class InProcessBackend:
         results = []
         for output in self._generate(prompts, params):
             (response,) = output.outputs
-            results.append(Sampled(list(response.token_ids), list(response.logprobs.logprobs)))
+            results.append(Sampled(list(response.token_ids), _internals.sampled_logprobs(response)))
             done(1)
         return results
 
@@ -95,12 +93,9 @@ class InProcessBackend:
         for (_, start), output in zip(
             sequences, self._generate(prompts, [params] * len(prompts)), strict=True
         ):
-            flat = output.prompt_logprobs
-            # The first position has no entry, as nothing predicts it.
-            shape = (len(output.prompt_token_ids) - 1, top_k + 1)
-            ids = np.array(flat.token_ids).reshape(shape)[start - 1 :]
-            logprobs = np.array(flat.logprobs).reshape(shape)[start - 1 :]
-            scored = split_tails(ids, logprobs, self.limits)
+            # Of the context only what predicts the response's first token is wanted.
+            ids, logprobs = _internals.prompt_entries(output, top_k)
+            scored = split_tails(ids[start - 1 :], logprobs[start - 1 :], self.limits)
             if scored is None:
                 raise EngineError("vLLM's worker does not report tails: is its runner another one?")
             results.append(scored)
@@ -114,34 +109,27 @@ class InProcessBackend:
         """Free the model and its cache. vLLM keeps its process groups until the process ends."""
         llm, self._llm = self._llm, None
         if llm is not None:
-            llm.llm_engine.engine_core.shutdown()
+            _internals.shut_down(llm)
 
     def _generate(self, prompts: list[list[int]], params: list[Any]) -> Any:
         if not prompts:
             return []
-        with self._torch_as_vllm_needs_it("cannot answer"):
+        with self._in_vllm("cannot answer"):
             return self._llm.generate(
                 [{"prompt_token_ids": prompt} for prompt in prompts], params, use_tqdm=False
             )
 
     @contextmanager
-    def _torch_as_vllm_needs_it(self, failure: str) -> Iterator[None]:
-        """Allow vLLM's kernels, which have no deterministic variants, in torch's deterministic
-        mode; afterwards restore the global state of torch that vLLM changes."""
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        set_num_threads = torch.set_num_threads
-        torch.use_deterministic_algorithms(False)
-        try:
-            yield
-        except EngineError:
-            raise
-        except Exception as error:  # vLLM raises many unrelated types
-            raise EngineError(
-                f"vLLM {failure} ({type(error).__name__}: {error}); `distil doctor` examines its "
-                "installation, VLLM_LOGGING_LEVEL=INFO shows its log"
-            ) from error
-        finally:
-            torch.use_deterministic_algorithms(deterministic)
-            # vLLM's CPU worker replaces it by a function that only warns.
-            torch.set_num_threads = set_num_threads
-            torch.set_num_threads(self._num_threads)
+    def _in_vllm(self, failure: str) -> Iterator[None]:
+        """Raise what vLLM raises in the block as an `EngineError`; torch's global state, which
+        vLLM changes, is restored."""
+        with _internals.torch_as_vllm_needs_it(self._num_threads):
+            try:
+                yield
+            except EngineError:
+                raise
+            except Exception as error:  # vLLM raises many unrelated types
+                raise EngineError(
+                    f"vLLM {failure} ({type(error).__name__}: {error}); `distil doctor` examines "
+                    "its installation, VLLM_LOGGING_LEVEL=INFO shows its log"
+                ) from error

@@ -6,14 +6,14 @@ this project that runs inside a server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from distil_core.engines.vllm import _internals
 from distil_core.policy.checkpoint_files import weight_files
 
 EXTENSION = f"{__name__}.PolicyWorker"
@@ -30,7 +30,7 @@ class PolicyWorker:
     def distil_load_policy(self, policy_dir: str, identity: str) -> None:
         """Replace the weights by those of a checkpoint folder, without a restart."""
         self.distil_identity = ""
-        self.model_runner.reload_weights(weights_iterator=checkpoint_tensors(Path(policy_dir)))
+        _internals.replace_weights(self.model_runner, checkpoint_tensors(Path(policy_dir)))
         self.distil_identity = identity
 
     def distil_loaded_policy(self) -> str:
@@ -39,24 +39,11 @@ class PolicyWorker:
 
     def distil_describe(self) -> str:
         """'vocabulary size, longest sequence, max_logprobs, dtype' of this worker's model."""
-        config = self.model_runner.model_config
-        vocabulary_size = config.get_vocab_size()
-        max_logprobs = vocabulary_size if config.max_logprobs == -1 else config.max_logprobs
-        return f"{vocabulary_size},{config.max_model_len},{max_logprobs},{config.dtype}"
+        return ",".join(map(str, _internals.model_limits(self.model_runner)))
 
     def distil_report_tails(self) -> None:
-        """From now on report the mass outside the top K in place of each prompt position's own
-        token.
-
-        vLLM lists the top K after one entry for the prompt's token, which scoring does not need.
-        Its place is taken by an entry whose id is the vocabulary's size, which is no token, and
-        whose value is the log of the remaining mass. Computed as 1 minus the top K it would be lost
-        to rounding.
-        """
-        sampler = self.model_runner.sampler
-        if not hasattr(sampler, "distil_original"):
-            sampler.distil_original = sampler.gather_logprobs
-            sampler.gather_logprobs = _with_tails(sampler.distil_original)
+        """From now on scores have exact tails, as `_internals.report_tails` says."""
+        _internals.report_tails(self.model_runner)
 
 
 def checkpoint_tensors(policy_dir: Path) -> Iterator[tuple[str, Tensor]]:
@@ -74,17 +61,3 @@ def checkpoint_tensors(policy_dir: Path) -> Iterator[tuple[str, Tensor]]:
                 yield name, tensor
     if LM_HEAD not in names and tied is not None:
         yield LM_HEAD, tied
-
-
-def _with_tails(gather: Callable[..., Any]) -> Callable[..., Any]:
-    def gather_with_tails(logprobs: Tensor, num_logprobs: int, token_ids: Tensor) -> Any:
-        gathered = gather(logprobs, num_logprobs, token_ids)
-        # Sampling asks for no top K, so samples keep their own token's entry.
-        if num_logprobs > 0:
-            top_ids_nk = gathered.logprob_token_ids[:, 1:].long()
-            outside_nv = logprobs.scatter(-1, top_ids_nk, -torch.inf)
-            gathered.logprobs[:, 0] = outside_nv.double().logsumexp(-1)
-            gathered.logprob_token_ids[:, 0] = logprobs.shape[-1]
-        return gathered
-
-    return gather_with_tails

@@ -22,6 +22,9 @@ EVALUATED = (EVALUATE,)
 TRAINED = tuple(s for s in STAGES if s.per_iteration and s.uses and s is not EVALUATE)
 """Stages whose code an entry names: of `code`, `evaluations` and `iterations`."""
 
+LISTING_VERSION = 1
+"""The form of the file, `schema_version` in it. Earlier ones are told apart by what they hold."""
+
 _HEADER = (
     "# Written by `distil extend`: what dvc.yaml makes its stages from.\n"
     "# The keys are quoted: DVC silently makes no stage of a number.\n"
@@ -45,7 +48,7 @@ def read_listing(workspace: Workspace) -> Listing:
     remedy = "restore it with `git checkout iterations.yaml`"
     try:
         text = path.read_text(encoding="utf-8")
-        values = _with_code(parse_yaml(text))
+        values = _in_present_form(parse_yaml(text), workspace)
     except FileNotFoundError as error:
         raise ConfigError(
             f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "
@@ -101,6 +104,50 @@ def refresh_links(workspace: Workspace) -> None:
     link_sources(workspace, dependencies)
 
 
+def _in_present_form(values: Any, workspace: Workspace) -> Any:
+    if not isinstance(values, dict):
+        return values
+    version = values.get("schema_version", LISTING_VERSION if lists_code(values) else 0)
+    if type(version) is not int or version > LISTING_VERSION:
+        raise ConfigError(
+            f"iterations.yaml: schema_version is {version!r}, and this version of DistIL knows "
+            f"forms up to {LISTING_VERSION}: a newer one wrote it. Go on with that one"
+        )
+    listed = {key: value for key, value in values.items() if key != "schema_version"}
+    return _with_code(_with_gates(listed, workspace))
+
+
+def _with_gates(values: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
+    """Values of before there were gates and scores of experts, with where these would be."""
+    parts: list[Any] = [values.get(name) for name in ("curves", "iterations", "evaluations")]
+    curves, entries, evaluations = parts
+    if not all(isinstance(each, dict) for each in parts):
+        return values
+    every = [*entries.values(), *evaluations.values()]
+    if SCORES.y in curves or not all(isinstance(entry, dict) for entry in every):
+        return values
+    base = workspace.relative(workspace.policy_dir(0))
+    experts = {key: entry.get("expert_policy", base) for key, entry in entries.items()}
+    return values | {
+        "curves": curves | {SCORES.y: {}},
+        "iterations": {
+            key: _handovers(workspace, parent) | entry
+            for parent, (key, entry) in enumerate(entries.items())
+        },
+        "evaluations": {
+            key: {"expert_policy": experts.get(key, base)} | entry
+            for key, entry in evaluations.items()
+        },
+    }
+
+
+def _handovers(workspace: Workspace, parent: int) -> dict[str, str]:
+    return {
+        "parent_evaluation": workspace.relative(workspace.handover_evaluation_file(parent)),
+        "champion_evaluation": workspace.relative(workspace.champion_evaluation_file(parent)),
+    }
+
+
 def _with_code(values: Any) -> Any:
     """An older file's values with the code that its stages had: all of it built in."""
     if lists_code(values):
@@ -118,7 +165,8 @@ def _with_code(values: Any) -> Any:
 
 def write_listing(workspace: Workspace, listing: Listing) -> None:
     """Replace the file, in the form that DVC reads as it was meant."""
-    write_text(workspace.iterations_file, _HEADER + _as_yaml(listing))
+    versioned = {"schema_version": LISTING_VERSION, **listing}
+    write_text(workspace.iterations_file, _HEADER + _as_yaml(versioned))
 
 
 def _as_yaml(values: Mapping[str, Any], indent: str = "") -> str:

@@ -12,7 +12,8 @@ import yaml
 
 from distil_core.campaign import load_iteration_params
 from distil_core.campaign.differences import changes
-from distil_core.campaign.iterations import extend, restart
+from distil_core.campaign.iterations import existing_iterations, extend, restart
+from distil_core.campaign.listing import read_listing, write_listing
 from distil_core.campaign.load import parse_iteration_params
 from distil_core.campaign.migrations import migrated
 from distil_core.config.models import SCHEMA_VERSION
@@ -109,6 +110,41 @@ def test_what_is_no_version(old: dict[str, Any], version: Any) -> None:
 
 def test_no_stage_depends_on_the_version() -> None:
     assert "schema_version" not in yaml.safe_dump(STAGES)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parent / "listed").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_each_list_of_iterations_that_was_ever_committed_is_read(
+    tmp_path: Path, path: Path
+) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.iterations_file.write_text(path.read_text())
+    assert existing_iterations(workspace) == list(range(7))
+    now, committed = read_listing(workspace), yaml.safe_load(path.read_text())
+    for section in ("iterations", "evaluations"):
+        for key, entry in committed[section].items():
+            assert entry.items() <= now[section][key].items()
+            assert now[section][key].keys() == _keys_of_now(section)
+    write_listing(workspace, now)
+    assert yaml.safe_load(workspace.iterations_file.read_text())["schema_version"] == 1
+    assert read_listing(workspace) == now
+
+
+def _keys_of_now(section: str) -> set[str]:
+    listed = yaml.safe_load((PROJECT / "iterations.yaml").read_text())[section]
+    keys: set[str] = set(listed["001"])
+    return keys
+
+
+@pytest.mark.parametrize("version", [2, "1", True])
+def test_a_list_of_a_newer_version_is_explained(tmp_path: Path, version: Any) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.iterations_file.write_text(
+        f"schema_version: {version!r}\n" + (PROJECT / "iterations.yaml").read_text()
+    )
+    with pytest.raises(ConfigError, match=r"schema_version is .*a newer one wrote it"):
+        existing_iterations(workspace)
 
 
 def test_a_campaign_whose_parts_had_other_options_can_be_extended(tmp_path: Path) -> None:

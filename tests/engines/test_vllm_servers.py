@@ -1,6 +1,7 @@
 """vLLM in real servers: one that is managed, and the same as external ones (90 s)."""
 
 import contextlib
+import json
 import os
 import signal
 import stat
@@ -65,6 +66,8 @@ class Relay:
     def __init__(self, target: ManagedServer):
         self.answered = 0
         self.dies_after: int | None = None
+        self.fails: Callable[[dict[str, Any]], bool] = lambda _: False
+        self.is_well = True
         relay = self
         client = httpx.Client(transport=target.transport(), base_url=target.base_url, timeout=60)
 
@@ -75,6 +78,9 @@ class Relay:
                     self.connection.close()
                     return
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if generates and relay.fails(json.loads(body)):
+                    self.send_error(500, "the request met an internal error")
+                    return
                 headers = {"Content-Type": "application/json"}
                 answer = client.post(self.path, content=body, headers=headers)
                 relay.answered += generates
@@ -82,6 +88,10 @@ class Relay:
                 self.send_header("Content-Length", str(len(answer.content)))
                 self.end_headers()
                 self.wfile.write(answer.content)
+
+            def do_GET(self) -> None:
+                self.send_response(client.get(self.path).status_code if relay.is_well else 503)
+                self.end_headers()
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -204,6 +214,41 @@ def test_requests_are_spread_and_a_dead_servers_are_sent_elsewhere(
     with pytest.raises(EngineError) as caught:
         engine.sample(requests(), SETTINGS, no_progress)
     assert all(relay.url in str(caught.value) for relay in relays)
+
+
+def test_a_request_that_fails_is_a_response_with_its_error(
+    pool: EnginePool, managed: Any, policy: Path, relays: list[Relay]
+) -> None:
+    """vLLM says 500 of a request it failed on, and goes on with the others."""
+    expected = managed.sample(requests(), SETTINGS, no_progress)
+    asked = requests()
+    failing = {asked[3].seed, asked[17].seed}
+    once = {asked[5].seed}
+
+    def fails(body: dict[str, Any]) -> bool:
+        seed = body["sampling_params"]["seed"]
+        if seed in once:
+            once.remove(seed)
+            return True
+        return seed in failing
+
+    engine = pool.engine(external(relays[0].url), policy, COMPUTE)
+    relays[0].fails = fails
+    found = engine.sample(asked, SETTINGS, no_progress)
+    assert [index for index, one in enumerate(found) if one.error is not None] == [3, 17]
+    assert found[3].finish_reason == "error"
+    assert (found[3].token_ids, found[3].behaviour_logprobs) == ([], [])
+    assert "HTTP 500" in str(found[3].error)
+    assert [one for one in found if one.error is None] == expected[:3] + expected[4:17] + expected[
+        18:
+    ]
+    # Most requests: that is the engine's failure. And a server that is not well is a lost one.
+    failing |= {request.seed for request in asked[10:]}
+    with pytest.raises(EngineError, match=r"failed on 31 of 40 requests.*HTTP 500"):
+        engine.sample(asked, SETTINGS, no_progress)
+    relays[0].is_well = False
+    with pytest.raises(EngineError, match="no vLLM server answers"):
+        engine.sample(asked, SETTINGS, no_progress)
 
 
 def test_servers_that_cannot_serve_are_named(pool: EnginePool, policy: Path) -> None:

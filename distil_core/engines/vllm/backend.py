@@ -60,6 +60,13 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class Unanswered:
+    """In place of `Sampled` where vLLM goes on, but has no answer to this one request."""
+
+    error: str
+
+
+@dataclass(frozen=True)
 class TopK:
     """For T positions: ids_tk int32 and logprobs_tk float32 [T, K], most likely first, and tail_t
     float32 [T], the log of the remaining mass."""
@@ -86,7 +93,7 @@ class Backend(Protocol):
         settings: SamplingSettings,
         end_token_ids: Sequence[int],
         done: Callable[[int], None],
-    ) -> list[Sampled]: ...
+    ) -> list[Sampled | Unanswered]: ...
 
     def score(
         self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]

@@ -17,8 +17,16 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoredResponse,
     ScoreRequest,
+    require_responses,
 )
-from distil_core.engines.vllm.backend import LOWEST_TEMPERATURE, Backend, Policy, Sampled, TopK
+from distil_core.engines.vllm.backend import (
+    LOWEST_TEMPERATURE,
+    Backend,
+    Policy,
+    Sampled,
+    TopK,
+    Unanswered,
+)
 from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.reference import Reference
 from distil_core.errors import EngineRefusedError
@@ -75,6 +83,7 @@ class VllmEngine:
                 requests, settings, self._end_token_ids, _counted(progress, len(requests))
             )
         responses = [self._response(row) for row in sampled]
+        require_responses(responses)
         self._check_drift(requests, responses, settings)
         return responses
 
@@ -141,7 +150,13 @@ class VllmEngine:
         settings: SamplingSettings,
     ) -> None:
         reference = Reference(self._policy, self._compute)
-        drift = reference.drift(requests, responses, settings, self._options.drift_rows)
+        answered = [index for index, one in enumerate(responses) if one.error is None]
+        drift = reference.drift(
+            [requests[index] for index in answered],
+            [responses[index] for index in answered],
+            settings,
+            self._options.drift_rows,
+        )
         self._drift = drift.figures()
         if not drift.mean <= self._options.drift_limit:
             raise EngineRefusedError(
@@ -151,7 +166,9 @@ class VllmEngine:
                 "Raise the limit only for a lower precision that you mean to use"
             )
 
-    def _response(self, sampled: Sampled) -> SampledResponse:
+    def _response(self, sampled: Sampled | Unanswered) -> SampledResponse:
+        if isinstance(sampled, Unanswered):
+            return SampledResponse.failed(f"vLLM did not answer: {sampled.error}")
         # Adding 0.0 turns the -0.0 of a certain token into transformers' 0.0.
         logprobs = [logprob + 0.0 for logprob in sampled.logprobs]
         if not np.isfinite(logprobs).all():

@@ -14,6 +14,7 @@ from distil_core.engines.vllm.backend import (
     Policy,
     Sampled,
     TopK,
+    Unanswered,
     sampling_arguments,
     scoring_arguments,
     split_tails,
@@ -65,7 +66,7 @@ class InProcessBackend:
         settings: SamplingSettings,
         end_token_ids: Sequence[int],
         done: Callable[[int], None],
-    ) -> list[Sampled]:
+    ) -> list[Sampled | Unanswered]:
         from vllm import SamplingParams
 
         prompts = [list(request.context_ids) for request in requests]
@@ -75,10 +76,15 @@ class InProcessBackend:
             )
             for request in requests
         ]
-        results = []
+        results: list[Sampled | Unanswered] = []
         for output in self._generate(prompts, params):
             (response,) = output.outputs
-            results.append(Sampled(list(response.token_ids), _internals.sampled_logprobs(response)))
+            # vLLM ends a single request with 'abort' or 'error', and goes on with the others.
+            if response.finish_reason in ("stop", "length"):
+                logprobs = _internals.sampled_logprobs(response)
+                results.append(Sampled(list(response.token_ids), logprobs))
+            else:
+                results.append(Unanswered(f"it ended with {response.finish_reason!r}"))
             done(1)
         return results
 

@@ -17,6 +17,7 @@ from distil_core.engines.vllm.backend import (
     Policy,
     Sampled,
     TopK,
+    Unanswered,
     sampling_arguments,
     scoring_arguments,
     split_tails,
@@ -34,8 +35,24 @@ _NO_MASS = -9999.0
 Result = TypeVar("Result")
 
 
+_ABOUT_THE_REQUEST = (400, 413, 422)
+"""Refusals of what is asked; others are of the server's kind, whatever it is asked."""
+
+
+class _RefusedRequestError(EngineRefusedError):
+    """The server refuses what it is asked."""
+
+
+class _RequestFailed(Exception):
+    """The server goes on, but has no answer to this request."""
+
+
 class _ServerLost(Exception):
     """This server can no longer be asked; another may be."""
+
+
+class _ServerFailed(_ServerLost):
+    """It answered that it met an error of its own: with this request, or for good."""
 
 
 class _Server:
@@ -56,9 +73,10 @@ class _Server:
         except httpx.TransportError as error:
             raise _ServerLost(f"{type(error).__name__}: {error}") from error
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise _ServerLost(f"HTTP {response.status_code}: {_excerpt(response)}")
+            raise _ServerFailed(f"HTTP {response.status_code}: {_excerpt(response)}")
         if not response.is_success:
-            raise EngineRefusedError(
+            about_the_request = response.status_code in _ABOUT_THE_REQUEST
+            raise (_RefusedRequestError if about_the_request else EngineRefusedError)(
                 f"{self.base_url}{path} refused: HTTP {response.status_code}: {_excerpt(response)}"
                 f"\nA vLLM 0.32 server for this engine is started with VLLM_SERVER_DEV_MODE=1, "
                 f"VLLM_USE_V2_MODEL_RUNNER=0 and the arguments --enable-scale-out "
@@ -70,6 +88,27 @@ class _Server:
             return response.json() if response.content else None
         except ValueError as error:
             raise _ServerLost(f"no JSON in its answer: {_excerpt(response)}") from error
+
+    def generate(self, body: dict[str, Any]) -> Any:
+        """What it samples for one request. `_RequestFailed` where it is this request that it has
+        no answer to: it answers others, or at least says that it is well."""
+        try:
+            (choice,) = self.post(_GENERATE, body)["choices"]
+        except _RefusedRequestError as refused:
+            raise _RequestFailed(str(refused)) from refused
+        except _ServerFailed as failed:
+            if not self._is_well():
+                raise
+            raise _RequestFailed(str(failed)) from failed
+        if choice["finish_reason"] not in ("stop", "length"):
+            raise _RequestFailed(f"it ended with {choice['finish_reason']!r}")
+        return choice
+
+    def _is_well(self) -> bool:
+        try:
+            return self._client.get(f"{self.base_url}/health").is_success
+        except httpx.TransportError:
+            return False
 
     def rpc(self, method: str, *arguments: str) -> Any:
         """The first worker's result of a method of `PolicyWorker`."""
@@ -125,13 +164,20 @@ class ServersBackend:
         settings: SamplingSettings,
         end_token_ids: Sequence[int],
         done: Callable[[int], None],
-    ) -> list[Sampled]:
-        def ask(server: _Server, request: SampleRequest) -> Sampled:
+    ) -> list[Sampled | Unanswered]:
+        def ask(server: _Server, request: SampleRequest) -> Sampled | Unanswered:
             body = {
                 "token_ids": list(request.context_ids),
                 "sampling_params": sampling_arguments(request, settings, end_token_ids),
             }
-            (choice,) = server.post(_GENERATE, body)["choices"]
+            try:
+                choice = server.generate(body)
+            except _RequestFailed:
+                # What was an accident is not met again.
+                try:
+                    choice = server.generate(body)
+                except _RequestFailed as failed:
+                    return Unanswered(str(failed))
             logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]
             return Sampled(choice["token_ids"], logprobs)
 

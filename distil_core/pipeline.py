@@ -12,7 +12,9 @@ from typing import Literal
 from distil_core.config.models import Component, Params
 from distil_core.workspace import Workspace, iteration_key
 
-ComponentKind = Literal["problem source", "verifier", "engine", "expert", "objective"]
+ComponentKind = Literal[
+    "problem source", "verifier", "engine", "expert", "objective", "feedback source"
+]
 
 _LAYOUT = Workspace(Path("/"))
 
@@ -89,34 +91,45 @@ _CHAMPION_SO_FAR = Artifact(
 
 @dataclass(frozen=True)
 class Use:
-    """A component that a stage uses.
+    """Components of one kind that a stage uses.
 
-    find: its name and options in the settings; None where these settings ask for none.
+    find: their names and options in the settings; empty where these settings ask for none.
     """
 
     kind: ComponentKind
-    find: Callable[[Params], Component | None]
+    find: Callable[[Params], tuple[Component, ...]]
 
 
 def _is_from_scratch(params: Params) -> bool:
     return params.base.kind == "from_scratch"
 
 
-_SOURCE = Use("problem source", lambda params: params.problems.source)
-_HARDER_SOURCE = Use("problem source", lambda params: params.problems.generalisation_source)
-_ENGINE = Use("engine", lambda params: params.sample.engine)
-_VERIFIER = Use("verifier", lambda params: params.consult.verifier)
-_EXPERT = Use("expert", lambda params: params.tabulate.expert)
-_OBJECTIVE = Use("objective", lambda params: params.train.objective)
+def _harder_source(params: Params) -> tuple[Component, ...]:
+    harder = params.problems.generalisation_source
+    return () if harder is None else (harder,)
+
+
+def _may_ask_the_policy(params: Params) -> bool:
+    """Only a source's own code says whether it does."""
+    return params.consult.self_evaluation is not None or bool(params.consult.feedback_sources)
+
+
+_SOURCE = Use("problem source", lambda params: (params.problems.source,))
+_HARDER_SOURCE = Use("problem source", _harder_source)
+_ENGINE = Use("engine", lambda params: (params.sample.engine,))
+_VERIFIER = Use("verifier", lambda params: (params.consult.verifier,))
+_EXPERT = Use("expert", lambda params: (params.tabulate.expert,))
+_OBJECTIVE = Use("objective", lambda params: (params.train.objective,))
 _SOURCE_OF_BASE = Use(
-    "problem source", lambda params: params.problems.source if _is_from_scratch(params) else None
+    "problem source", lambda params: (params.problems.source,) if _is_from_scratch(params) else ()
 )
 _VERIFIER_OF_BASE = Use(
-    "verifier", lambda params: params.consult.verifier if _is_from_scratch(params) else None
+    "verifier", lambda params: (params.consult.verifier,) if _is_from_scratch(params) else ()
 )
-_ENGINE_OF_JUDGE = Use(
-    "engine", lambda params: params.sample.engine if params.consult.self_evaluation else None
+_ENGINE_OF_SOURCES = Use(
+    "engine", lambda params: (params.sample.engine,) if _may_ask_the_policy(params) else ()
 )
+_FEEDBACK_SOURCES = Use("feedback source", lambda params: params.consult.sources)
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,7 @@ CONSULT = Stage(
     settings=("seed", "compute", "context", "sample.engine", "consult"),
     reads=(TRAIN_PROBLEMS, ROLLOUTS, PARENT_POLICY),
     writes=(CONSULTATIONS,),
-    uses=(_VERIFIER, _ENGINE_OF_JUDGE),
+    uses=(_VERIFIER, _FEEDBACK_SOURCES, _ENGINE_OF_SOURCES),
     uses_torch=False,
 )
 TABULATE = Stage(
@@ -221,7 +234,7 @@ EVALUATE = Stage(
     ),
     reads=(EVAL_PROBLEMS, GENERALISATION_PROBLEMS, POLICY),
     writes=(EVALUATION, METRICS, PASS_AT_K),
-    uses=(_ENGINE, _VERIFIER, _EXPERT),
+    uses=(_ENGINE, _VERIFIER, _FEEDBACK_SOURCES, _EXPERT),
     reads_expert_policy=True,
 )
 GATE = Stage(

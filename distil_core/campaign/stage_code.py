@@ -6,6 +6,7 @@ is said, and no stage is made with other code than it was frozen with.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from distil_core.campaign.listing import listed_dependency
@@ -33,13 +34,11 @@ def stage_components(stage: Stage, params: Params) -> list[ComponentCode]:
     """
     found: dict[tuple[str, str], ComponentCode] = {}
     for use in stage.uses:
-        component = use.find(params)
-        if component is None:
-            continue
-        found[use.kind, component.name] = _code(use.kind, component.name)
-        options = _registry(use.kind).options(component.name, component.options)
-        for kind, name in options.components_used:
-            found[kind, name] = _code(kind, name)
+        for component in use.find(params):
+            found[use.kind, component.name] = _code(use.kind, component.name)
+            options = _registry(use.kind).options(component.name, component.options)
+            for kind, name in options.components_used:
+                found[kind, name] = _code(kind, name)
     return list(found.values())
 
 
@@ -178,31 +177,21 @@ def _code(kind: str, name: str) -> ComponentCode:
     return code_of(registry.resolve(name), registry.place.package)
 
 
+_REGISTRIES = {
+    "problem source": ("distil_core.problems", "PROBLEM_SOURCES"),
+    "row format": ("distil_core.problems.row_formats", "ROW_FORMATS"),
+    "verifier": ("distil_core.verifiers", "VERIFIERS"),
+    "feedback source": ("distil_core.feedback.sources", "SOURCES"),
+    "engine": ("distil_core.engines", "ENGINES"),
+    "expert": ("distil_core.experts", "EXPERTS"),
+    "objective": ("distil_core.objectives", "OBJECTIVES"),
+}
+"""Imported when asked for: a stage without an objective need not wait for torch."""
+
+
 def _registry(kind: str) -> Registry[Any, Any]:
-    """Imported when asked for: a stage without an objective need not wait for torch."""
-    match kind:
-        case "problem source":
-            from distil_core.problems import PROBLEM_SOURCES
-
-            return PROBLEM_SOURCES
-        case "row format":
-            from distil_core.problems.row_formats import ROW_FORMATS
-
-            return ROW_FORMATS
-        case "verifier":
-            from distil_core.verifiers import VERIFIERS
-
-            return VERIFIERS
-        case "engine":
-            from distil_core.engines import ENGINES
-
-            return ENGINES
-        case "expert":
-            from distil_core.experts import EXPERTS
-
-            return EXPERTS
-        case "objective":
-            from distil_core.objectives import OBJECTIVES
-
-            return OBJECTIVES
-    raise ConfigError(f"no components of kind {kind!r} are known")
+    if kind not in _REGISTRIES:
+        raise ConfigError(f"no components of kind {kind!r} are known")
+    module, name = _REGISTRIES[kind]
+    registry: Registry[Any, Any] = getattr(import_module(module), name)
+    return registry

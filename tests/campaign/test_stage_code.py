@@ -51,11 +51,23 @@ def test_what_stages_use(settings: dict[str, Any]) -> None:
     source, verifier = "problem source chain_arithmetic", "verifier chain_arithmetic"
     assert names(PROBLEMS, params) == {source, verifier}
     assert names(BASE, params) == {source, verifier}
-    assert names(CONSULT, params) == {verifier}
+    says = "feedback source verifier"
+    assert names(CONSULT, params) == {verifier, says}
     assert names(TABULATE, params) == {"expert self", "engine transformers"}
     assert names(TRAIN, params) == {"objective forward_cross_entropy"}
-    assert names(EVALUATE, params) == {verifier, "expert self", "engine transformers"}
+    assert names(EVALUATE, params) == {verifier, says, "expert self", "engine transformers"}
     assert names(GATE, params) == set()
+
+
+def test_stages_use_the_sources_of_feedback_that_there_are(settings: dict[str, Any]) -> None:
+    settings["consult"] |= {"peer_solution": True}
+    says = {"feedback source verifier", "feedback source peer_solution"}
+    params = parse_params(settings, "x")
+    assert names(CONSULT, params) == {"verifier chain_arithmetic", *says}
+    assert says < names(EVALUATE, params)
+    # Whether one of the campaign's own asks the policy, only its code says.
+    settings["consult"]["feedback_sources"] = [{"name": "verifier", "options": {}}]
+    assert "engine transformers" in names(CONSULT, parse_params(settings, "x"))
 
 
 def test_what_components_use_in_their_turn(settings: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What made a record: code, libraries, processor and user."""
+"""The environment of a record: code, libraries, processor and user."""
 
 import getpass
 import platform
@@ -15,16 +15,16 @@ _CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "asimd", "sve")
 
 
 class Code(NamedTuple):
-    """commit: empty before the first one. changed: whether the tree differs from it (dvc.lock
-    aside: a campaign rewrites it)."""
+    """commit: '' before the first one. changed: whether the tree differs from it, apart from
+    dvc.lock, which a campaign rewrites."""
 
     commit: str
     changed: bool
 
 
 def code(workspace: Workspace) -> Code:
-    """What lies in the workspace. Raises `LineageError` outside a git repository: lineage needs
-    one."""
+    """The code in the workspace. Raises `LineageError` outside a git repository, which lineage
+    needs."""
     root = workspace.root
     commit = (git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
     changed = git(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock").strip()
@@ -32,8 +32,8 @@ def code(workspace: Workspace) -> Code:
 
 
 def libraries() -> str:
-    """Those of this process, with versions. A stage that came from a cache or a remote may have
-    run with others."""
+    """This process's libraries with their versions. A stage that came from a cache or a remote may
+    have run with others."""
     found = [f"python {platform.python_version()}"]
     for name in _LIBRARIES:
         try:
@@ -44,7 +44,7 @@ def libraries() -> str:
 
 
 def processor() -> str:
-    """This machine's, with what its numbers may depend on."""
+    """This machine's processor, with the features on which its results may depend."""
     info = Path("/proc/cpuinfo")
     fields: dict[str, str] = {}
     for line in (info.read_text() if info.exists() else "").splitlines():
@@ -57,7 +57,7 @@ def processor() -> str:
 
 
 def user() -> str | None:
-    """Who records; None for a user without a name, as containers may have."""
+    """The user who records; None for a user without a name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

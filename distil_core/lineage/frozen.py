@@ -1,4 +1,4 @@
-"""The frozen settings of an iteration as they are written, of whatever version they are."""
+"""The frozen settings of an iteration as written, in whatever version of the form."""
 
 import json
 import re
@@ -42,7 +42,7 @@ def _parse(text: str) -> Any:
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as dotted keys; what is neither text nor a mapping becomes JSON."""
+    """Nested settings as dotted keys; values other than text and mappings become JSON."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -58,7 +58,7 @@ def _is_plain_key(key: object) -> bool:
 
 
 def lookup(settings: Any, dotted_key: str) -> Any:
-    """The value of a dotted key, None where there is none."""
+    """The value of a dotted key; None where there is none."""
     for part in dotted_key.split("."):
         settings = settings.get(part) if isinstance(settings, dict) else None
     return settings

@@ -1,6 +1,7 @@
-"""Git as a command: its answers as text, its refusals as `LineageError`s.
+"""Run git as a command: its answers as text, its refusals as `LineageError`s.
 
-The one place that runs git, so that no variable of a surrounding git command leads it elsewhere.
+Only this module runs git, so that no variable of a surrounding git command leads it to another
+repository.
 """
 
 import os
@@ -43,10 +44,10 @@ def git(
     text_input: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> str:
-    """What git prints for `arguments` in the repository at `root`, as it is.
+    """What git prints for `arguments` in the repository at `root`, unchanged.
 
-    text_input: for its standard input. variables: added to its environment. File names that are
-    no UTF-8 come and go as surrogates. Raises `LineageError` with git's own message.
+    text_input: standard input. variables: added to the environment. File names that are not UTF-8
+    are passed as surrogates. Raises `LineageError` with git's own message.
     """
     done = _run(root, arguments, text_input, variables or {})
     if done.returncode:
@@ -55,7 +56,8 @@ def git(
 
 
 def git_or_none(root: Path, *arguments: str) -> str | None:
-    """The same, None where git has nothing to name (with `--quiet` it fails and says nothing)."""
+    """Like `git`; None where git has nothing to name (with `--quiet` it fails without a
+    message)."""
     done = _run(root, arguments, None, {})
     if done.returncode and done.stderr.strip():
         raise _refused(root, arguments, done.stderr.strip())
@@ -63,21 +65,22 @@ def git_or_none(root: Path, *arguments: str) -> str | None:
 
 
 def file_in_commit(root: Path, commit: str, name: str) -> str | None:
-    """A text file as the commit has it below `root`; None where the commit is not here, or has no
-    such file."""
+    """The text of a file in the commit, by its name below `root`; None where the commit is not here
+    or has no such file."""
     blob = git_or_none(root, "rev-parse", "--verify", "--quiet", f"{commit}:./{name}")
     return None if blob is None else git(root, "cat-file", "blob", blob.strip())
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment without what leads git to another repository; for a command that
-    runs git, or DVC, in a workspace."""
+    """This process's environment without the variables that lead git to another repository, for
+    commands that run git or DVC in a workspace."""
     return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
 
 
 @contextmanager
 def no_other_repository() -> Iterator[None]:
-    """The same for the block, for libraries that run git or read its variables in this process."""
+    """Remove these variables in the block, for libraries that run git or read them in this
+    process."""
     hidden = {name: os.environ.pop(name) for name in _OF_ANOTHER_REPOSITORY & os.environ.keys()}
     try:
         yield

@@ -24,8 +24,8 @@ Refusal = Literal["busy", "no stage", "no pipeline", "ignored by git", "no git"]
 
 
 def quiet() -> None:
-    """No notes and no progress bars, warnings only. Rests on the names of DVC's loggers, and on its
-    progress bars being shown only where the second one is enabled."""
+    """Show only DVC's warnings: no notes, no progress bars. Rests on the names of DVC's loggers,
+    and on its progress bars being shown only where the second one is enabled."""
     logging.getLogger("dvc").setLevel(logging.WARNING)
     logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)
 
@@ -34,14 +34,14 @@ def quiet() -> None:
 
 
 def dumps_yaml(contents: Mapping[str, Any]) -> str:
-    """As DVC would write it: `dvc.lock` that is put together from such pieces has DVC's bytes."""
+    """YAML as DVC writes it, so that a `dvc.lock` assembled from such pieces has DVC's bytes."""
     from dvc.utils.serialize import dumps_yaml as dumps
 
     return str(dumps(contents))
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """As DVC reads settings: YAML 1.2, where `1e-05` is a number and `no` is a word."""
+    """YAML as DVC reads settings: YAML 1.2, where `1e-05` is a number and `no` is a word."""
     from dvc.utils.serialize import parse_yaml as parse
 
     return parse(text, name)
@@ -58,23 +58,23 @@ def parse_yaml_for_update(text: str, name: str) -> Any:
 
 
 def read_config(folder: Path) -> Mapping[str, Any]:
-    """What is in force in the repository with this `.dvc` folder: the system's, the user's, its own
-    and its local settings, with `core`, `remote` and `cache` always there. A folder that is not
-    there has none of its own. Raises `config_error`."""
+    """The effective settings of the repository with this `.dvc` folder: of the system, the user,
+    the repository, and its local file. `core`, `remote` and `cache` are always there. A missing
+    folder has no settings of its own. Raises `config_error`."""
     from dvc.config import Config
 
     return cast("Mapping[str, Any]", Config(str(folder)))
 
 
 def read_committed_config(folder: Path) -> Mapping[str, Any]:
-    """What `.dvc/config` alone says, addresses as they are written. Raises `config_error`."""
+    """The settings in `.dvc/config` alone, addresses unchanged. Raises `config_error`."""
     from dvc.config import Config
 
     return cast("Mapping[str, Any]", Config(str(folder)).load_file(str(folder / "config")))
 
 
 def config_error() -> type[Exception]:
-    """What DVC raises where its configuration cannot be read."""
+    """The exception class that DVC raises where its configuration cannot be read."""
     from dvc.config import ConfigError
 
     return ConfigError
@@ -84,20 +84,22 @@ def config_error() -> type[Exception]:
 
 
 def open_repo(root: Path, config: Mapping[str, Any] | None = None) -> "Repo":
-    """A context manager that closes it. config: over what its files say, and written nowhere."""
+    """A context manager that closes the repository. config: takes precedence over the files'
+    settings and is not written anywhere."""
     from dvc.repo import Repo as DvcRepo
 
     return DvcRepo(str(root), config=None if config is None else dict(config))
 
 
 def push(repo: "Repo", addresses: list[str]) -> int:
-    """Send what these stages and all they came from wrote; how many files the remote lacked."""
+    """Send the outputs of these stages and of all they came from; returns how many files the remote
+    lacked."""
     return int(repo.push(targets=addresses, with_deps=True))
 
 
 def checkout(repo: "Repo", paths: list[str]) -> bool:
-    """Put these outputs where they belong, over what is there. False where the cache lacks one,
-    which DVC tells after it has tried the others."""
+    """Restore these outputs to their paths, replacing what is there. False where the cache lacks
+    one, which DVC reports after trying the others."""
     from dvc.exceptions import CheckoutError
 
     try:
@@ -108,19 +110,19 @@ def checkout(repo: "Repo", paths: list[str]) -> bool:
 
 
 def pull(repo: "Repo", paths: list[str]) -> None:
-    """The same from the remote; raises whatever the remote's library does."""
+    """Restore these outputs from the remote. Raises whatever the remote's library raises."""
     repo.pull(targets=paths, force=True)
 
 
 def error() -> type[Exception]:
-    """What all of DVC's own errors are."""
+    """The base class of DVC's own errors."""
     from dvc.exceptions import DvcException
 
     return DvcException
 
 
 def refusal(raised: Exception) -> Refusal | None:
-    """Which of the known reasons an error tells of."""
+    """The known reason that an error stands for."""
     from dvc.dvcfile import FileIsGitIgnored
     from dvc.scm import SCMError
     from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
@@ -139,34 +141,36 @@ def refusal(raised: Exception) -> Refusal | None:
 
 
 def lock(repo: "Repo") -> None:
-    """Take the repository's lock, as every command of DVC's that writes does; `lock_error` after
-    three seconds of another's having it."""
+    """Take the repository's lock, as every DVC command that writes does. Raises `lock_error` if
+    another process keeps it for three seconds."""
     repo.lock.lock()
 
 
 def unlock(repo: "Repo") -> None:
-    """Give it back where it is held."""
+    """Release the repository's lock where it is held."""
     if repo.lock.is_locked:
         repo.lock.unlock()
 
 
 def lock_error() -> type[Exception]:
-    """What `lock` raises, and `exclusive` where another process has one of the paths."""
+    """The exception class raised by `lock`, and by `exclusive` where another process uses one of
+    the paths."""
     from dvc.lock import LockError
 
     return LockError
 
 
 def forget(repo: "Repo") -> None:
-    """Have the repository read anew what it has read: others may write it once it is unlocked. DVC
-    does the same around a stage's command."""
+    """Drop what the repository has cached of its files, which others may write once it is unlocked.
+    DVC does the same around a stage's command."""
     repo._reset()
 
 
 def exclusive(stage: "PipelineStage") -> AbstractContextManager[None]:
-    """No other process writes what the stage reads, or touches what it writes; `lock_error` names
-    one that does. Rests on the list of busy paths that DVC keeps in its tmp folder, whose holders
-    are told apart by process and by this very name: DVC's own methods lock again inside."""
+    """In the block no other process writes what the stage reads, or touches what it writes;
+    `lock_error` names a process that does. Rests on the list of busy paths that DVC keeps in its
+    tmp folder, which tells holders apart by process and by this very name: DVC's own methods lock
+    again inside."""
     from dvc.rwlock import rwlock
 
     repo = stage.repo
@@ -184,8 +188,9 @@ def exclusive(stage: "PipelineStage") -> AbstractContextManager[None]:
 
 
 def damaged_busy_paths(repo: "Repo") -> Path | None:
-    """That list, where a process was killed while it wrote it; `{}` is an empty one. None where it
-    can be read. The caller holds the repository's lock, under which alone DVC writes it."""
+    """The file with DVC's busy paths (see `exclusive`) where a process was killed while writing it;
+    `{}` is an empty one. None where it can be read. The caller holds the repository's lock, without
+    which DVC does not write the file."""
     from dvc.rwlock import (
         RWLOCK_FILE,
         RWLockFileCorruptedError,
@@ -206,8 +211,8 @@ def _hardlink_lock(repo: "Repo") -> bool:
 
 @contextmanager
 def staged_in_git(repo: "Repo") -> Iterator[None]:
-    """What `track` names in the block is staged in git at its end where the user has DVC do that
-    (`core.autostage`); else DVC would say what to stage, and says nothing."""
+    """At the block's end, stage the files named by `track` in git where the user has DVC do that
+    (`core.autostage`). Otherwise DVC would print what to stage; that is suppressed."""
     with repo.scm_context(quiet=True):
         yield
 
@@ -225,12 +230,12 @@ def track(repo: "Repo", path: Path) -> None:
 def load_stage(
     repo: "Repo", address: str, entries: Mapping[str, Any] | None = None
 ) -> "PipelineStage":
-    """A stage of `dvc.yaml`, filled with what `dvc.lock` recorded. entries: of that file, where the
-    caller has read it, which takes DVC seconds of a long one; None where there is no file.
+    """A stage of `dvc.yaml`, with what `dvc.lock` recorded. entries: that file's, where the caller
+    has read it, as DVC needs seconds for a long one; None where there is no file.
 
     Rests on the stage keeping the object of the file that it was loaded from, and on that object
-    reading `dvc.lock` only where `lockfile_contents` was not set. Raises `error` where there is no
-    such file or stage, or git ignores the lock file.
+    reading `dvc.lock` only where `lockfile_contents` is not set. Raises `error` where the file or
+    stage does not exist, or git ignores the lock file.
     """
     from dvc.dvcfile import load_file
 
@@ -245,24 +250,24 @@ def load_stage(
 
 
 def stage_beside(stage: "PipelineStage", address: str) -> "PipelineStage":
-    """A fresh object of a stage of the same file."""
+    """A new object for a stage of the same file."""
     return cast("PipelineStage", stage.dvcfile.stages[address])
 
 
 def recorded_entries(stage: "PipelineStage") -> Mapping[str, Any]:
-    """What `dvc.lock` says of all stages."""
+    """The entries of all stages in `dvc.lock`."""
     return cast("Mapping[str, Any]", stage.dvcfile.lockfile_contents.get("stages", {}))
 
 
 def files_of_variables(stage: "PipelineStage") -> list[str]:
-    """Of `vars` in `dvc.yaml`, as written there: `name` or `name:keys`."""
+    """The entries of `vars` in `dvc.yaml` as written: `name` or `name:keys`."""
     variables = stage.dvcfile.contents.get("vars", [])
     return [name for name in variables if isinstance(name, str)]
 
 
 def resolved_stages(stage: "PipelineStage") -> dict[str, dict[str, Any]]:
-    """Every stage of the file by address, as it is once `foreach` and `${..}` are resolved. DVC
-    resolves them when it is asked for one by one, too, but not only once."""
+    """Every stage of the file by address, with `foreach` and `${..}` resolved. DVC also resolves a
+    stage when it is asked for, but then repeatedly."""
     resolver = stage.dvcfile.resolver
     return {address: resolver.resolve_one(address)[address] for address in resolver.get_keys()}
 
@@ -279,58 +284,59 @@ class Item:
 
     @property
     def exists(self) -> bool:
-        """Whether anything is there now."""
+        """Whether anything is at its path now."""
         return bool(self._item.exists)
 
     def digest(self) -> Any:
-        """Of what is there now: an MD5, of settings their values. A file is read unless DVC has
-        digested it before at the same size, time and inode."""
+        """The digest of what is there now: an MD5; for settings, their values. A file is read
+        unless DVC has digested it before at the same size, time and inode."""
         return self._item.get_hash().value
 
     @property
     def noted_digest(self) -> Any:
-        """The one of when the stage was last loaded, stored or found unchanged."""
+        """The digest at the time when the stage was last loaded, stored or found unchanged."""
         return self._item.hash_info.value
 
     def changed_here(self) -> bool:
-        """Whether it is not what was recorded; of what lies elsewhere that is not asked."""
+        """Whether it differs from what was recorded. For what is stored elsewhere this is not
+        asked."""
         return bool(self._item.protocol == "local" and self._item.workspace_status())
 
 
 def dependencies(stage: "PipelineStage") -> list[Item]:
-    """All that the stage reads, settings among it, each file of them as one."""
+    """Everything the stage reads, including settings, one item for each file of them."""
     return [Item(item.def_path, item) for item in stage.deps]
 
 
 def outputs(stage: "PipelineStage") -> list[Item]:
-    """All that the stage writes."""
+    """Everything the stage writes."""
     return [Item(item.def_path, item) for item in stage.outs]
 
 
 def is_frozen(stage: "PipelineStage") -> bool:
-    """Whether the user told DVC to take the stage as up to date."""
+    """Whether the user told DVC to treat the stage as up to date."""
     return bool(stage.frozen)
 
 
 def is_command_changed(stage: "PipelineStage") -> bool:
-    """Whether its command is not the recorded one, as found when the stage was loaded."""
+    """Whether its command differs from the recorded one, as found when the stage was loaded."""
     return bool(stage.cmd_changed)
 
 
 def is_changed(stage: "PipelineStage") -> bool:
-    """Whether its command, anything it reads or anything it wrote is not as recorded. Outputs that
-    are as recorded are noted on the stage, as storing them would."""
+    """Whether its command, or anything it reads or wrote, differs from what was recorded. Unchanged
+    outputs are noted on the stage, as storing them would."""
     return bool(stage.changed())
 
 
 def remove_outputs(stage: "PipelineStage") -> None:
-    """Delete what is at the outputs' paths, all but what the user wants kept (`persist`)."""
+    """Delete what is at the outputs' paths, except what the user wants kept (`persist`)."""
     stage.remove_outs(ignore_remove=False)
 
 
 def restore(stage: "PipelineStage") -> bool:
-    """Take the outputs of an earlier run with the same command and inputs out of the run cache.
-    False, with nothing written, where it has none."""
+    """Restore the outputs of an earlier run with the same command and inputs from the run cache.
+    False, with nothing written, where there is none."""
     from dvc.stage.cache import RunCacheNotFoundError
 
     try:
@@ -341,8 +347,8 @@ def restore(stage: "PipelineStage") -> bool:
 
 
 def noted_run(stage: "PipelineStage") -> dict[str, Any] | None:
-    """What the run cache noted of the last run with the present inputs, as an entry of `dvc.lock`:
-    DVC notes it before it stores the outputs, so that it is there where storing failed."""
+    """The run cache's note of the last run with the present inputs, as an entry of `dvc.lock`. DVC
+    writes the note before it stores the outputs, so it exists even where storing failed."""
     # Reading the inputs anew changes the object in a way that misleads `restore`.
     probe = stage_beside(stage, stage.name)
     probe.save_deps()
@@ -351,14 +357,14 @@ def noted_run(stage: "PipelineStage") -> dict[str, Any] | None:
 
 def store(stage: "PipelineStage") -> bool:
     """Digest inputs and outputs, note the run, and put the outputs into the cache. False where a
-    file could not be put there, of which DVC itself only logs."""
+    file could not be put there, which DVC itself only logs."""
     stage.save()
     stage.commit()
     return bool(stage.outs_cached())
 
 
 def lock_entry(stage: "PipelineStage") -> dict[str, Any]:
-    """The stage as `dvc.lock` has it, of the digests noted on the object."""
+    """The stage's entry for `dvc.lock`, made from the digests noted on the object."""
     from dvc.stage.serialize import to_single_stage_lockfile
 
     return cast("dict[str, Any]", to_single_stage_lockfile(stage))

@@ -1,4 +1,4 @@
-"""What DVC's configuration of a workspace says: its remotes, and where its cache lies."""
+"""DVC's configuration of a workspace: its remotes, and where its cache is."""
 
 import re
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def has_remote(workspace: Workspace) -> bool:
 def default_remote_url(workspace: Workspace) -> str | None:
     """URL of the workspace's default remote, without credentials; None when it has none.
 
-    Raises `LineageError` when the default remote is none of those defined.
+    Raises `LineageError` when the default remote is not among those defined.
     """
     config = _read(workspace)
     name = config["core"].get("remote")
@@ -37,15 +37,15 @@ def default_remote_url(workspace: Workspace) -> str | None:
 
 
 def content_url(remote: str, md5: str) -> str:
-    """Where a remote keeps the content (for a folder: the listing of its files)."""
+    """The URL at which a remote keeps the content (for a folder, the listing of its files)."""
     return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"
 
 
 def config_of_snapshot(workspace: Workspace, tree: Workspace) -> dict[str, Any]:
-    """For the worktree `tree` of a snapshot: the cache of the workspace, and its remotes and their
-    keys over those that the snapshot names.
+    """Settings for the worktree `tree` of a snapshot: the workspace's cache, and its remotes and
+    their keys in place of those that the snapshot names.
 
-    To be given to DVC in memory, since keys must not be written into a temporary folder.
+    They are passed to DVC in memory, since keys must not be written into a temporary folder.
     """
     own, committed = _read(workspace), _read_committed(tree)
     remotes = {
@@ -62,7 +62,7 @@ def config_of_snapshot(workspace: Workspace, tree: Workspace) -> dict[str, Any]:
 
 
 def _absolute(url: str, base: Path) -> str:
-    """A folder named relative to the workspace's configuration, wherever the worktree lies."""
+    """The absolute path of a folder named relative to the workspace's configuration."""
     return url if _HAS_SCHEME.match(url) else str((base / url).resolve())
 
 

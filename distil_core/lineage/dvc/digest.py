@@ -1,4 +1,4 @@
-"""The digest by which DVC knows a file or folder."""
+"""The digest that DVC gives a file or folder."""
 
 import hashlib
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def content_md5(path: Path) -> str | None:
-    """The digest DVC gives a file or folder; None where nothing is."""
+    """DVC's digest of a file or folder; None where nothing is there."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         listing = [

@@ -32,7 +32,7 @@ an address of the web."""
 
 @dataclass(frozen=True)
 class LockedArtifact:
-    """A file or folder as `dvc.lock` knows it. md5 of a folder ends in `.dir`."""
+    """A file or folder recorded in `dvc.lock`. The md5 of a folder ends in `.dir`."""
 
     path: str
     md5: str
@@ -53,22 +53,23 @@ def locked_dependencies(workspace: Workspace, address: str) -> dict[str, LockedA
 
 
 def entries_until(last: int, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """The entries of iterations 0 to `last`. DVC keeps those of a campaign before a restart."""
+    """The entries of iterations 0 to `last`. DVC also keeps those of a campaign before a
+    restart."""
     addresses = [address for number in range(last + 1) for address in stage_addresses(number)]
     return {address: entries[address] for address in addresses if address in entries}
 
 
 def lock_digest(workspace: Workspace, iteration: int) -> str:
-    """The iteration's digest by the workspace's `dvc.lock`, as `LockDigests` has it."""
+    """The iteration's digest in the workspace's `dvc.lock`; see `LockDigests`."""
     return LockDigests(read_entries(workspace))[iteration]
 
 
 class LockDigests:
     """Lock digests by iteration: SHA-256 over the entries of an iteration's stages and of every
-    stage they came from.
+    stage that they came from.
 
-    Two iterations with the same digest had the same commands, settings and bytes all the way
-    back to the problems. For a caller who asks for many: each entry is made text only once.
+    Two iterations with the same digest had the same commands, settings and bytes, all the way back
+    to the problems. For callers that need many digests: each entry is serialised only once.
     """
 
     def __init__(self, entries: dict[str, Entry]):
@@ -80,7 +81,8 @@ class LockDigests:
         self._sources: dict[str, list[str]] = {}
 
     def __getitem__(self, iteration: int) -> str:
-        """Raises `LineageError` when one of the stages was never recorded."""
+        """The iteration's digest. Raises `LineageError` when one of the stages was never
+        recorded."""
         included: set[str] = set()
         pending = stage_addresses(iteration)[::-1]
         while pending:
@@ -92,7 +94,7 @@ class LockDigests:
         return hashlib.sha256(f"{{{canonical}}}".encode()).hexdigest()
 
     def _read(self, address: str) -> list[str]:
-        """Keep the entry's text; returns the stages that it came from."""
+        """Store the entry's text; returns the stages that it came from."""
         if address not in self._sources:
             entry = _without_built_in_file(_entry(self._entries, address))
             text = json.dumps({address: entry}, sort_keys=True, separators=(",", ":"))
@@ -115,7 +117,7 @@ def _without_built_in_file(entry: Entry) -> Entry:
 
 
 def read_entries(workspace: Workspace) -> dict[str, Entry]:
-    """All stages of `dvc.lock` by address; none when nothing was recorded yet."""
+    """All stages of `dvc.lock` by address; empty when nothing was recorded yet."""
     path = lock_file(workspace)
     try:
         return parse_entries(path.read_bytes().decode(), str(path)) if path.exists() else {}
@@ -186,7 +188,7 @@ def _yaml(text: str) -> Any:
 
 
 def artifacts(entry: Entry, kind: str) -> dict[str, LockedArtifact]:
-    """The `deps` or `outs` of an entry by path, without what lies elsewhere and has no MD5."""
+    """The `deps` or `outs` of an entry by path, without what is stored elsewhere and has no MD5."""
     return {
         item["path"]: LockedArtifact(item["path"], item["md5"], item["size"])
         for item in entry.get(kind, [])
@@ -195,11 +197,11 @@ def artifacts(entry: Entry, kind: str) -> dict[str, LockedArtifact]:
 
 
 def write_entry(workspace: Workspace, address: str, entry: Entry) -> bool:
-    """Put a stage's entry into `dvc.lock`, atomically; says whether the file changed.
+    """Put a stage's entry into `dvc.lock`, atomically; returns whether the file changed.
 
-    The result has the very bytes DVC would write. DVC itself parses and writes the whole file
-    anew (seconds after some dozen iterations) and in place, where a kill would truncate it.
-    The caller holds DVC's repository lock.
+    The result has the bytes that DVC would write. DVC itself parses and rewrites the whole file,
+    which takes seconds after some dozen iterations, and does so in place, where a kill would
+    truncate it. The caller holds DVC's repository lock.
     """
     path = lock_file(workspace)
     before = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -211,7 +213,7 @@ def write_entry(workspace: Workspace, address: str, entry: Entry) -> bool:
 
 
 def with_entry(text: str, address: str, entry: Entry) -> str:
-    """`text` of a `dvc.lock` with the stage's entry replaced in place, or added at the end."""
+    """The `text` of a `dvc.lock` with the stage's entry replaced in place, or added at the end."""
     if not text:
         text = _HEADER
     if not _is_plain(text):
@@ -228,7 +230,7 @@ def with_entry(text: str, address: str, entry: Entry) -> str:
 
 
 def lock_file(workspace: Workspace) -> Path:
-    """Where DVC keeps what it recorded for the workspace's `dvc.yaml`."""
+    """The lock file that belongs to the workspace's `dvc.yaml`."""
     return workspace.root / "dvc.lock"
 
 

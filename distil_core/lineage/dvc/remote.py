@@ -1,4 +1,4 @@
-"""The DVC remote: where artifacts go so that other machines can have them."""
+"""The DVC remote, to which artifacts are pushed so that other machines can have them."""
 
 from contextlib import chdir
 
@@ -10,8 +10,8 @@ from distil_core.workspace import Workspace
 
 
 def push_iteration(workspace: Workspace, iteration: int) -> int:
-    """Send what an iteration wrote, and all it came from, to the default remote; how many files
-    it had not got yet. So what an earlier failure left behind is made up for.
+    """Push an iteration's outputs, and everything they came from, to the default remote; returns
+    how many files it lacked. This includes what an earlier failed push left out.
 
     Raises `LineageError`, whatever the remote's library raised; what is recorded here stays.
     """

@@ -1,4 +1,4 @@
-"""One DVC repository, opened, locked and closed; its failures told as `LineageError`s.
+"""Open, lock and close a DVC repository, with its failures raised as `LineageError`s.
 
 The locks are DVC's own, so that stages run here and by `dvc repro` exclude each other: the
 repository lock for short bookkeeping, and the read-write lock of a stage's paths while it runs.
@@ -37,8 +37,8 @@ _one_at_a_time = threading.RLock()
 def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
     """The workspace's repository under its lock, for work on the stage `address`.
 
-    Whatever DVC raises in the block comes out as a `LineageError` that says what to do.
-    Opening anew each time costs 10 ms and leaves nothing to go stale between stages.
+    Whatever DVC raises in the block becomes a `LineageError` that says what to do. Opening the
+    repository each time costs 10 ms, and leaves nothing that could get stale between stages.
     """
     _require_initialised(workspace)
     _internals.quiet()
@@ -50,7 +50,7 @@ def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
             with _internals.open_repo(root) as repo:
                 _lock(repo, address)
                 try:
-                    _mend_rwlock(repo)
+                    _repair_rwlock(repo)
                     with _internals.staged_in_git(repo):
                         yield repo
                 finally:
@@ -60,7 +60,7 @@ def open_repo(workspace: Workspace, address: str) -> "Iterator[Repo]":
 
 
 def load_stage(repo: "Repo", address: str) -> "PipelineStage":
-    """The stage as `dvc.yaml` defines it and `dvc.lock` remembers it."""
+    """The stage as defined in `dvc.yaml` and recorded in `dvc.lock`."""
     workspace = Workspace(Path(repo.root_dir))
     entries = read_entries(workspace) if lock_file(workspace).exists() else None
     return _internals.load_stage(repo, address, entries)
@@ -68,7 +68,7 @@ def load_stage(repo: "Repo", address: str) -> "PipelineStage":
 
 @contextmanager
 def unlocked(repo: "Repo", address: str) -> Iterator[None]:
-    """Others may use the repository in the block, which may take hours."""
+    """Release the repository in the block, which may take hours, so that others can use it."""
     _internals.unlock(repo)
     _internals.forget(repo)
     try:
@@ -80,7 +80,7 @@ def unlocked(repo: "Repo", address: str) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(stage: "PipelineStage") -> Iterator[None]:
-    """Turn what the file system refuses while DVC stores or restores into a `LineageError`."""
+    """Raise `LineageError` for errors of the file system while DVC stores or restores."""
     try:
         yield
     except OSError as error:
@@ -92,7 +92,7 @@ def disk_errors(stage: "PipelineStage") -> Iterator[None]:
 
 
 def _lock(repo: "Repo", address: str, timeout_s: float | None = None) -> None:
-    """Take the repository lock; each attempt of DVC's own lasts three seconds."""
+    """Take the repository lock. Each attempt of DVC lasts three seconds."""
     deadline = time.monotonic() + (LOCK_TIMEOUT_S if timeout_s is None else timeout_s)
     waiting = False
     while True:
@@ -108,10 +108,12 @@ def _lock(repo: "Repo", address: str, timeout_s: float | None = None) -> None:
             return
 
 
-def _mend_rwlock(repo: "Repo") -> None:
-    """Start DVC's list of busy paths anew where a process was killed while it wrote it in place.
+def _repair_rwlock(repo: "Repo") -> None:
+    """Replace DVC's list of busy paths by an empty one where a process was killed while writing it
+    in place.
 
-    DVC writes it under the repository lock only, which we hold: no one is at it now.
+    DVC writes it only under the repository lock, which is held here, so no other process is writing
+    it.
     """
     damaged = _internals.damaged_busy_paths(repo)
     if damaged:
@@ -153,7 +155,7 @@ _EXPLANATIONS = {
 
 
 def _explain(error: Exception, workspace: Workspace, address: str) -> str:
-    """What happened in the user's terms, and what to do; DVC's own words inside."""
+    """What happened in the user's terms, with DVC's own message and what to do."""
     refusal = _internals.refusal(error)
     if refusal is None:
         return f"{address}: DVC refused: {error}"

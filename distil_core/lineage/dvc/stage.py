@@ -1,8 +1,8 @@
-"""Run a stage in this process so that DVC knows it as well as if `dvc repro` had run it.
+"""Run a stage in this process so that DVC knows about it as if `dvc repro` had run it.
 
-What DVC does around a stage's command is done here around a function: look whether anything
-changed, remove the outputs, take them from the run cache or make them, digest, store, record.
-Afterwards `dvc status` is clean and `dvc repro` has nothing to run; and the other way round.
+What DVC does around a stage's command is done here around a function: check for changes, remove the
+outputs, restore them from the run cache or make them, digest, store, record. Afterwards `dvc
+status` is clean and `dvc repro` has nothing to run, and vice versa.
 """
 
 import time
@@ -36,10 +36,10 @@ Status = Literal["ran", "restored", "unchanged"]
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What became of a stage. seconds: of the whole call. outputs: md5 by path, as in dvc.lock.
+    """What happened to a stage. seconds: of the whole call. outputs: md5 by path, as in dvc.lock.
 
-    status: "ran" its body; "restored" the outputs of an earlier run with the same inputs from
-    DVC's run cache; "unchanged", it had nothing to do.
+    status: "ran" (its body was called); "restored" (the outputs of an earlier run with the same
+    inputs came from DVC's run cache); "unchanged" (there was nothing to do).
     """
 
     address: str
@@ -53,12 +53,12 @@ def run_stage(
 ) -> StageOutcome:
     """Bring a stage up to date; `body` is called if there is no other way (or with `force`).
 
-    `body` writes all of the stage's outputs; others may use the repository meanwhile. If it
-    raises, its error comes through, no output of it stays, and what was recorded before still
-    is (`dvc checkout` brings it back). One stage of a process runs at a time, others wait.
+    `body` writes all outputs of the stage; others may use the repository meanwhile. If it raises,
+    its error is passed on, none of its outputs stays, and the earlier record is kept (`dvc
+    checkout` restores it). Stages of one process run one at a time.
 
-    Raises `LineageError`, with what to do, when an earlier stage has to run first, another
-    process is at the stage, a dependency changed meanwhile, or DVC cannot record.
+    Raises `LineageError`, with what to do, when an earlier stage must run first, another process
+    runs the stage, a dependency changed meanwhile, or DVC cannot record.
     """
     started = time.monotonic()
     with open_repo(workspace, address) as repo:
@@ -77,7 +77,7 @@ def run_stage(
 
 
 def is_up_to_date(workspace: Workspace, address: str) -> bool:
-    """Whether `run_stage` would find the stage, and all it builds on, unchanged."""
+    """Whether `run_stage` would find the stage, and everything it builds on, unchanged."""
     with open_repo(workspace, address) as repo:
         stage = load_stage(repo, address)
         pipeline = load_pipeline(stage)
@@ -89,8 +89,8 @@ def is_up_to_date(workspace: Workspace, address: str) -> bool:
 def _make(
     stage: "PipelineStage", pipeline: Pipeline, body: Callable[[], None], force: bool
 ) -> Status:
-    """Have the stage's outputs made, digested and stored. A body's failure leaves none of them;
-    one to store them leaves them all, for the next run to store."""
+    """Make, digest and store the stage's outputs. Where the body fails, none of them stays; where
+    storing fails, all stay, for the next run to store."""
     require_recorded(pipeline, stage)
     status: Status = "restored"
     if force or not _made_but_not_stored(stage):
@@ -111,8 +111,8 @@ def _make(
 
 
 def _made_but_not_stored(stage: "PipelineStage") -> bool:
-    """Whether the outputs on disk are those of a run with the present inputs, by the digests
-    that DVC's run cache noted before it failed to store them."""
+    """Whether the outputs on disk are those of a run with the present inputs, by the digests that
+    DVC's run cache noted before storing them failed."""
     noted, outputs = _internals.noted_run(stage), _internals.outputs(stage)
     if not noted or not all(output.exists for output in outputs):
         return False
@@ -140,7 +140,8 @@ def _inputs(stage: "PipelineStage") -> dict[str, Any]:
 
 
 def _require_same_inputs(stage: "PipelineStage", before: dict[str, Any]) -> None:
-    """DVC would record what the inputs are by now, not what the outputs were made from."""
+    """Raise `LineageError` where an input changed during the run: DVC would record the new one,
+    which the outputs were not made from."""
     after = _inputs(stage)
     changed = sorted(path for path in before if before[path] != after[path])
     if changed:

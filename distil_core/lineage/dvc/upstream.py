@@ -1,12 +1,12 @@
-"""Whether the stages a stage builds on are up to date, from `dvc.yaml` and `dvc.lock` alone.
+"""Whether the stages that a stage builds on are up to date, from `dvc.yaml` and `dvc.lock` alone.
 
-Asking DVC about every ancestor would read all of the campaign's history anew at each stage (5 ms
-a stage). A stage is stale here by the same rules: its command, its paths, its settings or the
-digests of what it read are not those recorded. Files on disk are looked at only for the
-dependencies of the stage about to run (`require_recorded`).
+Asking DVC about every ancestor would read the campaign's whole history again at each stage (5 ms a
+stage). A stage is stale here by DVC's rules: its command, its paths, its settings or the digests of
+its inputs differ from the recorded ones. Files on disk are examined only for the dependencies of
+the stage about to run (`require_recorded`).
 
-A stage that the user added to `dvc.yaml` may have what ours never do: a whole file of settings, a
-folder of its own, an address of the web. DVC itself is asked about such a one.
+A stage that the user added to `dvc.yaml` may have features that our stages never use: a whole file
+of settings, a folder of its own, a web address. DVC itself is asked about such a stage.
 """
 
 import posixpath
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Definition:
-    """A stage as `dvc.yaml` defines it, paths from the workspace's root. settings: keys read, by
-    file. folder: where it runs. is_plain: whether all of it is said here, and DVC need not be
-    asked."""
+    """A stage as defined in `dvc.yaml`, with paths from the workspace's root. settings: the keys
+    read, by file. folder: where it runs. is_plain: whether this covers the definition, so that DVC
+    need not be asked."""
 
     command: str | list[str]
     dependencies: frozenset[str]
@@ -43,8 +43,8 @@ class Definition:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """All stages as defined and as recorded. producers: address of the stage, by output path.
-    load: DVC's own object of a stage. code: digests of the users' code looked at so far."""
+    """All stages as defined and as recorded. producers: the address of the producing stage, by
+    output path. load: DVC's own object of a stage."""
 
     root: Path
     definitions: Mapping[str, Definition]
@@ -73,7 +73,8 @@ class Pipeline:
         return order[:-1]
 
     def stale_ancestor(self, address: str) -> tuple[str, str] | None:
-        """The first stage to run before `address` may, and why; None when all is recorded."""
+        """The first stage that must run before `address`, and why; None where everything is
+        recorded."""
         for ancestor in self.ancestors(address):
             reason = self.stale_reason(ancestor)
             if reason:
@@ -81,7 +82,8 @@ class Pipeline:
         return None
 
     def stale_reason(self, address: str) -> str | None:
-        """Why the stage's recorded outputs are not those of its present definition."""
+        """Why the stage's recorded outputs do not belong to its present definition; None where they
+        do."""
         entry = self.entries.get(address)
         if entry is None:
             return "it never ran"
@@ -107,7 +109,7 @@ class Pipeline:
         return None
 
     def recorded_md5(self, path: str, default: str | None = None) -> str | None:
-        """The digest with which the stage that makes `path` recorded it."""
+        """The digest that the stage which makes `path` recorded for it."""
         if path not in self.producers:
             return default
         producer = self.producers[path]
@@ -140,8 +142,9 @@ def load_pipeline(stage: "PipelineStage") -> Pipeline:
 
 
 def _stale_reason_by_dvc(stage: "PipelineStage") -> str | None:
-    """The same of a stage with more than ours have. What it reads elsewhere (the web, a bucket) is
-    not asked here, nor is one that DVC runs each time stale for that: only `dvc repro` can tell."""
+    """Like `stale_reason`, for a stage with features beyond ours. Inputs stored elsewhere (the web,
+    a bucket) are not examined here, and a stage is not stale for DVC running it each time: only
+    `dvc repro` can tell."""
     if _internals.is_frozen(stage):
         return None
     if _internals.is_command_changed(stage):
@@ -181,7 +184,7 @@ def _texts(root: Path, stage: "PipelineStage") -> tuple[str, ...]:
 
 
 def require_upstream(pipeline: Pipeline, address: str) -> None:
-    """Raise `LineageError` naming the stage to run first when an ancestor is stale."""
+    """Raise `LineageError` when an ancestor is stale, naming the stage to run first."""
     stale = pipeline.stale_ancestor(address)
     if stale:
         first, reason = stale
@@ -217,7 +220,7 @@ def require_recorded(pipeline: Pipeline, stage: "PipelineStage") -> None:
 
 
 def require_outputs(stage: "PipelineStage") -> None:
-    """Raise `LineageError` unless the stage's body wrote all that `dvc.yaml` says it writes."""
+    """Raise `LineageError` unless the stage's body wrote every output listed in `dvc.yaml`."""
     missing = [output.path for output in _internals.outputs(stage) if not output.exists]
     if missing:
         raise LineageError(

@@ -1,1 +1,1 @@
-"""What there is to record of an iteration, whoever records it."""
+"""The facts to record about an iteration, independent of where they are recorded."""

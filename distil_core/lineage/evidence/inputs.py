@@ -1,4 +1,4 @@
-"""The files a record is made from: settings, metrics, the training curve, timings."""
+"""The files from which a record is made: settings, metrics, the training curve, timings."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ _SHORT_DIGEST = 10
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file or folder that DVC keeps. stage: address of the stage that wrote it."""
+    """A file or folder that DVC stores. stage: address of the stage that wrote it."""
 
     path: str
     md5: str
@@ -24,12 +24,12 @@ class Artifact:
 
     @property
     def short_md5(self) -> str:
-        """Enough of the digest for a person to tell two versions apart."""
+        """The start of the digest, enough for a person to tell two versions apart."""
         return self.md5[:_SHORT_DIGEST]
 
 
 def read_metrics(workspace: Workspace, path: Path) -> dict[str, float]:
-    """The numbers of a metrics.json, all but the iteration itself."""
+    """The numbers of a metrics.json, except the iteration's number."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): float(value) for name, value in values.items() if name != "iteration"}
@@ -42,7 +42,7 @@ def read_metrics(workspace: Workspace, path: Path) -> dict[str, float]:
 def read_train_curve(
     workspace: Workspace, artifact: Artifact
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """Steps of `train_curve.csv` with their values by column, empty cells left out."""
+    """The steps of `train_curve.csv` with their values by column, without empty cells."""
     require_unchanged(workspace, artifact)
     with (workspace.root / artifact.path).open(encoding="utf-8", newline="") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
@@ -57,8 +57,8 @@ def read_train_curve(
 
 
 def read_stage_seconds(workspace: Workspace, iteration: int) -> dict[str, float]:
-    """Seconds by stage, of those that ran in this workspace; none for an iteration that came
-    from a cache or a remote."""
+    """Seconds by stage, for those that ran in this workspace; empty for an iteration that came from
+    a cache or a remote."""
     path = workspace.timings_file(iteration)
     if not path.exists():
         return {}

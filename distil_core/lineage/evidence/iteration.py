@@ -1,7 +1,7 @@
-"""What there is to record of an iteration, read from the workspace and checked against `dvc.lock`.
+"""The facts to record about an iteration, read from the workspace and checked against `dvc.lock`.
 
-Nothing here knows MLflow. What is read must be what DVC recorded: a record that mixes two runs of
-a stage would be worse than none.
+This module does not depend on MLflow. What it reads must be what DVC recorded: a record that mixes
+two runs of a stage would be worse than none.
 """
 
 import re
@@ -37,10 +37,10 @@ _POLICY_PATH = re.compile(r"data/(?:policy-(\d{3})|iterations/(\d{3})/(policy|ha
 
 @dataclass(frozen=True)
 class Evidence:
-    """One finished iteration. artifacts: by role, those it read from the problems and those it
-    wrote. settings: dotted key to JSON or text. expert: iteration of the policy that served as
-    expert, None where the expert is none of ours. decision: its gate's; the base has none.
-    finished_at_ms: since the epoch."""
+    """One finished iteration. artifacts: by role, those that it read from the problems and those
+    that it wrote. settings: dotted key to JSON or text. expert: the iteration whose policy served
+    as expert; None where the expert is not one of the campaign's policies. decision: its gate's;
+    the base has none. finished_at_ms: since the epoch."""
 
     campaign: str
     iteration: int
@@ -53,7 +53,7 @@ class Evidence:
 
     @property
     def policy(self) -> Artifact:
-        """The policy this iteration ended with."""
+        """The policy that this iteration trained."""
         return self.artifacts["policy"]
 
     @property
@@ -68,7 +68,7 @@ class Evidence:
 
     @property
     def champion(self) -> int:
-        """The iteration whose policy is the best one accepted, after this one's gate."""
+        """The iteration with the best accepted policy, after this one's gate."""
         return self.decision.champion if self.decision else self.iteration
 
 
@@ -81,13 +81,14 @@ class History:
         self._digests: dict[int, str] = {}
 
     def __getitem__(self, iteration: int) -> Evidence:
-        """The iteration's evidence; `LineageError` says which stage to run or file to fetch."""
+        """The iteration's evidence. Raises `LineageError`, naming the stage to run or the file to
+        fetch."""
         if iteration not in self._evidence:
             self._evidence[iteration] = self._read(iteration)
         return self._evidence[iteration]
 
     def digest(self, iteration: int) -> str:
-        """The iteration's lock digest: what it and all before it were made from."""
+        """The iteration's lock digest, which covers everything that it was made from."""
         if iteration not in self._digests:
             self._digests[iteration] = self._lock_digests[iteration]
         return self._digests[iteration]
@@ -99,29 +100,30 @@ class History:
 
     @cached_property
     def iterations(self) -> list[int]:
-        """All that the campaign has, finished or not."""
+        """All iterations of the campaign, finished or not."""
         return existing_iterations(self.workspace)
 
     def require_finished(self, iteration: int) -> None:
-        """Raise `LineageError`, with the stage to run, unless the iteration and those before it are
-        in `dvc.lock` as their settings and inputs are now."""
+        """Raise `LineageError`, naming the stage to run, unless `dvc.lock` has this iteration and
+        those before it with their present settings and inputs."""
         for before in range(iteration + 1):
             reason = self._why_not_finished(before, iteration)
             if reason:
                 raise LineageError(reason)
 
     def last_finished(self) -> int | None:
-        """The last iteration of the campaign for which that holds. What `dvc.lock` has beyond may
-        be of the campaign before a restart."""
+        """The last iteration of the campaign for which that holds. Later entries of `dvc.lock` may
+        belong to the campaign before a restart."""
         return self._finished_and_why_no_more[0]
 
     def why_no_more(self) -> str | None:
-        """Why the iteration after the last finished one is not; None where none is left."""
+        """Why the iteration after the last finished one is not finished; None where there is
+        none."""
         return self._finished_and_why_no_more[1]
 
     def is_here(self, iteration: int) -> bool:
-        """Whether what its evidence is read from lies on disk as recorded. Of iterations still to
-        come it may not: an interrupted stage leaves no outputs."""
+        """Whether the files of its evidence are on disk as recorded. For an interrupted iteration
+        they may not be, as an interrupted stage leaves no outputs."""
         by_role = dict(_roles(self.workspace, iteration))
         read = [by_role[role] for role in ("metrics", "decision") if role in by_role]
         return all(content_md5(path) == self._artifact(path).md5 for path in read)
@@ -137,7 +139,8 @@ class History:
         return finished, None
 
     def _why_not_finished(self, iteration: int, wanted: int) -> str | None:
-        """Of its own stages only. wanted: the iteration for which it is asked."""
+        """Why an iteration is not finished, by its own stages only. wanted: the iteration that was
+        asked for."""
         addresses = stage_addresses(iteration)
         for address in addresses:
             if address not in self._entries:
@@ -214,8 +217,8 @@ class History:
         return read_decision(self.workspace, iteration)
 
     def _why_stale(self, address: str, iteration: int) -> str | None:
-        """What the stage ran with, where that is not the frozen settings, or not what its sources
-        wrote last."""
+        """How the stage's recorded settings or inputs differ from the frozen settings, or from its
+        sources' last outputs; None where they do not."""
         entry = self._entries[address]
         frozen_file = self.workspace.frozen_params_file(iteration)
         name, frozen = (

@@ -1,5 +1,5 @@
-"""When an iteration's stages finished: as noted when they ran, since a file's own times are those
-of the last `dvc checkout`, clone or copy."""
+"""When an iteration's stages finished, as noted when they ran: a file's own time is that of the
+last `dvc checkout`, clone or copy."""
 
 import json
 import time
@@ -14,9 +14,9 @@ from distil_core.workspace import Workspace
 def finished_at_ms(
     workspace: Workspace, campaign: str, iteration: int, digests: LockDigests
 ) -> int:
-    """When the iteration was evaluated, since the epoch.
+    """When the iteration was evaluated, in milliseconds since the epoch.
 
-    Where it ran elsewhere, when its snapshot was taken, which is right after; without one, now.
+    Where it ran elsewhere, the time of its snapshot, which is taken right after; without one, now.
     digests: of `dvc.lock`. Raises `LineageError` where the note is damaged.
     """
     finished_s = _noted_s(workspace, iteration)

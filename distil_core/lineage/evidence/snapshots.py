@@ -6,9 +6,10 @@ from distil_core.workspace import Workspace
 
 
 def ensure_snapshots(workspace: Workspace) -> list[Snapshot]:
-    """Those of all finished iterations, as `ensure_snapshot`; for what plain `dvc repro` made.
+    """Snapshots of all finished iterations, as by `ensure_snapshot`, for what plain `dvc repro`
+    made.
 
-    Raises `LineageError` as well where settings or files are not those that were recorded.
+    Raises `LineageError` also where settings or files are not those that were recorded.
     """
     history = History(workspace)
     last = history.last_finished()

@@ -1,1 +1,1 @@
-"""MLflow: an iteration's record, and the pages people read."""
+"""MLflow: the record of iterations, and the pages that people read."""

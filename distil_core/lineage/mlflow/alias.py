@@ -16,8 +16,8 @@ CHAMPION = "champion"
 
 
 def point_aliases(client: "MlflowClient", model_name: str, versions: Mapping[str, int]) -> None:
-    """Have each alias name its version. What names it already is left alone, so that recording
-    again writes nothing. Raises `LineageError` where a version was deleted in MLflow."""
+    """Point each alias to its version. An alias that is right already is not touched, so that
+    recording again writes nothing. Raises `LineageError` where a version was deleted in MLflow."""
     present = client.get_registered_model(model_name).aliases
     for alias, version in versions.items():
         # Stores differ in whether the number is text.

@@ -6,7 +6,7 @@ from distil_core.workspace import Workspace
 
 
 def environment_tags(workspace: Workspace) -> dict[str, str]:
-    """All of them. Raises `LineageError` outside a git repository."""
+    """All of these tags. Raises `LineageError` outside a git repository."""
     commit, changed = code(workspace)
     tags = {"distil.git_dirty": str(changed).lower()}
     if commit:
@@ -16,6 +16,6 @@ def environment_tags(workspace: Workspace) -> dict[str, str]:
 
 
 def user_tags() -> dict[str, str]:
-    """The user alone; nothing where there is no name."""
+    """The tag of the user; empty where there is no name."""
     name = user()
     return {_internals.USER_TAG: name} if name else {}

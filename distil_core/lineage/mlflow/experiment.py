@@ -1,4 +1,4 @@
-"""A campaign's experiment in MLflow: found or made, and all its runs read."""
+"""A campaign's experiment in MLflow: find or create it, and read all its runs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distil_core.errors import LineageError
 from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.mlflow import _internals
-from distil_core.lineage.mlflow.store import artifact_root, made_once
+from distil_core.lineage.mlflow.store import allow_existing, artifact_root
 from distil_core.lineage.pages.chain import LEARNING_VIEW
 from distil_core.lineage.pages.page import experiment_page
 from distil_core.lineage.pages.tables import first_and_last_k
@@ -28,7 +28,7 @@ def find_or_create_experiment(client: "MlflowClient", history: History, campaign
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
         tags = {_internals.shared_view_tag(LEARNING_VIEW): _learning_view(history[0].metrics)}
-        with made_once():
+        with allow_existing():
             client.create_experiment(campaign, artifact_location=location, tags=tags)
         experiment = client.get_experiment_by_name(campaign)
         if experiment is None:
@@ -51,7 +51,7 @@ def find_or_create_experiment(client: "MlflowClient", history: History, campaign
 
 
 def search_runs(client: "MlflowClient", experiment_id: str, campaign: str) -> Iterator["Run"]:
-    """All runs recorded of the campaign, finished or not."""
+    """All runs recorded for the campaign, finished or not."""
     token = None
     while True:
         page = client.search_runs(
@@ -64,7 +64,8 @@ def search_runs(client: "MlflowClient", experiment_id: str, campaign: str) -> It
 
 
 def _learning_view(metrics: Mapping[str, float]) -> str:
-    """The table of iterations with their scores, as MLflow's own "share" stores a view."""
+    """The table of iterations with their scores, in the form in which MLflow's "share" stores a
+    view."""
     scores = [f"pass_at_{k}" for k in first_and_last_k(metrics)]
     columns = [f"metrics.`{name}`" for name in (*scores, "response_tokens_mean", "seconds/total")]
     view = {

@@ -1,4 +1,4 @@
-"""Gather all that is written about an iteration, before the first write."""
+"""Gather everything that is recorded about an iteration, before the first write."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ _CONTEXTS = {
 
 @dataclass(frozen=True)
 class IterationRecord:
-    """All that is written about one iteration, gathered before the first write.
+    """Everything that is recorded about one iteration, gathered before the first write.
 
-    parent: of the policy it started from; previous: of the iteration before it, which is another
-    one where a gate kept its parent. shared: where the very same iteration was recorded in another
-    chain, whose policy is this one's. campaign_number: which chain of the experiment it is in.
-    seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the epoch; what
-    the stages took, ending when the metrics were written.
+    parent: the iteration of the policy it started from; previous: the iteration before it, which is
+    a different one where a gate kept its parent. shared: where the very same iteration was recorded
+    in another chain, whose policy is used here too. campaign_number: the chain's number in the
+    experiment. seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the
+    epoch; the stages' seconds, ending when the metrics were written.
     """
 
     chain: Chain
@@ -60,7 +60,7 @@ class IterationRecord:
 
     @property
     def name(self) -> str:
-        """The run's name, another one in each chain of the experiment."""
+        """The run's name, which differs between the chains of the experiment."""
         notes = ["base"] if self.this.iteration == 0 else []
         if self.campaign_number > 1:
             notes.append(f"campaign {self.campaign_number}")
@@ -77,8 +77,8 @@ def gather(
     not_before_ms: int,
     prefect_run_url: str | None,
 ) -> IterationRecord:
-    """Read all there is to record of the chain's last iteration; `LineageError` where a file is
-    missing or another than the recorded one."""
+    """Read everything to record about the chain's last iteration. Raises `LineageError` where a
+    file is missing or is not the recorded one."""
     from distil_core.lineage.mlflow.datasets.table import dataset_input
 
     this = chain.last
@@ -115,7 +115,7 @@ def gather(
 
 
 def snapshot_tags(record: IterationRecord) -> dict[str, str]:
-    """Ref and commit of the iteration's snapshot; none where it has none."""
+    """Ref and commit of the iteration's snapshot; empty where there is none."""
     if record.snapshot is None:
         return {}
     return {
@@ -125,7 +125,7 @@ def snapshot_tags(record: IterationRecord) -> dict[str, str]:
 
 
 def run_tags(record: IterationRecord) -> dict[str, str]:
-    """Tags of an iteration's run; by the first four it is found again."""
+    """The tags of an iteration's run. By the first four the run is found again."""
     this = record.this
     tags = {
         "distil.role": "iteration",
@@ -155,9 +155,11 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
 
 
 def run_metrics(record: IterationRecord, model_id: str | None) -> "list[Metric]":
-    """Evaluation (also of the policy, on its dataset), the training curve, and seconds.
+    """The evaluation (also as the policy's metrics, on its dataset), the training curve, and
+    seconds.
 
-    model_id: of the policy, None where its metrics are there already."""
+    model_id: of the policy; None where its metrics are recorded already.
+    """
     from mlflow.entities import Metric
 
     this = record.this

@@ -1,4 +1,4 @@
-"""What MLflow holds of a campaign, read at once: a few queries however long its history."""
+"""What MLflow has of a campaign, read at once, in a few queries however long its history is."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A finished run of an iteration. datasets: digest by DVC path. tags: all of the run's."""
+    """A finished run of an iteration. datasets: digest by DVC path. tags: all tags of the run."""
 
     run_id: str
     iteration: int
@@ -25,17 +25,17 @@ class RecordedRun:
 
     @property
     def lock_digest(self) -> str:
-        """What the iteration was made from when it was recorded."""
+        """The digest of what the iteration was made from when it was recorded."""
         return self.tags["distil.lock_digest"]
 
     @property
     def chain(self) -> str:
-        """The campaign's run that it lies under."""
+        """The campaign's run that is its parent."""
         return self.tags.get(_internals.PARENT_RUN_TAG, "")
 
     @property
     def snapshot(self) -> str:
-        """The snapshot's ref and commit, empty where the iteration has none."""
+        """The snapshot's ref and commit; '' where the iteration has none."""
         ref, commit = (self.tags.get(f"distil.snapshot_{part}", "") for part in ("ref", "commit"))
         return f"{ref} ({commit[:10]})" if ref else ""
 
@@ -49,7 +49,7 @@ class RecordedCampaign:
     aliases: Mapping[str, int]
 
     def run_of_version(self, version: int) -> RecordedRun | None:
-        """The run that registered the version; where somebody deleted that one, a run of the same
+        """The run that registered the version; where somebody deleted it, a run of the same
         iteration in another chain."""
         registered = self.runs.get(self.versions.get(version, ""))
         sharing = (run for run in self.runs.values() if run.model_version == version)
@@ -57,7 +57,7 @@ class RecordedCampaign:
 
 
 def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:
-    """Everything recorded of the campaign. Raises `LineageError` when nothing was."""
+    """Everything recorded for the campaign. Raises `LineageError` when nothing was."""
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
         raise LineageError(

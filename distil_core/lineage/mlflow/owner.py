@@ -1,7 +1,7 @@
-"""Who is writing a run: what a crash left is told from what another recorder still writes.
+"""Who is writing a run, to tell what a crash left from what another recorder is still writing.
 
-Several workspaces may record into one store. Each run says which process makes it, and is left
-alone while that one may live.
+Several workspaces may record into one store. Each run names the process that writes it, and is left
+alone while that process may live.
 """
 
 import json
@@ -21,7 +21,7 @@ Recording one takes seconds."""
 
 
 def owner(workspace: Workspace) -> str:
-    """This process, recording from this workspace."""
+    """A name for this process, recording from this workspace."""
     pid = os.getpid()
     return json.dumps(
         {
@@ -35,8 +35,8 @@ def owner(workspace: Workspace) -> str:
 
 
 def may_be_written(tag: str | None, workspace: Workspace) -> bool:
-    """Whether the owner of an unfinished run may still be at it. This process in this workspace is
-    not: it does one thing at a time."""
+    """Whether the owner of an unfinished run may still be writing it. This process in this
+    workspace is not, as it does one thing at a time."""
     try:
         values = json.loads(tag or "")
         return _may_live(values, str(workspace.root.resolve()))
@@ -54,7 +54,7 @@ def _may_live(values: dict[str, Any], root: str) -> bool:
 
 
 def _place() -> str:
-    """Within which process numbers mean the same: a machine since it started, and on Linux a
+    """The scope in which process ids are unique: a machine since its start, and on Linux a
     container of it."""
     parts = [platform.node()]
     try:
@@ -67,8 +67,8 @@ def _place() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When the process with this number began, in units of its system; None where there is none.
-    A number alone may be another process's by now."""
+    """When the process with this id started, in units of its system; None where there is none. The
+    id alone may belong to another process by now."""
     try:
         # After the name, which may hold blanks and parentheses: state first, start 20th.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

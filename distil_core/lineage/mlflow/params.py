@@ -1,4 +1,4 @@
-"""An iteration's settings as MLflow's parameters, and what they say when compared."""
+"""An iteration's settings as MLflow's parameters, and which of them decide when compared."""
 
 import hashlib
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from distil_core.lineage.mlflow import _internals
 
 
 def as_params(settings: Mapping[str, str]) -> dict[str, str]:
-    """Dotted settings within MLflow's limit; the whole ones are in the run's YAML artifact."""
+    """Dotted settings, shortened to MLflow's limit; the run's YAML artifact has them whole."""
     return {name: _shortened(value) for name, value in settings.items()}
 
 
 def of_the_chain(params: Mapping[str, str]) -> dict[str, str]:
-    """Those that decide what an iteration comes to, whatever number it has."""
+    """The parameters that decide an iteration's result, whatever its number."""
     return {
         name: value
         for name, value in params.items()

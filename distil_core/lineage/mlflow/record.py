@@ -1,9 +1,9 @@
 """Record iterations in MLflow: runs, metrics, datasets, and policies as registered models.
 
-MLflow is the record and never the source: everything here is read from the workspace, and can be
-recorded again into an empty database. One run per chain (runs.py), iteration and lock
-digest. A run is FINISHED only when all of it is there; what a crash left unfinished is deleted and
-made anew.
+MLflow is the record and never the source: everything is read from the workspace, and can be
+recorded again into an empty database. There is one run for each chain (runs.py), iteration and lock
+digest. A run is FINISHED only when all of it is written; what a crash left unfinished is deleted
+and written again.
 """
 
 import random
@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RecordedIteration:
-    """Where an iteration is in MLflow. created: False when it had been recorded before."""
+    """Where an iteration is in MLflow. created: False when it was recorded before."""
 
     run_id: str
     experiment_id: str
@@ -59,24 +59,24 @@ class RecordedIteration:
 
     @property
     def experiment_page(self) -> str:
-        """Address of the campaign's table, to be added to where MLflow is served."""
+        """The address of the campaign's table, relative to MLflow's."""
         return experiment_url(self.experiment_id)
 
     @property
     def run_page(self) -> str:
-        """Address of the iteration's lineage page, likewise."""
+        """The address of the iteration's lineage page, relative to MLflow's."""
         return run_url(self.experiment_id, self.run_id)
 
 
 def record_iteration(
     workspace: Workspace, iteration: int, prefect_run_url: str | None = None
 ) -> RecordedIteration:
-    """Record a finished iteration, and those before it that are not recorded yet. Whatever comes
-    after it in `dvc.lock`, as that of a campaign before a restart, is left as it is.
+    """Record a finished iteration, and those before it that are not recorded yet. Later entries of
+    `dvc.lock`, such as those of a campaign before a restart, are left alone.
 
-    Raises `LineageError`, with what to do, when a stage of it is missing or not up to date, a
-    file is not the recorded one, or the database cannot be used. About 6 s for the first import
-    of MLflow and 1 s to create the database; then tenths of a second.
+    Raises `LineageError`, with what to do, when a stage of it is missing or not up to date, a file
+    is not the recorded one, or the database cannot be used. The first import of MLflow takes about
+    6 s and creating the database 1 s; after that, tenths of a second.
     """
     history = History(workspace)
     history.require_finished(iteration)
@@ -85,8 +85,9 @@ def record_iteration(
 
 
 def record_all(workspace: Workspace) -> list[RecordedIteration]:
-    """Record iteration 0 to the last finished one; none when the base is not finished. Those that
-    `dvc.lock` has with other settings or inputs than they have now are not (`why_not_recorded`).
+    """Record iterations 0 to the last finished one; none when the base is not finished. Iterations
+    whose entries in `dvc.lock` have other settings or inputs than now are not recorded
+    (`why_not_recorded`).
 
     Raises `LineageError` as `record_iteration` does; iterations before the error stay recorded.
     """
@@ -100,14 +101,14 @@ def record_all(workspace: Workspace) -> list[RecordedIteration]:
 
 
 def why_not_recorded(workspace: Workspace) -> str | None:
-    """Why `record_all` goes no further than it does, with the stage to run; None where the whole
-    campaign is finished."""
+    """Why `record_all` stops where it does, with the stage to run; None where the whole campaign is
+    finished."""
     return History(workspace).why_no_more()
 
 
 def record_report(workspace: Workspace, report: Path) -> None:
-    """Log the campaign's report to its run, in place of an earlier one; what is finished and not
-    recorded yet is recorded first. Raises `LineageError` as `record_iteration` does."""
+    """Log the campaign's report to its run, replacing an earlier one; finished iterations that are
+    not recorded yet are recorded first. Raises `LineageError` as `record_iteration` does."""
     history = History(workspace)
     last = history.last_finished()
     if last is None:
@@ -119,7 +120,7 @@ def record_report(workspace: Workspace, report: Path) -> None:
 
 
 class _Recorder:
-    """One sitting with an open store."""
+    """Records with one open store."""
 
     def __init__(self, workspace: Workspace, client: "MlflowClient", history: History):
         self._workspace = workspace
@@ -131,8 +132,8 @@ class _Recorder:
         self._runs = ChainRuns(history, self._search_runs())
 
     def record(self, iteration: int, prefect_run_url: str | None) -> RecordedIteration:
-        """The iteration's record, made now where it is not there; so are those of the others up
-        to it, and up to the newest one, that somebody deleted."""
+        """The iteration's record, written now where it is missing. So are those of other iterations
+        up to it, and up to the newest one, that somebody deleted."""
         created = self._runs.finished(iteration) is None
         for number in range(max(iteration, self._newest) + 1):
             if self._runs.finished(number):
@@ -149,16 +150,16 @@ class _Recorder:
         return search_runs(self._client, self._experiment_id, self._campaign)
 
     def campaign_run_id(self) -> str:
-        """The run under which the iterations lie."""
+        """The run that is the parent of the iterations' runs."""
         return str(self._find_or_create_campaign_run(0).info.run_id)
 
     def _is_readable(self, number: int, wanted: int) -> bool:
-        """What is wanted has to be there, or reading it says what is missing. Of later iterations
-        some files may be gone: those of a stage that was interrupted."""
+        """Whether an iteration's files are here. A wanted iteration must be readable, or reading it
+        says what is missing; files of later ones may be gone, where a stage was interrupted."""
         return all(self._history.is_here(later) for later in range(wanted + 1, number + 1))
 
     def _create(self, iteration: int, prefect_run_url: str | None) -> None:
-        """All before it are recorded."""
+        """Record one iteration; all before it are recorded."""
         for run in self._runs.of(iteration):
             if not may_be_written(run.data.tags.get(OWNER_TAG), self._workspace):
                 self._delete(run)
@@ -197,14 +198,14 @@ class _Recorder:
         return found[0] if found else None
 
     def _chain_of_the_page(self, iteration: int) -> Chain:
-        """All that is recorded, as far as it can be read."""
+        """All recorded iterations, as far as they can be read."""
         last = iteration
         while last < self._newest and self._history.is_here(last + 1):
             last += 1
         return self._chain(last, last)
 
     def _add_snapshot(self, iteration: int, wanted: int) -> None:
-        """To the record of an iteration whose snapshot was taken later."""
+        """Add a snapshot that was taken later to an iteration's record."""
         run = self._runs.finished(iteration)
         if run is None or "distil.snapshot_ref" in run.data.tags:
             return
@@ -224,12 +225,12 @@ class _Recorder:
 
     @cached_property
     def _with_snapshot(self) -> set[int]:
-        """Iterations that have one, perhaps of another run of them."""
+        """Iterations that have a snapshot, perhaps of another run of them."""
         every = list_snapshots(self._workspace)
         return {iteration for campaign, iteration in every if campaign == self._campaign}
 
     def _shared(self, iteration: int) -> Recorded | None:
-        """Where another chain has recorded the very same iteration, whose policy is registered."""
+        """Where another chain has recorded the very same iteration and registered its policy."""
         for run in self._runs.shared(iteration):
             recorded = _recorded(run)
             number = f"name = '{self._campaign}' AND version_number = {recorded.model_version}"
@@ -238,7 +239,8 @@ class _Recorder:
         return None
 
     def _chain(self, last: int, last_recorded: int) -> Chain:
-        """Iterations 0 to `last`; where those up to `last_recorded` lie, as far as they do."""
+        """Iterations 0 to `last`, with the records of those up to `last_recorded` where they
+        exist."""
         runs = {number: self._runs.finished(number) for number in range(last_recorded + 1)}
         return Chain(
             self._campaign,
@@ -249,14 +251,14 @@ class _Recorder:
 
     @cached_property
     def _newest(self) -> int:
-        """The last recorded iteration of what `dvc.lock` has; -1 where none is."""
+        """The last recorded iteration of `dvc.lock`; -1 where there is none."""
         last = self._history.last_finished()
         numbers = range(-1 if last is None else last, -1, -1)
         return next((number for number in numbers if self._runs.finished(number)), -1)
 
     def _point_aliases(self) -> None:
-        """As the newest iteration says, whichever was written last: an older one that is recorded
-        again, or a `dvc.lock` of before a restart that is brought back, changes that not."""
+        """Point the aliases as the newest iteration says, whichever was written last: recording an
+        older one again, or restoring a `dvc.lock` from before a restart, does not change them."""
         newest = self._runs.finished(self._newest)
         if newest is None:
             return
@@ -275,7 +277,7 @@ class _Recorder:
         )
 
     def _find_or_create_campaign_run(self, start_ms: int) -> "Run":
-        """The run under which the iterations of the chain lie."""
+        """The run that is the parent of the chain's iterations."""
         run = self._runs.campaign or self._create_campaign_run(start_ms)
         if not run.data.params:
             from mlflow.entities import Param
@@ -288,8 +290,8 @@ class _Recorder:
         return run
 
     def _create_campaign_run(self, start_ms: int) -> "Run":
-        """Made, unless another recorder makes one for the same chain: who sees the other's gives
-        way, so that no two are kept."""
+        """Create it, unless another recorder creates one for the same chain: whoever sees the
+        other's gives way, so that there are never two."""
         while True:
             run = self._client.create_run(
                 self._experiment_id,
@@ -317,7 +319,7 @@ class _Recorder:
             time.sleep(random.uniform(0.05, 0.5))
 
     def _delete(self, run: "Run") -> None:
-        """Delete what a crash left of a recording, the policy and its version included."""
+        """Delete what a crash left of a recording, including the policy and its version."""
         run_id = run.info.run_id
         for version in self._client.search_model_versions(f"run_id = '{run_id}'"):
             self._client.delete_model_version(version.name, version.version)

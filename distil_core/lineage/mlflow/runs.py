@@ -1,8 +1,9 @@
-"""The runs of a campaign's experiment, and which of them are of the chain that the workspace has.
+"""The runs of a campaign's experiment, and which of them belong to the workspace's chain.
 
 A campaign's run holds one chain of iterations: those of one `distil restart`, and what `extend`
-added. A chain that leaves it, by other settings, other results or fewer iterations, has a run of
-its own, under which the iterations that both have appear as well; policies are registered once.
+added. A chain that differs from it, by other settings, other results or fewer iterations, gets a
+run of its own, under which the iterations that both share appear as well. Policies are registered
+once.
 """
 
 import hashlib
@@ -24,8 +25,8 @@ _Params = Mapping[str, str]
 
 
 class ChainRuns:
-    """All runs of the experiment. fitting: campaigns' runs that the chain in the workspace can be
-    recorded under; campaign: the one that has most of it, None while it has none."""
+    """All runs of the experiment. fitting: campaigns' runs under which the workspace's chain can be
+    recorded. campaign: the one with most of the chain; None where there is none."""
 
     def __init__(self, history: History, runs: Iterable["Run"]):
         self._history = history
@@ -39,7 +40,7 @@ class ChainRuns:
         self.campaign = max(self.fitting, key=self._num_recorded, default=None)
 
     def add(self, run: "Run") -> None:
-        """Take in a run; those of other programs in the experiment have no such tags."""
+        """Add a run; runs of other programs in the experiment lack our tags and are ignored."""
         role = run.data.tags.get("distil.role")
         if role == "campaign":
             self._campaigns.append(run)
@@ -48,16 +49,16 @@ class ChainRuns:
             self._children.setdefault(_parent(run), []).append(run)
 
     def remove(self, run: "Run") -> None:
-        """Forget the run of an iteration, where it was known."""
+        """Remove the run of an iteration, if it is known."""
         known = self._children.get(_parent(run), [])
         known[:] = [each for each in known if each.info.run_id != run.info.run_id]
 
     def finished(self, iteration: int) -> "Run | None":
-        """The iteration's run in the chain, of the iteration as `dvc.lock` has it now."""
+        """The iteration's run in the chain, for the iteration as it is in `dvc.lock` now."""
         return next((run for run in self.of(iteration) if _is_finished(run)), None)
 
     def of(self, iteration: int) -> list["Run"]:
-        """All such runs, those that a crash left unfinished too."""
+        """All such runs, including those that a crash left unfinished."""
         return [run for run in self._recorded(self.campaign) if self._is_of(run, iteration)]
 
     def shared(self, iteration: int) -> list["Run"]:
@@ -67,12 +68,12 @@ class ChainRuns:
         return sorted(same, key=lambda run: int(run.data.tags["distil.model_version"]))
 
     def next_number(self) -> int:
-        """That of the next campaign's run."""
+        """The number of the next campaign's run."""
         return 1 + max(map(campaign_number, self._campaigns), default=0)
 
     def next_name(self) -> str:
-        """What the next campaign's run is called: by the settings that differ from the first one's,
-        where the first iteration is that has others."""
+        """The name of the next campaign's run, made of the settings that differ from the first
+        one's, where the first iteration with other settings is."""
         name = f"campaign {self.next_number()}"
         if not self._campaigns:
             return name
@@ -85,11 +86,11 @@ class ChainRuns:
         return name
 
     def settings_digest(self) -> str:
-        """Of the settings that the chain begins with."""
+        """The digest of the settings at the chain's beginning."""
         return hashlib.sha256(json.dumps(self._settings(0), sort_keys=True).encode()).hexdigest()
 
     def _fits(self, campaign: "Run") -> bool:
-        """Whether the chain is what the campaign's run holds, or goes on from there."""
+        """Whether the chain equals, or continues, what the campaign's run holds."""
         settings = self._settings_of(campaign)
         if not settings:
             digest = campaign.data.tags.get("distil.settings_digest")
@@ -105,7 +106,7 @@ class ChainRuns:
         )
 
     def _settings_of(self, campaign: "Run") -> dict[int, _Params]:
-        """What a campaign's run says of the settings, by iteration."""
+        """The settings in a campaign's run, by iteration."""
         runs = {_iteration(run): run for run in self._recorded(campaign) if _is_finished(run)}
         if campaign.data.params:
             runs |= {0: campaign}
@@ -121,19 +122,19 @@ class ChainRuns:
         return sum(map(_is_finished, self._recorded(campaign)))
 
     def _is_of(self, run: "Run", iteration: int) -> bool:
-        """Whether it is of the iteration as `dvc.lock` has it now."""
+        """Whether the run is of the iteration as it is in `dvc.lock` now."""
         return _iteration(run) == iteration and run.data.tags.get(
             "distil.lock_digest"
         ) == self._history.digest(iteration)
 
 
 def campaign_number(campaign: "Run") -> int:
-    """Those of before there were numbers count as the first."""
+    """The number of a campaign's run; runs from before there were numbers count as the first."""
     return int(campaign.data.tags.get("distil.campaign_number", 1))
 
 
 def _named(before: _Params, after: _Params) -> str:
-    """The settings that differ, as far as a name has room."""
+    """The settings that differ, as far as the name has room."""
     names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
     values = [f"{name} {after.get(name, '(not set)')[:_MAX_VALUE_CHARS]}" for name in names]
     more = len(names) - _MAX_NAMED

@@ -1,4 +1,4 @@
-"""Opening MLflow's store for a campaign: where it lies, one writer at a time, plain errors."""
+"""Open MLflow's store for a campaign: its location, one writer at a time, plain errors."""
 
 import fcntl
 import logging
@@ -30,11 +30,11 @@ _opened: dict[Path, int] = {}
 
 @contextmanager
 def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
-    """A client of the campaign's store: `mlflow.db` in the workspace, created when there is
-    none, or what the user set as MLflow's tracking URI.
+    """A client of the campaign's store: `mlflow.db` in the workspace, created when it is missing,
+    or what the user set as MLflow's tracking URI.
 
-    Meanwhile other processes that record into this workspace wait, and what MLflow would print
-    is silenced; what goes wrong is raised as `LineageError`, with what to do.
+    Meanwhile other processes that record into this workspace wait, and MLflow's output is silenced.
+    Failures are raised as `LineageError`, with what to do.
     """
     with _one_writer(workspace):
         _internals.import_with_database()
@@ -58,13 +58,14 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
 
 
 def import_mlflow() -> None:
-    """Take the seconds of importing MLflow now, which opening the store would take."""
+    """Import MLflow now, which takes seconds, instead of when the store is opened."""
     _internals.import_with_database()
 
 
 @contextmanager
-def made_once() -> Iterator[None]:
-    """To make something of which there is one: another recorder may have made it just now."""
+def allow_existing() -> Iterator[None]:
+    """Ignore MLflow's refusal, in the block, to create something that another recorder has just
+    created."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -77,9 +78,9 @@ def made_once() -> Iterator[None]:
 _ATTEMPTS = 4
 
 
-def beside_others(write: Callable[[], None]) -> None:
-    """Have MLflow write what it looks up first and then adds: where another recorder added it in
-    between, the database refuses the second, and the next attempt finds it."""
+def retry_lost_race(write: Callable[[], None]) -> None:
+    """Have MLflow write something that it looks up first and then adds. Where another recorder
+    added it in between, the database refuses, and the next attempt finds it."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(1, _ATTEMPTS + 1):
@@ -93,8 +94,8 @@ def beside_others(write: Callable[[], None]) -> None:
 
 
 def artifact_root(workspace: Workspace, uri: str) -> str | None:
-    """Where experiments in the workspace's own database keep their few files; None for a store
-    of the user's, which knows its own place."""
+    """Where experiments in the workspace's own database keep their few files; None for a user's
+    store, which has its own place."""
     if uri != own_uri(workspace):
         return None
     root = workspace.root.resolve() / "mlruns"
@@ -108,15 +109,15 @@ def own_uri(workspace: Workspace) -> str:
 
 
 def _database_uri(path: Path) -> str:
-    """SQLAlchemy's address of a SQLite file: what follows a `?` are options in it, and `%2F` is a
-    slash. With the driver's name, since MLflow would make the encoded folder for the other form."""
+    """SQLAlchemy's address of a SQLite file, where `?` would start options and `%2F` is a slash. It
+    names the driver, as MLflow would otherwise create a folder with the encoded name."""
     encoded = str(path).replace("%", "%25").replace("?", "%3F")
     return f"sqlite{'' if encoded == str(path) else '+pysqlite'}:///{encoded}"
 
 
 @contextmanager
 def _tracking_uri(workspace: Workspace) -> Iterator[str]:
-    """The store's address, as MLflow's global setting: its registry looks models up there."""
+    """Set the store's address as MLflow's global setting, where its model registry looks for it."""
     from mlflow.tracking import get_tracking_uri, is_tracking_uri_set, set_tracking_uri
 
     if is_tracking_uri_set():
@@ -132,8 +133,8 @@ def _tracking_uri(workspace: Workspace) -> Iterator[str]:
 
 @contextmanager
 def _one_writer(workspace: Workspace) -> Iterator[None]:
-    """Hold the campaign's record. The lock dies with its process, so a run found RUNNING by its
-    holder was left by a process that is gone."""
+    """Hold the lock on the campaign's record. The lock dies with its process, so its holder knows
+    that a run found RUNNING was left by a process that is gone."""
     path = workspace.scratch_dir / "mlflow.lock"
     private_folder(workspace.scratch_dir)
     with path.open("a+", encoding="utf-8") as file:
@@ -163,7 +164,7 @@ def _locked(file: IO[str]) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """MLflow logs a whole traceback before it raises; the error alone is enough."""
+    """Suppress the traceback that MLflow logs before it raises; the error itself is enough."""
     logger = logging.getLogger("mlflow")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -185,7 +186,7 @@ def _plain_errors(uri: str) -> Iterator[None]:
 
 
 def _explain(message: str, uri: str) -> str:
-    """What a failure of the store means for the person who reads it."""
+    """What a failure of the store means for the reader."""
     if "database is locked" in message:
         return (
             f"the MLflow database {uri} stayed locked by another writer for more than "
@@ -205,8 +206,8 @@ def _explain(message: str, uri: str) -> str:
 
 
 def _create(workspace: Workspace) -> None:
-    """Make the database whole before it has its name: killed amid its migrations, MLflow leaves
-    tables that no MLflow can use."""
+    """Create the database completely before it gets its name: killed in the middle of its
+    migrations, MLflow leaves tables that no MLflow can use."""
     from mlflow.tracking import MlflowClient
 
     with tempfile.TemporaryDirectory(dir=workspace.scratch_dir) as folder:
@@ -218,8 +219,8 @@ def _create(workspace: Workspace) -> None:
 
 
 def _require_same(database: Path) -> None:
-    """Raise when the file is not the one this process opened before: MLflow keeps that one open
-    and would go on writing to it, deleted or not."""
+    """Raise when the file is not the one that this process opened before: MLflow keeps that one
+    open, and would go on writing to it even if it was deleted."""
     if database not in _opened:
         return
     if not database.exists() or database.stat().st_ino != _opened[database]:
@@ -239,10 +240,9 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def _require_usable(database: Path, uri: str) -> None:
-    """Raise unless the file is free to be written and has this MLflow's tables.
+    """Raise unless the file can be written and has this MLflow's tables.
 
-    MLflow would migrate an older database in place, with no copy kept; that is the user's to
-    decide.
+    MLflow would migrate an older database in place, without a copy; that is left to the user.
     """
     connection = sqlite3.connect(database, timeout=DATABASE_WAIT_S)
     with closing(connection):

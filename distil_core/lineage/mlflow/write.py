@@ -13,7 +13,7 @@ from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.gather import IterationRecord, run_metrics, run_tags, snapshot_tags
 from distil_core.lineage.mlflow.owner import OWNER_TAG, owner
 from distil_core.lineage.mlflow.params import as_params
-from distil_core.lineage.mlflow.store import beside_others, made_once
+from distil_core.lineage.mlflow.store import allow_existing, retry_lost_race
 from distil_core.lineage.pages.card import model_card
 from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.lineage.pages.page import campaign_page, model_page, run_page, version_page
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def write_iteration(
     client: "MlflowClient", workspace: Workspace, record: IterationRecord, campaign_run_id: str
 ) -> Recorded:
-    """Write the iteration's run, policy and registered version; the run is left RUNNING, FAILED
-    when an error came between."""
+    """Write the iteration's run, policy and registered version. The run is left RUNNING, or FAILED
+    when an error occurred."""
     run = client.create_run(
         record.chain.experiment_id,
         start_time=record.start_ms,
@@ -49,9 +49,9 @@ def finish_iteration(
     campaign_run_id: str,
     campaign: Chain,
 ) -> None:
-    """Tell of the iteration in the campaign's run, and end its own as FINISHED: all is written.
+    """Add the iteration to the campaign's run, and end its own run as FINISHED, as all is written.
 
-    campaign: all that is recorded, which may be more than led to this iteration.
+    campaign: everything recorded, which may be more than led to this iteration.
     """
     with _failed_on_error(client, recorded.run_id):
         campaign = campaign.with_recorded(record.this.iteration, recorded)
@@ -83,7 +83,7 @@ def _write(
         params=[Param(name, value) for name, value in as_params(this.settings).items()],
     )
     parents = [LoggedModelInput(record.parent.model_id)] if record.parent else []
-    beside_others(partial(client.log_inputs, run_id, datasets=record.datasets, models=parents))
+    retry_lost_race(partial(client.log_inputs, run_id, datasets=record.datasets, models=parents))
     client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
     client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
     version = shared.model_version if shared else _register(client, record, run_id, model_id)
@@ -101,7 +101,7 @@ def _write(
 
 
 def _create_model(client: "MlflowClient", record: IterationRecord, run_id: str) -> str:
-    """The policy as a logged model whose weights are elsewhere; its id."""
+    """Create the policy as a logged model whose weights are elsewhere; returns its id."""
     this = record.this
     model = client.create_logged_model(
         record.chain.experiment_id,
@@ -124,7 +124,7 @@ def _register(client: "MlflowClient", record: IterationRecord, run_id: str, mode
     this = record.this
     name = record.chain.model_name
     if not client.search_registered_models(f"name = '{name}'"):
-        with made_once():
+        with allow_existing():
             client.create_registered_model(
                 name,
                 tags={"distil.campaign": name},
@@ -153,7 +153,7 @@ def _write_pages(
     chain: Chain,
     recorded: Recorded,
 ) -> None:
-    """All that is there to be read, and the policy's own files where it is registered here."""
+    """Write everything to be read, and the policy's own files where it is registered here."""
     if not record.shared:
         _store_model(client, record, chain, recorded)
     _describe(client, chain, recorded, record.seconds, not record.shared)
@@ -166,8 +166,8 @@ def _describe(
     seconds: Mapping[str, float],
     registers: bool,
 ) -> None:
-    """The run's note, its whole text beside it, and the description of the version that this run
-    registers, if it does. seconds: by stage."""
+    """Write the run's note, its whole text beside it, and the description of the version that this
+    run registers, if it does. seconds: by stage."""
     url = recorded.prefect_run_url or None
     note = run_page(chain, seconds, url, _internals.max_tag_chars())
     client.set_tag(recorded.run_id, _internals.NOTE_TAG, note)
@@ -183,7 +183,7 @@ def _describe(
 def add_snapshot(
     client: "MlflowClient", chain: Chain, recorded: Recorded, seconds: Mapping[str, float]
 ) -> None:
-    """Tell of a snapshot that was taken after the iteration was recorded."""
+    """Add a snapshot that was taken after the iteration was recorded."""
     tags = {
         "distil.snapshot_ref": recorded.snapshot_ref,
         "distil.snapshot_commit": recorded.snapshot_commit,
@@ -203,7 +203,7 @@ def add_snapshot(
 def _store_model(
     client: "MlflowClient", record: IterationRecord, chain: Chain, recorded: Recorded
 ) -> None:
-    """The logged model's own files, and the link from it to its version."""
+    """Write the logged model's own files, and the link from it to its version."""
     from mlflow.models import Model
 
     this = record.this
@@ -225,7 +225,7 @@ def _store_model(
 
 
 def _write_campaign(client: "MlflowClient", run_id: str, chain: Chain, this: Evidence) -> None:
-    """Add the iteration to the campaign's run, which tells of the whole chain."""
+    """Add the iteration to the campaign's run, which describes the whole chain."""
     from mlflow.entities import Metric
 
     client.log_batch(

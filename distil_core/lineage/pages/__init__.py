@@ -1,1 +1,1 @@
-"""What a person reads of a recorded iteration: Markdown, with links to MLflow's pages."""
+"""The pages that people read about a recorded iteration: Markdown, with links to MLflow's pages."""

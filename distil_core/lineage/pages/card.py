@@ -1,4 +1,4 @@
-"""The model card of a registered version: its lineage, and all that was measured of it."""
+"""The model card of a registered version: its lineage and its measurements."""
 
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.evidence.iteration import Evidence
@@ -15,7 +15,7 @@ _EXPERT_FIGURES = (
 
 
 def model_card(chain: Chain) -> str:
-    """Markdown with the header that model hubs read, from the record alone."""
+    """Markdown with the header that model hubs read, made only from the record."""
     this = chain.last
     key = iteration_key(this.iteration)
     return "\n".join(

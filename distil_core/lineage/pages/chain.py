@@ -1,4 +1,4 @@
-"""The iterations a page tells of, and where MLflow shows them."""
+"""The iterations that a page describes, and where MLflow shows them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ _TRAINING_UI = "workflowType=machine_learning"
 
 @dataclass(frozen=True)
 class Recorded:
-    """What an iteration is in MLflow. snapshot_ref, snapshot_commit, prefect_run_url: empty where
+    """An iteration's place in MLflow. snapshot_ref, snapshot_commit, prefect_run_url: '' where
     there is none."""
 
     run_id: str
@@ -27,13 +27,13 @@ class Recorded:
 
     @property
     def snapshot(self) -> str:
-        """The snapshot as a page names it, '' where there is none."""
+        """The snapshot's name on a page; '' where there is none."""
         return f"`{self.snapshot_ref}` `{self.snapshot_commit[:10]}`" if self.snapshot_ref else ""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The iterations up to the one a page is about, and where those recorded so far lie."""
+    """The iterations up to the one that a page is about, and where those recorded so far are."""
 
     model_name: str
     experiment_id: str
@@ -46,7 +46,7 @@ class Chain:
         return self.evidence[max(self.evidence)]
 
     def with_recorded(self, iteration: int, recorded: Recorded) -> "Chain":
-        """This chain, knowing where the iteration lies now."""
+        """This chain, with the iteration's place in MLflow."""
         return replace(self, recorded={**self.recorded, iteration: recorded})
 
     def policy(self, iteration: int) -> str:

@@ -1,6 +1,7 @@
-"""What a person reads in MLflow: where a policy comes from and what the iterations brought.
+"""The pages that people read in MLflow: where a policy comes from, and what the iterations
+achieved.
 
-Markdown. Links are those of MLflow's own pages, relative to the address it is served at.
+Markdown. Links lead to MLflow's own pages, relative to the address at which it is served.
 """
 
 import math
@@ -29,8 +30,8 @@ def run_page(
     prefect_run_url: str | None,
     max_chars: int | None = None,
 ) -> str:
-    """The page of an iteration's run. seconds: by stage. With `max_chars`, iterations in the
-    middle of a long campaign are left out until the page fits."""
+    """The page of an iteration's run. seconds: by stage. With `max_chars`, iterations in the middle
+    of a long campaign are left out until the page fits."""
     this = chain.last
     parts = [
         _result(chain),
@@ -131,7 +132,7 @@ def version_page(chain: Chain) -> str:
 
 
 def _result(chain: Chain) -> str:
-    """One line: how good, on what, and against the parent."""
+    """One line: how good, on which problems, and compared with the parent."""
     this = chain.last
     metrics = this.metrics
     ks = first_and_last_k(metrics)
@@ -150,7 +151,7 @@ def _result(chain: Chain) -> str:
 
 
 def _gate_result(this: Evidence) -> str:
-    """What the improvement gate made of the policy."""
+    """The improvement gate's decision on the policy."""
     if not this.decision:
         return ""
     if this.decision.promoted:
@@ -163,7 +164,7 @@ def _gate_result(this: Evidence) -> str:
 
 
 def _descent(chain: Chain) -> str:
-    """The lineage in one line, for the few lines MLflow shows before one asks for more."""
+    """The lineage in one line, for the few lines that MLflow shows before the page is expanded."""
     this = chain.last
     steps = [_digest(f"policy {iteration_key(this.iteration)}", this.policy)]
     if this.iteration:

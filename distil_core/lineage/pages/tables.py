@@ -38,7 +38,8 @@ def learning_table(chain: Chain, shown: Callable[[int], bool] = lambda _: True) 
 
 
 def lineage_table(chain: Chain, shown: Callable[[int], bool]) -> str:
-    """From the policy down to the problems: each row's artifact came from those named in it."""
+    """From the policy back to the problems: each row's artifact was made from those named in the
+    row."""
     rows = [["artifact", "from", "made by", "DVC path", "md5", "snapshot"]]
     for iteration in sorted(chain.evidence, reverse=True):
         if shown(iteration):
@@ -91,7 +92,7 @@ def _where_it_ran(chain: Chain, iteration: int, row: list[str]) -> list[str]:
 
 
 def forward_table(chain: Chain, shown: Callable[[int], bool]) -> str:
-    """From each dataset to the policies trained on it, directly and through those policies."""
+    """From each dataset to the policies trained on it, directly and through other policies."""
     later: dict[int, list[int]] = {iteration: [] for iteration in chain.evidence}
     for iteration in sorted(chain.evidence):
         ancestor = chain.evidence[iteration].parent
@@ -139,7 +140,7 @@ def _numbers(iterations: list[int]) -> str:
 
 
 def settings_table(chain: Chain) -> str:
-    """Which settings differ from the parent iteration's."""
+    """The settings that differ from the parent iteration's."""
     number = chain.last.iteration
     if number == 0:
         return ""
@@ -159,7 +160,7 @@ def settings_table(chain: Chain) -> str:
 
 
 def _cell(setting: str) -> str:
-    """A setting's value as code that cannot break out of its table."""
+    """A setting's value as code that cannot break its table."""
     value = f"{setting:.60}".replace("|", "\\|").replace("\n", " ").replace("`", "'")
     return f"`{value}`"
 
@@ -180,13 +181,13 @@ def _gap(rows: list[list[str]]) -> list[str]:
 
 
 def first_and_last_k(metrics: Mapping[str, float]) -> list[int]:
-    """The smallest and the largest k of pass@k: what a summary shows."""
+    """The smallest and the largest k of pass@k, for a summary."""
     ks = pass_at_ks(metrics)
     return sorted({ks[0], ks[-1]}) if ks else []
 
 
 def _table(rows: list[list[str]]) -> str:
-    """Rows as a Markdown table, the first one its header; repeated gaps become one."""
+    """Rows as a Markdown table, with the header first; repeated gaps become one."""
     # MLflow's notes draw tables without any space between columns.
     lines = ["| " + " | ".join(cell + "&emsp;" for cell in row) + " |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))

@@ -1,1 +1,1 @@
-"""Running a recorded iteration again, and how far the results are from it."""
+"""Run a recorded iteration again, and measure how far the results are from the recorded ones."""

@@ -1,4 +1,4 @@
-"""The recorded artifacts of a snapshot, out of the workspace's cache or a DVC remote."""
+"""The recorded artifacts of a snapshot, from the workspace's cache or a DVC remote."""
 
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class SnapshotData:
-    """Brings artifacts into the worktree `tree` of a snapshot of `workspace`."""
+    """Fetches artifacts into the worktree `tree` of a snapshot of `workspace`."""
 
     def __init__(self, workspace: Workspace, tree: Workspace):
         self._tree = tree
         self._config = config_of_snapshot(workspace, tree)
 
-    def bring(self, wanted: list[LockedArtifact]) -> None:
-        """Have these artifacts at their paths in the worktree, from the cache, else the remote.
+    def fetch(self, wanted: list[LockedArtifact]) -> None:
+        """Put these artifacts at their paths in the worktree, from the cache or else the remote.
 
-        Raises `LineageError` when one is nowhere to be had, or is not what was recorded.
+        Raises `LineageError` when one cannot be had, or is not what was recorded.
         """
         if not wanted:
             return
@@ -52,13 +52,14 @@ class SnapshotData:
 
     @contextmanager
     def original(self, locked: LockedArtifact) -> Iterator[Path]:
-        """The recorded artifact beside the one that was made anew, which is back afterwards."""
+        """The path of the recorded artifact, fetched beside the one made again, which keeps its
+        place."""
         made = self._tree.root / locked.path
         aside = made.with_name(f"{made.name}.made-anew")
         expected = self._tree.root.parent / "expected" / locked.path
         made.rename(aside)
         try:
-            self.bring([locked])
+            self.fetch([locked])
             expected.parent.mkdir(parents=True, exist_ok=True)
             made.rename(expected)
         finally:

@@ -1,4 +1,4 @@
-"""How far two versions of an artifact are apart: the largest difference of each part."""
+"""How far two versions of an artifact differ: the largest difference of each part."""
 
 import json
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def _apart(one: Any, other: Any) -> float:
-    """The largest absolute difference; infinite where shapes differ or one alone is no number."""
+    """The largest absolute difference; infinite where shapes differ or only one is a number."""
     if one.shape != other.shape:
         return float("inf")
     if not one.size:

@@ -84,7 +84,7 @@ def reproduce(
         data = SnapshotData(workspace, tree)
         inputs = _inputs(entries, stages)
         say(f"{len(stages)} stages to run; {len(inputs)} inputs from the cache or the remote")
-        data.bring(inputs)
+        data.fetch(inputs)
         _link_outside_files(workspace, tree, entries, stages)
         for address in stages:
             started = time.monotonic()

@@ -1,1 +1,1 @@
-"""Snapshots: what a rerun of an iteration needs, under a git ref."""
+"""Snapshots: everything that a rerun of an iteration needs, under a git ref."""

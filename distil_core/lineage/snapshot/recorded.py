@@ -1,4 +1,4 @@
-"""The snapshot that holds what an iteration was recorded with."""
+"""Find the snapshot that has what an iteration was recorded with."""
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import Entry, LockDigests, lock_file, parse_entries
@@ -10,7 +10,8 @@ from distil_core.workspace import Workspace
 def snapshot_of(
     workspace: Workspace, campaign: str, iteration: int, digest: str
 ) -> Snapshot | None:
-    """The iteration's snapshot, unless it is of another run of it. digest: its lock digest."""
+    """The iteration's snapshot; None where it is of another run of the iteration. digest: its lock
+    digest."""
     snapshot = find_snapshot(workspace, campaign, iteration)
     if snapshot is None:
         return None
@@ -33,6 +34,6 @@ def digest_in(digests: LockDigests, iteration: int) -> str | None:
 
 
 def locked_in(workspace: Workspace, commit: str) -> dict[str, Entry] | None:
-    """The stages of a commit's dvc.lock; None where git does not have it here."""
+    """The stages of a commit's dvc.lock; None where the commit is not here."""
     text = file_in_commit(workspace.root, commit, "dvc.lock")
     return None if text is None else parse_entries(text, f"dvc.lock of {commit}")

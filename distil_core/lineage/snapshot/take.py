@@ -73,7 +73,7 @@ def read_snapshot(workspace: Workspace, iteration: int) -> Snapshot | None:
 
 
 def find_snapshot(workspace: Workspace, campaign: str, iteration: int) -> Snapshot | None:
-    """The same, of whatever campaign the repository has snapshots of."""
+    """The iteration's snapshot, for any campaign of which the repository has snapshots."""
     ref = snapshot_ref(campaign, iteration)
     commit = git_or_none(workspace.root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
     return Snapshot(ref, commit.strip()) if commit else None
@@ -127,7 +127,7 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
 
 
 def _tag(root: Path, snapshot: Snapshot) -> None:
-    """Have the tag name it too. It follows the ref, and moves forward only, as the ref does."""
+    """Point the tag to the snapshot too. Like the ref, it only moves forward."""
     git(root, "update-ref", snapshot.ref.replace(REFS, TAGS, 1), snapshot.commit)
 
 
@@ -148,7 +148,7 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
 
 
 def snapshot_notes(workspace: Workspace, snapshot: Snapshot) -> dict[str, str]:
-    """What the snapshot's message says: `lock`, the iteration's lock digest; `libraries` and
+    """The notes in the snapshot's message: `lock`, the iteration's lock digest; `libraries` and
     `cpu`, those of the process that took it."""
     body = git(workspace.root, "log", "-1", "--format=%b", snapshot.commit)
     pairs = (line.partition(": ") for line in body.splitlines())
@@ -172,7 +172,7 @@ def _message(workspace: Workspace, campaign: str, iteration: int) -> str:
 
 
 def _write_tree(workspace: Workspace, iteration: int) -> str:
-    """The id of a tree with all that belongs into the snapshot, now in git's object store."""
+    """The id of a tree with everything that belongs to the snapshot, now in git's object store."""
     root = workspace.root
     with tempfile.TemporaryDirectory(prefix="distil-index-") as folder:
         variables = {"GIT_INDEX_FILE": str(Path(folder, "index"))}

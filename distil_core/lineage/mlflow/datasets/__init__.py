@@ -1,8 +1,8 @@
-"""Tables that DVC keeps, as MLflow's datasets.
+"""Tables that DVC stores, as MLflow's datasets.
 
-MLflow imports the source class by this project's entry point while it is itself imported. So it is
-imported here, before any module of this folder begins: whoever asks for the class first, MLflow
-finds it whole.
+MLflow imports the source class through this project's entry point while MLflow itself is imported.
+So it is imported here, before any module of this folder: whoever imports the class first, MLflow
+finds it complete.
 """
 
 import mlflow.data  # noqa: F401

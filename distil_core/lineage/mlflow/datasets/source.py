@@ -1,4 +1,5 @@
-"""A table that DVC keeps as MLflow names its source: a path and a digest, never a copy."""
+"""The source of a dataset in MLflow for a table that DVC stores: a path and a digest, never a
+copy."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ SOURCE_TYPE = "dvc"
 
 
 class DvcDatasetSource(DatasetSource):
-    """A file or folder that DVC keeps. md5: as in dvc.lock. remote: URL of the content on the
-    workspace's default DVC remote (without credentials), None where there is no remote."""
+    """A file or folder that DVC stores. md5: as in dvc.lock. remote: URL of the content on the
+    workspace's default DVC remote (without credentials); None where there is no remote."""
 
     def __init__(self, path: str, md5: str, size_bytes: int, stage: str, remote: str | None):
         self.path = path
@@ -29,13 +30,13 @@ class DvcDatasetSource(DatasetSource):
 
     @property
     def uri(self) -> str:
-        """The remote's address where there is one, otherwise the path in the workspace."""
+        """The address in the remote if there is one, otherwise the path in the workspace."""
         return self.remote or self.path
 
     def load(self, dst_path: str | None = None) -> str:
-        """Path of the artifact in the workspace that is the current directory (or `dst_path`).
+        """The path of the artifact in the workspace that is the current directory (or `dst_path`).
 
-        Raises `LineageError` when another version of it lies there, or none.
+        Raises `LineageError` when it is missing or is another version.
         """
         path = Path(dst_path or ".") / self.path
         found = content_md5(path)

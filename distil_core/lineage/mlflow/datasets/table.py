@@ -1,4 +1,4 @@
-"""Tables that DVC keeps, as MLflow's datasets: by path and digest, never copied."""
+"""Tables that DVC stores, as MLflow's datasets: by path and digest, never copied."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ def dataset_input(
 ) -> DatasetInput:
     """The table as a run's input. context: what the run used it for, shown beside it.
 
-    Schema and row count come from the Parquet footers. Raises `LineageError` when the table on
-    disk is missing or not the recorded one (by size).
+    Schema and row count come from the Parquet footers. Raises `LineageError` when the table on disk
+    is missing, or by its size not the recorded one.
     """
     source = DvcDatasetSource(
         artifact.path,

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from benchmarks.expert_reads_feedback import label_accuracies
 from distil_core.campaign import load_iteration_params
 from distil_core.errors import DistilError
 from distil_core.files import write_text
+from distil_core.lineage.git import git
 from distil_core.workspace import Workspace
 
 PROJECT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def execute(run: Run, folder: Path) -> None:
     """
     with tempfile.TemporaryDirectory(prefix=f"distil-{run.domain}-") as scratch:
         workspace = Workspace(Path(scratch) / "workspace")
-        _git("clone", "--quiet", "--no-hardlinks", str(PROJECT), str(workspace.root))
+        git(PROJECT, "clone", "--quiet", "--no-hardlinks", ".", str(workspace.root))
         settings = workspace.root / "presets" / "benchmark.yaml"
         settings.write_text(run.settings(), encoding="utf-8")
         restart = ("-m", "flows.cli", "restart", "--params", "presets/benchmark.yaml")
@@ -75,7 +75,7 @@ def execute(run: Run, folder: Path) -> None:
         cost = measured(("-m", "flows.run"), workspace.root)
         result = {
             **asdict(run),
-            "commit": _git("-C", str(workspace.root), "rev-parse", "HEAD").strip(),
+            "commit": git(workspace.root, "rev-parse", "HEAD").strip(),
             **cost,
             **_outcome(workspace),
         }
@@ -135,13 +135,3 @@ def _session_bytes(session: int) -> int:
         if int(fields[3]) == session:
             total += int(fields[21]) * resource.getpagesize()
     return total
-
-
-def _git(*arguments: str) -> str:
-    git = shutil.which("git")
-    if git is None:
-        raise DistilError("git is not on the PATH: install it to clone the scratch workspace")
-    done = subprocess.run([git, *arguments], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise DistilError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
-    return done.stdout

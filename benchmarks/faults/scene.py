@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from distil_core.lineage.dvc.lock import artifacts, read_entries
+from distil_core.lineage.git import git
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
@@ -299,9 +300,9 @@ def create(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = smal
     (root / "iterations.yaml").write_text(
         "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}, pass_at_k: {}}\n"
     )
-    git = ["git", "-c", "user.name=faults", "-c", "user.email=faults@example.org"]
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run([*git, *arguments], cwd=root, check=True)
+    user = ("-c", "user.name=faults", "-c", "user.email=faults@example.org")
+    for arguments in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "start")):
+        git(root, *user, *arguments)
 
 
 def _take_back(workspace: Workspace, stages: Iterable[str]) -> None:

@@ -2,7 +2,8 @@
 
 What DVC does around a stage's command is done here around a function: check for changes, remove the
 outputs, restore them from the run cache or make them, digest, store, record. Afterwards `dvc
-status` is clean and `dvc repro` has nothing to run, and vice versa.
+status` is clean and `dvc repro` has nothing to run, and vice versa. DVC's own runner, with a client
+as its command, costs more and guarantees less: docs/benchmarks.md.
 """
 
 import time

@@ -10,6 +10,7 @@ from distil_core.campaign.stage_code import all_digests
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
 from distil_core.objectives import OBJECTIVES
+from distil_core.policy.card_opening import CARD_FILE
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model, write_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
@@ -17,7 +18,7 @@ from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.training.curve import with_table_facts, write_curve
 from distil_core.training.feedback_rows import read_feedback_tables
-from distil_core.training.model_card import CARD_FILE, model_card
+from distil_core.training.model_card import model_card
 from distil_core.training.resume import ResumePoint, fingerprint, folder_digest
 from distil_core.training.state import TrainingSetup
 from distil_core.training.table_list import known_tables, table_digest, write_table_list

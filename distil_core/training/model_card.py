@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distil_core.config.models import LoraParams, TrainParams
+from distil_core.policy.card_opening import card_opening
 from distil_core.workspace import iteration_key
-
-CARD_FILE = "README.md"
 
 
 def model_card(
@@ -32,14 +31,7 @@ def model_card(
     objective = train.objective
     expert = table_context["tabulate"]["expert"]
     lines = [
-        "---",
-        "library_name: transformers",
-        "pipeline_tag: text-generation",
-        "tags: [distil, dagger, self-distillation]",
-        "---",
-        "",
-        f"# Policy {key}",
-        "",
+        *card_opening(f"Policy {key}"),
         f"A causal language model after {iteration} iteration"
         f"{'s' if iteration > 1 else ''} of distributional DAgger from rich feedback "
         "(arXiv 2606.05152).",

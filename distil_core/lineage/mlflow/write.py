@@ -17,6 +17,7 @@ from distil_core.lineage.mlflow.store import allow_existing, retry_lost_race
 from distil_core.lineage.pages.card import model_card
 from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.lineage.pages.page import campaign_page, model_page, run_page, version_page
+from distil_core.policy.card_opening import CARD_FILE
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _store_model(
                 "dvc_md5": this.policy.md5,
             },
         ).save(str(Path(folder, "MLmodel")))
-        Path(folder, "README.md").write_text(model_card(chain), encoding="utf-8")
+        Path(folder, CARD_FILE).write_text(model_card(chain), encoding="utf-8")
         client.log_model_artifacts(recorded.model_id, folder)
     client.finalize_logged_model(recorded.model_id, "READY")
     _internals.link_to_version(client, recorded.model_id, chain.model_name, recorded.model_version)

@@ -4,6 +4,7 @@ from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.evidence.iteration import Evidence
 from distil_core.lineage.pages.chain import Chain
 from distil_core.lineage.pages.page import version_page
+from distil_core.policy.card_opening import card_opening
 from distil_core.workspace import iteration_key
 
 _EXPERT_FIGURES = (
@@ -20,14 +21,7 @@ def model_card(chain: Chain) -> str:
     key = iteration_key(this.iteration)
     return "\n".join(
         [
-            "---",
-            "library_name: transformers",
-            "pipeline_tag: text-generation",
-            "tags: [distil, dagger, self-distillation]",
-            "---",
-            "",
-            f"# {chain.model_name}, policy {key}",
-            "",
+            *card_opening(f"{chain.model_name}, policy {key}"),
             version_page(chain),
             "",
             "### Evaluation",

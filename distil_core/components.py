@@ -1,7 +1,8 @@
-"""Where a component's name leads: to a module of ours, of an installed package, or of one's own.
+"""Where a component's name leads: to a module of ours, of an installed package, or of the user's
+own.
 
-Nothing is imported to find out, but for the packages that a dotted path lies in: what lists a
-component's files (staleness, snapshots) need not pay for torch.
+Resolving a name imports nothing except the packages that a dotted path is in, so that listing a
+component's files (staleness, snapshots) does not import torch.
 """
 
 import difflib
@@ -29,7 +30,7 @@ class ResolvedComponent:
     """What a name in the settings stands for.
 
     kind: such as 'objective'. source_file: the module's file, `__init__.py` where it is a package.
-    distribution, version: of the installed package whose entry point names it, else None.
+    distribution, version: of the installed package whose entry point has the name, else None.
     """
 
     kind: str
@@ -61,10 +62,10 @@ class ResolvedComponent:
 
 @dataclass(frozen=True)
 class ComponentPlace:
-    """Where components of one kind are looked for.
+    """Where components of one kind are searched.
 
-    package: ours; its modules are the built-in ones, but for those that begin with an underscore
-    and `contract_modules`. group: of the entry points of other packages.
+    package: ours; its modules are the built-in components, except those that begin with an
+    underscore and the `contract_modules`. group: the entry points of other packages.
     """
 
     kind: str
@@ -223,7 +224,7 @@ def _how_far(name: str) -> str:
 
 
 def _hint(name: str, known: list[str]) -> str:
-    """What a name that leads nowhere may have meant; empty where nobody can tell."""
+    """What a name that leads nowhere may have meant; '' where it is unclear."""
     plain = name.partition(":")[0].removesuffix(".py").replace("/", ".").strip(".")
     if (last := plain.rpartition(".")[2]) in known:
         return f"Did you mean {last!r}?"
@@ -242,7 +243,7 @@ def _hint(name: str, known: list[str]) -> str:
 
 
 def _where_it_failed(error: BaseException) -> str:
-    """The exception with the line it comes from, leaving out the machinery of imports."""
+    """The exception with the line it comes from, leaving out the import machinery."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         line = (error.text or "").strip()

@@ -1,7 +1,7 @@
-"""Credentials stay out of settings, which are recorded everywhere, and off unprotected networks.
+"""Keep credentials out of settings, which are recorded everywhere, and off unprotected networks.
 
-Frozen settings, MLflow, Prefect, reports and error messages all show what settings say. A key is
-named there by the environment variable that holds it, never written.
+Frozen settings, MLflow, Prefect, reports and error messages all show the settings. They name a key
+by the environment variable that has it, and never contain it.
 """
 
 import ipaddress
@@ -60,24 +60,24 @@ _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, header or parameter of this name holds a credential."""
+    """Whether a setting, header or parameter of this name is a credential."""
     words = _CAMEL.sub("_", name)
     return bool(_SECRET_NAME.search(words)) and not _HARMLESS_NAME.search(words)
 
 
 def holds_secret(text: str) -> bool:
-    """Whether the text has the form of a credential, or an address in it carries one."""
+    """Whether the text looks like a credential, or contains an address that carries one."""
     return bool(_SECRET_VALUE.search(text)) or any(map(_carries_secret, _URL.findall(text)))
 
 
 def masked(text: str) -> str:
-    """The text with credentials in it, and those of addresses in it, replaced."""
+    """The text with its credentials replaced, also those in addresses."""
     text = _SECRET_VALUE.sub(MASK, text)
     return _URL.sub(lambda found: _masked_address(found[0]), text)
 
 
 def shown(name: str, value: Any) -> str:
-    """How a message shows the value of a setting: not at all where it may be a credential."""
+    """The value of a setting for a message; hidden where it may be a credential."""
     if is_secret_name(name):
         return repr(MASK)
     if isinstance(value, dict | list | tuple):
@@ -86,8 +86,8 @@ def shown(name: str, value: Any) -> str:
 
 
 def secrets_in(values: Any, where: str = "", strict: bool = False) -> Iterator[str]:
-    """Where in settings, to any depth, a credential is written; never what it is. strict: names
-    such as `key` and `token` count too, which in settings may mean something else."""
+    """The places in settings, at any depth, where a credential is written, never its value. strict:
+    names such as `key` and `token` count too, which in settings may mean something else."""
     if isinstance(values, dict):
         for name, value in values.items():
             inner = f"{where}.{name}" if where else str(name)
@@ -104,8 +104,8 @@ def secrets_in(values: Any, where: str = "", strict: bool = False) -> Iterator[s
 
 
 def is_credential_file(path: Path) -> bool:
-    """Whether a file's name or what it holds says that it keeps credentials. A program is told by
-    what it holds alone: it may well be named after tokens."""
+    """Whether a file has credentials, by its name or content. A program is judged by its content
+    only, as it may well be named after tokens."""
     if path.suffix != ".py" and _SECRET_FILE.search(path.name):
         return True
     try:
@@ -120,8 +120,8 @@ def is_credential_file(path: Path) -> bool:
 
 
 def plain_address(url: str) -> str:
-    """An http(s) address without its last slash; `ValueError` where it is none, or holds a user, a
-    password, a query or a fragment, which would be recorded with the settings."""
+    """An http(s) address without its last slash. Raises `ValueError` where it is not one, or has a
+    user, a password, a query or a fragment, which would be recorded with the settings."""
     try:
         parts = urlsplit(url)
         port_is_valid = parts.port is None or parts.port > 0
@@ -138,7 +138,7 @@ def plain_address(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is this very machine, however names are resolved elsewhere."""
+    """Whether the address is this very machine, independent of name resolution."""
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -149,7 +149,7 @@ def is_loopback(url: str) -> bool:
 
 
 def may_carry_key(url: str) -> bool:
-    """Whether a key sent there can be read by nobody on the way."""
+    """Whether a key sent there cannot be read by anybody on the way."""
     return urlsplit(url).scheme == "https" or is_loopback(url)
 
 

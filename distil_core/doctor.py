@@ -1,4 +1,4 @@
-"""`distil doctor`: is everything here that a campaign needs, and if not, what to do about it."""
+"""`distil doctor`: is everything here that a campaign needs, and if not, what to do about it?"""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ _INSTALL = f"install the pinned ones: python -m pip install -r {LOCK}"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. remedy: what to do; empty where nothing is to be done."""
+    """The result of one check. remedy: what to do; '' where nothing is to be done."""
 
     level: Literal["ok", "note", "problem"]
     what: str
@@ -45,7 +45,7 @@ class Finding:
 
 
 def examine(workspace: Workspace) -> list[Finding]:
-    """Look at everything. A "problem" stops a campaign, a "note" may matter to some."""
+    """Run all checks. A "problem" stops a campaign; a "note" may matter to some."""
     checks: tuple[Callable[[Workspace], Iterator[Finding]], ...] = (
         _python,
         _packages,
@@ -177,7 +177,7 @@ def _disk(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _isolation(workspace: Workspace) -> Iterator[Finding]:
-    """Whether code that a model wrote can be isolated here: by trying, not by looking."""
+    """Whether model-written code can be isolated here, found out by trying."""
     from distil_core.sandbox import Sandbox
 
     needed = _isolation_in_use(workspace)

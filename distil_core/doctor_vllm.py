@@ -1,4 +1,4 @@
-"""What `distil doctor` says of vLLM: is it there, whole, and of the build that fits torch?"""
+"""vLLM's part of `distil doctor`: is it installed, complete, and of the build that fits torch?"""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ _SHOWN_CHARACTERS = 300
 class VllmState:
     """versions: of what is installed, by distribution. torch_pin: the torch that this vLLM was
     built for. torch_cuda: the CUDA version of the installed torch, None for a CPU build.
-    import_error: how importing it failed, empty where it did not."""
+    import_error: how importing it failed, '' where it did not."""
 
     versions: Mapping[str, str]
     torch_pin: str | None
@@ -29,7 +29,8 @@ class VllmState:
 
     @classmethod
     def detect(cls) -> "VllmState":
-        """Of this environment. Importing takes seconds, so in a process of its own."""
+        """The state of this environment. Importing vLLM takes seconds, so another process does
+        it."""
         versions = {}
         for name in (*BUILDS, *COMPANIONS, "torch"):
             try:
@@ -53,7 +54,7 @@ Level = Literal["ok", "note", "problem"]
 
 
 def findings(state: VllmState) -> Iterator[tuple[Level, str, str]]:
-    """Level, what was found, and what to do about it."""
+    """The level of each finding, what was found, and what to do about it."""
     builds = [name for name in BUILDS if name in state.versions]
     if not builds:
         yield (
@@ -122,7 +123,7 @@ def _torch_pin(build: str) -> str | None:
 
 
 def _import_error() -> str:
-    """The last line of what importing vLLM and naming its device says, empty if it works."""
+    """The last line of the error of importing vLLM and naming its device; '' if that works."""
     code = "from vllm.platforms import current_platform as p; import vllm; assert p.device_type, p"
     try:
         done = subprocess.run(

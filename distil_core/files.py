@@ -16,11 +16,11 @@ PRIVATE_FOLDER = 0o700
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """A temporary path to write a file or folder to; it takes `target`'s place only when the block
-    ends without an error. Whatever was there before stays until then.
+    """A temporary path for a file or folder, which replaces `target` only when the block ends
+    without an error. What was there before stays until then.
 
-    It lies in a folder of its own beside `target`, since libraries that write it may have temporary
-    files of their own there (safetensors does), which a kill leaves with it.
+    The path is in its own folder beside `target`: libraries that write it may leave temporary files
+    of their own there when killed (safetensors does).
 
     Raises `DataError` with the free space when the disk is full; nothing is left behind.
     """

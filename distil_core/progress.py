@@ -1,4 +1,5 @@
-"""How long work reports how far it is: a callback, so that only front doors draw anything."""
+"""How long-running work reports its progress: a callback, so that only front doors draw
+anything."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
-"""Randomness derived from what it is for, never from global state or the order of work.
+"""Randomness derived from its purpose, never from global state or the order of work.
 
 A seed is a hash of (run seed, iteration, stage, row ..): the same rollout draws the same numbers
-whatever batch it falls in, and no two purposes share a stream.
+whatever its batch, and no two purposes share a stream.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ def derive_seed(run_seed: int, *purpose: int | str) -> int:
 
 
 def generator(run_seed: int, *purpose: int | str) -> np.random.Generator:
-    """A numpy generator of its own for one purpose (Philox: the same on every platform)."""
+    """A numpy generator for one purpose only (Philox: the same on every platform)."""
     return seeded_generator(derive_seed(run_seed, *purpose))
 
 
 def seeded_generator(seed: int) -> np.random.Generator:
-    """The generator of a seed that `derive_seed` gave: numpy's `Philox(key=seed)`."""
+    """The generator for a seed from `derive_seed`: numpy's `Philox(key=seed)`."""
     # numpy takes any ISeedSequence, which its types leave out.
     return np.random.Generator(np.random.Philox(_Key(seed)))  # type: ignore[arg-type]
 
 
 class _Key(ISeedSequence):
     """Philox's key as a seed. Given as `key`, numpy asks the operating system for entropy that it
-    then does not use, which takes most of the time of a generator that draws few numbers."""
+    then does not use, which takes most of the time of a generator for few numbers."""
 
     def __init__(self, key: int):
         self._key = key

@@ -20,22 +20,23 @@ QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")
 
 
 def server_app() -> Any:
-    """The server's ASGI application. `final` is what `prefect server start` asks for: its pages are
-    served, and settings do not change any more."""
+    """The server's ASGI application. `final` is what `prefect server start` passes: the pages are
+    served, and the settings no longer change."""
     from prefect.server.api.server import create_app
 
     return create_app(final=True)
 
 
 def read_variables_of_the_shell() -> None:
-    """Have what was changed in `os.environ` be in force in this process: settings are read once."""
+    """Apply changes of `os.environ` to this process, as Prefect reads its settings only once."""
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
 
 
 def send_what_is_queued(timeout_s: float) -> None:
-    """States of task runs and log lines are sent from queues of this process, behind its back."""
+    """Wait until Prefect has sent this process's queued states of task runs and lines of its
+    log."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -44,8 +45,8 @@ def send_what_is_queued(timeout_s: float) -> None:
 
 
 def give_up_events_soon(url: str) -> None:
-    """Ten tries, its default, for each of the events that wait would hold a run whose server is
-    gone for minutes. Prefect Cloud has a client of its own, which stays as it is."""
+    """Reduce the ten tries that Prefect makes to send each waiting event, which would hold up a run
+    for minutes when its server is gone. Prefect Cloud has its own client, which is left alone."""
     from prefect.events.clients import PrefectEventsClient
     from prefect.events.worker import EventsWorker
     from prefect.settings import PREFECT_CLOUD_API_URL
@@ -55,7 +56,8 @@ def give_up_events_soon(url: str) -> None:
 
 
 def without_heartbeats() -> AbstractContextManager[Any]:
-    """No thread beside each flow run that reports it alive, which takes a second to end."""
+    """Turn off the thread beside each flow run that reports it alive, which takes a second to
+    end."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     return cast(
@@ -65,22 +67,21 @@ def without_heartbeats() -> AbstractContextManager[Any]:
 
 
 def flow_run_page(flow_run_id: Any) -> str | None:
-    """The run's page, at the address where the server's pages are (`PREFECT_UI_URL`)."""
+    """The run's page, at the address of the server's pages (`PREFECT_UI_URL`)."""
     from prefect.utilities.urls import url_for
 
     return url_for("flow-run", flow_run_id)
 
 
 def error_of(state: Any) -> Any:
-    """What a state holds of a failure. Of a state that a task returned, Prefect makes another one
-    around it."""
+    """The failure in a state. Prefect wraps a state that a task returned in another one."""
     from prefect.client.schemas.objects import State
 
     return state.data.data if isinstance(state.data, State) else state.data
 
 
 def write_variable(connection: sqlite3.Connection, name: str, value: str) -> None:
-    """A row of the table from which the server answers what a variable is."""
+    """Write a row to the table from which the server answers for variables."""
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     with connection:
         connection.execute(
@@ -91,6 +92,6 @@ def write_variable(connection: sqlite3.Connection, name: str, value: str) -> Non
 
 
 def delete_variable(connection: sqlite3.Connection, name: str) -> None:
-    """The row again; nothing where there is none."""
+    """Delete that row, if there is one."""
     with connection:
         connection.execute("DELETE FROM variable WHERE name = ?", (name,))

@@ -1,7 +1,7 @@
-"""Who answers at an address: is it Prefect, of which version, and is it this workspace's own?
+"""Who answers at an address: is it Prefect, which version, and is it this workspace's own server?
 
-A health page proves nothing: on a shared machine, port 4200 may be another user's, or another
-workspace's. What only a server on this workspace's database can say is proof.
+A health page proves nothing: on a shared machine, port 4200 may belong to another user or another
+workspace. Only something that a server on this workspace's database can know is proof.
 """
 
 import base64
@@ -31,7 +31,7 @@ class PrefectApiError(DistilError):
 
 
 def answering(url: str) -> Literal["prefect", "other", "nothing"]:
-    """What listens at the API address `url`, by its own word."""
+    """What listens at the API address `url`, by its own account."""
     try:
         return "prefect" if _get(f"{url}/health").strip() == b"true" else "other"
     except urllib.error.HTTPError:
@@ -41,10 +41,12 @@ def answering(url: str) -> Literal["prefect", "other", "nothing"]:
 
 
 def check_version(url: str) -> str:
-    """A line for the user where the server's version is another one that may do, else nothing.
+    """A line for the user where the server's version differs but may work; '' where there is
+    nothing to say.
 
-    `PrefectApiError` where it is of another major version or names none, or wants credentials
-    that are not set here. The credentials in force are sent: for addresses the user vouches for.
+    Raises `PrefectApiError` where it is of another major version or names none, or asks for
+    credentials that are not set here. The credentials in force are sent: for addresses that the
+    user vouches for.
     """
     if url.startswith(_CLOUD):
         return ""
@@ -84,8 +86,8 @@ def check_version(url: str) -> str:
 
 
 def is_ours(url: str) -> bool:
-    """Whether the server at `url` reads this workspace's own database: a secret that is written
-    there now can be read from it. Nothing of ours is sent to it."""
+    """Whether the server at `url` reads this workspace's own database: a secret written there now
+    can be read from it. Nothing of ours is sent to the server."""
     database = _database()
     if database is None or not database.is_file():
         return False

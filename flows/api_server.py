@@ -1,8 +1,8 @@
-"""A Prefect API to report to: the one the user runs, or one of our own for as long as a run lasts.
+"""A Prefect API to report to: the user's, or one of our own for as long as a run lasts.
 
 Prefect's own temporary server outlives a killed parent, gives up after 20 s and shows no pages.
-Ours ends with the process that started it, however that ends, and uses the workspace's database,
-so that `prefect server start` shows the same runs later.
+Ours ends with the process that started it, however that ends, and uses the workspace's database, so
+that `prefect server start` shows the same runs later.
 """
 
 import os
@@ -52,10 +52,10 @@ _ERROR_LINE = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt)\b.*:")
 
 @dataclass(frozen=True)
 class PrefectApi:
-    """url: of the API. pages_url: of its pages. own: started for this run, ends with it.
+    """url: of the API. pages_url: of its pages. own: started for this run, and ends with it.
 
-    wait_until_ready: returns once the API answers; until then other work can be done.
-    password: what its pages ask for; empty for none. note: a line for the user; empty for none.
+    wait_until_ready: returns once the API answers; other work can be done until then. password: for
+    its pages; '' for none. note: a line for the user; '' for none.
     """
 
     url: str
@@ -75,13 +75,13 @@ def configured_url() -> str:
 
 
 def is_chosen(url: str) -> bool:
-    """Whether the user named this address, who then vouches for what answers there."""
+    """Whether the user named this address, and so vouches for what answers there."""
     return "PREFECT_API_URL" in os.environ or url != DEFAULT_URL
 
 
 def require_answering(url: str) -> str:
     """Raise `PrefectApiError`, with what to do, unless a Prefect API of this version answers at
-    `url`. Returns a line for the user, empty where there is nothing to say."""
+    `url`. Returns a line for the user, '' where there is nothing to say."""
     found = answering(url)
     if found == "nothing":
         raise PrefectApiError(
@@ -97,7 +97,8 @@ def require_answering(url: str) -> str:
 
 
 def require_own(url: str) -> str:
-    """The same, and unless the user chose the address, the server must be this workspace's."""
+    """Like `require_answering`; unless the user chose the address, the server must also be this
+    workspace's."""
     if is_chosen(url) or answering(url) != "prefect" or is_ours(url):
         return require_answering(url)
     raise PrefectApiError(
@@ -110,11 +111,10 @@ def require_own(url: str) -> str:
 
 @contextmanager
 def prefect_api(workspace: Workspace) -> Iterator[PrefectApi]:
-    """The configured API if it answers and is the user's, else a server of our own while the
-    block runs.
+    """The configured API if it answers and is the user's, else a server of our own for the block.
 
-    An address set in the shell is never replaced: if it does not answer, `PrefectApiError`. What
-    answers at the address that nobody chose has to prove that it is this workspace's.
+    An address set in the shell is never replaced: if it does not answer, `PrefectApiError` is
+    raised. What answers at the default address must prove that it is this workspace's.
     """
     url = configured_url()
     pages_url = url.removesuffix("/api")
@@ -158,8 +158,8 @@ def _what_else_is_there(url: str, found: str) -> str:
 
 @contextmanager
 def _server(log_file: Path, password: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """The process, and the address of its API. It asks for the password: any user of the machine
-    may connect to a port."""
+    """The server's process, and the address of its API. It asks for the password, as any user of
+    the machine may connect to a port."""
     private_folder(log_file.parent)
     private_folder(_home())
     private_file(log_file)
@@ -204,7 +204,8 @@ def _home() -> Path:
 
 @contextmanager
 def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
-    """`url` is this process's API. Links lead to where `prefect server start` shows the runs."""
+    """In the block `url` is this process's API. Links lead to where `prefect server start` shows
+    the runs."""
     variables = {
         "PREFECT_API_URL": url,
         "PREFECT_UI_URL": pages_url,
@@ -239,7 +240,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path
 
 
 def _explain(log: str) -> str:
-    """The error that a server's log ends with, not the frames around it, and what to do."""
+    """The error at the end of a server's log, without the frames around it, and what to do."""
     errors = [line.strip() for line in log.splitlines() if _ERROR_LINE.match(line)]
     said = [line.strip() for line in log.splitlines() if line.strip()]
     last = (errors or said or ["it said nothing"])[-1]
@@ -253,7 +254,8 @@ def _explain(log: str) -> str:
 
 
 def _end_with_parent() -> None:
-    """The other end of stdin closes when the parent ends, even if it was killed."""
+    """Wait for the other end of stdin to close, as it does when the parent ends, even if it was
+    killed."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_TIMEOUT_S)

@@ -23,7 +23,7 @@ from flows.stages import stage_versions
 
 @dataclass(frozen=True)
 class CampaignSummary:
-    """What one run of the campaign did, iteration by iteration from 0, the base policy."""
+    """What one run of the campaign did, by iteration from 0, the base policy."""
 
     iterations: tuple[IterationSummary, ...]
 

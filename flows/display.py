@@ -1,4 +1,5 @@
-"""What a person at the terminal sees of a campaign: bars where there is one, else plain lines."""
+"""What a person at the terminal sees of a campaign: progress bars on a terminal, else plain
+lines."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ LINE_EVERY_S = 30.0
 
 
 class Display:
-    """Shows stages as they run. Where the console is no terminal, one line each and no bars."""
+    """Shows stages as they run. Where the console is not a terminal, one line for each and no
+    bars."""
 
     def __init__(self, console: Console):
         self.console = console
@@ -76,13 +78,13 @@ class Display:
             bars.remove_task(task)
 
     def stage_done(self, address: str, status: str, seconds: float) -> None:
-        """Say what became of a stage, for good, and count it."""
+        """Print what happened to a stage, permanently, and count it."""
         self.line(f"{address:<14} {status:<10} {seconds:7.1f} s")
         if self._bars and self._overall is not None:
             self._bars.advance(self._overall)
 
     def line(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(text, markup=False, highlight=False)
 
 
@@ -92,7 +94,7 @@ def current_display() -> Display | None:
 
 
 def periodic(say: Callable[[str], None], every_s: float = LINE_EVERY_S) -> ProgressCallback:
-    """A callback that says how far the work is, at most every `every_s` seconds."""
+    """A callback that reports progress with `say`, at most every `every_s` seconds."""
     started = last = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -1,7 +1,7 @@
-"""How a failure that has a clear message ends a run: with that message, and no stack trace.
+"""How a failure with a clear message ends a run: with that message, and without a stack trace.
 
-And which failures are tried again: those of what a stage works with, by their class. A stage that
-was refused its settings or its data would be refused again.
+And which failures are retried, by class: those of the services that a stage uses. A stage whose
+settings or data were refused would be refused again.
 """
 
 import logging
@@ -27,12 +27,12 @@ _RETRIED = (EngineError, SandboxError, ExpertUnavailableError, ConnectionError)
 
 
 def is_transient(error: object) -> bool:
-    """Whether the same stage may succeed when it is run again as it is."""
+    """Whether the same stage may succeed when it is run again unchanged."""
     return isinstance(error, _RETRIED) and not isinstance(error, EngineRefusedError)
 
 
 def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's `retry_condition_fn`; says on the terminal that the stage is tried again."""
+    """Prefect's `retry_condition_fn`; prints on the terminal that the stage is retried."""
     error = _internals.error_of(state)
     if not is_transient(error):
         return False
@@ -43,13 +43,13 @@ def is_retried(_task: Any, task_run: TaskRun, state: State[Any]) -> bool:
 
 
 def failed_state(error: DistilError) -> State[Any]:
-    """The state a flow or task returns for it; the message also stands in the run's log."""
+    """The state that a flow or task returns for the error; the message is also in the run's log."""
     get_run_logger().error("%s", error)
     return Failed(message=str(error), data=error)
 
 
 def result_of(state: State[Any]) -> Any:
-    """What the flow or task returned; what it failed with is raised."""
+    """The result of the flow or task. Raises the error that it failed with."""
     return state.result(raise_on_failure=True)
 
 

@@ -1,7 +1,7 @@
 """Prefect flow `distil-iteration`: bring one iteration up to date, stage by stage, and record it.
 
-DVC decides what has to run, so nothing is cached here. A stage whose engine, sandbox or endpoint
-failed is run again (flows/failures.py); one that failed on its settings or data would fail again.
+DVC decides what must run, so nothing is cached here. A stage whose engine, sandbox or endpoint
+failed is retried (flows/failures.py); one that failed on its settings or data would fail again.
 """
 
 from bisect import bisect_left
@@ -44,12 +44,13 @@ from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versi
 
 
 class StageTimeoutError(DistilError):
-    """A stage took longer than it may."""
+    """A stage took longer than allowed."""
 
 
 @dataclass(frozen=True)
 class IterationSummary:
-    """What one flow run did. stages: in order, those of unfinished iterations before it first."""
+    """What one flow run did. stages: in order, beginning with those of earlier unfinished
+    iterations."""
 
     iteration: int
     stages: tuple[StageOutcome, ...]
@@ -212,8 +213,8 @@ def _snapshot_task(workspace: Workspace, iteration: int) -> Snapshot | State[Any
 
 
 def _push(workspace: Workspace, iteration: int, timeout_s: float | None) -> None:
-    """A remote that is down must not end a campaign: its task fails for all to see, and the next
-    iteration's push makes up for it."""
+    """Push an iteration's artifacts. A remote that is down must not end a campaign: the task fails
+    visibly, and the next iteration's push includes what is missing."""
     address = f"push@{iteration_key(iteration)}"
     run = _push_task.with_options(task_run_name=address, timeout_seconds=timeout_s)
     state = run(workspace, iteration, return_state=True)
@@ -236,7 +237,8 @@ def _push_task(workspace: Workspace, iteration: int) -> int | State[Any]:
 
 @contextmanager
 def stage_display(address: str) -> Iterator[ProgressCallback]:
-    """How far the work is, on the terminal of a campaign or else now and then in the run's log."""
+    """A callback for progress, shown on a campaign's terminal or else now and then in the run's
+    log."""
     display = current_display()
     if display is None:
         logger = get_run_logger()
@@ -252,7 +254,7 @@ def _publish(
     outcomes: list[StageOutcome],
     metrics: dict[str, float],
 ) -> None:
-    """Artifacts of the flow run, on Prefect's pages. Their keys name the campaign, since one
+    """Publish artifacts of the flow run on Prefect's pages. Their keys name the campaign, since one
     server may serve several."""
     decision = read_decision(workspace, iteration) if iteration else None
     parent_metrics = read_metrics(workspace, decision.parent) if decision else {}

@@ -1,8 +1,8 @@
-"""Flow runs whose process was killed are marked CRASHED, so that none stays RUNNING for ever.
+"""Mark flow runs whose process was killed as CRASHED, so that none stays RUNNING for ever.
 
-Prefect notices the death of a flow run's process only where a runner watches it, and its
-heartbeats need a server that happens to be up. Here the operating system tells: each flow run
-holds a lock on a file of the workspace, which no end of its process can leave behind.
+Prefect notices the death of a flow run's process only where a runner watches it, and its heartbeats
+need a server that happens to be up. Here the operating system is used: each flow run holds a lock
+on a file of the workspace, which is released whenever and however its process ends.
 """
 
 import fcntl
@@ -26,9 +26,10 @@ _MESSAGE = (
 
 @contextmanager
 def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
-    """Other processes can tell that the flow run lives while the block lasts.
+    """In the block, other processes can tell that the flow run is alive.
 
-    A run that loses its server cannot say how it ended: its marker stays, as a killed one's does.
+    A run that loses its server cannot report how it ended: its marker stays, like that of a killed
+    one.
     """
     import httpx
 
@@ -60,8 +61,8 @@ def dead_runs(workspace: Workspace) -> list[Path]:
 def mark_dead_runs(workspace: Workspace) -> list[UUID]:
     """Set the workspace's flow runs whose process is gone to CRASHED, with their task runs.
 
-    Returns those it set. A run that this API does not know (its server was another) is kept
-    in mind for the next time.
+    Returns the runs that it set. A run that this API does not know (its server was another) is
+    tried again next time.
     """
     dead = dead_runs(workspace)
     if not dead:
@@ -79,8 +80,8 @@ def mark_dead_runs(workspace: Workspace) -> list[UUID]:
 
 
 def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
-    """Whether the API knows the flow run; if so, it, its task runs and the flow runs that it
-    started are in a final state. One that had not begun yet has no marker of its own."""
+    """Whether the API knows the flow run; if so, set it, its task runs and the flow runs that it
+    started to a final state. One that had not begun yet has no marker of its own."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterId,

@@ -1,8 +1,8 @@
-"""Which workspace a flow run belongs to, on a Prefect server that several share.
+"""Which workspace a flow run belongs to, on a Prefect server that several workspaces share.
 
-Prefect gives a run to whoever serves its deployment, and a deployment is a name. So the name
-`local` belongs to the first workspace that served it there, another one gets a name of its own;
-runs carry their workspace and campaign as tags, and are refused where they are not at home.
+Prefect gives a run to whoever serves its deployment, and a deployment is only a name. So the name
+`local` belongs to the first workspace that served it there, and another workspace gets its own
+name. Runs carry their workspace and campaign as tags, and are refused in another workspace.
 """
 
 import os
@@ -32,7 +32,7 @@ class ForeignRunError(ConfigError):
 
 def workspace_tag(workspace: Workspace) -> str:
     """The tag of this workspace's runs: its folder's name for people, and an identity. A clone or
-    copy has another one, a folder that was renamed keeps its own."""
+    copy gets another identity; a renamed folder keeps its own."""
     file = workspace.scratch_dir / "workspace-id"
     if not file.exists():
         private_folder(workspace.scratch_dir)
@@ -54,8 +54,7 @@ def run_tags(workspace: Workspace) -> list[str]:
 
 
 def require_own_workspace(workspace: Workspace, tags: Iterable[str]) -> None:
-    """Raise `ForeignRunError` where a run's tags name another workspace, or a campaign that is
-    not this workspace's."""
+    """Raise `ForeignRunError` where a run's tags name another workspace, or another campaign."""
     own = run_tags(workspace)
     for kind in (_WORKSPACE_TAG, _CAMPAIGN_TAG):
         asked = {_identity(tag): tag for tag in tags if tag.startswith(kind) and _is_set(tag)}
@@ -70,7 +69,7 @@ def require_own_workspace(workspace: Workspace, tags: Iterable[str]) -> None:
 
 
 def tag_current_run(workspace: Workspace) -> None:
-    """Give this flow run the tags of the workspace, whichever way it was started."""
+    """Give this flow run the workspace's tags, however it was started."""
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
@@ -84,7 +83,8 @@ def tag_current_run(workspace: Workspace) -> None:
 def deployment_name(
     client: "SyncPrefectClient", workspace: Workspace, flow_names: Iterable[str]
 ) -> str:
-    """The name under which this workspace serves its flows: `local` unless that is another's."""
+    """The name under which this workspace serves its flows: `local`, unless another workspace has
+    it."""
     own = workspace_tag(workspace)
     folder, identity = _folder_name(workspace), _identity(own)
     candidates = (DEPLOYMENT, f"{DEPLOYMENT}-{folder}", f"{DEPLOYMENT}-{folder}-{identity}")
@@ -104,7 +104,7 @@ def served_name(workspace: Workspace) -> str:
 
 
 def keep_served_name(workspace: Workspace, name: str) -> None:
-    """For the commands that other programs print."""
+    """Store the name, for commands that other programs print."""
     private_folder(workspace.scratch_dir)
     write_text(_name_file(workspace), name)
 
@@ -122,12 +122,12 @@ def _is_free(client: "SyncPrefectClient", address: str, identity: str) -> bool:
 
 
 def _is_set(tag: str) -> bool:
-    """Not so of a template in prefect.yaml whose variable had no value."""
+    """Whether a tag has a value, unlike a template in prefect.yaml whose variable had none."""
     return not tag.endswith(":") and "{{" not in tag
 
 
 def _identity(tag: str) -> str:
-    """Of a workspace's tag, the part that does not change with the folder's name."""
+    """The part of a workspace's tag that does not change with the folder's name."""
     return "-".join(tag.split("-")[-2:]) if tag.startswith(_WORKSPACE_TAG) else tag
 
 

@@ -1,4 +1,4 @@
-"""What a campaign came to, for people: the table on screen and the pages in Prefect."""
+"""A campaign's results for people: the table on screen and the pages in Prefect."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,8 @@ def stage_seconds(workspace: Workspace, iteration: int) -> float | None:
 
 
 def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
-    """A row for each iteration that has been evaluated: least and most pass@k, its gate, time."""
+    """A row for each iteration that has been evaluated: smallest and largest pass@k, its gate,
+    time."""
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
     ks = pass_at_ks(rows[-1][1]) if rows else []
     shown = sorted({ks[0], ks[-1]}) if ks else []
@@ -52,7 +53,7 @@ def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
 
 
 def gate_verdict(workspace: Workspace, iteration: int) -> str:
-    """What the iteration's gate made of its policy, in a word; the base has none."""
+    """The iteration's gate's verdict on its policy in one word; '' for the base."""
     if not workspace.decision_file(iteration).exists():
         return ""
     decision = read_decision(workspace, iteration)
@@ -60,7 +61,7 @@ def gate_verdict(workspace: Workspace, iteration: int) -> str:
 
 
 def stage_rows(outcomes: Sequence[StageOutcome]) -> list[dict[str, Any]]:
-    """What became of each stage, as rows of a table."""
+    """What happened to each stage, as rows of a table."""
     return [
         {
             "stage": outcome.address,
@@ -81,7 +82,7 @@ def iteration_page(
     parent_metrics: Mapping[str, float],
     decision: GateDecision | None = None,
 ) -> str:
-    """Markdown: the evaluation beside the parent's, the gate's decision, and what became of each
+    """Markdown: the evaluation beside the parent's, the gate's decision, and what happened to each
     stage."""
     lines = [f"# Iteration {iteration}", ""]
     if metrics:

@@ -1,4 +1,5 @@
-"""`distil reproduce CAMPAIGN/ITERATION`: run it again from its snapshot, say what is equal."""
+"""`distil reproduce CAMPAIGN/ITERATION`: run it again from its snapshot, and report what is
+equal."""
 
 import argparse
 import re

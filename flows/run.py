@@ -121,7 +121,7 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
 
 
 def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: PrefectApi) -> None:
-    """Raises `PrefectApiError` when the server is lost on the way, else what ended the flow."""
+    """Raises `PrefectApiError` when the server is lost during the run, else what ended the flow."""
     import httpx
 
     _keep_prefect_off_the_screen()
@@ -143,7 +143,7 @@ def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: Pr
 
 
 def _keep_prefect_off_the_screen() -> None:
-    """Its log still goes to its pages. On screen, stages have lines of their own."""
+    """Show Prefect's log only on its pages. On screen, stages have lines of their own."""
 
     def shortened(record: logging.LogRecord) -> bool:
         # It holds whole events and stack traces, and says no more than this.

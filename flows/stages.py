@@ -1,4 +1,5 @@
-"""The stages as the front doors see them: found by name, their code imported when first used."""
+"""The stages as flows and commands use them: found by name, with their code imported at first
+use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -12,24 +13,25 @@ if TYPE_CHECKING:
 
 
 def stage_spec(name: str) -> "StageSpec":
-    """The stage `tasks/<name>.py` defines. The first of them imports torch (seconds)."""
+    """The stage that `tasks/<name>.py` defines. The first one imports torch (seconds)."""
     return cast("StageSpec", import_module(f"tasks.{name}").STAGE)
 
 
 def stage_versions() -> dict[str, int]:
-    """Version of each stage's code, as new iterations are frozen with."""
+    """The version of each stage's code, with which new iterations are frozen."""
     return {stage.name: stage_spec(stage.name).version for stage in STAGES}
 
 
 def is_finished(workspace: Workspace, iteration: int) -> bool:
-    """Whether the iteration's policy, evaluation and gate, and all they came from, are current."""
+    """Whether the iteration's policy, evaluation and gate, and everything they came from, are
+    current."""
     return is_up_to_date(workspace, last_address(iteration))
 
 
 def iterations_to_run(workspace: Workspace, iteration: int) -> list[int]:
-    """`iteration`, after those before it that are not finished, back to the last finished one.
+    """`iteration`, preceded by the unfinished ones before it, back to the last finished one.
 
-    Since a gate builds on everything before it, one look per iteration is enough.
+    A gate builds on everything before it, so one check for each iteration is enough.
     """
     first = iteration
     while first > 0 and not is_finished(workspace, first - 1):

@@ -1,4 +1,4 @@
-"""How a process that runs for long starts: what it imports then is there for good."""
+"""How a long-running process starts: what it imports at the start stays for good."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def exempt_from_garbage_collection() -> Iterator[None]:
-    """What is imported in the block is never looked at by the garbage collector.
+    """The garbage collector never examines what is imported in the block.
 
-    Libraries make a million objects. Looking at them again and again takes a tenth of the time
-    of importing them, and half a second now and then for as long as the process runs.
+    Libraries create a million objects. Examining them takes a tenth of the time of importing them,
+    and later half a second now and then for as long as the process runs.
     """
     gc.disable()
     try:

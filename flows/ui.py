@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 def main() -> NoReturn:
-    """Become `mlflow ui`; exit 1 with a message when the port is taken or the record cannot be
+    """Become `mlflow ui`. Exits 1 with a message when the port is taken or the record cannot be
     brought up to date. Where MLFLOW_TRACKING_URI names a server, that one has the pages."""
     parser = argparse.ArgumentParser(prog="python -m flows.ui", description=__doc__)
     parser.add_argument("--port", type=int, default=5000, help="of the pages (default 5000)")

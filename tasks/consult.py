@@ -1,7 +1,7 @@
-"""Stage `consult`: tools judge every rollout and say what they saw.
+"""Stage `consult`: tools judge every rollout and give feedback.
 
-Feedback from elsewhere (the gold solution, a peer, the policy itself) joins theirs where
-`consult` asks for it.
+Feedback from other sources (the gold solution, a peer, the policy itself) is added where `consult`
+asks for it.
 """
 
 from dataclasses import replace
@@ -61,8 +61,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 
 
 def _policy(workspace: Workspace, params: IterationParams) -> AskablePolicy:
-    """The policy that sampled the rollouts. Only a source that asks it needs a model: without one
-    the stage, and each retry, starts without torch."""
+    """The policy that sampled the rollouts. Only a source that asks it needs a model; otherwise the
+    stage, and each retry, starts without torch."""
     from distil_core.engines import build_engine
     from distil_core.feedback.contexts import ContextRenderer
     from distil_core.policy.tokenizer import load_tokenizer

@@ -1,6 +1,6 @@
 """Stage `evaluate`: Pass@N of a policy on held-out problems, without feedback.
 
-Beside it the expert's own accuracy, with the feedback on the policy's attempts.
+It also measures the expert's own accuracy, given the feedback on the policy's attempts.
 """
 
 import json
@@ -45,8 +45,8 @@ from tasks.stage import StageSpec, main
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv. Problems
-    that lack a verdict are in no figure, and counted; `VerifierError` where these are too many,
-    `EngineError` where the engine failed on too many."""
+    that lack a verdict are counted and left out of all figures. Raises `VerifierError` where there
+    are too many of them, and `EngineError` where the engine failed on too many."""
     settings = params.evaluate
     policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
@@ -141,7 +141,7 @@ def _ask_expert(
     journal: Journal,
     progress: ProgressCallback,
 ) -> tuple[dict[str, ExpertScores], int]:
-    """By problem, of those on which the expert had feedback to read; and how many of its responses
+    """By problem, for those on which the expert had feedback to read; and how many of its responses
     have no verdict."""
     settings = sampling_settings(params.evaluate)
     expert = build_engine(params.sample.engine, expert_dir, params.compute)

@@ -1,4 +1,4 @@
-"""Stage `gate`: is the new policy promoted, and which one does the next iteration start from."""
+"""Stage `gate`: is the new policy promoted, and which policy does the next iteration start from?"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write decision.json, handover/ (the policy to go on from), and the evaluations of the
-    champion and of the policy handed over, with which the next iterations are compared."""
+    """Write decision.json, handover/ (the policy for the next iteration), and the evaluations of
+    the champion and of the policy handed over, with which later iterations are compared."""
     iteration = params.iteration
     new_file = workspace.evaluation_file(iteration)
     champion_file = workspace.champion_evaluation_file(iteration - 1)
@@ -68,13 +68,13 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 
 
 def _read(path: Path) -> tuple[Columns, Mapping[str, Any]]:
-    """The held-out problems of an evaluation, and what it was made with."""
+    """The held-out problems of an evaluation, and the settings it was made with."""
     evaluation, context = scan_table(path, EVALUATION)
     return columns_of(evaluation), context
 
 
 def _obstacles(context: Mapping[str, Any], champion_context: Mapping[str, Any]) -> list[str]:
-    """Why the two evaluations say nothing of which policy is better, if so."""
+    """Why the two evaluations do not show which policy is better, if so."""
     other = other_sampler(context.get("evaluate", {}), champion_context.get("evaluate", {}))
     if other is None:
         return []

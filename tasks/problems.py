@@ -1,4 +1,4 @@
-"""Stage `problems`: the campaign's problems, in disjoint splits, each one that can be verified."""
+"""Stage `problems`: the campaign's problems in disjoint splits, each of which can be verified."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,8 +18,8 @@ from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write data/problems/{eval,train,warm_start,generalisation}.parquet, the last one without
-    rows where the settings ask for none. `DataError` names all problems that the campaign's
+    """Write data/problems/{eval,train,warm_start,generalisation}.parquet; the last has no rows
+    where the settings ask for none. Raises `DataError` that names all problems which the campaign's
     verifier cannot read: after sampling they would come up one by one."""
     source, harder = build_source(params.problems), build_generalisation_source(params.problems)
     with closing(build_verifier(params.consult)) as verifier:
@@ -61,7 +61,7 @@ def _check_stored(sources: Sequence[ProblemSource | None], verifier: Verifier) -
 
 
 def _check_chosen(splits: Mapping[str, Sequence[Problem]], verifier: Verifier) -> None:
-    """Of a source that generates its problems, those chosen are all there is to check."""
+    """Check the chosen problems, which are all there are where a source generates them."""
     refused = Refused()
     for split, problems in splits.items():
         for problem in problems:

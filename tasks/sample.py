@@ -1,4 +1,4 @@
-"""Stage `sample`: the student's own rollouts, which every later stage is about."""
+"""Stage `sample`: the student's own rollouts, on which every later stage works."""
 
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
@@ -17,9 +17,9 @@ from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write rollouts.parquet: num_rollouts of each of num_prompts training problems. A rollout
-    that the engine could not sample is a row with its error; `EngineError` where these are too
-    many."""
+    """Write rollouts.parquet: num_rollouts for each of num_prompts training problems. A rollout
+    that the engine could not sample is a row with its error; raises `EngineError` where there are
+    too many."""
     iteration = params.iteration
     policy_dir = workspace.parent_dir(iteration)
     require_policy(policy_dir)

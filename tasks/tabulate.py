@@ -1,6 +1,6 @@
-"""Stage `tabulate`: the expert's distribution at every state the student visited.
+"""Stage `tabulate`: the expert's distribution at every state that the student visited.
 
-The feedback table is all that training reads.
+Training reads nothing but the feedback table.
 """
 
 from typing import Any
@@ -27,8 +27,8 @@ from tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
-    """Write the shards of feedback/. Rollouts without a verdict are left out, those that the
-    expert has nothing to say about are rows without expert; both are counted."""
+    """Write the shards of feedback/. Rollouts without a verdict are left out, and those about which
+    the expert has nothing to say are rows without expert; both are counted."""
     iteration = params.iteration
     expert_dir = expert_policy_dir(workspace, params)
     tokenizer = load_tokenizer(expert_dir)

@@ -85,7 +85,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 def _average(
     average_dir: Path, decay: float | None, model: PreTrainedModel, compute: ComputeParams
 ) -> WeightAverage | None:
-    """The moving average to go on with; one begins at the parent policy where it has none."""
+    """The moving average to continue; a new one starts at the parent policy where there is none."""
     if decay is None:
         return None
     start = load_model(average_dir, compute) if average_dir.is_dir() else model

@@ -1,4 +1,4 @@
-"""What an iteration takes over from those before it: policies, the expert's weights, tables."""
+"""What an iteration takes from those before it: policies, the expert's weights, tables."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,21 +22,22 @@ def parent_iteration(iteration: int) -> int:
 
 
 def expert_policy_dir(workspace: Workspace, params: IterationParams) -> Path:
-    """The checkpoint with the expert's weights, or just with the student's tokenizer."""
+    """The checkpoint with the expert's weights, or only with the student's tokenizer."""
     if _uses_parent(params) and _expert(params).policy_weights == "ema":
         return workspace.parent_average_dir(params.iteration)
     return _expert_policy(workspace, params)
 
 
 def expert_dependency(workspace: Workspace, params: IterationParams) -> str:
-    """What DVC watches of the expert's: a policy of the campaign, or a checkpoint from outside."""
+    """The expert's checkpoint as a dependency for DVC: a policy of the campaign, or one from
+    outside."""
     outside = _expert(params).checkpoint_path
     return outside or workspace.relative(_expert_policy(workspace, params))
 
 
 def sampling_expert_dir(workspace: Workspace, params: IterationParams) -> Path | None:
-    """The checkpoint that writes the expert's own responses; None for an expert that is no policy
-    (a program, an endpoint)."""
+    """The checkpoint that writes the expert's own responses; None for an expert that is not a
+    policy (a program, an endpoint)."""
     expert = _expert(params)
     if not expert.writes_responses:
         return None
@@ -46,15 +47,16 @@ def sampling_expert_dir(workspace: Workspace, params: IterationParams) -> Path |
 
 
 def _expert_policy(workspace: Workspace, params: IterationParams) -> Path:
-    """DVC wants a dependency there whatever the expert; the base policy never changes."""
+    """The campaign's policy for the dependency: DVC needs one for every expert, and the base never
+    changes."""
     if _uses_parent(params):
         return workspace.parent_dir(params.iteration)
     return workspace.policy_dir(0)
 
 
 def _uses_parent(params: IterationParams) -> bool:
-    """Whether the expert's weights are those the iteration starts from. The base has no iteration
-    before it: what will teach the first one is the base itself."""
+    """Whether the expert's weights are those that the iteration starts from. The base has no
+    iteration before it: the first iteration's expert is the base itself."""
     weights = _expert(params).policy_weights
     if weights not in get_args(PolicyWeights):
         raise ConfigError(
@@ -66,7 +68,7 @@ def _uses_parent(params: IterationParams) -> bool:
 
 
 def require_history(params: IterationParams, frozen: Callable[[int], IterationParams]) -> None:
-    """Raise `ConfigError` where the settings need what earlier iterations did not keep.
+    """Raise `ConfigError` where the settings need something that earlier iterations did not keep.
 
     frozen: the settings of an earlier iteration.
     """

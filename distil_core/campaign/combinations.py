@@ -1,7 +1,7 @@
-"""Settings that load, each alone, and together would do nothing, or not what they say.
+"""Settings that are valid each on its own, but together would do nothing, or not what they say.
 
-They are refused where a person chooses them. Frozen iterations that once had them stay readable,
-and do what they did.
+They are refused where a person chooses them. Frozen iterations that have them stay readable, and
+keep their meaning.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from distil_core.errors import ConfigError
 
 
 def require_purpose(params: Params, where: str) -> None:
-    """Raise `ConfigError` with all such combinations; `where` names the settings' file."""
+    """Raise `ConfigError` with all such combinations. where: the name of the settings file."""
     found = [*_longer_warm_ups(params), *_without_effect(params), *_too_long(params)]
     if found:
         raise ConfigError(f"{where}: {'; '.join(found)}")

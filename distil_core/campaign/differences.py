@@ -1,4 +1,4 @@
-"""Where two sets of settings differ, as a person reads it: the keys that do, and nothing else."""
+"""The keys in which two sets of settings differ, in a form for people."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ ABSENT = object()
 
 @dataclass(frozen=True)
 class Change:
-    """One setting. path: dotted, places in a list by number. before, after: as short text."""
+    """One setting. path: dotted, places in a list by number. before, after: short texts."""
 
     path: str
     before: str
@@ -24,12 +24,12 @@ class Change:
 
 
 def changes(before: Any, after: Any, path: str = "") -> list[Change]:
-    """Each setting that is another one in `after`, in the order of its path."""
+    """Each setting that differs in `after`, ordered by path."""
     return list(_changes(before, after, path))
 
 
 def described(found: list[Change]) -> str:
-    """The first few of them in one line, and how many more there are."""
+    """The first few changes in one line, and how many more there are."""
     text = ", ".join(str(change) for change in found[:_MAX_SHOWN])
     more = len(found) - _MAX_SHOWN
     return f"{text} and {more} more" if more > 0 else text

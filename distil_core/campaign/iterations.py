@@ -1,9 +1,9 @@
 """Add iterations to a campaign: freeze the settings, then name the iteration in the chain.
 
-`iterations/NNN.yaml` holds all settings an iteration was frozen with, so that editing
-`params.yaml` for the next one leaves history as it is. `iterations.yaml` is the list that
-`dvc.yaml` makes its stages from. An iteration exists once `iterations.yaml` names it, and its
-settings are written before: a crash in between leaves at most a file that nothing refers to.
+`iterations/NNN.yaml` has all settings that an iteration was frozen with, so that editing
+`params.yaml` for the next one does not change history. `iterations.yaml` is the list from which
+`dvc.yaml` makes its stages. An iteration exists once `iterations.yaml` names it. Its settings are
+written before that, so a crash in between leaves at most a file that nothing refers to.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +59,7 @@ _SHORTENING = ("context.max_context_tokens", "context.shorten", "context.shorten
 
 
 def existing_iterations(workspace: Workspace) -> list[int]:
-    """All iterations of the campaign from 0 (the base policy) up; empty before `restart`.
+    """All iterations of the campaign, starting from 0 (the base policy); empty before `restart`.
 
     Raises `ConfigError` when `iterations.yaml` was damaged by hand.
     """

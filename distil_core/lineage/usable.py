@@ -1,4 +1,4 @@
-"""Whether DVC and git can work in a workspace where it lies, said before hours of work are done."""
+"""Whether DVC and git can work in a workspace, checked before hours of work are done."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from distil_core.workspace import Workspace
 
 
 class Obstacle(NamedTuple):
-    """What is in the way, and what to do about it."""
+    """What prevents it, and what to do about it."""
 
     what: str
     remedy: str
 
 
 def folder_obstacle(workspace: Workspace) -> Obstacle | None:
-    """What keeps DVC from working in the workspace's folder."""
+    """What keeps DVC from working in the workspace's folder; None where nothing does."""
     root = workspace.root.resolve()
     braces = [character for character in "{}" if character in str(root)]
     if braces:
@@ -36,7 +36,7 @@ def folder_obstacle(workspace: Workspace) -> Obstacle | None:
 
 
 def git_obstacle(workspace: Workspace) -> Obstacle | None:
-    """What keeps git from working there; the workspace is to be the root of a repository."""
+    """What keeps git from working there; the workspace must be the root of a repository."""
     root = workspace.root.resolve()
     try:
         top_level = git(workspace.root, "rev-parse", "--show-toplevel").rstrip("\n")
@@ -65,7 +65,7 @@ def require_usable_folder(workspace: Workspace) -> None:
 
 
 def require_usable(workspace: Workspace) -> None:
-    """The same of DVC and git."""
+    """Raise `LineageError`, with what to do, where DVC or git cannot work in the workspace."""
     _require(folder_obstacle(workspace) or git_obstacle(workspace))
 
 

@@ -1,8 +1,8 @@
 """Run an iteration again from its snapshot and compare every artifact with the recorded one.
 
-The snapshot is checked out into a git worktree of its own. Stages run as DVC would run them, by
-the commands in the snapshot's `dvc.lock`, but DVC neither restores nor records: the user's
-`dvc.lock`, run cache and `.distil` take no part. The cache is shared, to read inputs from it.
+The snapshot is checked out into its own git worktree. Stages run as DVC would run them, by the
+commands in the snapshot's `dvc.lock`, but DVC neither restores nor records: the user's `dvc.lock`,
+run cache and `.distil` are not used. Inputs are read from the shared cache.
 """
 
 import os
@@ -40,7 +40,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One artifact. expected, got: md5 as in dvc.lock. differences: the largest, where unequal."""
+    """One artifact. expected, got: md5 as in dvc.lock. differences: the largest ones, where
+    unequal."""
 
     path: str
     expected: str
@@ -53,7 +54,7 @@ class Comparison:
 
 
 def require_snapshot(workspace: Workspace, campaign: str, iteration: int) -> Snapshot:
-    """The snapshot to reproduce; `LineageError` says which there are."""
+    """The snapshot to reproduce. Raises `LineageError` that lists those there are."""
     snapshot = find_snapshot(workspace, campaign, iteration)
     if snapshot:
         return snapshot
@@ -132,7 +133,7 @@ def _stages(entries: dict[str, Entry], iteration: int, from_scratch: bool) -> li
 
 
 def _inputs(entries: dict[str, Entry], stages: list[str]) -> list[LockedArtifact]:
-    """What the stages read and none of them makes, but another stage of the campaign."""
+    """What the stages read that none of them makes, but another stage of the campaign does."""
     made = {path for address in stages for path in artifacts(entries[address], "outs")}
     kept = {path for entry in entries.values() for path in artifacts(entry, "outs")} - made
     read = {
@@ -146,7 +147,8 @@ def _inputs(entries: dict[str, Entry], stages: list[str]) -> list[LockedArtifact
 def _link_outside_files(
     workspace: Workspace, tree: Workspace, entries: dict[str, Entry], stages: list[str]
 ) -> None:
-    """Inputs that no stage makes and git does not hold, such as a checkpoint beside the code."""
+    """Link the inputs that no stage makes and git does not have, such as a checkpoint beside the
+    code."""
     made = {path for entry in entries.values() for path in artifacts(entry, "outs")}
     for address in stages:
         for path, locked in artifacts(entries[address], "deps").items():
@@ -163,7 +165,7 @@ def _link_outside_files(
 
 
 def _run(tree: Workspace, address: str, command: str) -> None:
-    """The stage's command in the worktree, as DVC starts it, so that it records nothing."""
+    """Run the stage's command in the worktree as DVC would, so that it records nothing."""
     words = shlex.split(command)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     inherited = os.environ.get("PYTHONPATH")

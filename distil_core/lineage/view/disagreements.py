@@ -1,4 +1,4 @@
-"""Where MLflow's record of a campaign says otherwise than `dvc.lock`."""
+"""Where MLflow's record of a campaign differs from `dvc.lock`."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,8 +9,8 @@ from distil_core.lineage.view.graph import Graph
 def disagreements(
     graph: Graph, chain: Mapping[int, RecordedRun], versions: Mapping[int, str], last: int
 ) -> list[str]:
-    """Where the runs of the iterations up to `last` say otherwise than `dvc.lock`, or name a
-    registered version that is not there. versions: run by number."""
+    """Where the runs of the iterations up to `last` differ from `dvc.lock`, or name a registered
+    version that does not exist. versions: run by number."""
     found = []
     for iteration in range(last + 1):
         run = chain.get(iteration)

@@ -1,7 +1,7 @@
-"""The graph of a campaign's artifacts: what each was made from, as `dvc.lock` has it.
+"""The graph of a campaign's artifacts: what each was made from, according to `dvc.lock`.
 
-A policy that a gate handed over is no artifact of its own here. It has the bytes of the policy it
-is, so it is found by its digest, and the graph leads to the real parent.
+A policy that a gate handed over is not a separate artifact here. It has the bytes of the policy
+that was handed over, so it is found by its digest, and the graph leads to the real parent.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ from distil_core.workspace import iteration_key
 
 @dataclass(frozen=True)
 class Node:
-    """An artifact. iteration: the one whose stage made it; sources: paths of the nodes that the
-    stage read, the real parent in place of what was handed over."""
+    """An artifact. iteration: the one whose stage made it. sources: paths of the nodes that the
+    stage read, with the real parent in place of what was handed over."""
 
     path: str
     name: str
@@ -42,15 +42,16 @@ class Graph:
     problems: tuple[tuple[int, str], ...]
 
     def ancestors(self, path: str) -> list[Node]:
-        """The node and all it came from, newest first; every node before those it came from."""
+        """The node and everything it came from, newest first: every node precedes those it came
+        from."""
         return [self.nodes[path], *self._closure(path, lambda node: node.sources)]
 
     def descendants(self, path: str) -> list[Node]:
-        """All that was made from the node, directly or not, oldest first."""
+        """Everything made from the node, directly or indirectly, oldest first."""
         return self._closure(path, lambda node: self._readers.get(node.path, ()))[::-1]
 
     def policy(self, iteration: int) -> Node | None:
-        """The policy that the iteration trained, None where it never ran."""
+        """The policy that the iteration trained; None where it never ran."""
         return self.nodes.get(policy_path(iteration))
 
     def parent(self, iteration: int) -> int | None:
@@ -83,12 +84,12 @@ class Graph:
 
 
 def policy_path(iteration: int) -> str:
-    """Where a trained policy lies in a workspace."""
+    """The path of a trained policy in a workspace."""
     return POLICY.path(iteration)
 
 
 def build_graph(entries: Mapping[str, Entry]) -> Graph:
-    """The graph of all finished stages of a `dvc.lock`. Takes time linear in their number."""
+    """The graph of all finished stages of a `dvc.lock`. The time is linear in their number."""
     return _Builder(entries).graph()
 
 

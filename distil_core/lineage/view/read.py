@@ -1,7 +1,7 @@
 """`distil lineage`: where a model comes from and what a dataset led to, as text or DOT.
 
 The graph is that of `dvc.lock`; MLflow adds versions, runs and where they ran. Where the two
-disagree, that is told, and never smoothed over.
+disagree, both are reported.
 """
 
 import re
@@ -29,9 +29,10 @@ _VERSION = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<a
 
 @dataclass(frozen=True)
 class Lineage:
-    """An answer. nodes: what to show, in order; the first one is what was asked for. edges: pairs
-    of (made, made from) among them. forward: whether they are descendants. runs: by iteration.
-    source: whose dvc.lock the graph is of. disagreements: each with both values and a remedy."""
+    """The answer to one question. nodes: to be shown in order; the first is the one asked for.
+    edges: pairs of (made, made from) among them. forward: whether they are descendants. runs: by
+    iteration. source: whose dvc.lock the graph is from. disagreements: each with both values and a
+    remedy."""
 
     asked: Node
     nodes: tuple[Node, ...]
@@ -154,7 +155,7 @@ class _Reading:
         return policy
 
     def _go_over(self, fits: Callable[[dict[str, Entry]], bool]) -> bool:
-        """Go over to the dvc.lock of an earlier snapshot that fits, where one is here: the latest
+        """Use the dvc.lock of an earlier snapshot that fits, if one is here: the latest
         iteration's, which has most of what an artifact led to."""
         runs = self._recorded.runs.values()
         for run in sorted(runs, key=lambda run: (run.iteration, run.model_version), reverse=True):
@@ -165,7 +166,8 @@ class _Reading:
         return False
 
     def _recorded_entries(self, run: RecordedRun) -> dict[str, Entry] | None:
-        """Those that the run was recorded with, by its snapshot; None where that is not here."""
+        """The entries that the run was recorded with, from its snapshot; None where that is not
+        here."""
         commit = run.tags.get("distil.snapshot_commit")
         locked = locked_in(self._workspace, commit) if commit else None
         entries = entries_until(run.iteration, locked or {})
@@ -173,7 +175,7 @@ class _Reading:
         return entries if digest == run.lock_digest else None
 
     def _in_a_snapshot(self, wanted: str) -> Node | None:
-        """A digest of before a restart: of a run that MLflow has, by its snapshot."""
+        """Find a digest from before a restart: by a run in MLflow and that run's snapshot."""
         if not is_digest(wanted):
             return None
         if self._go_over(lambda entries: find(build_graph(entries), wanted) is not None):
@@ -191,7 +193,7 @@ class _Reading:
         return None
 
     def _runs(self, last: int) -> dict[int, RecordedRun]:
-        """The runs of the iterations up to `last` that were recorded with what the lock says."""
+        """The runs of the iterations up to `last` that were recorded with what the lock has now."""
         by_iteration: dict[int, list[RecordedRun]] = {}
         for run in self._recorded.runs.values():
             by_iteration.setdefault(run.iteration, []).append(run)
@@ -220,5 +222,5 @@ class _Reading:
 
 
 def _md5s(run: RecordedRun) -> tuple[str, ...]:
-    """Of what the run trained and of what it read."""
+    """The digests of what the run trained and read."""
     return (run.tags["distil.policy_md5"], *run.datasets.values())

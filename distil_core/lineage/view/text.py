@@ -5,7 +5,7 @@ from distil_core.lineage.view.read import Lineage
 
 
 def as_text(lineage: Lineage) -> str:
-    """The graph for a terminal: a line for each artifact, what it was made from below it."""
+    """The graph for a terminal: one line for each artifact, followed by what it was made from."""
     asked = lineage.asked
     head = f"{asked.name}  {asked.path}  md5 {asked.md5}"
     what = "What was made from it" if lineage.forward else "What it was made from"

@@ -1,6 +1,11 @@
 """Which source files a component is made of, their digests, and links by which DVC sees them."""
 
-from distil_core.source_code.closure import import_closure, module_file, path_in_package
+from distil_core.source_code.closure import (
+    import_closure,
+    module_file,
+    package_places,
+    path_in_package,
+)
 from distil_core.source_code.component_code import ComponentCode, code_of, require_as_loaded
 from distil_core.source_code.digests import code_digest
 from distil_core.source_code.links import (
@@ -22,6 +27,7 @@ __all__ = [
     "link_sources",
     "linked_modules",
     "module_file",
+    "package_places",
     "path_in_package",
     "require_as_loaded",
 ]

@@ -53,6 +53,12 @@ def module_file(module: str) -> Path | None:
     return None if rest else _single_file(top)
 
 
+def package_places(top: str) -> list[Path]:
+    """The folders that a top-level package or module is imported from."""
+    file = _single_file(top)
+    return [location.parent for location in _locations(top)] or ([file.parent] if file else [])
+
+
 def path_in_package(module: str, file: Path) -> Path:
     """Where the module's file lies below the folder that its package is imported from."""
     parts = module.split(".")

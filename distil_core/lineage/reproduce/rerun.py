@@ -27,6 +27,7 @@ from distil_core.lineage.dvc.lock import (
     read_entries,
 )
 from distil_core.lineage.git import git, own_environment
+from distil_core.lineage.reproduce.code import put_recorded_code
 from distil_core.lineage.reproduce.data import SnapshotData
 from distil_core.lineage.reproduce.differences import largest_differences
 from distil_core.lineage.snapshot.take import REFS, Snapshot, find_snapshot, list_snapshots
@@ -87,9 +88,12 @@ def reproduce(
         say(f"{len(stages)} stages to run; {len(inputs)} inputs from the cache or the remote")
         data.fetch(inputs)
         _link_outside_files(workspace, tree, entries, stages)
+        code = tree.root.parent / "recorded-code"
+        if differing := put_recorded_code(tree, code):
+            say(f"runs the recorded code, not what is here now: {', '.join(differing)}")
         for address in stages:
             started = time.monotonic()
-            _run(tree, address, entries[address]["cmd"])
+            _run(tree, address, entries[address]["cmd"], code)
             say(f"{address:<14} ran {time.monotonic() - started:7.1f} s")
         expected = [
             locked for address in stages for locked in artifacts(entries[address], "outs").values()
@@ -164,15 +168,17 @@ def _link_outside_files(
             (tree.root / path).symlink_to(source.resolve(), source.is_dir())
 
 
-def _run(tree: Workspace, address: str, command: str) -> None:
-    """Run the stage's command in the worktree as DVC would, so that it records nothing."""
+def _run(tree: Workspace, address: str, command: str, code: Path) -> None:
+    """Run the stage's command in the worktree as DVC would, so that it records nothing. code: of
+    users' packages, as recorded."""
     words = shlex.split(command)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    first = f"{tree.root}{os.pathsep}{code}"
     inherited = os.environ.get("PYTHONPATH")
     environment = own_environment() | {
         "PATH": path,
         # Else the installed project, which may be another version, would be imported.
-        "PYTHONPATH": f"{tree.root}{os.pathsep}{inherited}" if inherited else str(tree.root),
+        "PYTHONPATH": f"{first}{os.pathsep}{inherited}" if inherited else first,
         "DVC_STAGE": address,
         "DVC_ROOT": str(tree.root),
     }

@@ -10,7 +10,7 @@ keep what branches, tags and remotes name, and delete what only other refs do.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +20,7 @@ from distil_core.lineage.dvc.lock import lock_digest
 from distil_core.lineage.environment import libraries, processor
 from distil_core.lineage.frozen import read_frozen
 from distil_core.lineage.git import git, git_or_none
+from distil_core.source_code import CODE_FOLDER
 from distil_core.workspace import Workspace, iteration_key
 
 REFS = "refs/distil"
@@ -27,7 +28,7 @@ TAGS = "refs/tags/distil"
 
 # Untracked files are taken from these places, and only of these kinds: an untracked file may be
 # a data set, or hold a key.
-_FOLDERS = ("flows", "tasks", "distil_core", "presets", "iterations", "requirements")
+_FOLDERS = ("flows", "tasks", "distil_core", "presets", "iterations", "requirements", CODE_FOLDER)
 _FILES = (
     "dvc.yaml",
     "dvc.lock",
@@ -91,9 +92,9 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
 
     Tracked files are taken as they are on disk, untracked ones only where code and settings lie;
     never what git ignores, nor data, nor an untracked file with credentials, which the message
-    names. The commit's parents are HEAD and the iteration's snapshot
-    before, so that a later one is a fast-forward of the ref and none is lost. Its message says
-    what it was made with.
+    names. Of users' components it has the files themselves, wherever they lie. The commit's
+    parents are HEAD and the iteration's snapshot before, so that a later one is a fast-forward of
+    the ref and none is lost. Its message says what it was made with.
 
     Raises `LineageError` with what to do when git cannot, or `dvc.lock` or the settings are
     ignored by git or missing.
@@ -183,12 +184,38 @@ def _write_tree(workspace: Workspace, iteration: int) -> str:
             git(root, *arguments, text_input=text, variables=variables)
 
         on_disk, carried_over = _tracked(root)
-        paths = {*on_disk, *_untracked(root)}
+        linked = {path: file for path, file in _linked(root).items() if not _is_secret(root, file)}
+        paths = {*on_disk, *_untracked(root)} - _linked(root).keys()
         _require_all(workspace, iteration, paths)
         # From an empty index every file is read anew, whatever the user's index assumes of it.
-        update("--index-info", carried_over)
+        update("--index-info", [*carried_over, *_contents(root, linked)])
         update("--stdin", sorted(paths))
         return git(root, "write-tree", variables=variables).strip()
+
+
+def _linked(root: Path) -> dict[str, Path]:
+    """Links below `code/` to the sources of users' components, with the files they lead to."""
+    links = (path for path in (root / CODE_FOLDER).rglob("*") if path.is_symlink())
+    return {path.relative_to(root).as_posix(): path.resolve() for path in links if path.is_file()}
+
+
+def _is_secret(root: Path, file: Path) -> bool:
+    """Whether a linked file holds credentials that git does not have already."""
+    if not is_credential_file(file):
+        return False
+    is_outside = not file.is_relative_to(root.resolve())
+    return is_outside or not git(root, "ls-files", "--", str(file))
+
+
+def _contents(root: Path, linked: Mapping[str, Path]) -> list[str]:
+    """Entries of an index that has the files themselves in the place of links to them: a rerun
+    elsewhere is to have them."""
+    if not linked:
+        return []
+    names = "".join(f"{file}\n" for file in linked.values())
+    arguments = ("hash-object", "-w", "--no-filters", "--stdin-paths")
+    ids = git(root, *arguments, text_input=names).split()
+    return [f"100644 {each} 0\t{path}" for path, each in zip(linked, ids, strict=True)]
 
 
 def _tracked(root: Path) -> tuple[list[str], list[str]]:
@@ -213,7 +240,8 @@ def _untracked(root: Path) -> Iterator[str]:
 
 
 def _left_out(root: Path) -> list[str]:
-    return [path for path in _untracked_code(root) if _keeps_credentials(root, path)]
+    untracked = [path for path in _untracked_code(root) if _keeps_credentials(root, path)]
+    return untracked + [path for path, file in _linked(root).items() if _is_secret(root, file)]
 
 
 def _keeps_credentials(root: Path, path: str) -> bool:

@@ -1,5 +1,6 @@
 """What the optional experts and tables mean to DVC, in a real repository (about 20 s)."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -12,23 +13,28 @@ import yaml
 from distil_core.campaign.iterations import restart
 from distil_core.lineage.dvc.stage import StageOutcome, is_up_to_date
 from distil_core.workspace import Workspace
+from tasks.stage import StageSpec
 
 PROJECT = Path(__file__).parents[2]
 STAGES = ("sample", "consult", "tabulate", "train")
 
 
-def run(workspace: Workspace, name: str, iteration: int) -> StageOutcome:
-    import importlib
+def stage(name: str) -> StageSpec:
+    spec: StageSpec = importlib.import_module(f"tasks.{name}").STAGE
+    return spec
 
+
+def run(workspace: Workspace, name: str, iteration: int) -> StageOutcome:
     from tasks.stage import run as run_stage
 
-    return run_stage(importlib.import_module(f"tasks.{name}").STAGE, workspace, iteration)
+    return run_stage(stage(name), workspace, iteration)
 
 
 def freeze(workspace: Workspace, values: dict[str, Any]) -> None:
     workspace.params_file.write_text(yaml.safe_dump(values, sort_keys=False))
     names = ("problems", "base", *STAGES, "evaluate", "gate")
-    restart(workspace, dict.fromkeys(names, 1))
+    versions = {name: stage(name).version for name in names}
+    restart(workspace, versions)
 
 
 @pytest.fixture

@@ -215,3 +215,30 @@ def test_a_full_disk_is_said(tmp_path: Path, size_kb: int, commits: str) -> None
     assert (done.returncode, done.stderr) == (0, "")
     assert "cannot be kept in the scratch file" in done.stdout
     assert "MB free): free some space" in done.stdout
+
+
+def test_verdicts_of_other_code_are_not_handed_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user's own package counts whole, whatever else it may hold does not."""
+    package = tmp_path / "lab_v"
+    package.mkdir()
+    for name, text in {
+        "__init__.py": "",
+        "_rule.py": "EXPECTED = 1\n",
+        "judge.py": (
+            "from distil_core.verifiers.chain_arithmetic import Options, build\n"
+            "from lab_v import _rule\n"
+        ),
+        "other.py": "",
+    }.items():
+        (package / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    verifier = Component(name="lab_v.judge", options={"modulus": 7})
+    params = PARAMS.model_copy(update={"verifier": verifier})
+    before = settings_digest(params, 1)
+    (package / "other.py").write_text("import lab_v.judge\n")
+    (package / "_rule.py").write_text("# of the rule\nEXPECTED = 1\n")
+    assert settings_digest(params, 1) == before
+    (package / "_rule.py").write_text("# of the rule\nEXPECTED = 2\n")
+    assert settings_digest(params, 1) != before

@@ -106,7 +106,7 @@ def split(
 def _child(history: Sequence[int]) -> None:
     """Run the campaign in the working directory; seconds by part to orchestration.json."""
     from distil_core.campaign.iterations import restart
-    from flows._internals import without_heartbeats
+    from flows._internals import disable_heartbeats
     from flows.api_server import prefect_api
     from flows.stages import stage_versions
 
@@ -116,7 +116,7 @@ def _child(history: Sequence[int]) -> None:
     with prefect_api(workspace) as api:
         iterations = restart(workspace, stage_versions())
         api.wait_until_ready()
-        with without_heartbeats():
+        with disable_heartbeats():
             for iteration in iterations:
                 measured[iteration] = _measured(workspace, iteration)
                 if iteration in history:

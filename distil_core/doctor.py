@@ -23,7 +23,7 @@ OLDEST_PYTHON = (3, 11)
 LOCK = "requirements/core.txt"
 FREE_DISK_PROBLEM_GB = 1.0
 FREE_DISK_NOTE_GB = 5.0
-# Accounts of people, on Linux.
+# User ids of people's accounts, on Linux.
 _FIRST_PERSON_UID, _NOBODY_UID = 1000, 60000
 _MOST_BYTES = 1000
 
@@ -78,7 +78,7 @@ def _packages(workspace: Workspace) -> Iterator[Finding]:
     pinned = dict(_pinned(path.read_text(encoding="utf-8")))
     for name, version in pinned.items():
         try:
-            # The lock has versions without the build, as in 2.13.0 for 2.13.0+cpu.
+            # The lock has versions without the build, such as 2.13.0 for 2.13.0+cpu.
             found = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
             missing.append(name)

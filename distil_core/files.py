@@ -112,7 +112,7 @@ def _replace(temporary: Path, target: Path) -> None:
     if not target.is_dir():
         os.replace(temporary, target)
         return
-    # Moved away whole first: a folder half deleted must never be seen under its own name.
+    # Moved away first, so that a half-deleted folder never has the target's name.
     replaced = temporary.parent.with_suffix(".replaced")
     _remove(replaced)
     os.replace(target, replaced)
@@ -127,7 +127,7 @@ def _replace(temporary: Path, target: Path) -> None:
 def _is_disk_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # safetensors and tokenizers write from Rust, whose errors have the number in their text only.
+    # safetensors and tokenizers write from Rust, whose errors have the errno only in their text.
     return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 

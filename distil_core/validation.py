@@ -80,7 +80,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> str:
 
 def _expected(problem: ErrorDetails) -> str:
     if problem["type"] == "value_error":
-        # A check of our own: it says itself what was found.
+        # A check of our own, whose message says what was found.
         return str(problem["ctx"]["error"])
     if problem["type"] == "missing":
         return "this setting is required, and missing"

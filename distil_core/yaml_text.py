@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-# In C, where PyYAML was built with it: ten times as fast, and every stage reads its settings.
+# The C loader, if PyYAML has it, is ten times as fast, and every stage reads its settings.
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _MAX_DEPTH = 64

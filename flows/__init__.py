@@ -2,8 +2,8 @@
 
 import os
 
-# For its effect: telemetry is off before anything here imports a library that has some.
+# Imported for its effect: telemetry is off before a library that has some is imported.
 import distil_core as distil_core
 
-# The front doors draw their own progress; bars of libraries would tear it apart.
+# The front doors draw their own progress, which libraries' bars would break up.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -27,14 +27,14 @@ def server_app() -> Any:
     return create_app(final=True)
 
 
-def read_variables_of_the_shell() -> None:
+def reload_settings() -> None:
     """Apply changes of `os.environ` to this process, as Prefect reads its settings only once."""
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
 
 
-def send_what_is_queued(timeout_s: float) -> None:
+def flush_queues(timeout_s: float) -> None:
     """Wait until Prefect has sent this process's queued states of task runs and lines of its
     log."""
     from prefect.events.worker import EventsWorker
@@ -44,7 +44,7 @@ def send_what_is_queued(timeout_s: float) -> None:
         worker.drain_all(timeout=timeout_s)
 
 
-def give_up_events_soon(url: str) -> None:
+def limit_event_retries(url: str) -> None:
     """Reduce the ten tries that Prefect makes to send each waiting event, which would hold up a run
     for minutes when its server is gone. Prefect Cloud has its own client, which is left alone."""
     from prefect.events.clients import PrefectEventsClient
@@ -55,7 +55,7 @@ def give_up_events_soon(url: str) -> None:
         EventsWorker.set_client_override(PrefectEventsClient, reconnection_attempts=1)
 
 
-def without_heartbeats() -> AbstractContextManager[Any]:
+def disable_heartbeats() -> AbstractContextManager[Any]:
     """Turn off the thread beside each flow run that reports it alive, which takes a second to
     end."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings

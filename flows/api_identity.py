@@ -106,7 +106,7 @@ def is_ours(url: str) -> bool:
 
 
 def _open(database: Path) -> sqlite3.Connection:
-    # Only a file that is there: a new one would be taken for a database of Prefect's.
+    # Only an existing file: a new one would be taken for a database of Prefect.
     address = f"{database.resolve().as_uri()}?mode=rw"
     return sqlite3.connect(address, uri=True, timeout=_DATABASE_WAIT_S)
 

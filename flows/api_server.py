@@ -139,7 +139,7 @@ def prefect_api(workspace: Workspace) -> Iterator[PrefectApi]:
             note = _what_else_is_there(url, found)
             yield PrefectApi(own_url, pages_url, True, wait, password, note)
         finally:
-            _internals.send_what_is_queued(STOP_TIMEOUT_S)
+            _internals.flush_queues(STOP_TIMEOUT_S)
 
 
 def _what_else_is_there(url: str, found: str) -> str:
@@ -164,13 +164,13 @@ def _server(log_file: Path, password: str) -> Iterator[tuple["subprocess.Popen[b
     private_folder(_home())
     private_file(log_file)
     with log_file.open("wb") as log, socket.socket() as listener:
-        # Bound here, so that nobody else's server can have the port before ours is up.
+        # Bound here, so that no other server can take the port before ours is up.
         listener.bind((_HOST, 0))
         listener.listen()
         url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.api_server", str(listener.fileno())],
-            # The server reads it to notice our end.
+            # The server reads this pipe to notice when this process ends.
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -181,7 +181,7 @@ def _server(log_file: Path, password: str) -> Iterator[tuple["subprocess.Popen[b
                 "PREFECT_SERVER_API_AUTH_STRING": password,
             },
             pass_fds=[listener.fileno()],
-            # Ctrl-C is meant for us; the server must live to be told how the run ended.
+            # Ctrl-C is for this process only; the server must live to be told how the run ended.
             start_new_session=True,
             umask=0o077,
         )
@@ -213,7 +213,7 @@ def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
     }
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    _internals.read_variables_of_the_shell()
+    _internals.reload_settings()
     try:
         yield
     finally:
@@ -222,7 +222,7 @@ def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        _internals.read_variables_of_the_shell()
+        _internals.reload_settings()
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -54,7 +54,7 @@ def distil_campaign(
                 _write_report(workspace)
             return CampaignSummary(summaries)
         except GateError as error:
-            # The campaign ended as its settings ask for: what led there is worth reading.
+            # The campaign ended as its settings ask for; the report shows why.
             _write_report(workspace)
             return failed_state(error)
         except DistilError as error:

@@ -17,7 +17,7 @@ def main() -> NoReturn:
     arguments = _parser().parse_args()
     workspace = Workspace(Path.cwd())
     try:
-        # A new start needs nothing of what there was, and the doctor looks at things as they are.
+        # Neither a restart nor the doctor needs links to the components' code.
         if arguments.run not in (_restart, _doctor):
             _prepare_code(workspace)
         sys.exit(arguments.run(workspace, arguments))

@@ -59,5 +59,5 @@ def _without_trace(record: logging.LogRecord) -> bool:
     return True
 
 
-# Prefect raises what a flow failed with once more, and logs where it did.
+# Prefect raises a flow's error once more, and logs it with a stack trace.
 logging.getLogger("prefect.flow_runs").addFilter(_without_trace)

@@ -88,7 +88,7 @@ def distil_iteration(
 def next_iteration(workspace: Workspace) -> int:
     """The lowest iteration with a policy to train that is not finished; if all are, a new one."""
     existing = existing_iterations(workspace)
-    # A finished one builds on finished ones, so that a few looks find the first that is not.
+    # A finished iteration builds on finished ones, so bisection finds the first unfinished one.
     first = bisect_left(existing, True, key=lambda number: not is_finished(workspace, number))
     if first < len(existing):
         return max(first, min(1, existing[-1]))

@@ -36,7 +36,7 @@ def alive(workspace: Workspace, flow_run_id: str) -> Iterator[None]:
     folder = _folder(workspace)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / flow_run_id
-    # Locked before it has its name: found under its name and unlocked, a marker is a dead run's.
+    # Locked before it gets its name: a marker found under its name and unlocked is a dead run's.
     unnamed = folder / f".{flow_run_id}.{os.getpid()}"
     with unnamed.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def _mark(client: "SyncPrefectClient", flow_run_id: UUID) -> bool:
         flow_run = client.read_flow_run(flow_run_id)
     except ObjectNotFound:
         return False
-    # Only those are asked for: the API gives 200 at a time, and a campaign may have more.
+    # Only these, as the API returns 200 at a time, and a campaign may have more.
     types = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
     started = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(

@@ -38,7 +38,7 @@ def workspace_tag(workspace: Workspace) -> str:
         private_folder(workspace.scratch_dir)
         write_text(file, uuid4().hex)
     with file.open(encoding="utf-8") as opened:
-        # With the file's number on its disk: a copy of the whole folder holds the same text.
+        # Includes the file's inode, as a copy of the whole folder has the same text.
         identity = f"{opened.read(8)}-{os.fstat(opened.fileno()).st_ino:x}"
     return f"{_WORKSPACE_TAG}{_folder_name(workspace)}-{identity}"
 
@@ -117,7 +117,7 @@ def _is_free(client: "SyncPrefectClient", address: str, identity: str) -> bool:
     except ObjectNotFound:
         return True
     owners = [tag for tag in deployment.tags if tag.startswith(_WORKSPACE_TAG)]
-    # One without an owner was made by an earlier version, which served one workspace alone.
+    # A deployment without an owner is from an earlier version, which served only one workspace.
     return not owners or any(_identity(tag) == identity for tag in owners)
 
 

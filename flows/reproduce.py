@@ -35,7 +35,7 @@ def target(text: str) -> tuple[str, int]:
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """0 when every artifact is equal, else `DIFFERS`; raises `LineageError`."""
-    # Ended from outside, the worktree is removed all the same.
+    # The worktree is also removed when the process is ended from outside.
     signal.signal(signal.SIGTERM, _end)
     console = Console()
     if not console.is_terminal:

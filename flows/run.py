@@ -77,7 +77,7 @@ def _run(workspace: Workspace, console: Console) -> None:
             if not iterations:
                 iterations = restart(workspace, versions)
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
-            # Needed in any case, and the server takes longer than this.
+            # Needed in any case, and the server takes longer to start than this.
             import_mlflow()
             from flows.campaign import distil_campaign
 
@@ -125,11 +125,11 @@ def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: Pr
     import httpx
 
     _keep_prefect_off_the_screen()
-    _internals.give_up_events_soon(api.url)
+    _internals.limit_event_retries(api.url)
     num_stages = sum(len(stage_addresses(number)) for number in range(last + 1))
-    # Ending a heartbeat takes a second for each flow run; flows.liveness sees deaths without.
+    # Ending a heartbeat takes a second for each flow run; flows.liveness does not need it.
     with (
-        _internals.without_heartbeats(),
+        _internals.disable_heartbeats(),
         display.campaign(num_stages),
     ):
         try:
@@ -146,7 +146,7 @@ def _keep_prefect_off_the_screen() -> None:
     """Show Prefect's log only on its pages. On screen, stages have lines of their own."""
 
     def shortened(record: logging.LogRecord) -> bool:
-        # It holds whole events and stack traces, and says no more than this.
+        # Its message has whole events and stack traces, and says no more than this.
         record.msg, record.args, record.exc_info = "the Prefect server missed an event", (), None
         return True
 
@@ -164,7 +164,7 @@ def _keep_prefect_off_the_screen() -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(is_not_prefects)
 
-    # At the end they tell how many events wait, which on a busy machine some do for a second.
+    # At the end they log how many events wait, as some do for a second on a busy machine.
     for name in _internals.QUEUE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
 

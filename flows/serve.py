@@ -70,7 +70,7 @@ def _serve(workspace: Workspace, url: str) -> None:
         "Ctrl-C ends it.",
         flush=True,
     )
-    # Two runs would only wait for each other: stages of one workspace exclude one another.
+    # Two runs would only wait for each other, as stages of a workspace exclude one another.
     serve(
         *(
             RunnerDeployment.from_flow(

@@ -41,7 +41,7 @@ def main() -> NoReturn:
         sys.exit(0)
     print("Ready when it says so; Ctrl-C ends it.", flush=True)
     command = ["mlflow", "ui", "--backend-store-uri", store, "--host", HOST, "--port", str(port)]
-    # One reader needs one worker, and none of MLflow's background jobs; each costs 0.3 GB.
+    # One reader needs one worker and no background jobs of MLflow; each takes 0.3 GB.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.execv(sys.executable, [sys.executable, "-m", *command, "--workers", "1"])
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cache
 
 from distil_core.config.models import IterationParams
-from distil_core.feedback.consultation import attempts_of, consult, problem_of, settings_as_set
+from distil_core.feedback.consultation import attempts_of, consult, non_default_settings, problem_of
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
 from distil_core.problems.store import read_problems
@@ -53,7 +53,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         rows = [replace(row, feedback=feedback.get(row.rollout_id, ())) for row in rows]
         context = {
             "iteration": iteration,
-            "consult": settings_as_set(params.consult),
+            "consult": non_default_settings(params.consult),
             **gathered.report,
         }
         write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)

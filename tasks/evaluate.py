@@ -50,7 +50,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     settings = params.evaluate
     policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
-    # One that cannot work here is refused before anything is sampled.
+    # Refused here, before sampling, where it cannot work.
     build_verifier(params.consult).close()
     engine = build_engine(params.sample.engine, policy_dir, params.compute)
     renderer = ContextRenderer(params.context, tokenizer)
@@ -148,7 +148,7 @@ def _ask_expert(
     samples = sample_expert(attempts, expert, renderer, settings, params.seed, progress)
     del expert
     problems = [attempt.problem for attempt in attempts]
-    # Of the same tokens as the student's, but its checkpoint may name other ends.
+    # It has the student's tokens, but its checkpoint may name other end tokens.
     tokenizer = load_tokenizer(expert_dir)
     num_workers = params.verification.num_workers
     judged = verify_and_judge(

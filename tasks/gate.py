@@ -31,7 +31,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     parent, parent_context = _read(parent_file)
     champion_iteration = int(champion_context["iteration"])
     parent_iteration = int(parent_context["iteration"])
-    # The resamples of `evaluate`, so that a difference fits the scores it is between.
+    # The same resamples as in `evaluate`, so that differences are consistent with the scores.
     seed = derive_seed(params.seed, "evaluate")
     num_bootstrap = params.evaluate.num_bootstrap
     from_champion = paired_differences(new, champion, num_bootstrap, seed)

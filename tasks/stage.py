@@ -81,7 +81,7 @@ def run_body(
     uses_torch = spec.stage.uses_torch
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
     require_frozen_code(workspace, spec.stage, params, spec.version)
-    # Stages keep there what models and experts wrote, until their outputs are whole.
+    # Private, as stages keep text of models and experts there until their outputs are written.
     private_folder(workspace.scratch_dir)
     if uses_torch:
         prepare_torch(params.compute)
@@ -106,7 +106,7 @@ def prepare_torch(compute: ComputeParams) -> None:
     Raises `ConfigError` where there is no compute.device: before the first stage, which makes its
     policy on the CPU and would take minutes to get to one that fails.
     """
-    # Read by cuBLAS when the device is first used; without it deterministic mode refuses.
+    # cuBLAS reads this when the device is first used; deterministic mode requires it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
@@ -115,7 +115,7 @@ def prepare_torch(compute: ComputeParams) -> None:
     require_device(compute)
     torch.set_num_threads(compute.num_threads)
     torch.use_deterministic_algorithms(True)
-    # Setting all fresh memory to NaN finds what reads it unwritten, and costs passes over it.
+    # Filling fresh memory with NaN finds reads of unwritten memory, and takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -168,7 +168,7 @@ def _parse_arguments(spec: StageSpec) -> argparse.Namespace:
 
 
 def _started_by_dvc(address: str) -> bool:
-    # Run from another folder, DVC puts the path of dvc.yaml and a colon before the name.
+    # Run from another folder, DVC prefixes the name with the path of dvc.yaml and a colon.
     return os.environ.get("DVC_STAGE", "").rpartition(":")[2] == address
 
 

@@ -38,7 +38,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     tokenizer = load_tokenizer(parent_dir)
     folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
     learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
-    # Where only its own table is read, there is nothing to tell the next policy.
+    # Where only its own table is read, the next policy needs no list.
     tables = (
         known_tables(learned_from, workspace.relative(folders[-1]), parent_dir)
         if params.train.num_tables != 1

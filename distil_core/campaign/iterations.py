@@ -87,7 +87,7 @@ def restart(
     listing = _list(workspace, chain, empty_listing())
     if content is not None:
         replace(workspace, content)
-    # Until the last file is written there is no campaign, rather than a mixture of two.
+    # Until the last file is written there is no campaign, so that two are never mixed.
     write_listing(workspace, empty_listing())
     for frozen in chain:
         _write_frozen(workspace, frozen)
@@ -122,7 +122,7 @@ def extend(
             "`distil restart` freezes params.yaml as its first ones"
         )
     params, content = prepare(workspace, None, overrides)
-    # Earlier ones are looked at only: their parts' options may be of another version.
+    # Earlier ones are only read: their components' options may be of another version.
     first, last = (
         load_iteration_params(workspace, number, with_components=False)
         for number in (0, first_added - 1)

@@ -143,7 +143,7 @@ def _checked(params: AnyParams, values: Any, where: str) -> AnyParams:
 
 def _check_components(params: Params) -> None:
     """Every part named in the settings exists and accepts its options."""
-    # The rooms import torch; a program that only reads settings' types need not pay for it.
+    # Components import torch, which a program that only reads the settings' types does not need.
     from distil_core.objectives import OBJECTIVES
     from distil_core.problems import PROBLEM_SOURCES
 

@@ -95,7 +95,7 @@ def _edit(document: Any, meant: Any, overlay: Overlay, path: str) -> None:
             document[key] = _plain(value)
             continue
         if is_places(value) or inner in WHOLE:
-            # One value: what changes a part of an extended file's holds all of it.
+            # This is one value: a file that changes a part of the extended file's has all of it.
             if key not in document:
                 document[key] = deepcopy(under)
         elif not isinstance(_inner(document, key), dict):

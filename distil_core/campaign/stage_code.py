@@ -107,7 +107,7 @@ def other_code(
         try:
             params = load_iteration_params(workspace, iteration, with_components=False)
         except ConfigError:
-            # Whoever has to run a stage of it says why; nothing of it is compared.
+            # Not compared; whoever has to run a stage of it reports why it cannot.
             continue
         for stage in stages_of(iteration):
             changed = code_changes(stage, params, versions.get(stage.name, 0))

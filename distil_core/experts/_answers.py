@@ -24,7 +24,7 @@ def _completion(answer: Any, text_of: Callable[[Any], Any]) -> Completion:
         tokens = (answer.get("usage") or {}).get("total_tokens")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    # A negative count would give back what was spent of the budget.
+    # A negative count would refund part of the budget.
     if tokens is not None and (type(tokens) is not int or tokens < 0):
         raise ValueError(f"usage.total_tokens is {tokens!r}")
     if reason == "content_filter" or (text is None and reason in ("stop", "length")):

@@ -108,7 +108,7 @@ class Endpoint:
                 timeout=limits.timeout_s,
                 limits=httpx.Limits(max_connections=connections),
                 follow_redirects=False,
-                # A proxy is no way to this machine itself.
+                # A proxy cannot reach this machine itself.
                 trust_env=not is_loopback(base_url),
             )
         )
@@ -155,7 +155,7 @@ class Endpoint:
                 self._postpone(max(pause_s, self._retry_after_s(response)))
                 continue
             if self._asks_for_the_newer_name(response, body):
-                # The same question in the words this model understands is no further attempt.
+                # Asking the same question with the other name of the limit is not another attempt.
                 self._renames_max_tokens, attempt = True, attempt - 1
                 continue
             if response.status_code != httpx.codes.OK:

@@ -46,7 +46,7 @@ class TextLabels:
         if completion.finish_reason == "stop":
             token_ids = [*token_ids, self._end]
         else:
-            # Where the text was cut, its last token may be the beginning of another.
+            # Where the text was cut, its last token may be the beginning of a longer one.
             token_ids = token_ids[:-1]
         if not token_ids:
             return self._unused("cut")

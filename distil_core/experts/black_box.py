@@ -111,7 +111,7 @@ class BlackBoxExpert:
             **asked,
         }
         for sample in range(options.num_samples):
-            # By what is asked, not by rollout: equal states have equal answers, paid for once.
+            # By the question, not the rollout: equal states are asked about, and paid for, once.
             seed = derive_seed(self._seed, "expert", repr(asked), sample) % 2**31
             url = f"{options.base_url}/{path}"
             asked_for = {**body, "seed": seed, **options.extra_body}
@@ -154,7 +154,7 @@ class BlackBoxExpert:
                 progress(done, len(requests))
         finally:
             endpoint.stop()
-            # Answers under way are waited for: they are paid for, and recorded.
+            # Wait for answers under way, as they are paid for, and record them.
             executor.shutdown(cancel_futures=True)
             endpoint.close()
 
@@ -168,7 +168,7 @@ class BlackBoxExpert:
                 f"the environment variable {name}, which tabulate.expert.options.api_key_variable "
                 "names, is not set: put the endpoint's key there"
             )
-        # Refused here, by name: the HTTP library would quote it in its own complaint.
+        # Refused here, naming the variable: the HTTP library's error would quote the key.
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ExpertError(
                 f"the environment variable {name} holds no key: expected printable ASCII without "

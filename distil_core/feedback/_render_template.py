@@ -69,10 +69,10 @@ def render(request: dict[str, Any]) -> str:
 
 
 def _limit(request: dict[str, Any]) -> None:
-    # Of the processor, from here on; a signal without a handler ends a loop in C too.
+    # CPU time from here on. A signal without a handler also ends a loop in C.
     signal.setitimer(signal.ITIMER_PROF, request["cpu_s"])
     resource.setrlimit(resource.RLIMIT_AS, (request["memory_bytes"],) * 2)
-    # Nothing is written but the answer, which goes through a pipe.
+    # No files are written; the answer goes through a pipe.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 1.0, 512 * 2**20, 2**20
-# A loose backstop: what decides is the CPU time.
+# A loose backstop; the limit on CPU time decides.
 _WALL_S = 120.0
 _ADVICE = "write the turns into the templates and set context.chat: false"
 _MARK = "\ue000a\ue001"
@@ -75,7 +75,7 @@ def response_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     try:
         text = render_chat(tokenizer, turns, False, date(2026, 1, 1))
     except ConfigError:
-        # Such a template is refused where it is used for contexts; here it only says nothing.
+        # Such a template is refused when it is used for contexts; here it just has no answer.
         return ends[0]
     after = tokenizer.encode(text.rpartition(_MARK)[2], add_special_tokens=False)
     return next((token_id for token_id in after if token_id in ends), ends[0])

@@ -70,7 +70,7 @@ def problem_of(rollout: RolloutRow, problems: Mapping[str, Problem]) -> Problem:
     return problem
 
 
-def settings_as_set(params: ConsultParams) -> dict[str, Any]:
+def non_default_settings(params: ConsultParams) -> dict[str, Any]:
     """The settings without those that are off or have their usual value."""
     defaults = {
         name: field.default

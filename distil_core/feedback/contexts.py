@@ -158,7 +158,7 @@ class ContextRenderer:
         beginning = self._beginning()
         if not beginning or self._begins_with(parts, beginning):
             return parts
-        # Apart from the text after it: as a tokenizer writes it before a text, not within one.
+        # Encoded on its own: a tokenizer writes it before a text, not within one.
         return [(beginning, None), *parts]
 
     def _beginning(self) -> str:
@@ -170,7 +170,7 @@ class ContextRenderer:
                     "(bos_token): set it to auto"
                 )
             return str(found)
-        # A chat template writes its model's first token itself, where it is to have one.
+        # A chat template writes the model's first token itself, if there is one.
         automatic = self._params.bos == "auto" and not self._params.chat
         return beginning(self._tokenizer) if automatic else ""
 

@@ -49,7 +49,7 @@ Int64 = Annotated[int, ArrowType("int64")]
 Float32 = Annotated[float, ArrowType("float")]
 Float64 = Annotated[float, ArrowType("double")]
 TokenIds = Annotated[Sequence[int], ArrowType("int32", is_list=True)]
-# Read as lists; what an engine returns as arrays is written as it is.
+# Lists when read; an engine's arrays are written as they are.
 Int32s = Annotated[Sequence[int] | NDArray[np.int32], ArrowType("int32", is_list=True)]
 Float32s = Annotated[Sequence[float] | NDArray[np.float32], ArrowType("float", is_list=True)]
 

@@ -128,7 +128,7 @@ def _write(
         }
     )
     table = schema.to_table(rows).replace_schema_metadata(arrow.metadata)
-    # A null in a column that allows none is written by pyarrow without complaint.
+    # pyarrow writes a null to a column that allows none without an error.
     for field, column in zip(arrow, table.columns, strict=True):
         if not field.nullable and column.null_count:
             raise DataError(

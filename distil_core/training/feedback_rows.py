@@ -82,7 +82,7 @@ class FeedbackRows:
         self._rewards = np.concatenate(rewards)
         self._has_expert = np.concatenate(has_expert)
         self._by_expert = by_expert or [False] * len(self._rewards)
-        # A problem met again in a later table is another group: another policy sampled it.
+        # The same problem in a later table is another group, as another policy sampled it.
         groups: dict[tuple[int, str], list[int]] = {}
         numbers = table_numbers or [0] * len(self._rewards)
         names = (name for part in problems for name in part.to_pylist())
@@ -167,7 +167,7 @@ def _continuations(folder: Path) -> list[pa.Table]:
     table, _ = read_table(path, CONTINUATIONS)
     schema = FEEDBACK.arrow
     responses = table["response_ids"].combine_chunks()
-    # The sampler never drew these tokens: objectives read no value of it here.
+    # The sampler did not draw these tokens, so objectives do not read these values.
     zeros = pa.array(np.zeros(len(responses.values), np.float32))
     constant = {
         "reward": pa.array(np.zeros(table.num_rows, np.float32)),

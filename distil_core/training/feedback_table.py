@@ -119,7 +119,7 @@ class Labeller:
             rows = []
             for one, query in zip(shard, queries, strict=True):
                 answer = next(answers) if query else None
-                # Asked, but without a usable word at any state: no expert for this row.
+                # Asked, but without a usable answer at any state: the row has no expert.
                 if answer and answer.distribution.is_silent:
                     answer = None
                 if answer and self._params.storage == "compact":
@@ -144,7 +144,7 @@ class Labeller:
     def _row(self, one: JudgedRollout, answer: ExpertAnswer | None) -> FeedbackTableRow:
         rollout = one.rollout
         if answer and answer.context_ids:
-            # The response's own tokens are the student's in both; what they follow must be too.
+            # The student's tokens follow both contexts, which must end in the same token.
             self._renderer.require_same_ending(rollout.context_ids, answer.context_ids)
         return FeedbackTableRow(
             rollout_id=rollout.rollout_id,

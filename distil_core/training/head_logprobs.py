@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 # Matrix products of fewer rows may sum in another order, and one token's result then depends on
 # how many others are beside it. Multiples of 64 do not (tests/training/test_head_logprobs.py).
 ROW_MULTIPLE = 64
-# The order in which a token's masses are summed depends on it, so it is no setting.
+# Not a setting, as the order in which a token's masses are summed depends on it.
 _VOCABULARY_TILE = 4096
 
 
@@ -245,7 +245,7 @@ class _HeadLogprobs(torch.autograd.Function):
             - total_n[:, None] * buckets_nk[:, :-1].exp()
             + is_sampled_nk * grad_sampled_n[:, None]
         )
-        # In the tail, y_t has its share of the tail's gradient and its own.
+        # In the tail, y_t gets its share of the tail's gradient in addition to its own.
         log_tail_mass_n = buckets_nk[:, -1].masked_fill(empty_n, 0.0)
         sampled_grads_n = factor_n * (sampled_n - log_tail_mass_n).exp() + grad_sampled_n
         sampled_ids_n = ids_nj[:, -1].masked_fill(is_sampled_nk.any(-1), head.vocabulary_size)

@@ -14,7 +14,7 @@ from distil_core.training.student_logprobs import student_logprobs
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Beyond rounding, far below what another row's tokens do to a log-probability.
+# Above rounding, and far below the effect of another row's tokens on a log-probability.
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.5}
 
 
@@ -36,7 +36,7 @@ def require_rows_apart(
         for sequences in (None, part.sequences)
     )
     difference = float((padded_bt - other_bt)[part.tokens.response_mask_bt].abs().max())
-    # Written so that NaN is refused too.
+    # Written this way so that NaN is refused too.
     if not difference <= _TOLERANCES[forward_dtype]:
         raise TrainingError(
             f"train.layout {layout}: {type(model).__name__} does not keep rows apart there, a "

@@ -24,7 +24,7 @@ class Adapters:
 
     def __init__(self, model: PreTrainedModel, params: LoraParams, seed: int):
         _require_targets(model, params.target_modules)
-        # Takes seconds to import: only where adapters are trained.
+        # Imported here, as peft takes seconds: only where adapters are trained.
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(

@@ -78,7 +78,7 @@ def expert_buckets(
         counts_bt[b, : len(row.expert_counts_t)] = row.expert_counts_t
         tails_bt[b, : len(row.expert_counts_t)] = row.expert_tail_logprobs_t
     width = max(1, int(counts_bt.max()))
-    # In the order of rows and positions, as ids and log-probabilities lie.
+    # By row and position, the order of ids and log-probabilities.
     stored_btk = np.arange(width) < counts_bt[..., None]
     ids_btk = np.full(stored_btk.shape, vocabulary_size, np.int64)
     logprobs_btk = np.full((*counts_bt.shape, width + 1), -np.inf, np.float32)

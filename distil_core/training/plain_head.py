@@ -13,9 +13,9 @@ from distil_core.policy.batching import ResponseBatch, response_hidden, response
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# The comparison holds whole logits, some of them twice in double precision.
+# Few, as the comparison holds all their logits, some of them twice in double precision.
 _COMPARED_TOKENS = 32
-# Of the largest logit: sums in another order, or logits that a half-precision head rounded.
+# Relative to the largest logit, for other orders of summing, and for half-precision heads.
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 _HALF_TOLERANCE = 2e-2
 
@@ -34,7 +34,7 @@ def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
     tokens = _first_tokens(tokens, _COMPARED_TOKENS)
     name, head = type(model).__name__, model.get_output_embeddings()
     advice = "set train.tiled_head_above_vocabulary: null, which has the model make its logits"
-    # Exactly: a subclass or an adapter's layer computes something else with the same weight.
+    # Exactly this class: a subclass or an adapter's layer computes something else with the weight.
     if type(head) is not torch.nn.Linear:
         raise TrainingError(
             f"the head of {name} is {type(head).__name__}, expected torch.nn.Linear: {advice}"
@@ -61,7 +61,7 @@ def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
     difference = (found_btv - expected_btv)[read_bt].abs().max().item()
     relative = _TOLERANCE.get(head.weight.dtype, _HALF_TOLERANCE)
     allowed = relative * (1 + expected_btv[read_bt].abs().max().item())
-    # Written so that NaN is refused too.
+    # Written this way so that NaN is refused too.
     if not difference <= allowed:
         raise TrainingError(
             f"the logits of {name} are not the product of its head and the decoder's output: they "

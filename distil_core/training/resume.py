@@ -145,7 +145,7 @@ def _restore(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
         if kind == "optimizer":
             index, _, key = rest.partition("/")
             moments.setdefault(int(index), {})[key] = tensor
-    # The groups hold settings, and the learning rate, which is set anew at each step.
+    # The groups hold settings and the learning rate, which each step sets again.
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 

@@ -139,7 +139,7 @@ def _backward(
     parts = step_batch.parts
 
     def forward(number: int) -> tuple[Tensor, Tensor]:
-        # Alike in both passes, so that dropout leaves out the same.
+        # The same in both passes, so that dropout drops the same values.
         _seed_dropout(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number].to(model.device)
         return student_logprobs(

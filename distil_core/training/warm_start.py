@@ -112,7 +112,7 @@ def _batches(
             chosen = random.integers(0, len(corrections), num_corrections)
             others = random.integers(0, len(demonstrations), params.batch_size - num_corrections)
             step += 1
-            # Drawn all the same where it is done, so that the generator stands where it stood.
+            # Drawn also for steps that are done, so that the generator continues where it was.
             if step > num_done:
                 examples = [corrections[i] for i in chosen] + [demonstrations[i] for i in others]
                 yield _batch(examples, params.layout)

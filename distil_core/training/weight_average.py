@@ -26,7 +26,7 @@ class WeightAverage:
     def update(self, model: PreTrainedModel) -> None:
         """Average in the weights after an optimizer step. Buffers are copied."""
         current = dict(model.named_parameters())
-        # Tied weights are named once, so that they are averaged once.
+        # Tied weights are listed once, and so averaged once.
         for name, average in self.model.named_parameters():
             average.lerp_(current[name].to(average.dtype), 1.0 - self._decay)
         for mine, theirs in zip(self.model.buffers(), model.buffers(), strict=True):

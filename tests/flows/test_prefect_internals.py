@@ -33,7 +33,7 @@ with prefect_api(Workspace(Path.cwd())) as api:
     found["url_in_force"] = get_current_settings().api.url == api.url
     os.environ["PREFECT_UI_URL"] = "http://127.0.0.1:1/pages"
     found["url_of_before"] = get_current_settings().ui_url
-    _internals.read_variables_of_the_shell()
+    _internals.reload_settings()
     found["url_of_after"] = get_current_settings().ui_url
 
     with closing(sqlite3.connect(".prefect/prefect.db", timeout=30)) as database:
@@ -69,18 +69,18 @@ with prefect_api(Workspace(Path.cwd())) as api:
             found["id"], found["page"] = flow_run.id, _internals.flow_run_page(flow_run.id)
 
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    _internals.give_up_events_soon("https://api.prefect.cloud/api")
+    _internals.limit_event_retries("https://api.prefect.cloud/api")
     found["clouds"] = EventsWorker._client_override
-    _internals.give_up_events_soon(api.url)
+    _internals.limit_event_retries(api.url)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}):
         trial("with")
-        with _internals.without_heartbeats():
+        with _internals.disable_heartbeats():
             trial("without")
     found["heartbeats"] = seen["with"] - seen["without"]
     found["attempts"] = EventsWorker.instance()._client._reconnection_attempts
     found["logger"] = EventsWorker.instance()._logger.name
 
-    _internals.send_what_is_queued(30)
+    _internals.flush_queues(30)
     with get_client(sync_client=True) as client:
         states = [run.state.name for run in client.read_task_runs()]
         found["states"] = states

@@ -59,7 +59,7 @@ class SelfEvaluation:
         self, asked: Sequence[Attempt], policy: AskablePolicy, setting: SourceSetting
     ) -> list[OwnVerdict]:
         """The verdicts on the attempts that the policy could judge, in order."""
-        # Imports the tokenizers' library: only where there is a model already.
+        # Imported here, as it loads the tokenizers' library: only where there is a model.
         from distil_core.policy.tokenizer import decode
 
         requests = [

@@ -160,7 +160,7 @@ def lock_error() -> type[Exception]:
     return LockError
 
 
-def forget(repo: "Repo") -> None:
+def reset(repo: "Repo") -> None:
     """Drop what the repository has cached of its files, which others may write once it is unlocked.
     DVC does the same around a stage's command."""
     repo._reset()
@@ -244,7 +244,7 @@ def load_stage(
         dvcfile._lockfile._check_gitignored()
         dvcfile.lockfile_contents = {"schema": "2.0", "stages": entries}
     stage = dvcfile.stages[address]
-    # Else it would open the files for itself, and read dvc.lock a second time.
+    # Otherwise it would open the files again, and read dvc.lock a second time.
     stage.dvcfile = dvcfile
     return cast("PipelineStage", stage)
 
@@ -349,7 +349,7 @@ def restore(stage: "PipelineStage") -> bool:
 def noted_run(stage: "PipelineStage") -> dict[str, Any] | None:
     """The run cache's note of the last run with the present inputs, as an entry of `dvc.lock`. DVC
     writes the note before it stores the outputs, so it exists even where storing failed."""
-    # Reading the inputs anew changes the object in a way that misleads `restore`.
+    # On another object, as digesting the inputs again would mislead `restore`.
     probe = stage_beside(stage, stage.name)
     probe.save_deps()
     return cast("dict[str, Any] | None", stage.repo.stage_cache._load(probe))

@@ -20,7 +20,7 @@ def push_iteration(workspace: Workspace, iteration: int) -> int:
     try:
         with chdir(root), no_other_repository(), _internals.open_repo(root) as repo:
             return _internals.push(repo, stage_addresses(iteration))
-    # Each kind of remote has errors of its own: networks, keys, buckets, missing packages.
+    # Each kind of remote has its own errors: networks, keys, buckets, missing packages.
     except Exception as error:
         raise LineageError(
             f"iteration {iteration} is finished and recorded here, but `dvc push` to the remote "

@@ -70,11 +70,11 @@ def load_stage(repo: "Repo", address: str) -> "PipelineStage":
 def unlocked(repo: "Repo", address: str) -> Iterator[None]:
     """Release the repository in the block, which may take hours, so that others can use it."""
     _internals.unlock(repo)
-    _internals.forget(repo)
+    _internals.reset(repo)
     try:
         yield
     finally:
-        # Giving up here would throw the block's work away, so there is no limit.
+        # Without a limit, as giving up would lose the block's work.
         _lock(repo, address, timeout_s=float("inf"))
 
 

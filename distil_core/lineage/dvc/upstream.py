@@ -57,7 +57,7 @@ class Pipeline:
         """Every stage that `address` builds on, in an order in which they can run."""
         order: list[str] = []
         seen: set[str] = set()
-        # A stack of its own: a chain of some hundred iterations is deeper than Python recurses.
+        # An explicit stack, as a chain of some hundred iterations exceeds Python's recursion limit.
         pending = [(address, False)]
         while pending:
             stage, upstream_done = pending.pop()

@@ -15,7 +15,7 @@ def ensure_snapshots(workspace: Workspace) -> list[Snapshot]:
     last = history.last_finished()
     snapshots = []
     for iteration in range(0 if last is None else last + 1):
-        # Reading it checks it: a snapshot of settings that nothing ran with would mislead.
+        # Reading checks it: a snapshot of settings that nothing ran with would mislead.
         _ = history[iteration]
         snapshots.append(ensure_snapshot(workspace, iteration))
     return snapshots

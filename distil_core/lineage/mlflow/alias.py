@@ -20,7 +20,7 @@ def point_aliases(client: "MlflowClient", model_name: str, versions: Mapping[str
     recording again writes nothing. Raises `LineageError` where a version was deleted in MLflow."""
     present = client.get_registered_model(model_name).aliases
     for alias, version in versions.items():
-        # Stores differ in whether the number is text.
+        # In some stores the number is text.
         if alias in present and int(present[alias]) == version:
             continue
         wanted = f"name = '{model_name}' AND version_number = {version}"

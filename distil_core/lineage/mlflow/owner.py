@@ -41,7 +41,7 @@ def may_be_written(tag: str | None, workspace: Workspace) -> bool:
         values = json.loads(tag or "")
         return _may_live(values, str(workspace.root.resolve()))
     except (ValueError, TypeError, KeyError):
-        # Of a version that did not say: those had one recorder, who is the one that asks.
+        # Written by a version without owners, which had one recorder: the process that asks.
         return False
 
 
@@ -61,7 +61,7 @@ def _place() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     except OSError:
-        # No Linux: the name has to do.
+        # Not Linux: only the name is known.
         pass
     return " ".join(parts)
 
@@ -70,7 +70,7 @@ def _started(pid: int) -> str | None:
     """When the process with this id started, in units of its system; None where there is none. The
     id alone may belong to another process by now."""
     try:
-        # After the name, which may hold blanks and parentheses: state first, start 20th.
+        # Fields after the name, which may have blanks and parentheses: state is first, start 20th.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
     except OSError:

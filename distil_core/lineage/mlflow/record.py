@@ -178,7 +178,7 @@ class _Recorder:
         recorded = write_iteration(self._client, self._workspace, record, campaign_id)
         theirs = self._finished_meanwhile(iteration, campaign_id)
         if theirs:
-            # Another workspace recorded the very same: one record of it is enough.
+            # Another workspace recorded the very same iteration, and one record is enough.
             self._delete(self._client.get_run(recorded.run_id))
         else:
             chain = self._chain_of_the_page(iteration)
@@ -262,7 +262,7 @@ class _Recorder:
         newest = self._runs.finished(self._newest)
         if newest is None:
             return
-        # As recorded: the files of an iteration that is recorded need not be here.
+        # As recorded, because the files of a recorded iteration need not be here.
         champion = int(newest.data.metrics.get("gate/champion", self._newest))
         runs = {NEWEST: newest, CHAMPION: self._runs.finished(champion)}
         versions = {alias: _recorded(run).model_version for alias, run in runs.items() if run}

@@ -101,7 +101,7 @@ class ChainRuns:
         ) and all(
             self._is_of(run, _iteration(run))
             for run in self._recorded(campaign)
-            # What comes of iterations that are not up to date is not known yet.
+            # The results of iterations that are not up to date are not known yet.
             if _is_finished(run) and _iteration(run) <= self._last_finished
         )
 

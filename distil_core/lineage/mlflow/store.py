@@ -212,7 +212,7 @@ def _create(workspace: Workspace) -> None:
 
     with tempfile.TemporaryDirectory(dir=workspace.scratch_dir) as folder:
         draft = Path(folder).resolve() / workspace.mlflow_database.name
-        # It holds what models and experts wrote.
+        # Private, as it holds text that models and experts wrote.
         private_file(draft)
         MlflowClient(_database_uri(draft)).search_experiments(max_results=1)
         os.replace(draft, workspace.mlflow_database)

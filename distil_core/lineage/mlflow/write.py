@@ -65,7 +65,7 @@ def _failed_on_error(client: "MlflowClient", run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # A run that stays RUNNING looks alive; the next recording replaces it in either case.
+        # FAILED: a run that stays RUNNING looks alive. The next recording replaces either.
         client.set_terminated(run_id, "FAILED")
         raise
 
@@ -79,7 +79,7 @@ def _write(
     model_id = shared.model_id if shared else _create_model(client, record, run_id)
     client.log_batch(
         run_id,
-        # A policy's own metrics are those of its first recording.
+        # A policy's own metrics come from its first recording.
         metrics=run_metrics(record, None if shared else model_id),
         params=[Param(name, value) for name, value in as_params(this.settings).items()],
     )
@@ -196,7 +196,7 @@ def add_snapshot(
         if registers:
             client.set_model_version_tag(chain.model_name, version, name, value)
     _describe(client, chain, recorded, seconds, registers)
-    # Last: a run with the tags has all of it.
+    # Last, so that a run with these tags is complete.
     for name, value in tags.items():
         client.set_tag(recorded.run_id, name, value)
 

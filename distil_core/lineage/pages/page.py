@@ -234,6 +234,6 @@ def _fitting(
         left_out = "The rows left out (…) are in `lineage.md` under *Artifacts*."
         return f"{render(shown.__contains__)}\n\n{left_out}"
 
-    # Trying one after the other would take time quadratic in the iterations.
+    # Bisected, as trying one by one would take time quadratic in the iterations.
     tries = range(2, number + 1)
     return page(2 + bisect_left(tries, True, key=lambda oldest: len(page(oldest)) <= max_chars))

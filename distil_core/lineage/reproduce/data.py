@@ -74,7 +74,7 @@ class SnapshotData:
             )
         try:
             _internals.pull(repo, paths)
-        # Each kind of remote has errors of its own: networks, keys, buckets, missing packages.
+        # Each kind of remote has its own errors: networks, keys, buckets, missing packages.
         except Exception as error:
             name = self._config["core"]["remote"]
             raise LineageError(

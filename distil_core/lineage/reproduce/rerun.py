@@ -107,7 +107,7 @@ def _worktree(
 ) -> Iterator[Workspace]:
     folder = Path(tempfile.mkdtemp(prefix="distil-reproduce-"))
     tree = folder / "workspace"
-    # A user's hook may check out data, as DVC's own does.
+    # Without hooks: a user's hook may check out data, as DVC's does.
     no_hooks = ("-c", "core.hooksPath=/dev/null")
     arguments = ("worktree", "add", "--quiet", "--detach", str(tree), snapshot.commit)
     try:
@@ -177,7 +177,7 @@ def _run(tree: Workspace, address: str, command: str, code: Path) -> None:
     inherited = os.environ.get("PYTHONPATH")
     environment = own_environment() | {
         "PATH": path,
-        # Else the installed project, which may be another version, would be imported.
+        # Otherwise the installed project would be imported, which may be another version.
         "PYTHONPATH": f"{first}{os.pathsep}{inherited}" if inherited else first,
         "DVC_STAGE": address,
         "DVC_ROOT": str(tree.root),

@@ -18,7 +18,7 @@ def snapshot_of(
     text = file_in_commit(workspace.root, snapshot.commit, "dvc.lock")
     if text is None:
         return None
-    # The usual case, where a long lock need not be parsed again.
+    # The usual case, in which a long lock is not parsed again.
     if text == lock_file(workspace).read_text(encoding="utf-8"):
         return snapshot
     entries = parse_entries(text, f"dvc.lock of {snapshot.ref}")

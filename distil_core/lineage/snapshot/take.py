@@ -120,7 +120,7 @@ def take_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     ).strip()
     ref = snapshot_ref(campaign, iteration)
     nothing = "0" * len(commit)
-    # With what it was: two recordings at once must not lose one's snapshot.
+    # Only if the ref is unchanged, so that of two recordings at once neither loses its snapshot.
     git(root, "update-ref", ref, commit, before.commit if before else nothing)
     snapshot = Snapshot(ref, commit)
     _tag(root, snapshot)
@@ -142,7 +142,7 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     if present and snapshot_notes(workspace, present).get("lock") == lock_digest(
         workspace, iteration
     ):
-        # One that an earlier version took has none.
+        # A snapshot of an earlier version has none.
         _tag(workspace.root, present)
         return present
     return take_snapshot(workspace, iteration)
@@ -187,7 +187,7 @@ def _write_tree(workspace: Workspace, iteration: int) -> str:
         linked = {path: file for path, file in _linked(root).items() if not _is_secret(root, file)}
         paths = {*on_disk, *_untracked(root)} - _linked(root).keys()
         _require_all(workspace, iteration, paths)
-        # From an empty index every file is read anew, whatever the user's index assumes of it.
+        # With an empty index every file is read, whatever the user's index assumes about it.
         update("--index-info", [*carried_over, *_contents(root, linked)])
         update("--stdin", sorted(paths))
         return git(root, "write-tree", variables=variables).strip()

@@ -209,7 +209,7 @@ class _Reading:
                     f"MLflow has runs of it with others: {others}. A stage was run again and not "
                     "recorded. Run `distil record`."
                 )
-        # Chains share their first iterations: what belongs together is told of one chain.
+        # Chains share their first iterations, so the answer is taken from one chain.
         chains = Counter(run.chain for runs in fitting.values() for run in runs)
         return {
             iteration: max(runs, key=lambda run: (chains[run.chain], run.chain))

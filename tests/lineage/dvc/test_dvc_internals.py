@@ -157,7 +157,7 @@ def test_what_was_read_is_forgotten(root: Path) -> None:
     with locked(root) as repo:
         known = repo.index
         assert repo.index is known
-        _internals.forget(repo)
+        _internals.reset(repo)
         assert repo.index is not known
 
 

@@ -9,9 +9,10 @@ Verifiers' processes import row types: pyarrow is imported only where there is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from operator import attrgetter
 from types import NoneType
 from typing import (
@@ -70,74 +71,84 @@ class TableSchema(Generic[Row]):
         return pa.schema([column.arrow for column in self._columns])
 
     @cached_property
-    def _columns(self) -> list[_Column]:
+    def _columns(self) -> tuple[_Column, ...]:
         return _columns_of(self.row)
 
     def to_table(self, rows: Sequence[Row]) -> pa.Table:
         """The rows, column by column."""
         import pyarrow as pa
 
-        columns = [pa.array(column.of(rows), column.arrow.type) for column in self._columns]
+        columns = [column.array(rows) for column in self._columns]
         return pa.Table.from_arrays(columns, schema=self.arrow)
 
     def to_rows(self, table: pa.Table) -> list[Row]:
         """The rows of a table of this schema."""
         values = [
-            column.parsed(found.to_pylist())
-            for column, found in zip(self._columns, table.columns, strict=True)
+            column.values(found) for column, found in zip(self._columns, table.columns, strict=True)
         ]
         return [self.row(*row) for row in zip(*values, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Column:
-    """item: the row type of the structs that a value is a list of; None for plain values."""
+    """A column of a table, or a field of the structs in one. item: the row type of the structs that
+    a value is a list of; None for plain values. fields: of these structs."""
 
     arrow: pa.Field
-    item: type[Any] | None
+    item: type[Any] | None = None
+    fields: tuple[_Column, ...] = ()
 
-    def of(self, rows: Sequence[Any]) -> list[Any]:
+    def array(self, rows: Sequence[Any]) -> pa.Array:
+        """Of the rows' values."""
+        import pyarrow as pa
+
         values = list(map(attrgetter(self.arrow.name), rows))
         if self.item is None:
-            return values
-        plain = _plain(self.item)
-        return [[plain(item) for item in items] for items in values]
+            return pa.array(values, self.arrow.type)
+        items = list(chain.from_iterable(values))
+        structs = pa.StructArray.from_arrays(
+            [field.array(items) for field in self.fields], fields=[f.arrow for f in self.fields]
+        )
+        starts = np.cumsum([0, *map(len, values)], dtype=np.int32)
+        return pa.ListArray.from_arrays(pa.array(starts), structs, type=self.arrow.type)
 
-    def parsed(self, values: list[Any]) -> list[Any]:
-        item = self.item
-        if item is None:
-            return values
-        return [tuple(item(**fields) for fields in items) for items in values]
+    def values(self, column: pa.ChunkedArray) -> list[Any]:
+        """As rows hold them."""
+        if self.item is None:
+            return column.to_pylist()
+        lists = column.combine_chunks()
+        structs = lists.flatten()
+        columns = [structs.field(number).to_pylist() for number in range(len(self.fields))]
+        items = list(map(self.item, *columns))
+        ends = accumulate(lists.value_lengths().to_pylist(), initial=0)
+        return [tuple(items[start:end]) for start, end in pairwise(ends)]
 
 
-def _columns_of(row: type[Any]) -> list[_Column]:
+def _columns_of(row: type[Any]) -> tuple[_Column, ...]:
     hints = get_type_hints(row, include_extras=True)
-    return [_column(name, hint) for name, hint in hints.items()]
+    return tuple(_column(name, hint) for name, hint in hints.items())
 
 
 def _column(name: str, hint: Any) -> _Column:
     import pyarrow as pa
 
     kind, *metadata = get_args(hint)
-    nullable = NoneType in get_args(kind)
-    item = get_args(kind)[0] if get_origin(kind) is tuple else None
-    if item is not None:
-        arrow_type = _list_of(pa.struct([column.arrow for column in _columns_of(item)]))
-    else:
-        # That of a column with nulls stands inside of the union.
-        named: ArrowType = get_args(get_args(kind)[0])[1] if nullable else metadata[0]
-        arrow_type = pa.type_for_alias(named.alias)
-        arrow_type = _list_of(arrow_type) if named.is_list else arrow_type
     described = {"description": metadata[-1]}
-    return _Column(pa.field(name, arrow_type, nullable=nullable, metadata=described), item)
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        fields = _columns_of(item)
+        structs = _list_of(pa.struct([field.arrow for field in fields]))
+        arrow = pa.field(name, structs, nullable=False, metadata=described)
+        return _Column(arrow, item, fields)
+    nullable = NoneType in get_args(kind)
+    # That of a column with nulls stands inside of the union.
+    named: ArrowType = get_args(get_args(kind)[0])[1] if nullable else metadata[0]
+    arrow_type = pa.type_for_alias(named.alias)
+    arrow_type = _list_of(arrow_type) if named.is_list else arrow_type
+    return _Column(pa.field(name, arrow_type, nullable=nullable, metadata=described))
 
 
 def _list_of(kind: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 
     return pa.list_(pa.field("item", kind, nullable=False))
-
-
-def _plain(item: type[Any]) -> Callable[[Any], dict[str, Any]]:
-    names = tuple(get_type_hints(item))
-    return lambda value: {name: getattr(value, name) for name in names}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from distil_core.campaign.chain import sampling_expert_dir
-from distil_core.config.models import IterationParams
+from distil_core.config.models import EvaluateParams, IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import MonitoredEngine, require_responses
 from distil_core.evaluation.expert_with_feedback import (
@@ -74,7 +74,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         )
         judged = by_problem(problems, flat, settings.num_samples)
         scores: Mapping[str, ExpertScores] = {}
-        expert_dir = sampling_expert_dir(workspace, params)
+        expert_dir = sampling_expert_dir(workspace, params.iteration, params.tabulate.expert)
         if settings.num_expert_samples and expert_dir is not None:
             policy = AskablePolicy(engine, tokenizer, renderer)
             attempts = judged_attempts(
@@ -101,18 +101,20 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             for split, its_problems in splits.items()
             for problem in its_problems
         ]
-        _write(workspace, params, rows, tokenizer_digest(tokenizer), more_metrics)
+        digest = tokenizer_digest(tokenizer)
+        _write(workspace, params.iteration, settings, rows, digest, more_metrics, params.seed)
         journal.remove()
 
 
 def _write(
     workspace: Workspace,
-    params: IterationParams,
+    iteration: int,
+    settings: EvaluateParams,
     rows: Sequence[EvaluationRow],
     digest: str,
     more_metrics: Mapping[str, float],
+    seed: int,
 ) -> None:
-    iteration, settings = params.iteration, params.evaluate
     context = {
         "iteration": iteration,
         "evaluate": settings.model_dump(),
@@ -120,8 +122,8 @@ def _write(
     }
     write_table(workspace.evaluation_file(iteration), EVALUATION, rows, context)
     # The same resamples for every iteration, so that intervals differ by the policy alone.
-    seed = derive_seed(params.seed, "evaluate")
-    metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, seed)}
+    resampling_seed = derive_seed(seed, "evaluate")
+    metrics = {"iteration": iteration, **summarise(rows, settings.num_bootstrap, resampling_seed)}
     metrics |= more_metrics
     write_text(workspace.metrics_file(iteration), json.dumps(metrics, indent=2) + "\n")
     write_text(workspace.pass_at_k_file(iteration), pass_at_k_csv(metrics))

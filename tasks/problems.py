@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from distil_core.config.models import IterationParams
+from distil_core.config.models import IterationParams, ProblemParams
 from distil_core.errors import DataError, VerifierError
 from distil_core.problems import build_generalisation_source, build_source
 from distil_core.problems.base import Problem, ProblemSource, ReportingSource, StoredSource
@@ -24,7 +24,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     source, harder = build_source(params.problems), build_generalisation_source(params.problems)
     with closing(build_verifier(params.consult)) as verifier:
         _check_stored([source, harder], verifier)
-        splits = _splits(source, harder, params)
+        splits = _splits(source, harder, params.problems, params.seed)
         _check_chosen(splits, verifier)
     context = {"problems": params.problems.model_dump(), "seed": params.seed}
     if isinstance(source, ReportingSource):
@@ -37,17 +37,17 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 
 
 def _splits(
-    source: ProblemSource, harder: ProblemSource | None, params: IterationParams
+    source: ProblemSource, harder: ProblemSource | None, params: ProblemParams, seed: int
 ) -> dict[str, list[Problem]]:
     sizes = {
-        "eval": params.problems.num_eval,
-        "train": params.problems.num_train,
-        "warm_start": params.problems.num_warm_start,
+        "eval": params.num_eval,
+        "train": params.num_train,
+        "warm_start": params.num_warm_start,
     }
-    splits = make_splits(source, sizes, params.seed)
-    settings = params.problems.generalisation
+    splits = make_splits(source, sizes, seed)
+    settings = params.generalisation
     splits["generalisation"] = (
-        generalisation_split(harder, settings.num_problems, splits, params.seed)
+        generalisation_split(harder, settings.num_problems, splits, seed)
         if harder and settings
         else []
     )

@@ -30,7 +30,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     """Write the shards of feedback/. Rollouts without a verdict are left out, and those about which
     the expert has nothing to say are rows without expert; both are counted."""
     iteration = params.iteration
-    expert_dir = expert_policy_dir(workspace, params)
+    expert_dir = expert_policy_dir(workspace, iteration, params.tabulate.expert)
     tokenizer = load_tokenizer(expert_dir)
     digest = tokenizer_digest(tokenizer)
     rollouts_file = workspace.rollouts_file(iteration)

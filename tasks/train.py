@@ -36,7 +36,8 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     iteration = params.iteration
     parent_dir = workspace.parent_dir(iteration)
     tokenizer = load_tokenizer(parent_dir)
-    folders = [workspace.feedback_dir(i) for i in range(first_table(params), iteration + 1)]
+    first = first_table(iteration, params.train.num_tables)
+    folders = [workspace.feedback_dir(i) for i in range(first, iteration + 1)]
     learned_from = {workspace.relative(folder): table_digest(folder) for folder in folders}
     # Where only its own table is read, the next policy needs no list.
     tables = (

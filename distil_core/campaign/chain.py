@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
-from distil_core.config.models import IterationParams
+from distil_core.config.models import Component, IterationParams
 from distil_core.errors import ConfigError
 from distil_core.experts import EXPERTS
 from distil_core.experts.base import ExpertOptions, PolicyWeights
@@ -21,50 +21,51 @@ def parent_iteration(iteration: int) -> int:
     return iteration - 1
 
 
-def expert_policy_dir(workspace: Workspace, params: IterationParams) -> Path:
-    """The checkpoint with the expert's weights, or only with the student's tokenizer."""
-    if _uses_parent(params) and _expert(params).policy_weights == "ema":
-        return workspace.parent_average_dir(params.iteration)
-    return _expert_policy(workspace, params)
+def expert_policy_dir(workspace: Workspace, iteration: int, expert: Component) -> Path:
+    """The checkpoint with the expert's weights, or only with the student's tokenizer. expert: as
+    `tabulate` names it, here and below."""
+    if _uses_parent(iteration, expert) and _options(expert).policy_weights == "ema":
+        return workspace.parent_average_dir(iteration)
+    return _expert_policy(workspace, iteration, expert)
 
 
-def expert_dependency(workspace: Workspace, params: IterationParams) -> str:
+def expert_dependency(workspace: Workspace, iteration: int, expert: Component) -> str:
     """The expert's checkpoint as a dependency for DVC: a policy of the campaign, or one from
     outside."""
-    outside = _expert(params).checkpoint_path
-    return outside or workspace.relative(_expert_policy(workspace, params))
+    outside = _options(expert).checkpoint_path
+    return outside or workspace.relative(_expert_policy(workspace, iteration, expert))
 
 
-def sampling_expert_dir(workspace: Workspace, params: IterationParams) -> Path | None:
+def sampling_expert_dir(workspace: Workspace, iteration: int, expert: Component) -> Path | None:
     """The checkpoint that writes the expert's own responses; None for an expert that is not a
     policy (a program, an endpoint)."""
-    expert = _expert(params)
-    if not expert.writes_responses:
+    options = _options(expert)
+    if not options.writes_responses:
         return None
-    if expert.checkpoint_path:
-        return workspace.root / expert.checkpoint_path
-    return expert_policy_dir(workspace, params)
+    if options.checkpoint_path:
+        return workspace.root / options.checkpoint_path
+    return expert_policy_dir(workspace, iteration, expert)
 
 
-def _expert_policy(workspace: Workspace, params: IterationParams) -> Path:
+def _expert_policy(workspace: Workspace, iteration: int, expert: Component) -> Path:
     """The campaign's policy for the dependency: DVC needs one for every expert, and the base never
     changes."""
-    if _uses_parent(params):
-        return workspace.parent_dir(params.iteration)
+    if _uses_parent(iteration, expert):
+        return workspace.parent_dir(iteration)
     return workspace.policy_dir(0)
 
 
-def _uses_parent(params: IterationParams) -> bool:
+def _uses_parent(iteration: int, expert: Component) -> bool:
     """Whether the expert's weights are those that the iteration starts from. The base has no
     iteration before it: the first iteration's expert is the base itself."""
-    weights = _expert(params).policy_weights
+    weights = _options(expert).policy_weights
     if weights not in get_args(PolicyWeights):
         raise ConfigError(
-            f"expert {params.tabulate.expert.name!r}: the policy_weights of its Options are "
+            f"expert {expert.name!r}: the policy_weights of its Options are "
             f"{weights!r}, which are no policy's; expected one of "
             f"{', '.join(get_args(PolicyWeights))}"
         )
-    return weights != "frozen" and params.iteration > 0
+    return weights != "frozen" and iteration > 0
 
 
 def require_history(params: IterationParams, frozen: Callable[[int], IterationParams]) -> None:
@@ -73,9 +74,9 @@ def require_history(params: IterationParams, frozen: Callable[[int], IterationPa
     frozen: the settings of an earlier iteration.
     """
     number = params.iteration
-    if number > 1 and _expert(params).policy_weights == "ema":
+    if number > 1 and _options(params.tabulate.expert).policy_weights == "ema":
         _require_average(number, frozen(number - 1))
-    for earlier in range(first_table(params), number):
+    for earlier in range(first_table(number, params.train.num_tables), number):
         if frozen(earlier).train.num_tables == 1:
             raise ConfigError(
                 f"train.num_tables {params.train.num_tables} of iteration {number} reaches back to "
@@ -85,10 +86,9 @@ def require_history(params: IterationParams, frozen: Callable[[int], IterationPa
             )
 
 
-def first_table(params: IterationParams) -> int:
-    """The first iteration whose feedback table this one trains on."""
-    num_tables = params.train.num_tables
-    return 1 if num_tables == "all" else max(1, params.iteration - num_tables + 1)
+def first_table(iteration: int, num_tables: int | Literal["all"]) -> int:
+    """The first iteration whose feedback table this one trains on. num_tables: of `train`."""
+    return 1 if num_tables == "all" else max(1, iteration - num_tables + 1)
 
 
 def _require_average(number: int, parent: IterationParams) -> None:
@@ -100,6 +100,5 @@ def _require_average(number: int, parent: IterationParams) -> None:
         )
 
 
-def _expert(params: IterationParams) -> ExpertOptions:
-    expert = params.tabulate.expert
+def _options(expert: Component) -> ExpertOptions:
     return EXPERTS.options(expert.name, expert.options)

@@ -193,7 +193,7 @@ def _list(workspace: Workspace, chain: list[IterationParams], listing: Listing) 
         key = iteration_key(number)
         frozen = relative(workspace.frozen_params_file(number))
         policy = relative(workspace.policy_dir(number))
-        expert = expert_dependency(workspace, params)
+        expert = expert_dependency(workspace, number, params.tabulate.expert)
         if number == 0:
             listed["code"] = code_dependencies(ONCE, params)
         listed["evaluations"][key] = {

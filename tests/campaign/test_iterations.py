@@ -326,9 +326,10 @@ def test_parents_and_experts(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match="iteration 0 has no parent"):
         parent_iteration(0)
     restart(workspace, VERSIONS)
-    assert expert_dependency(workspace, load_iteration_params(workspace, 2)) == "data/policy-000"
+    expert = load_iteration_params(workspace, 2).tabulate.expert
+    assert expert_dependency(workspace, 2, expert) == "data/policy-000"
     change(workspace, "tabulate.expert.options.weights", "snapshot")
     extend(workspace, VERSIONS)
     third = load_iteration_params(workspace, 3)
-    assert expert_dependency(workspace, third) == "data/iterations/002/handover"
-    assert sampling_expert_dir(workspace, third) == workspace.handover_dir(2)
+    assert expert_dependency(workspace, 3, third.tabulate.expert) == "data/iterations/002/handover"
+    assert sampling_expert_dir(workspace, 3, third.tabulate.expert) == workspace.handover_dir(2)

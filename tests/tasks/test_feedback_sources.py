@@ -224,8 +224,11 @@ def test_the_average_is_saved_with_each_policy_and_taken_up_exactly(workspace: W
     run_stages("consult tabulate train", workspace, values, 1)
     run_stages("sample consult tabulate", workspace, values, 2)
     params = parse_iteration_params({**values, "iteration": 2, "stage_versions": {}}, "t")
-    assert expert_policy_dir(workspace, params) == workspace.handover_dir(1) / "average"
-    assert expert_dependency(workspace, params) == "data/iterations/001/handover"
+    assert (
+        expert_policy_dir(workspace, 2, params.tabulate.expert)
+        == workspace.handover_dir(1) / "average"
+    )
+    assert expert_dependency(workspace, 2, params.tabulate.expert) == "data/iterations/001/handover"
     # Exactly 1 - decay of each step's weights, by hand from the recorded trajectory's two ends
     # of one step; then the second iteration goes on from the saved bits.
     one_step = small_settings()
@@ -418,7 +421,7 @@ def test_experts_from_outside_are_a_dependency_of_their_own(workspace: Workspace
         },
     }
     params = parse_iteration_params({**values, "iteration": 1, "stage_versions": {}}, "t")
-    assert expert_dependency(workspace, params) == str(workspace.policy_dir(0))
+    assert expert_dependency(workspace, 1, params.tabulate.expert) == str(workspace.policy_dir(0))
     run_stages("consult tabulate", workspace, values, 1)
     white_box = read_rows(workspace.feedback_dir(1), FEEDBACK)
     run_stages("tabulate", workspace, small_settings(), 1)

@@ -138,6 +138,7 @@ def _responses_are_whole(subject: _EngineSubject) -> None:
     ends = end_token_ids(subject.tokenizer)
     for settings in (_PLAIN, _NARROW):
         for _, response in subject.sampled(settings):
+            require(response.error is None, f"a request failed: {response.error}")
             ids, logprobs = response.token_ids, response.behaviour_logprobs
             require(len(ids) == len(logprobs), f"{len(ids)} tokens, {len(logprobs)} logprobs")
             require(0 < len(ids) <= settings.max_new_tokens, f"{len(ids)} tokens were drawn")

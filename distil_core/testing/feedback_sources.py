@@ -137,7 +137,7 @@ def _attempts() -> list[Attempt]:
 
 
 def _tells_kinds(subject: _SourceSubject) -> None:
-    kinds = getattr(type(subject.options), "kinds", None)
+    kinds = vars(type(subject.options)).get("kinds")
     texts = isinstance(kinds, tuple) and all(isinstance(kind, str) for kind in kinds)
     require(bool(kinds) and texts, f"kinds is {kinds!r}, expected a tuple of texts")
     for kind in subject.options.kinds:

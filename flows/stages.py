@@ -2,7 +2,7 @@
 use."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from distil_core.lineage.dvc.stage import is_up_to_date
 from distil_core.pipeline import STAGES, last_address
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def stage_spec(name: str) -> "StageSpec":
     """The stage that `tasks/<name>.py` defines. The first one imports torch (seconds)."""
-    return cast("StageSpec", import_module(f"tasks.{name}").STAGE)
+    spec: StageSpec = import_module(f"tasks.{name}").STAGE
+    return spec
 
 
 def stage_versions() -> dict[str, int]:

@@ -111,7 +111,7 @@ def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) 
         assert " ran " not in again
 
         # Edited once more: what ran with the code before is not handed back.
-        with campaign.edited(HELPER, ".clamp(min=0.0)", ".clamp(min=0.5)"):
+        with campaign.edited(HELPER, "(1.0 - overlap_bt)", "(2.0 - overlap_bt)"):
             assert campaign.stale() == {"train@001"}
             assert "train@001: ran" in campaign.run("tasks.train", "--iteration", "1")
     # As it was at first: nothing has to run, DVC has it.
@@ -125,7 +125,7 @@ def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) 
 def test_a_module_that_a_component_imports_from_now_on_is_part_of_it(campaign: Campaign) -> None:
     campaign.file("_scale.py").write_text("SCALE = 1.0\n")
     with campaign.edited(HELPER, "import torch\n", "import torch\nfrom ._scale import SCALE\n"):
-        campaign.run("flows.cli", "lineage", "policy-001")
+        campaign.run("flows.cli", "record")
         linked = campaign.root / "code/my_lab.focal_objective/my_lab/_scale.py"
         assert linked.resolve() == campaign.file("_scale.py").resolve()
         assert campaign.stale() == {"train@001"}

@@ -124,7 +124,10 @@ def _torch_pin(build: str) -> str | None:
 
 def _import_error() -> str:
     """The last line of the error of importing vLLM and naming its device; '' if that works."""
-    code = "from vllm.platforms import current_platform as p; import vllm; assert p.device_type, p"
+    code = (
+        "from distil_core.engines.vllm._internals import device_type; import vllm; "
+        "assert device_type(), 'it finds no device that it is for'"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-c", code],

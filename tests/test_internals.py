@@ -70,6 +70,9 @@ _ELSEWHERE = {
 }
 
 
+_IN_A_TEXT = re.compile(rf"(?:^|[;\n])\s*(?:from|import) ((?:{'|'.join(LIBRARIES)})[\w.]*)")
+
+
 class Use(NamedTuple):
     """Of something private: where, and what."""
 
@@ -88,6 +91,7 @@ def test_private_api_is_used_in_internals_alone() -> None:
     [
         ("from dvc.repo import Repo", "dvc.repo"),
         ("import dvc", "dvc"),
+        ('program = "import sys; from vllm.platforms import x"', "vllm.platforms"),
         ("import mlflow.store.db_migrations", "mlflow.store.db_migrations"),
         ("from mlflow.tracking import _tracking_service", "mlflow.tracking._tracking_service"),
         ("from prefect.server.api.server import create_app", "prefect.server.api.server"),
@@ -151,7 +155,8 @@ def _may_import(file: str, module: str) -> bool:
 
 
 def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Modules of other libraries; of a private name that is imported, with that."""
+    """Modules of other libraries; of a private name that is imported, with that. Those of programs
+    that stand in a text, too."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -159,6 +164,8 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 private = f".{alias.name}" if alias.name.startswith("_") else ""
                 yield node.lineno, f"{node.module}{private}"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from ((node.lineno, module) for module in _IN_A_TEXT.findall(node.value))
 
 
 def _attributes(tree: ast.AST) -> Iterator[tuple[int, str]]:

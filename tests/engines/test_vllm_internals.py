@@ -44,6 +44,7 @@ with _internals.torch_as_vllm_needs_it(1):
     everything = {"max_logprobs": -1, "disable_log_stats": True}
     llm = LLM(**{**arguments(options, compute, first), **everything})
     found["threads_replaced"] = torch.set_num_threads is not set_num_threads
+found["device_type"] = _internals.device_type()
 found["threads_restored"] = torch.set_num_threads is set_num_threads
 found["deterministic_after"] = torch.are_deterministic_algorithms_enabled()
 torch.use_deterministic_algorithms(False)
@@ -105,6 +106,10 @@ def found(loud_policy: Callable[[int], Path]) -> Any:
 
 def test_every_variable_that_is_set_is_one_of_vllms(found: Any) -> None:
     assert found["unknown"] == []
+
+
+def test_the_device_that_the_build_is_for(found: Any) -> None:
+    assert found["device_type"] == found["device"]
 
 
 def test_limits_of_the_model(found: Any, tokenizer: Any) -> None:

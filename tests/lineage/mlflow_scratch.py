@@ -5,9 +5,10 @@ The stages never ran. Digests are those DVC would give the files, so that all ch
 
 import json
 import math
+import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,24 @@ def _lookup(settings: Any, dotted_key: str) -> Any:
     for part in dotted_key.split("."):
         settings = settings[part]
     return settings
+
+
+def reject(workspace: Workspace, iteration: int, **changes: Any) -> None:
+    """As if the gate of the iteration had kept the policy it started from."""
+    path = workspace.decision_file(iteration)
+    rejected = {"promoted": 0, "reasons": "pass_at_1 is worse", **changes}
+    decision = json.loads(path.read_text()) | rejected
+    rerun(workspace, f"gate@{iteration:03d}", path, json.dumps(decision))
+
+
+def in_child(action: Callable[[], object]) -> int:
+    """Run in a forked process (MLflow is imported already); its wait status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1]

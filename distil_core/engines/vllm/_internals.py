@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def device_type() -> str:
+    """For what kind of device the installed build is, as it finds when it is imported; empty where
+    it finds none."""
+    from vllm.platforms import current_platform
+
+    return str(current_platform.device_type)
+
+
 def replace_weights(model_runner: Any, tensors: Iterator[tuple[str, Tensor]]) -> None:
     """Load these tensors over the model's, by their names in a checkpoint. What is not among them
     keeps its values without a word: on CPU also an output layer that is tied to the embeddings."""

@@ -9,9 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from mlflow_scratch import make_campaign, rerun, write_listing
-from test_mlflow_gate import reject
-from test_mlflow_record import in_child
+from mlflow_scratch import in_child, make_campaign, reject, rerun, write_listing
 
 from distil_core.errors import LineageError
 from distil_core.lineage.mlflow.record import record_all, record_iteration

@@ -1,11 +1,9 @@
 """What the improvement gate decided, in MLflow: champion, real parents, model card (6 s)."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow_scratch import make_campaign, rerun
+from mlflow_scratch import make_campaign, reject
 
 from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.mlflow.record import record_all, record_report
@@ -13,14 +11,6 @@ from distil_core.lineage.mlflow.store import open_store
 from distil_core.lineage.pages.card import model_card
 from distil_core.lineage.pages.chain import Chain, Recorded
 from distil_core.workspace import Workspace
-
-
-def reject(workspace: Workspace, iteration: int, **changes: Any) -> None:
-    """As if the gate of the iteration had kept the policy it started from."""
-    path = workspace.decision_file(iteration)
-    rejected = {"promoted": 0, "reasons": "pass_at_1 is worse", **changes}
-    decision = json.loads(path.read_text()) | rejected
-    rerun(workspace, f"gate@{iteration:03d}", path, json.dumps(decision))
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from mlflow_scratch import START_S, edit_lock, make_campaign, rerun, write_settings
+from mlflow_scratch import START_S, edit_lock, in_child, make_campaign, rerun, write_settings
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import lock_digest, locked_outputs
@@ -74,19 +74,6 @@ def count_rows(workspace: Workspace) -> dict[str, int]:
             name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]
             for (name,) in tables.fetchall()
         }
-
-
-def in_child(action: Callable[[], object]) -> int:
-    """Run in a forked process (MLflow is imported already); its wait status."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            action()
-            status = 0
-        finally:
-            os._exit(status)
-    return os.waitpid(child, 0)[1]
 
 
 def test_one_run_per_iteration_under_the_campaign(recorded: Workspace, client: Any) -> None:

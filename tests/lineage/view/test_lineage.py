@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pydot
 import pytest
-from mlflow_scratch import edit_lock, make_campaign, rerun
-from test_mlflow_gate import reject
+from mlflow_scratch import edit_lock, make_campaign, reject, rerun
 
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import read_entries

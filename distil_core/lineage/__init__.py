@@ -1,0 +1,1 @@
+"""Lineage: what DVC, git and MLflow keep of a campaign, and reproducing it."""

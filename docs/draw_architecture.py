@@ -149,7 +149,7 @@ def _arrow(source: int, target: int, count: int) -> str:
     side, x = (-1, _LEFT) if up else (1, _LEFT + _WIDTH)
     # Apart, so that what leaves a room and what enters it do not meet.
     start, end = middle[0] + 7, middle[1] - 7
-    bow = x + side * (14 + 15 * abs(target - source) ** 0.85)
+    bow = x + side * (14 + 13 * abs(target - source) ** 0.8)
     color = "#c0392b" if up else "#1f5fa8"
     width = min(4.0, 0.8 + 0.35 * count**0.5)
     return (

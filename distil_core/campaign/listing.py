@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -96,12 +97,20 @@ def refresh_links(workspace: Workspace) -> None:
     imports are now. A module that is gone takes its links with it: stages that need it are stale,
     and say so when they are to run."""
     workspace.make_code_importable()
+    path = workspace.iterations_file
+    link_sources(workspace, _dependencies(workspace, path.read_bytes() if path.exists() else b""))
+
+
+@lru_cache(maxsize=4)
+def _dependencies(workspace: Workspace, _: bytes) -> tuple[str, ...]:
+    """All that are listed. Read once for each content of the file: every stage asks, and a long
+    campaign's takes a while."""
     listing = read_listing(workspace)
     entries = (*listing["iterations"].values(), *listing["evaluations"].values())
-    dependencies = [*listing["code"].values()]
+    found = dict.fromkeys(listing["code"].values())
     for entry in entries:
-        dependencies += entry["code"].values()
-    link_sources(workspace, dependencies)
+        found |= dict.fromkeys(entry["code"].values())
+    return tuple(found)
 
 
 def _in_present_form(values: Any, workspace: Workspace) -> Any:

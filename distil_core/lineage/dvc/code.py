@@ -1,11 +1,9 @@
 """What DVC is to see of the code that stages are made with, brought up to date before it looks."""
 
 import hashlib
-
-import yaml
+import re
 
 from distil_core.campaign.listing import lists_code, read_listing, refresh_links, write_listing
-from distil_core.errors import ConfigError
 from distil_core.files import write_text
 from distil_core.lineage.dvc.lock import lock_file, read_entries, with_entry
 from distil_core.lineage.dvc.session import open_repo
@@ -13,6 +11,8 @@ from distil_core.pipeline import stages_of
 from distil_core.source_code import BUILT_IN_FILE
 from distil_core.workspace import Workspace
 from distil_core.yaml_text import parse_yaml
+
+_LISTS_CODE = re.compile(r"^code:", re.MULTILINE)
 
 
 def prepare_code(workspace: Workspace) -> None:
@@ -25,18 +25,12 @@ def prepare_code(workspace: Workspace) -> None:
     path = workspace.iterations_file
     if not path.exists():
         return
-    try:
-        is_new = lists_code(parse_yaml(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"iterations.yaml is not valid YAML: {error}; restore it with "
-            "`git checkout iterations.yaml`"
-        ) from error
-    if is_new:
-        refresh_links(workspace)
+    refresh_links(workspace)
+    text = path.read_text(encoding="utf-8")
+    # Looked for in the text first, since every stage asks and a long list takes a while to read.
+    if _LISTS_CODE.search(text) or lists_code(parse_yaml(text)):
         return
     listing = read_listing(workspace)
-    refresh_links(workspace)
     # The list comes last: as long as it is the old one, all of this is done again.
     _add_to_lock(workspace, len(listing["evaluations"]))
     write_listing(workspace, listing)

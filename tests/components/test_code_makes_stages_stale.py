@@ -115,7 +115,7 @@ def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) 
             assert campaign.stale() == {"train@001"}
             assert "train@001: ran" in campaign.run("tasks.train", "--iteration", "1")
     # As it was at first: nothing has to run, DVC has it.
-    assert campaign.stale() == {"train@001", "evaluate@001"}
+    assert campaign.stale() == {"train@001", "evaluate@001", "gate@001"}
     output = campaign.run("dvc", "repro")
     for address in ("train@001", "evaluate@001", "gate@001"):
         assert f"Stage '{address}' is cached" in output

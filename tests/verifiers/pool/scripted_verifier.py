@@ -14,11 +14,10 @@ from typing import Any
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
-from distil_core.registry import ComponentOptions
-from distil_core.verifiers.base import FeedbackItem, Verification, Verifier
+from distil_core.verifiers.base import FeedbackItem, Verification, Verifier, VerifierOptions
 
 
-class Options(ComponentOptions):
+class Options(VerifierOptions):
     """build: what befalls the building of the verifier, or 'bounded', what it then says it is."""
 
     build: str = ""

@@ -176,6 +176,9 @@ def _located(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[s
             here = _element(here)
         elif chosen := [each for each in models if _is_tagged(each, part)]:
             here = Union[tuple(chosen)]  # noqa: UP007
+        elif models and len({*_alternatives(here)} - {types.NoneType}) > 1:
+            # The name of a member of a union without a tag, which only pydantic knows.
+            here = next((each for each in models if each.__name__ == part), Any)
         elif models or _is_mapping(here):
             path.append(part)
             here = _element(here)

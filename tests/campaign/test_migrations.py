@@ -140,9 +140,8 @@ def _keys_of_now(section: str) -> set[str]:
 @pytest.mark.parametrize("version", [2, "1", True])
 def test_a_list_of_a_newer_version_is_explained(tmp_path: Path, version: Any) -> None:
     workspace = Workspace(tmp_path)
-    workspace.iterations_file.write_text(
-        f"schema_version: {version!r}\n" + (PROJECT / "iterations.yaml").read_text()
-    )
+    listed = yaml.safe_load((PROJECT / "iterations.yaml").read_text())
+    workspace.iterations_file.write_text(yaml.safe_dump(listed | {"schema_version": version}))
     with pytest.raises(ConfigError, match=r"schema_version is .*a newer one wrote it"):
         existing_iterations(workspace)
 

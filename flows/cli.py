@@ -17,8 +17,8 @@ def main() -> NoReturn:
     arguments = _parser().parse_args()
     workspace = Workspace(Path.cwd())
     try:
-        # Neither a restart nor the doctor needs links to the components' code.
-        if arguments.run not in (_restart, _doctor):
+        # A restart makes the links itself; what only reads changes nothing in the workspace.
+        if arguments.run not in (_restart, _settings, _lineage, _doctor, _check_component):
             _prepare_code(workspace)
         sys.exit(arguments.run(workspace, arguments))
     except DistilError as error:

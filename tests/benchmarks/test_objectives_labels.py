@@ -1,7 +1,6 @@
 """The study's feedback tables, row by row."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from distil_core.errors import ConfigError
 from distil_core.policy.tokenizer import character_tokenizer, encode_text
 from distil_core.problems import build_source
 from distil_core.problems.base import Problem
+from distil_core.tables.schemas import ConsultationRow, RolloutRow
 
 TASK = TASKS["late_harm"]
 SOURCE = build_source(TASK.problems)
@@ -20,13 +20,22 @@ PROBLEM = Problem(prompt="35146=", reference="w1265")
 
 
 def judged(response_ids: list[int]) -> Judged:
-    rollout: dict[str, Any] = {
-        "rollout_id": "r",
-        "context_ids": encode_text(TOKENIZER, PROBLEM.prompt),
-        "response_ids": response_ids,
-        "behaviour_logprobs": [-1.0] * len(response_ids),
-    }
-    return Judged(PROBLEM, rollout, {"reward": 0.0})
+    rollout = RolloutRow(
+        rollout_id="r",
+        problem_id=PROBLEM.problem_id,
+        sample_index=0,
+        seed=0,
+        context_ids=encode_text(TOKENIZER, PROBLEM.prompt),
+        response_ids=response_ids,
+        behaviour_logprobs=[-1.0] * len(response_ids),
+        finish_reason="stop",
+        response="",
+        error=None,
+    )
+    consultation = ConsultationRow(
+        rollout_id="r", reward=0.0, verdict="wrong", feedback=(), isolation=None, error=None
+    )
+    return Judged(PROBLEM, rollout, consultation)
 
 
 def test_a_program_labels_every_state_the_student_visited() -> None:

@@ -64,12 +64,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Print the table; 1 where a check failed."""
     workspace.make_code_importable()
+    from distil_core.component_kinds import registry_of
     from distil_core.testing import as_table, run_checks
-    from distil_core.testing.kinds import REGISTRIES, Samples, component_checks, kind_of
+    from distil_core.testing.kinds import Samples, component_checks, kind_of
 
     name: str = arguments.name
     kind = arguments.kind.replace("-", " ") if arguments.kind else kind_of(name)
-    component = REGISTRIES[kind].resolve(name)
+    component = registry_of(kind).resolve(name)
     params = _settings(workspace)
     in_settings = _in_settings(kind, name, params)
     options = _yaml(arguments.options, "--options")
@@ -99,16 +100,11 @@ def _settings(workspace: Workspace) -> "Params | None":
 
 def _in_settings(kind: str, name: str, params: "Params | None") -> "Component | None":
     """The settings' component of this kind, where it has this name."""
+    from distil_core.campaign.parts import part_of_kind
+
     if params is None:
         return None
-    named: dict[str, Component] = {
-        "engine": params.sample.engine,
-        "expert": params.tabulate.expert,
-        "objective": params.train.objective,
-        "problem source": params.problems.source,
-        "verifier": params.consult.verifier,
-    }
-    found = named.get(kind)
+    found = part_of_kind(params, kind)
     return found if found is not None and found.name == name else None
 
 

@@ -2,38 +2,31 @@
 
 from typing import Any
 
+from distil_core.component_kinds import registry_of
 from distil_core.config.models import Component, Params
 from distil_core.errors import ConfigError
 from distil_core.registry import Registry
 from distil_core.validation import validate
 from distil_core.yaml_text import parse_yaml
 
-PARTS = (
-    "problems.source",
-    "sample.engine",
-    "consult.verifier",
-    "tabulate.expert",
-    "train.objective",
-)
-"""Dotted paths of the settings that are a `Component`."""
+PARTS = {
+    "problems.source": "problem source",
+    "sample.engine": "engine",
+    "consult.verifier": "verifier",
+    "tabulate.expert": "expert",
+    "train.objective": "objective",
+}
+"""Dotted paths of the settings that are a `Component`, each with its kind."""
 
 
 def registries() -> dict[str, Registry[Any, Any]]:
     """The registry of each of `PARTS`. Imports them, and with them torch."""
-    from distil_core.engines import ENGINES
-    from distil_core.experts import EXPERTS
-    from distil_core.objectives import OBJECTIVES
-    from distil_core.problems import PROBLEM_SOURCES
-    from distil_core.verifiers import VERIFIERS
-
-    return dict(zip(PARTS, (PROBLEM_SOURCES, ENGINES, VERIFIERS, EXPERTS, OBJECTIVES), strict=True))
+    return {path: registry_of(kind) for path, kind in PARTS.items()}
 
 
 def all_registries() -> dict[str, Registry[Any, Any]]:
     """Those of `PARTS`, and of settings that hold several components."""
-    from distil_core.feedback.sources import SOURCES
-
-    return registries() | {"consult.feedback_sources": SOURCES}
+    return registries() | {"consult.feedback_sources": registry_of("feedback source")}
 
 
 def part(params: Params, path: str) -> Component:
@@ -41,6 +34,12 @@ def part(params: Params, path: str) -> Component:
     section, _, name = path.partition(".")
     chosen: Component = getattr(getattr(params, section), name)
     return chosen
+
+
+def part_of_kind(params: Params, kind: str) -> Component | None:
+    """The component of that kind; None for a kind that no single setting chooses."""
+    paths = [path for path in PARTS if PARTS[path] == kind]
+    return part(params, paths[0]) if paths else None
 
 
 def hold_numbers_as_text(params: Params) -> bool:

@@ -6,16 +6,14 @@ is said, and no stage is made with other code than it was frozen with.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
-from typing import Any
 
 from distil_core.campaign.listing import listed_dependency
 from distil_core.campaign.load import load_iteration_params
+from distil_core.component_kinds import registry_of
 from distil_core.config.models import IterationParams, Params, StageVersion
 from distil_core.errors import ConfigError
 from distil_core.files import write_text
 from distil_core.pipeline import Stage, stage_named, stages_of
-from distil_core.registry import Registry
 from distil_core.source_code import (
     BUILT_IN_FILE,
     ComponentCode,
@@ -36,7 +34,7 @@ def stage_components(stage: Stage, params: Params) -> list[ComponentCode]:
     for use in stage.uses:
         for component in use.find(params):
             found[use.kind, component.name] = _code(use.kind, component.name)
-            options = _registry(use.kind).options(component.name, component.options)
+            options = registry_of(use.kind).options(component.name, component.options)
             for kind, name in options.components_used:
                 found[kind, name] = _code(kind, name)
     return list(found.values())
@@ -176,25 +174,5 @@ def _shown(module: str) -> str:
 
 
 def _code(kind: str, name: str) -> ComponentCode:
-    registry = _registry(kind)
+    registry = registry_of(kind)
     return code_of(registry.resolve(name), registry.place.package)
-
-
-_REGISTRIES = {
-    "problem source": ("distil_core.problems", "PROBLEM_SOURCES"),
-    "row format": ("distil_core.problems.row_formats", "ROW_FORMATS"),
-    "verifier": ("distil_core.verifiers", "VERIFIERS"),
-    "feedback source": ("distil_core.feedback.sources", "SOURCES"),
-    "engine": ("distil_core.engines", "ENGINES"),
-    "expert": ("distil_core.experts", "EXPERTS"),
-    "objective": ("distil_core.objectives", "OBJECTIVES"),
-}
-"""Imported when asked for: a stage without an objective need not wait for torch."""
-
-
-def _registry(kind: str) -> Registry[Any, Any]:
-    if kind not in _REGISTRIES:
-        raise ConfigError(f"no components of kind {kind!r} are known")
-    module, name = _REGISTRIES[kind]
-    registry: Registry[Any, Any] = getattr(import_module(module), name)
-    return registry

@@ -1,19 +1,14 @@
-"""The kinds of components, each with its registry and its checks."""
+"""The kinds of components, each with its checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distil_core.engines import ENGINES
+from distil_core.component_kinds import KINDS, registry_of
 from distil_core.errors import ConfigError
-from distil_core.experts import EXPERTS
-from distil_core.feedback.sources import SOURCES
-from distil_core.objectives import OBJECTIVES
-from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem
-from distil_core.problems.row_formats import ROW_FORMATS, Row
-from distil_core.registry import Registry
+from distil_core.problems.row_formats import Row
 from distil_core.testing.checks import Check
 from distil_core.testing.engines import engine_checks
 from distil_core.testing.experts import expert_checks
@@ -22,13 +17,6 @@ from distil_core.testing.objectives import objective_checks
 from distil_core.testing.problem_sources import problem_source_checks
 from distil_core.testing.row_formats import row_format_checks
 from distil_core.testing.verifiers import verifier_checks
-from distil_core.verifiers import VERIFIERS
-
-REGISTRIES: dict[str, Registry[Any, Any]] = {
-    registry.kind: registry
-    for registry in (ENGINES, EXPERTS, SOURCES, OBJECTIVES, PROBLEM_SOURCES, ROW_FORMATS, VERIFIERS)
-}
-"""By kind, such as 'problem source'."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +33,7 @@ class Samples:
 def component_checks(
     kind: str, name: str, options: Mapping[str, Any], samples: Samples
 ) -> list[Check]:
-    """The checks of a component of any of the kinds above."""
+    """The checks of a component of any of `KINDS`."""
     made: dict[str, Callable[[], list[Check]]] = {
         "engine": lambda: engine_checks(name, options, samples.policy_dir),
         "expert": lambda: expert_checks(name, options, samples.problems, samples.policy_dir),
@@ -62,7 +50,8 @@ def kind_of(name: str) -> str:
     """The one kind that has a component of this name; for a dotted path, the kind that its Options
     are made for. `ConfigError` where that is none, or where there are several."""
     found, reasons = [], []
-    for kind, registry in REGISTRIES.items():
+    for kind in KINDS:
+        registry = registry_of(kind)
         try:
             component = registry.resolve(name)
         except ConfigError as error:
@@ -72,7 +61,7 @@ def kind_of(name: str) -> str:
         is_named = component.origin != "dotted_path"
         if is_named or (isinstance(options, type) and issubclass(options, registry.options_base)):
             found.append(kind)
-    if len(reasons) == len(REGISTRIES):
+    if len(reasons) == len(KINDS):
         raise ConfigError(f"no component of any kind is named {name!r}. {_shortest(reasons)}")
     if len(found) != 1:
         which = f"{' and '.join(found)} are" if found else "its Options are of no kind, which is"

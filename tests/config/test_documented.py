@@ -6,21 +6,16 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
+from distil_core.component_kinds import KINDS, registry_of
 from distil_core.config.models import IterationParams
-from distil_core.engines import ENGINES
-from distil_core.experts import EXPERTS
-from distil_core.objectives import OBJECTIVES
-from distil_core.problems import PROBLEM_SOURCES
-from distil_core.problems.row_formats import ROW_FORMATS
 from distil_core.validation import members
-from distil_core.verifiers import VERIFIERS
-
-REGISTRIES = (ENGINES, EXPERTS, OBJECTIVES, PROBLEM_SOURCES, ROW_FORMATS, VERIFIERS)
 
 
 def models() -> Iterator[type[BaseModel]]:
     pending: list[type[BaseModel]] = [IterationParams]
-    pending += [each.module(name).Options for each in REGISTRIES for name in each.names()]
+    pending += [
+        each.module(name).Options for each in map(registry_of, KINDS) for name in each.names()
+    ]
     while pending:
         model = pending.pop()
         yield model

@@ -5,27 +5,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from distil_core.component_kinds import KINDS, registry_of
 from distil_core.engines import ENGINES
 from distil_core.errors import ConfigError
-from distil_core.experts import EXPERTS
-from distil_core.objectives import OBJECTIVES
 from distil_core.problems import PROBLEM_SOURCES
-from distil_core.problems.row_formats import ROW_FORMATS
 from distil_core.registry import Registry
 from distil_core.validation import describe
 from distil_core.verifiers import VERIFIERS
 
-REGISTRIES: list[Registry[Any, Any]] = [
-    ENGINES,
-    EXPERTS,
-    OBJECTIVES,
-    PROBLEM_SOURCES,
-    ROW_FORMATS,
-    VERIFIERS,
-]
 
-
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", map(registry_of, KINDS), ids=lambda registry: registry.kind)
 def test_every_listed_component_keeps_the_contract(registry: Registry[Any, Any]) -> None:
     names = registry.place.built_in_names()
     assert names == sorted(names)

@@ -17,8 +17,7 @@ def main() -> NoReturn:
     arguments = _parser().parse_args()
     workspace = Workspace(Path.cwd())
     try:
-        # A restart makes the links itself; what only reads changes nothing in the workspace.
-        if arguments.run not in (_restart, _settings, _lineage, _doctor, _check_component):
+        if arguments.prepares_code:
             _prepare_code(workspace)
         sys.exit(arguments.run(workspace, arguments))
     except DistilError as error:
@@ -40,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
         "Everything else has the words of prefect, dvc and mlflow. "
         "Run it in the root of a workspace.",
     )
+    # What only reads changes nothing in the workspace; a restart makes the links itself.
+    parser.set_defaults(prepares_code=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     extend = commands.add_parser(
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     extend.add_argument("--count", type=int, default=1, metavar="K", help="how many (default 1)")
     _add_set(extend)
-    extend.set_defaults(run=_extend)
+    extend.set_defaults(run=_extend, prepares_code=True)
 
     restart = commands.add_parser(
         "restart", help="freeze params.yaml afresh as iterations 0 to num_iterations"
@@ -73,14 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     record = commands.add_parser(
         "record", help="bring MLflow up to date after `dvc repro`, which does not record there"
     )
-    record.set_defaults(run=_record)
+    record.set_defaults(run=_record, prepares_code=True)
 
     _add_reproduce(commands)
 
     report = commands.add_parser(
         "report", help="write report.html, all of the campaign in one file, and log it to MLflow"
     )
-    report.set_defaults(run=_report)
+    report.set_defaults(run=_report, prepares_code=True)
 
     lineage = commands.add_parser(
         "lineage", help="what a model was made from, or which models a dataset led to"
@@ -132,7 +133,7 @@ def _add_reproduce(commands: Any) -> None:
         "--from-scratch", action="store_true", help="run all it came from again as well"
     )
     command.add_argument("--keep", action="store_true", help="leave the worktree to look at")
-    command.set_defaults(run=_reproduce)
+    command.set_defaults(run=_reproduce, prepares_code=True)
 
 
 def _add_check_component(commands: Any) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
@@ -21,12 +20,12 @@ from distil_core.engines.base import (
     ScoreRequest,
 )
 from distil_core.policy.conventions import end_token_ids
-from distil_core.policy.tokenizer import encode_text, load_tokenizer
+from distil_core.policy.tokenizer import encode_text
 from distil_core.progress import no_progress
 from distil_core.testing.checks import Check, require, require_all_passed
-from distil_core.testing.contract import Subject, contract_checks
+from distil_core.testing.contract import contract_checks
 from distil_core.testing.distributions import require_distributions
-from distil_core.testing.policy import COMPUTE, write_policy_for_checks
+from distil_core.testing.policy import COMPUTE, PolicySubject
 
 _PROMPTS = ("1+2=", "1+2=", "abc", "a longer context than the others have", "1+2=", "x")
 _PLAIN = SamplingSettings(max_new_tokens=12, temperature=1.0, top_p=1.0)
@@ -34,21 +33,8 @@ _NARROW = SamplingSettings(max_new_tokens=12, temperature=0.7, top_p=0.8)
 _TOLERANCE = 2e-4
 
 
-class _EngineSubject(Subject[EngineOptions, Engine]):
+class _EngineSubject(PolicySubject[EngineOptions, Engine]):
     compute: ComputeParams = COMPUTE
-    given_policy_dir: Path | None = None
-
-    @cached_property
-    def folder(self) -> TemporaryDirectory[str]:
-        return TemporaryDirectory()
-
-    @cached_property
-    def policy_dir(self) -> Path:
-        return self.given_policy_dir or write_policy_for_checks(Path(self.folder.name) / "policy")
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self.policy_dir)
 
     @cached_property
     def engine(self) -> Engine:

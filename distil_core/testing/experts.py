@@ -1,7 +1,7 @@
 """Checks of an expert: what it says at the states of right, wrong and senseless responses."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -26,13 +26,13 @@ from distil_core.experts.base import (
 from distil_core.feedback.compose import ATTEMPT_FIELDS
 from distil_core.feedback.sources import known_kinds
 from distil_core.policy.conventions import end_token_ids
-from distil_core.policy.tokenizer import encode_text, load_tokenizer
+from distil_core.policy.tokenizer import encode_text
 from distil_core.problems.base import Problem
 from distil_core.progress import no_progress
 from distil_core.testing.checks import Check, require, require_all_passed
-from distil_core.testing.contract import Subject, contract_checks
+from distil_core.testing.contract import contract_checks
 from distil_core.testing.distributions import require_distributions
-from distil_core.testing.policy import COMPUTE, write_policy_for_checks
+from distil_core.testing.policy import COMPUTE, PolicySubject
 
 _ANY_PROBLEM = Problem(prompt="12+30=", reference="42")
 _MAX_CONTEXT_TOKENS = 128
@@ -41,23 +41,8 @@ _LIMITS = ((16, 0.9999), (2, 0.9), (3, 1.0))
 _TOLERANCE = 1e-4
 
 
-class _ExpertSubject(Subject[ExpertOptions, Expert]):
+class _ExpertSubject(PolicySubject[ExpertOptions, Expert]):
     problems: Sequence[Problem] = (_ANY_PROBLEM,)
-    given_policy_dir: Path | None = None
-
-    @cached_property
-    def folder(self) -> TemporaryDirectory[str]:
-        return TemporaryDirectory()
-
-    @cached_property
-    def policy_dir(self) -> Path:
-        if self.given_policy_dir is not None:
-            return self.given_policy_dir
-        return write_policy_for_checks(Path(self.folder.name) / "policy")
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        return load_tokenizer(self.policy_dir)
 
     def expert(self, top_k: int = 16, top_p: float = 0.9999) -> Expert:
         setting = ExpertSetting(

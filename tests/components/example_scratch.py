@@ -1,6 +1,5 @@
 """The example package installed as anybody would install theirs, and workspaces that use it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,18 +11,10 @@ from typing import Any
 
 import yaml
 
+from tests.flows import front_door_scratch
+
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "tests" / "example_package"
-CODE = ("distil_core", "flows", "tasks")
-FILES = (
-    "pyproject.toml",
-    "dvc.yaml",
-    ".dvcignore",
-    ".dvc/config",
-    ".dvc/.gitignore",
-    ".gitignore",
-    "data/.gitignore",
-)
 PROBLEM_SOURCE = {"name": "reversed_digits", "options": {"num_digits": 4}}
 VERIFIER = {"name": "reversed_digits", "options": {"partial_reward": True}}
 EXPERT = {"name": "answer_key", "options": {"doubt": 0.1}}
@@ -97,24 +88,7 @@ def install(folder: Path, *, editable: bool) -> Environment:
 
 def make_workspace(root: Path) -> Path:
     """A committed workspace whose components are the package's, and no iterations yet."""
-    for name in FILES:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT / name, root / name)
-    for name in CODE:
-        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "params.yaml").write_text(
-        yaml.safe_dump(example_settings(), sort_keys=False), encoding="utf-8"
-    )
-    empty: dict[str, Any] = {
-        "iterations": {},
-        "evaluations": {},
-        "curves": {"loss": {}, "cross_entropy": {}, "pass_at_k": {}},
-    }
-    (root / "iterations.yaml").write_text(json.dumps(empty))
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org"]
-    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
-        subprocess.run([*git, *arguments], cwd=root, check=True)
-    return root
+    return front_door_scratch.make_workspace(root, example_settings()).root
 
 
 def example_settings() -> dict[str, Any]:

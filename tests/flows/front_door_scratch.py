@@ -28,14 +28,16 @@ FILES = (
 )
 
 
-def make_workspace(root: Path) -> Workspace:
-    """A committed workspace with a tiny params.yaml and no iterations yet."""
+def make_workspace(root: Path, params: dict[str, Any] | None = None) -> Workspace:
+    """A committed workspace with these settings, or else the project's in tiny, and no iterations
+    yet."""
     for name in FILES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)
     for name in CODE:
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    params = tiny(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
+    if params is None:
+        params = tiny(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     (root / "iterations.yaml").write_text(
         "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}, pass_at_k: {}}\n"

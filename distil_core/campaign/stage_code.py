@@ -102,15 +102,18 @@ def other_code(
     beside "unchanged". versions: of the stages' own code now, by name."""
     found: dict[tuple[str, str], list[int]] = {}
     for iteration in iterations:
+        # Settings or a component that cannot be had are not compared; whoever has to run the stage
+        # reports why it cannot.
+        try:
+            params = load_iteration_params(workspace, iteration, with_components=False)
+        except ConfigError:
+            continue
         for stage in stages_of(iteration):
             if stage.name not in versions:
                 continue
             try:
-                params = load_iteration_params(workspace, iteration, with_components=False)
                 changed = code_changes(stage, params, versions[stage.name])
             except ConfigError:
-                # Settings or a component that cannot be had are not compared; whoever has to run
-                # the stage reports why it cannot.
                 continue
             if changed:
                 found.setdefault((stage.name, "; ".join(changed)), []).append(iteration)

@@ -10,9 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.chain_arithmetic import re_executed, steps
+from distil_core.verifiers._re_execution import require_modulus
 from distil_core.verifiers.base import FeedbackItem, Verification, Verifier, VerifierOptions
 
 
@@ -50,16 +50,7 @@ class ChainArithmeticVerifier(Verifier):
         )
 
     def check_problem(self, problem: Problem) -> None:
-        try:
-            solution = re_executed(problem.prompt, problem.reference, self._modulus)
-        except (ValueError, LookupError):
-            solution = None
-        if solution != problem.reference:
-            raise VerifierError(
-                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
-                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
-                "problems.source.options"
-            )
+        require_modulus(problem, self._modulus, re_executed)
 
 
 def build(options: Options, reveal: str) -> ChainArithmeticVerifier:

@@ -10,6 +10,7 @@ import re
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.unit_algebra import re_executed
+from distil_core.verifiers._re_execution import confirms_reference
 from distil_core.verifiers.base import (
     FeedbackItem,
     Verdict,
@@ -45,11 +46,7 @@ class UnitAlgebraVerifier(Verifier):
         )
 
     def check_problem(self, problem: Problem) -> None:
-        try:
-            solution = re_executed(problem.prompt, problem.reference)
-        except (ValueError, LookupError):
-            solution = None
-        if solution != problem.reference:
+        if not confirms_reference(problem, re_executed):
             raise VerifierError(
                 f"problem {problem.prompt!r} has the solution {problem.reference!r}, which the "
                 "units in it do not give: problems.source must be unit_algebra"

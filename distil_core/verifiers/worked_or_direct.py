@@ -5,9 +5,9 @@ Its tool re-executes each character from the attempt's own previous one, along t
 
 from pydantic import Field
 
-from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.problems.worked_or_direct import DIRECT, WORKED, labels, total
+from distil_core.verifiers._re_execution import require_modulus
 from distil_core.verifiers.base import (
     FeedbackItem,
     Verdict,
@@ -55,16 +55,7 @@ class WorkedOrDirectVerifier(Verifier):
 
     def check_problem(self, problem: Problem) -> None:
         """The reference works the problem out, so each of its lines is its own label."""
-        try:
-            worked = labels(problem.prompt, problem.reference, self._modulus)
-        except (ValueError, LookupError):
-            worked = None
-        if worked != problem.reference:
-            raise VerifierError(
-                f"problem {problem.prompt!r} with solution {problem.reference!r} is not of modulus "
-                f"{self._modulus}: consult.verifier.options.modulus must be the one in "
-                "problems.source.options"
-            )
+        require_modulus(problem, self._modulus, labels)
 
     def _is_formed(self, problem: Problem, response: str) -> bool:
         digits = "0123456789"[: self._modulus]

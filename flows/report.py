@@ -14,6 +14,15 @@ from distil_core.workspace import Workspace
 
 SHORT_DIGEST = 8
 
+_MEASURED = {
+    "truncation_rate": ("cut", ".1%"),
+    "malformed_rate": ("malformed", ".1%"),
+    "expert_gain": ("expert gain", "+.3f"),
+}
+"""What pass@k does not show of an evaluation, with the heading and form of its column."""
+
+_LEAST_NEEDED = ("seconds", "gate", "malformed", "cut", "expert gain")
+
 _COMPARED = ("response_tokens_mean", "truncation_rate", "malformed_rate")
 
 
@@ -31,25 +40,56 @@ def stage_seconds(workspace: Workspace, iteration: int) -> float | None:
     return float(sum(json.loads(path.read_text(encoding="utf-8")).values()))
 
 
-def campaign_table(workspace: Workspace, iterations: Sequence[int]) -> Table:
-    """A row for each iteration that has been evaluated: smallest and largest pass@k, its gate,
-    time."""
+def campaign_table(workspace: Workspace, iterations: Sequence[int], width: int = 120) -> Table:
+    """A row for each iteration that has been evaluated: smallest and largest pass@k, shares of its
+    responses that were cut or broke the format, what the expert gains over it, its gate, time.
+
+    width: in characters. Where the table is wider, intervals are left out, then whole columns from
+    the last in `_LEAST_NEEDED`; no number is ever cut.
+    """
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
-    ks = pass_at_ks(rows[-1][1]) if rows else []
-    shown = sorted({ks[0], ks[-1]}) if ks else []
-    table = Table(title="Held-out problems, without feedback [95% intervals]", box=box.SIMPLE_HEAD)
-    headings = ("iteration", *(f"pass@{k}" for k in shown), "gate", "seconds")
-    for heading in headings:
+    with_intervals = _columns(workspace, rows, True)
+    columns = with_intervals
+    if _width(columns) > width:
+        columns = _columns(workspace, rows, False)
+    for heading in _LEAST_NEEDED:
+        if _width(columns) > width:
+            columns.pop(heading, None)
+    note = " [95% intervals]" if columns is with_intervals else ""
+    table = Table(title=f"Held-out problems, without feedback{note}", box=box.SIMPLE_HEAD)
+    for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    for iteration, metrics in rows:
-        seconds = stage_seconds(workspace, iteration)
-        table.add_row(
-            str(iteration),
-            *(_with_interval(metrics, k) for k in shown),
-            gate_verdict(workspace, iteration),
-            _number(seconds, ".1f"),
-        )
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     return table
+
+
+def _columns(
+    workspace: Workspace, rows: Sequence[tuple[int, Mapping[str, float]]], with_intervals: bool
+) -> dict[str, list[str]]:
+    """The table's cells by heading, without columns that no iteration has anything for."""
+    ks = pass_at_ks(rows[-1][1]) if rows else []
+    columns = {"iteration": [str(iteration) for iteration, _ in rows]}
+    for k in sorted({ks[0], ks[-1]}) if ks else []:
+        columns[f"pass@{k}"] = [
+            _with_interval(metrics, k)
+            if with_intervals
+            else _number(metrics.get(f"pass_at_{k}"), ".3f")
+            for _, metrics in rows
+        ]
+    for name, (heading, form) in _MEASURED.items():
+        if any(name in metrics for _, metrics in rows):
+            columns[heading] = [_number(metrics.get(name), form) for _, metrics in rows]
+    columns["gate"] = [gate_verdict(workspace, iteration) for iteration, _ in rows]
+    columns["seconds"] = [
+        _number(stage_seconds(workspace, iteration), ".1f") for iteration, _ in rows
+    ]
+    return columns
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Of a table of these cells, each between blanks, with one more before the next and around."""
+    return 1 + sum(3 + max(len(heading), *map(len, cells), 0) for heading, cells in columns.items())
 
 
 def gate_verdict(workspace: Workspace, iteration: int) -> str:

@@ -85,7 +85,7 @@ def _run(workspace: Workspace, console: Console) -> None:
         _say_what_is_ahead(workspace, console, api, iterations[-1])
         _run_flow(distil_campaign, Display(console), iterations[-1], api)
     console.print()
-    console.print(campaign_table(workspace, iterations))
+    console.print(campaign_table(workspace, iterations, console.width))
     commands = _NEXT_COMMANDS.format(
         next_iteration=iterations[-1] + 1,
         pages_url=api.pages_url,

@@ -42,7 +42,7 @@ def _decision(promoted: bool) -> GateDecision:
 
 def _printed(workspace: Workspace, iterations: list[int], width: int = 80) -> list[str]:
     screen = io.StringIO()
-    Console(file=screen, width=width).print(campaign_table(workspace, iterations))
+    Console(file=screen, width=width).print(campaign_table(workspace, iterations, width))
     return [" ".join(line.split()) for line in screen.getvalue().splitlines()]
 
 
@@ -61,6 +61,28 @@ def test_table_shows_least_and_most_k_and_fits_a_terminal(tmp_path: Path) -> Non
     assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] -" in lines
     assert "1 0.400 [0.380, 0.420] 0.900 [0.880, 0.920] promoted 4.5" in lines
     assert not [line for line in lines if line.startswith("2 ")]
+
+
+def test_table_shows_what_pass_at_k_hides(tmp_path: Path) -> None:
+    """Cut and malformed responses and the expert's gain, whether or not each iteration has them."""
+    workspace = Workspace(tmp_path)
+    more = {"truncation_rate": 0.125, "malformed_rate": 0.26, "expert_gain": -0.2}
+    for iteration, metrics in enumerate((_metrics(0.25), _metrics(0.2) | more)):
+        path = workspace.metrics_file(iteration)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(metrics))
+    lines = _printed(workspace, [0, 1], width=120)
+    assert "iteration pass@1 pass@8 cut malformed expert gain gate seconds" in lines
+    assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] - - - -" in lines
+    assert "1 0.200 [0.180, 0.220] 0.900 [0.880, 0.920] 12.5% 26.0% -0.200 -" in lines
+    narrow = {
+        100: "1 0.200 0.900 12.5% 26.0% -0.200 -",
+        72: "1 0.200 0.900 12.5% 26.0% -0.200",
+        60: "1 0.200 0.900 12.5% -0.200",
+        48: "1 0.200 0.900 -0.200",
+    }
+    for width, expected in narrow.items():
+        assert expected in _printed(workspace, [0, 1], width)
 
 
 def test_table_of_a_campaign_that_has_nothing_yet(tmp_path: Path) -> None:

@@ -78,8 +78,32 @@ def cases() -> dict[str, Case]:
             rights=["<reasoning>x</reasoning><answer>B</answer>", "(B)", "\\text{B}"],
         ),
         "assert_tests": _code_case(asserts, _CODE),
+        "by_field": Case(
+            [
+                Problem("Capital of France?", "Paris", '{"kind": "text"}'),
+                Problem("6 * 7?", "#### 42", '{"kind": "number"}'),
+                Problem("Which?", "B", '{"kind": 3}'),
+            ],
+            {
+                "field": "kind",
+                "verifiers": {
+                    "text": {"name": "exact_text", "options": {"letter_case": False}},
+                    "number": {"name": "final_number"},
+                    "3": {"name": "answer_letter", "options": {"format_rule": "bare"}},
+                },
+            },
+            ["Paris", "#### 42", "B"],
+        ),
         "chain_arithmetic": _generated(
             "chain_arithmetic", {"num_operations": 6, "modulus": 7, **slips}, {"modulus": 7}
+        ),
+        "exact_text": Case(
+            [
+                Problem("Capital?", "New York"),
+                Problem("Name?", "Ren\u00e9", '{"also": ["Rene\u0301e", "none"]}'),
+            ],
+            {"blanks": "runs", "letter_case": False, "also_field": "also"},
+            ["new  york", " Rene\u0301 "],
         ),
         "final_number": Case(
             [Problem("?", "#### 1,018.5"), Problem("?", "#### -3")], rights=["1018.5", "-3 eggs"]
@@ -101,6 +125,12 @@ def cases() -> dict[str, Case]:
             ["56.2 pC", "25 °C", "1 h 30 min", "\\SI{3e8}{\\metre\\per\\second}", "5 J/(mol K)"],
         ),
         "reasoning_gym": _reasoning_gym(),
+        "regular_expression": Case(
+            [Problem("When?", "1815-06-18"), Problem("Who?", "Ada (Countess)")],
+            {"pattern": r"(?:[a-z]+ )*answer: (?P<answer>(?:.+)+)", "flags": ["ignore_case"]},
+            ["The answer: 1815-06-18", "answer: Ada (Countess)"],
+            cost=3,
+        ),
         "stdin_programs": _code_case(programs, "print(3 * int(input()) + 1)"),
         "tool_calls": Case(
             [Problem("?", call, json.dumps({"tools": _TOOLS}))],

@@ -8,7 +8,7 @@ from distil_core.errors import DataError, VerifierError
 from distil_core.problems import build_generalisation_source, build_source
 from distil_core.problems.base import Problem, ProblemSource, ReportingSource, StoredSource
 from distil_core.problems.refused import Refused
-from distil_core.problems.splits import generalisation_split, make_splits
+from distil_core.problems.splits import SplitSize, generalisation_split, make_splits
 from distil_core.problems.store import write_problems
 from distil_core.progress import ProgressCallback
 from distil_core.verifiers import build_verifier
@@ -25,6 +25,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     with closing(build_verifier(params.consult)) as verifier:
         _check_stored([source, harder], verifier)
         splits = _splits(source, harder, params.problems, params.seed)
+        _require_enough_to_sample(splits["train"], params)
         _check_chosen(splits, verifier)
     context = {"problems": params.problems.model_dump(), "seed": params.seed}
     if isinstance(source, ReportingSource):
@@ -39,7 +40,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
 def _splits(
     source: ProblemSource, harder: ProblemSource | None, params: ProblemParams, seed: int
 ) -> dict[str, list[Problem]]:
-    sizes = {
+    sizes: dict[str, SplitSize] = {
         "eval": params.num_eval,
         "train": params.num_train,
         "warm_start": params.num_warm_start,
@@ -52,6 +53,14 @@ def _splits(
         else []
     )
     return splits
+
+
+def _require_enough_to_sample(problems: Sequence[Problem], params: IterationParams) -> None:
+    if len(problems) < params.sample.num_prompts:
+        raise DataError(
+            f"the source has {len(problems)} training problems, and each iteration samples "
+            f"{params.sample.num_prompts} (sample.num_prompts): lower that, or add problems"
+        )
 
 
 def _check_stored(sources: Sequence[ProblemSource | None], verifier: Verifier) -> None:

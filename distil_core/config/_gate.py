@@ -1,6 +1,7 @@
 """Settings of the improvement gate."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,9 +25,41 @@ class GateParams(Settings):
 
     margins: dict[str, NonNegative] = Field(min_length=1)
     """By score (pass_at_k, majority_at_n), how far the interval of the paired difference from the
-    champion may reach below zero."""
+    champion may reach below zero. `pass_at_n` and `majority_at_n` follow evaluate.num_samples: with
+    8 samples they are frozen as pass_at_8 and majority_at_8."""
     on_regression: Literal["keep", "stop", "continue"]
     """What follows a policy that is not promoted. keep: the next iteration starts where this one
     did. continue: from the policy all the same. stop: there is no next iteration."""
     alarms: AlarmParams
     """Signs of collapse that bar promotion too."""
+
+
+_OF_ALL_SAMPLES = ("pass_at_n", "majority_at_n")
+
+
+def with_scores_of_all_samples(values: Any) -> Any:
+    """All settings as read, with the number of samples in place of the n of `pass_at_n`. Raises
+    `ValueError` where a margin has both names. Where one sample is taken, `pass_at_1` is the same
+    score and counts as it is written."""
+    margins = _inside(values, "gate", "margins")
+    num_samples = _inside(values, "evaluate", "num_samples")
+    if not isinstance(margins, Mapping) or not isinstance(num_samples, int):
+        return values
+    if not any(name in margins for name in _OF_ALL_SAMPLES):
+        return values
+    named = {
+        name: f"{name.removesuffix('n')}{num_samples}" if name in _OF_ALL_SAMPLES else name
+        for name in margins
+    }
+    twice = [name for name in _OF_ALL_SAMPLES if name in margins and named[name] in margins]
+    if twice and num_samples > 1:
+        raise ValueError(
+            f"gate.margins names one score twice, as {twice[0]} and as {named[twice[0]]}: keep one"
+        )
+    kept = {named[name]: margin for name, margin in margins.items() if name not in twice}
+    return {**values, "gate": {**values["gate"], "margins": kept}}
+
+
+def _inside(values: Any, section: str, name: str) -> Any:
+    inner = values.get(section) if isinstance(values, Mapping) else None
+    return inner.get(name) if isinstance(inner, Mapping) else None

@@ -35,7 +35,7 @@ from distil_core.config._feedback import (
     SelfEvaluationParams,
     ShorteningRule,
 )
-from distil_core.config._gate import AlarmParams, GateParams
+from distil_core.config._gate import AlarmParams, GateParams, with_scores_of_all_samples
 from distil_core.config._training import (
     TILED_HEAD_ABOVE,
     Layout,
@@ -110,10 +110,10 @@ class ProblemParams(Settings):
     """Where problems come from."""
     num_warm_start: Annotated[int, Field(ge=0)]
     """Problems that a base made here is warm-started on; 0 for a pretrained one."""
-    num_train: PositiveInt
-    """Problems to sample from."""
-    num_eval: PositiveInt
-    """Held-out problems."""
+    num_train: PositiveInt | Literal["all"]
+    """Problems to sample from; `all` that the source's files hold."""
+    num_eval: PositiveInt | Literal["all"]
+    """Held-out problems; `all` of the files' held-out part."""
     generalisation: GeneralisationParams | None = None
     """A fourth set, longer or harder problems to evaluate on; null for none."""
 
@@ -264,13 +264,19 @@ class Params(Settings):
     gate: GateParams
     """Whether a new policy takes over."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_scores_of_all_samples(cls, values: Any) -> Any:
+        return with_scores_of_all_samples(values)
+
     @model_validator(mode="after")
     def _possible(self) -> "Params":
         self._require_known_margins()
-        if self.sample.num_prompts > self.problems.num_train:
+        num_train = self.problems.num_train
+        if num_train != "all" and self.sample.num_prompts > num_train:
             raise ValueError(
                 f"sample.num_prompts {self.sample.num_prompts} exceeds "
-                f"problems.num_train {self.problems.num_train}: lower it, or make more problems"
+                f"problems.num_train {num_train}: lower it, or make more problems"
             )
         if self.train.batch_rollouts % self.sample.num_rollouts:
             raise ValueError(
@@ -316,7 +322,7 @@ class Params(Settings):
             raise ValueError(
                 f"gate.margins names {', '.join(unknown)}, which an evaluation with "
                 f"evaluate.num_samples {num_samples} does not have: expected some of "
-                f"{', '.join(known)}"
+                f"{', '.join(known)}, or pass_at_n and majority_at_n, which follow num_samples"
             )
 
     def _require_enough_positions(self, max_positions: int) -> None:

@@ -1,10 +1,11 @@
 """Disjoint splits of a problem source: no prompt appears twice, within a split or across splits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Literal
 
 from distil_core.errors import DataError
-from distil_core.problems.base import Problem, ProblemSource
+from distil_core.problems.base import Problem, ProblemSource, StoredSource
 
 SPLITS = ("eval", "train", "warm_start")
 """Filled in this order: the held-out problems are fixed first and excluded from what follows."""
@@ -12,12 +13,17 @@ SPLITS = ("eval", "train", "warm_start")
 _MAX_DRAWS_PER_PROBLEM = 50
 
 
-def make_splits(
-    source: ProblemSource, sizes: dict[str, int], seed: int
-) -> dict[str, list[Problem]]:
-    """`sizes[split]` distinct problems for each split, pairwise disjoint by prompt.
+SplitSize = int | Literal["all"]
 
-    Raises `DataError` when the source ends, or repeats itself, before a split is full.
+
+def make_splits(
+    source: ProblemSource, sizes: Mapping[str, SplitSize], seed: int
+) -> dict[str, list[Problem]]:
+    """`sizes[split]` distinct problems for each split, pairwise disjoint by prompt; `all` that a
+    source of stored rows has.
+
+    Raises `DataError` when the source ends, or repeats itself, before a split is full, and for
+    `all` of a source that has no end.
     """
     seen: set[str] = set()
     return {split: _fill(source, split, split, sizes[split], seen, seed) for split in SPLITS}
@@ -33,8 +39,10 @@ def generalisation_split(
 
 
 def _fill(
-    source: ProblemSource, split: str, name: str, wanted: int, seen: set[str], seed: int
+    source: ProblemSource, split: str, name: str, wanted: SplitSize, seen: set[str], seed: int
 ) -> list[Problem]:
+    if wanted == "all":
+        return _all(source, split, seen, seed)
     fresh = _unseen(source.problems(split, seed), seen, _MAX_DRAWS_PER_PROBLEM * (wanted + 1))
     problems = list(islice(fresh, wanted))
     if len(problems) < wanted:
@@ -46,7 +54,21 @@ def _fill(
     return problems
 
 
-def _unseen(problems: Iterator[Problem], seen: set[str], max_draws: int) -> Iterator[Problem]:
+def _all(source: ProblemSource, split: str, seen: set[str], seed: int) -> list[Problem]:
+    if not isinstance(source, StoredSource):
+        raise DataError(
+            f"problems.num_{split} is `all`, and the problem source makes problems without end: "
+            "say how many"
+        )
+    problems = list(_unseen(source.problems(split, seed), seen, None))
+    if not problems:
+        raise DataError(f"problem source has no problem for split {split!r}")
+    return problems
+
+
+def _unseen(
+    problems: Iterator[Problem], seen: set[str], max_draws: int | None
+) -> Iterator[Problem]:
     for problem in islice(problems, max_draws):
         if problem.prompt not in seen:
             seen.add(problem.prompt)

@@ -80,7 +80,9 @@ def read_mapping(path: Path, shown: str, text: str | None = None) -> dict[str, A
             f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{shown} is not valid YAML: {error}") from error
+        # Text has no name for PyYAML.
+        located = str(error).replace('"<unicode string>"', shown)
+        raise ConfigError(f"{shown} is not valid YAML: {located}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{shown}: expected a mapping of settings, found {values!r}")
     return values

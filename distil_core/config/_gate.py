@@ -1,11 +1,12 @@
 """Settings of the improvement gate."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from distil_core.config._base import NonNegative, Settings
+
+_OF_ALL_SAMPLES = ("pass_at_n", "majority_at_n")
 
 
 class AlarmParams(Settings):
@@ -33,33 +34,17 @@ class GateParams(Settings):
     alarms: AlarmParams
     """Signs of collapse that bar promotion too."""
 
-
-_OF_ALL_SAMPLES = ("pass_at_n", "majority_at_n")
-
-
-def with_scores_of_all_samples(values: Any) -> Any:
-    """All settings as read, with the number of samples in place of the n of `pass_at_n`. Raises
-    `ValueError` where a margin has both names. Where one sample is taken, `pass_at_1` is the same
-    score and counts as it is written."""
-    margins = _inside(values, "gate", "margins")
-    num_samples = _inside(values, "evaluate", "num_samples")
-    if not isinstance(margins, Mapping) or not isinstance(num_samples, int):
-        return values
-    if not any(name in margins for name in _OF_ALL_SAMPLES):
-        return values
-    named = {
-        name: f"{name.removesuffix('n')}{num_samples}" if name in _OF_ALL_SAMPLES else name
-        for name in margins
-    }
-    twice = [name for name in _OF_ALL_SAMPLES if name in margins and named[name] in margins]
-    if twice and num_samples > 1:
-        raise ValueError(
-            f"gate.margins names one score twice, as {twice[0]} and as {named[twice[0]]}: keep one"
-        )
-    kept = {named[name]: margin for name, margin in margins.items() if name not in twice}
-    return {**values, "gate": {**values["gate"], "margins": kept}}
-
-
-def _inside(values: Any, section: str, name: str) -> Any:
-    inner = values.get(section) if isinstance(values, Mapping) else None
-    return inner.get(name) if isinstance(inner, Mapping) else None
+    def name_scores(self, num_samples: int) -> None:
+        """While settings are read: put the number of samples in place of the n of `pass_at_n`.
+        Raises `ValueError` where a score has both names. Of one sample `pass_at_1` is the same
+        score, and counts as it is written."""
+        named = {name: f"{name.removesuffix('n')}{num_samples}" for name in _OF_ALL_SAMPLES}
+        twice = [name for name in named if {name, named[name]} <= self.margins.keys()]
+        if twice and num_samples > 1:
+            raise ValueError(
+                f"gate.margins names one score twice, as {twice[0]} and as {named[twice[0]]}: keep "
+                "one"
+            )
+        given = {name: margin for name, margin in self.margins.items() if name not in twice}
+        self.margins.clear()
+        self.margins.update({named.get(name, name): margin for name, margin in given.items()})

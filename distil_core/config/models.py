@@ -35,7 +35,7 @@ from distil_core.config._feedback import (
     SelfEvaluationParams,
     ShorteningRule,
 )
-from distil_core.config._gate import AlarmParams, GateParams, with_scores_of_all_samples
+from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
     TILED_HEAD_ABOVE,
     Layout,
@@ -264,13 +264,9 @@ class Params(Settings):
     gate: GateParams
     """Whether a new policy takes over."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _with_scores_of_all_samples(cls, values: Any) -> Any:
-        return with_scores_of_all_samples(values)
-
     @model_validator(mode="after")
     def _possible(self) -> "Params":
+        self.gate.name_scores(self.evaluate.num_samples)
         self._require_known_margins()
         num_train = self.problems.num_train
         if num_train != "all" and self.sample.num_prompts > num_train:

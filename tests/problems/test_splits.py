@@ -1,6 +1,6 @@
 """Splits are disjoint, in a fixed order, and refused when there are not enough problems (1 s)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from distil_core.errors import DataError
 from distil_core.problems.base import Problem
 from distil_core.problems.chain_arithmetic import ChainArithmetic, Options
-from distil_core.problems.splits import SPLITS, make_splits
+from distil_core.problems.splits import SPLITS, SplitSize, make_splits
 from distil_core.problems.store import read_problems, write_problems
 
 CHAINS = ChainArithmetic(
@@ -80,6 +80,35 @@ def test_too_few_problems(
 ) -> None:
     with pytest.raises(DataError, match=rf"gave {found}.* expected .*params\.yaml \(problems\)"):
         make_splits(source, sizes, 1)
+
+
+class StoredDataset(Dataset):
+    """The same with rows in files."""
+
+    def require_readable(self, check_problem: Callable[[Problem], None]) -> None:
+        for problem in self.problems("train", 0):
+            check_problem(problem)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"eval": 2, "train": "all", "warm_start": 0}, {"eval": 2, "train": 3, "warm_start": 0}),
+        ({"eval": "all", "train": 0, "warm_start": 0}, {"eval": 5, "train": 0, "warm_start": 0}),
+    ],
+)
+def test_all_that_there_are(sizes: dict[str, SplitSize], expected: dict[str, int]) -> None:
+    splits = make_splits(StoredDataset(list("aabcdbe")), sizes, 1)
+    assert {split: len(problems) for split, problems in splits.items()} == expected
+    prompts = [problem.prompt for problems in splits.values() for problem in problems]
+    assert len(set(prompts)) == len(prompts)
+
+
+@pytest.mark.parametrize("source", [CHAINS, StoredDataset([])])
+def test_all_of_none_or_of_what_has_no_end(source: ChainArithmetic | Dataset) -> None:
+    expected = "problems without end: say how many|no problem for split 'train'"
+    with pytest.raises(DataError, match=expected):
+        make_splits(source, {"eval": 0, "train": "all", "warm_start": 0}, 1)
 
 
 def test_held_out_problems_are_chosen_first() -> None:

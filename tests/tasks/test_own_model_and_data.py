@@ -54,7 +54,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
     values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
-    values["problems"] |= {"num_train": 6, "num_eval": 3}
+    values["problems"] |= {"num_train": "all", "num_eval": 3}
     values["base"] = {"kind": "pretrained", "path_or_id": str(checkpoint)}
     values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
     values["train"] |= {"num_steps": 2, "batch_rollouts": 4}

@@ -212,3 +212,14 @@ def test_a_frozen_setting_that_this_version_does_not_know(tmp_path: Path) -> Non
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ConfigError, match=expected.format("gate")):
         load_iteration_params(workspace, 3)
+
+
+def test_a_key_that_stands_twice_is_named_with_file_and_line(tmp_path: Path) -> None:
+    text = (PROJECT / "params.yaml").read_text().replace("seed: ", "seed: 7\nseed: ", 1)
+    (tmp_path / "params.yaml").write_text(text)
+    line = text.split("\n").index("seed: 7") + 1
+    expected = (
+        rf"'seed' stands twice in one mapping, first in line {line}\n +in params\.yaml, line "
+    )
+    with pytest.raises(ConfigError, match=rf"{expected}{line + 1}, column 1"):
+        load_params(Workspace(tmp_path))

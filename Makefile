@@ -24,10 +24,10 @@ help:
 	@echo 'make clean    remove .venv and caches; the campaign stays'
 
 run: $(VENV)/.core
-	@$(BIN)/python -m flows.run
+	@$(BIN)/distil run
 
 ui: $(VENV)/.core
-	@$(BIN)/python -m flows.ui --port $(PORT)
+	@$(BIN)/distil ui --port $(PORT)
 
 doctor: $(VENV)/.core
 	@$(BIN)/distil doctor

@@ -12,8 +12,8 @@ from distil_core.campaign.load import parse_iteration_params
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, problems, sample, tabulate, train
-from tasks.stage import prepare_torch
+from distil_tasks import base, consult, evaluate, problems, sample, tabulate, train
+from distil_tasks.stage import prepare_torch
 
 NUM_ITERATIONS = 2
 # Of bfloat16, with 8 bits of mantissa; a guess until it is measured on a GPU.

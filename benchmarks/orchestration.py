@@ -106,9 +106,9 @@ def split(
 def _child(history: Sequence[int]) -> None:
     """Run the campaign in the working directory; seconds by part to orchestration.json."""
     from distil_core.campaign.iterations import restart
-    from flows._internals import disable_heartbeats
-    from flows.api_server import prefect_api
-    from flows.stages import stage_versions
+    from distil_flows._internals import disable_heartbeats
+    from distil_flows.api_server import prefect_api
+    from distil_flows.stages import stage_versions
 
     workspace = Workspace(Path.cwd())
     measured: dict[int, dict[str, float]] = {}
@@ -131,7 +131,7 @@ def _child(history: Sequence[int]) -> None:
 def _measured(workspace: Workspace, iteration: int) -> dict[str, float]:
     """Seconds by part of one iteration through the flow, and processor seconds of this process
     beside the bodies'."""
-    module: Any = import_module("flows.iteration")
+    module: Any = import_module("distil_flows.iteration")
     seconds = {"snapshot": 0.0, "mlflow": 0.0}
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

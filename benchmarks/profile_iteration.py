@@ -22,8 +22,8 @@ def main() -> None:
     # Imported before anything is timed, the parts that transformers imports late too.
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-    from tasks import consult, sample, tabulate, train
-    from tasks.stage import run_body
+    from distil_tasks import consult, sample, tabulate, train
+    from distil_tasks.stage import run_body
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -29,12 +29,12 @@ SMALLEST_SHARE = 0.002
 STARTING = "Python starts and ends"
 PREFECT = "Prefect's flow runs, the terminal"
 REST = "the rest"
-_OWN = ("distil_core", "flows", "tasks", "__main__")
-_STAGE = re.compile(r"body \(tasks/(\w+)\.py")
+_OWN = ("distil_core", "distil_flows", "distil_tasks", "__main__")
+_STAGE = re.compile(r"body \(distil_tasks/(\w+)\.py")
 # The innermost of them on the stack says what the run was about.
 _PARTS = {
-    "_wait_until_ready (flows/api_server.py": "waiting for Prefect's server",
-    "_server (flows/api_server.py": "ending Prefect's server",
+    "_wait_until_ready (distil_flows/api_server.py": "waiting for Prefect's server",
+    "_server (distil_flows/api_server.py": "ending Prefect's server",
     "run_stage (distil_core/lineage/dvc/stage.py": "DVC around the stages",
     "is_up_to_date (distil_core/lineage/dvc/stage.py": "DVC around the stages",
     "ensure_snapshot (distil_core/lineage/snapshot/take.py": "git snapshots",

@@ -76,8 +76,8 @@ def _child(axis: str, factor: int) -> None:
     # Imported before anything is timed, the parts that transformers imports late too.
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
-    from tasks import consult, sample, tabulate, train
-    from tasks.stage import run_body
+    from distil_tasks import consult, sample, tabulate, train
+    from distil_tasks.stage import run_body
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = make_workspace(Workspace(Path.cwd()), Path(folder) / "workspace")

@@ -40,7 +40,7 @@ from distil_core.lineage.dvc.stage import run_stage
 from distil_core.lineage.dvc.upstream import load_pipeline
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
-from flows.stages import stage_versions
+from distil_flows.stages import stage_versions
 
 HISTORY = (1, 40)
 OUTCOMES = ("unchanged", "ran", "restored")

@@ -170,7 +170,7 @@ class Stage:
     def command(self, iteration: int) -> str:
         """What `dvc repro` runs."""
         argument = f" --iteration {iteration_key(iteration)}" if self.per_iteration else ""
-        return f"python -m tasks.{self.name}{argument}"
+        return f"python -m distil_tasks.{self.name}{argument}"
 
 
 PROBLEMS = Stage(

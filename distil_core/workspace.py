@@ -156,3 +156,12 @@ class Workspace:
     def relative(self, path: Path) -> str:
         """`path` as dvc.yaml and dvc.lock write it."""
         return path.relative_to(self.root).as_posix()
+
+
+def find_workspace(folder: Path) -> Workspace:
+    """The workspace that `folder` is, or lies in, as git and dvc find theirs; where there is none,
+    one of that folder, whose commands then say what is missing."""
+    for candidate in (folder, *folder.parents):
+        if (candidate / "dvc.yaml").is_file() and (candidate / "params.yaml").is_file():
+            return Workspace(candidate)
+    return Workspace(folder)

@@ -66,7 +66,7 @@ def rooms() -> list[Room]:
 
 def arrows(drawn: list[Room]) -> dict[tuple[str, str], int]:
     """How many imports lead from one room to another, by the rooms' modules."""
-    graph = grimp.build_graph("flows", "tasks", "distil_core", cache_dir=None)
+    graph = grimp.build_graph("distil_flows", "distil_tasks", "distil_core", cache_dir=None)
     room_of = {
         module: room.module
         for room in sorted(drawn, key=lambda room: len(room.module))
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def _room(module: str, layer: int) -> Room:
-    path = PROJECT / module.replace(".", "/")
+    path = PROJECT / "src" / module.replace(".", "/")
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     docstring = source.read_text(encoding="utf-8").split('"""')[1]
     first = docstring.split("\n\n")[0].replace("\n", " ")
@@ -162,7 +162,7 @@ def _arrow(source: int, target: int, count: int) -> str:
 def _box(room: Room, index: int, layer_above: int | None) -> str:
     y = _TOP + _ROW * index
     floor = room.module.split(".")[0]
-    fill = {"flows": "#f6e7d2", "tasks": "#e6f0dc"}.get(floor, "#e8eef6")
+    fill = {"distil_flows": "#f6e7d2", "distil_tasks": "#e6f0dc"}.get(floor, "#e8eef6")
     inset = 20 if room.module.startswith(f"{_LINEAGE}.") else 0
     line = "" if layer_above == room.layer else f'<path d="M20 {y}H940" stroke="#d9dde3"/>'
     notes = "".join(

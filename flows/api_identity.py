@@ -18,7 +18,7 @@ from uuid import uuid4
 from packaging.version import InvalidVersion, Version
 
 from distil_core.errors import DistilError
-from flows import _internals
+from distil_flows import _internals
 
 _TIMEOUT_S = 5.0
 _DATABASE_WAIT_S = 10.0

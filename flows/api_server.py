@@ -21,9 +21,9 @@ from pathlib import Path
 
 from distil_core.files import private_file, private_folder
 from distil_core.workspace import Workspace
-from flows import _internals
-from flows.api_identity import PrefectApiError, answering, check_version, is_ours
-from flows.start_up import exempt_from_garbage_collection
+from distil_flows import _internals
+from distil_flows.api_identity import PrefectApiError, answering, check_version, is_ours
+from distil_flows.start_up import exempt_from_garbage_collection
 
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 10.0
@@ -169,7 +169,7 @@ def _server(log_file: Path, password: str) -> Iterator[tuple["subprocess.Popen[b
         listener.listen()
         url = f"http://{_HOST}:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.api_server", str(listener.fileno())],
+            [sys.executable, "-m", "distil_flows.api_server", str(listener.fileno())],
             # The server reads this pipe to notice when this process ends.
             stdin=subprocess.PIPE,
             stdout=log,

@@ -14,11 +14,11 @@ from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
 from distil_core.errors import ConfigError, DistilError, GateError
 from distil_core.workspace import Workspace
-from flows.failures import failed_state, result_of
-from flows.iteration import IterationSummary, distil_iteration, stage_display
-from flows.liveness import alive, mark_dead_runs
-from flows.ownership import require_own_workspace, run_tags, tag_current_run
-from flows.stages import stage_versions
+from distil_flows.failures import failed_state, result_of
+from distil_flows.iteration import IterationSummary, distil_iteration, stage_display
+from distil_flows.liveness import alive, mark_dead_runs
+from distil_flows.ownership import require_own_workspace, run_tags, tag_current_run
+from distil_flows.stages import stage_versions
 
 
 @dataclass(frozen=True)

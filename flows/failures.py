@@ -18,8 +18,8 @@ from distil_core.errors import (
     ExpertUnavailableError,
     SandboxError,
 )
-from flows import _internals
-from flows.display import current_display
+from distil_flows import _internals
+from distil_flows.display import current_display
 
 RETRIES = 2
 RETRY_DELAYS_S = [5.0, 30.0]

@@ -34,13 +34,13 @@ from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot
 from distil_core.pipeline import stage_addresses
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
-from flows import _internals
-from flows.display import current_display, periodic
-from flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
-from flows.liveness import alive, mark_dead_runs
-from flows.ownership import require_own_workspace, run_tags, tag_current_run
-from flows.report import iteration_page, read_metrics, stage_rows
-from flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
+from distil_flows import _internals
+from distil_flows.display import current_display, periodic
+from distil_flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
+from distil_flows.liveness import alive, mark_dead_runs
+from distil_flows.ownership import require_own_workspace, run_tags, tag_current_run
+from distil_flows.report import iteration_page, read_metrics, stage_rows
+from distil_flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
 
 
 class StageTimeoutError(DistilError):
@@ -173,7 +173,7 @@ def _run_stage(
 def _stage_task(
     workspace: Workspace, address: str, name: str, iteration: int
 ) -> StageOutcome | State[Any]:
-    from tasks.stage import run
+    from distil_tasks.stage import run
 
     try:
         with stage_display(address) as progress:

@@ -63,7 +63,7 @@ def require_own_workspace(workspace: Workspace, tags: Iterable[str]) -> None:
             raise ForeignRunError(
                 f"this run was asked for by {', '.join(sorted(asked.values()))}; the process that "
                 f"took it works on {', '.join(sorted(here.values())) or 'no campaign yet'} in "
-                f"{workspace.root}. Nothing was done. `python -m flows.serve` in the other "
+                f"{workspace.root}. Nothing was done. `distil serve` in the other "
                 "workspace says under which name it serves its own runs"
             )
 

@@ -9,12 +9,12 @@ from distil_core.pipeline import STAGES, last_address
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from tasks.stage import StageSpec
+    from distil_tasks.stage import StageSpec
 
 
 def stage_spec(name: str) -> "StageSpec":
     """The stage that `tasks/<name>.py` defines. The first one imports torch (seconds)."""
-    spec: StageSpec = import_module(f"tasks.{name}").STAGE
+    spec: StageSpec = import_module(f"distil_tasks.{name}").STAGE
     return spec
 
 

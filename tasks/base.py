@@ -23,7 +23,7 @@ from distil_core.training.warm_start import warm_start
 from distil_core.training.warm_start_data import correction_examples, demonstration_examples
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

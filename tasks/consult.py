@@ -23,7 +23,7 @@ from distil_core.verifiers.pool import (
     verify_all,
 )
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main, prepare_torch
+from distil_tasks.stage import StageSpec, main, prepare_torch
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

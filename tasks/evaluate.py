@@ -40,7 +40,7 @@ from distil_core.tables.store import write_table
 from distil_core.verifiers import build_verifier
 from distil_core.verifiers.pool import Journal, settings_digest
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

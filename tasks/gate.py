@@ -16,7 +16,7 @@ from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import scan_table
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

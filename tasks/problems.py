@@ -14,7 +14,7 @@ from distil_core.progress import ProgressCallback
 from distil_core.verifiers import build_verifier
 from distil_core.verifiers.base import Verifier
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

@@ -13,7 +13,7 @@ from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import ROLLOUTS
 from distil_core.tables.store import write_table
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

@@ -25,7 +25,7 @@ from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.lineage.usable import require_usable_folder
 from distil_core.pipeline import Stage, stage_named
 from distil_core.progress import ProgressCallback, no_progress
-from distil_core.workspace import Workspace
+from distil_core.workspace import Workspace, find_workspace
 
 StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
 
@@ -120,12 +120,14 @@ def prepare_torch(compute: ComputeParams) -> None:
 
 
 def main(spec: StageSpec) -> NoReturn:
-    """The command line of `python -m tasks.<stage>`; exits 0, or 1 after one line that says why.
+    """The command line of `python -m distil_tasks.<stage>`; exits 0, or 1 after one line that says
+    why.
 
     Started by `dvc repro` it does the work only, since DVC records it; otherwise it records.
     """
     arguments = _parse_arguments(spec)
-    workspace = Workspace(Path.cwd())
+    workspace = find_workspace(Path.cwd())
+    os.chdir(workspace.root)
     try:
         require_usable_folder(workspace)
         with _progress_bar(spec.address(arguments.iteration)) as progress:
@@ -151,7 +153,7 @@ def main(spec: StageSpec) -> NoReturn:
 
 def _parse_arguments(spec: StageSpec) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog=f"python -m tasks.{spec.name}",
+        prog=f"python -m distil_tasks.{spec.name}",
         description="Bring the stage up to date and record it in dvc.lock, as `dvc repro` does.",
     )
     if spec.stage.per_iteration:

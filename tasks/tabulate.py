@@ -23,7 +23,7 @@ from distil_core.tables.schemas import (
 from distil_core.tables.store import read_rows, read_table, write_shards
 from distil_core.training.feedback_table import Labeller, count_without_feedback, judged_rollouts
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:

@@ -25,7 +25,7 @@ from distil_core.training.table_list import known_tables, table_digest, write_ta
 from distil_core.training.trainer import train
 from distil_core.training.weight_average import WeightAverage
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,7 +13,7 @@ from distil_core.campaign.iterations import existing_iterations
 from distil_core.campaign.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
 from distil_core.workspace import Workspace
-from flows.cli import main
+from distil_flows.cli import main
 
 sys.path.append(str(Path(__file__).parent / "flows"))
 import front_door_scratch as scratch
@@ -40,7 +40,7 @@ def test_help_comes_at_once() -> None:
         "import atexit, runpy, sys\n"
         f"atexit.register(lambda: print(len(sys.modules), set({HEAVY}) & sys.modules.keys()))\n"
         "sys.argv = ['distil', '--help']\n"
-        "runpy.run_module('flows.cli', run_name='__main__')"
+        "runpy.run_module('distil_flows.cli', run_name='__main__')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -57,7 +57,7 @@ def test_help_comes_at_once() -> None:
 
 
 def test_importing_the_command_imports_nothing_heavy() -> None:
-    program = f"import sys, flows.cli; print([m for m in {HEAVY} if m in sys.modules])"
+    program = f"import sys, distil_flows.cli; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=scratch.PROJECT,

@@ -20,7 +20,7 @@ def test_layers_are_kept() -> None:
     ("module", "line", "contract"),
     [
         ("distil_core/seeds.py", "import prefect", "Prefect stays in flows"),
-        ("distil_core/seeds.py", "import tasks.stage", "flows build on tasks"),
+        ("distil_core/seeds.py", "import distil_tasks.stage", "flows build on tasks"),
         ("tasks/sample.py", "import mlflow", "DVC stays in its _internals.py"),
         ("distil_core/config/models.py", "import distil_core.experts", "rooms of distil_core"),
         ("distil_core/policy/model.py", "import distil_core.training.trainer", "rooms of"),
@@ -34,6 +34,7 @@ def test_layers_are_kept() -> None:
 def test_a_breach_is_found(tmp_path: Path, module: str, line: str, contract: str) -> None:
     for name in ("flows", "tasks", "distil_core"):
         shutil.copytree(PROJECT / name, tmp_path / name)
+    shutil.copytree(PROJECT / "src", tmp_path / "src", symlinks=True)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     with (tmp_path / module).open("a", encoding="utf-8") as file:
         file.write(f"\n{line}\n")
@@ -48,7 +49,7 @@ def _lint_imports(root: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root)},
+        env=os.environ | {"PYTHONPATH": str(root / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ ASK = """
 import sys, urllib.request
 import distil_core
 import httpx, requests
-from flows.api_server import answering
+from distil_flows.api_server import answering
 for host in ("127.0.0.1", "localhost"):
     url = f"http://{host}:{sys.argv[1]}"
     print(urllib.request.urlopen(url, timeout=10).read())

@@ -70,9 +70,9 @@ def execute(run: Run, folder: Path) -> None:
         git(PROJECT, "clone", "--quiet", "--no-hardlinks", ".", str(workspace.root))
         settings = workspace.root / "presets" / "benchmark.yaml"
         settings.write_text(run.settings(), encoding="utf-8")
-        restart = ("-m", "flows.cli", "restart", "--params", "presets/benchmark.yaml")
+        restart = ("-m", "distil_flows.cli", "restart", "--params", "presets/benchmark.yaml")
         measured(restart, workspace.root)
-        cost = measured(("-m", "flows.run"), workspace.root)
+        cost = measured(("-m", "distil_flows.cli", "run"), workspace.root)
         result = {
             **asdict(run),
             "commit": git(workspace.root, "rev-parse", "HEAD").strip(),
@@ -98,7 +98,7 @@ def measured(arguments: Sequence[str], root: Path) -> dict[str, float]:
     """Run Python there; its wall and processor seconds, and the most memory that it and its
     children held together."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    environment = os.environ | {"PYTHONPATH": ".", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments],

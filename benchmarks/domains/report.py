@@ -84,7 +84,7 @@ def _cost_line(results: Sequence[Mapping[str, Any]]) -> str:
         [result[name] for result in results] for name in ("cpu_s", "wall_s", "peak_memory_mb")
     )
     return (
-        f"`python -m flows.run` took {_range(cpu, '.0f')} processor seconds "
+        f"`distil run` took {_range(cpu, '.0f')} processor seconds "
         f"({_range(wall, '.0f')} s on the clock of a machine that did other work too) and at most "
         f"{max(memory) / 1000:.1f} GB of memory, Prefect's server included."
     )

@@ -79,7 +79,7 @@ def two_at_once(scene: Scene) -> str:
 
 def flow_beside_repro(scene: Scene) -> str:
     """`dvc repro` of everything while a flow does the same."""
-    both = [scene.start("-m", "flows.run"), scene.start("-m", "dvc", "repro")]
+    both = [scene.start("-m", "distil_flows.cli", "run"), scene.start("-m", "dvc", "repro")]
     results = [finish(process) for process in both]
     for result in results:
         if result.status:
@@ -92,7 +92,7 @@ def flow_beside_repro(scene: Scene) -> str:
 def _locked(scene: Scene, database: Path) -> str:
     if not database.exists():
         # As the flow would have left it: recording makes it.
-        recorded = scene.run("-m", "flows.cli", "record")
+        recorded = scene.run("-m", "distil_flows.cli", "record")
         if recorded.status:
             raise NotSurvivedError(f"distil record:\n{recorded.output}")
     with _held(database, 600):

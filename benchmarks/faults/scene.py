@@ -31,7 +31,7 @@ PROJECT = Path(__file__).parents[2]
 TRAP = Path(__file__).with_name("trap")
 TIMEOUT_S = 400.0
 STAGES = (*stage_addresses(0), *stage_addresses(1))
-FLOW, TASK, REPRO = "flows.run", "tasks", "dvc repro"
+FLOW, TASK, REPRO = "distil run", "tasks", "dvc repro"
 DOORS = (FLOW, TASK, REPRO)
 _COPIED = (
     *("pyproject.toml", "dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
@@ -90,10 +90,10 @@ class Scene:
         stage = stage or self.stage
         name, _, key = stage.partition("@")
         if self.door == FLOW:
-            return ["-m", "flows.run"]
+            return ["-m", "distil_flows.cli", "run"]
         if self.door == REPRO:
             return ["-m", "dvc", "repro", stage]
-        return ["-m", f"tasks.{name}", *(["--iteration", str(int(key))] if key else [])]
+        return ["-m", f"distil_tasks.{name}", *(["--iteration", str(int(key))] if key else [])]
 
     def start(
         self, *arguments: str, prefix: Iterable[str] = (), **variables: str
@@ -124,7 +124,7 @@ class Scene:
             "delay_s": delay_s,
             "signal": int(number),
         }
-        return {"DISTIL_TRAP": json.dumps(settings), "PYTHONPATH": f".{os.pathsep}{TRAP}"}
+        return {"DISTIL_TRAP": json.dumps(settings), "PYTHONPATH": f"src{os.pathsep}{TRAP}"}
 
     def struck_at(self) -> str | None:
         """The file operation at which the trap struck."""
@@ -221,7 +221,7 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
     """This process's own, with the code of the workspace first, and none of its Prefect."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
-    return kept | {"PATH": path, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", **variables}
+    return kept | {"PATH": path, "PYTHONPATH": "src", "OMP_NUM_THREADS": "1", **variables}
 
 
 def run_campaign(
@@ -230,7 +230,7 @@ def run_campaign(
     """`make run` without its installation, started through `prefix`."""
     return finish(
         subprocess.Popen(
-            [*prefix, sys.executable, "-m", "flows.run"],
+            [*prefix, sys.executable, "-m", "distil_flows.cli", "run"],
             cwd=root,
             env=environment({}),
             stdin=subprocess.DEVNULL,
@@ -293,6 +293,7 @@ def create(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]] = smal
     for name in _COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)
+    shutil.copytree(PROJECT / "src", root / "src", symlinks=True)
     for name in _CODE:
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     params = change(yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")))

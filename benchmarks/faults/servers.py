@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from benchmarks.faults.scene import FLOW, STAGES, NotInjectedError, Scene, finish
-from flows.api_server import answering
+from distil_flows.api_server import answering
 
 _START_S = 90.0
 

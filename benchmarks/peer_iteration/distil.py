@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.measure import own_peak_mb
 from benchmarks.peer_iteration.positions import Positions
-from flows.start_up import exempt_from_garbage_collection
+from distil_flows.start_up import exempt_from_garbage_collection
 
 STARTED = time.time()
 
@@ -24,8 +24,8 @@ def main() -> None:
         from distil_core.tables.schemas import FEEDBACK
         from distil_core.tables.store import read_table
         from distil_core.workspace import Workspace
-        from tasks import consult, sample, tabulate, train
-        from tasks.stage import run_body
+        from distil_tasks import consult, sample, tabulate, train
+        from distil_tasks.stage import run_body
 
         imported = time.time()
         workspace = Workspace(Path(sys.argv[1]))

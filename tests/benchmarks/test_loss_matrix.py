@@ -48,7 +48,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         file.parent.mkdir(exist_ok=True)
         file.write_text(yaml.safe_dump(frozen), encoding="utf-8")
         for name in names.split():
-            body = importlib.import_module(f"tasks.{name}").body
+            body = importlib.import_module(f"distil_tasks.{name}").body
             body(made, parse_iteration_params(frozen, "t"), no_progress)
     return made
 

@@ -20,11 +20,18 @@ from benchmarks.profile_run import (
     require_py_spy,
 )
 
-RUN = ("<module> (flows/run.py:120)", "_run (flows/run.py:76)", "engine (prefect/flow_engine.py:1)")
+RUN = (
+    "<module> (distil_flows/commands/run.py:120)",
+    "_run (distil_flows/commands/run.py:76)",
+    "engine (prefect/flow_engine.py:1)",
+)
 STAGE = (*RUN, "run_stage (distil_core/lineage/dvc/stage.py:90)")
-TRAIN = (*STAGE, "body (tasks/train.py:40)", "train (distil_core/training/trainer.py:77)")
+TRAIN = (*STAGE, "body (distil_tasks/train.py:40)", "train (distil_core/training/trainer.py:77)")
 BACKWARD = (*TRAIN, "backward (torch/autograd/graph.py:979)")
-IMPORT = ("_find_and_load (<frozen importlib._bootstrap>:1176)", "<module> (tasks/base.py:3)")
+IMPORT = (
+    "_find_and_load (<frozen importlib._bootstrap>:1176)",
+    "<module> (distil_tasks/base.py:3)",
+)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +39,10 @@ IMPORT = ("_find_and_load (<frozen importlib._bootstrap>:1176)", "<module> (task
     [
         ((), STARTING),
         (RUN, PREFECT),
-        ((*RUN[:2], "_wait_until_ready (flows/api_server.py:170)"), "waiting for Prefect's server"),
+        (
+            (*RUN[:2], "_wait_until_ready (distil_flows/api_server.py:170)"),
+            "waiting for Prefect's server",
+        ),
         (STAGE, "DVC around the stages"),
         (TRAIN, "stage train"),
         (BACKWARD, "stage train"),

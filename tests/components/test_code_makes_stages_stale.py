@@ -48,7 +48,7 @@ class Campaign:
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     environment = scratch.install(tmp_path_factory.mktemp("installed"), editable=True)
     root = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
-    status, output = environment.run(root, "flows.run")
+    status, output = environment.run(root, "distil_flows.cli", "run")
     assert status == 0, output
     found = Campaign(environment, root)
     assert found.stale() == set()
@@ -86,14 +86,14 @@ def test_an_edit_makes_those_stages_stale_that_use_it(
 
 def test_what_no_component_imports_changes_nothing(campaign: Campaign) -> None:
     campaign.file("other.py").write_text("from my_lab import focal_objective\n")
-    assert "train@001      unchanged" in campaign.run("flows.run")
+    assert "train@001      unchanged" in campaign.run("distil_flows.cli", "run")
     assert campaign.stale() == set()
 
 
 def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) -> None:
     lock = (campaign.root / "dvc.lock").read_text()
     with campaign.edited(OBJECTIVE, "losses_bt = weights_bt", "losses_bt = 3.0 * weights_bt"):
-        output = campaign.run("flows.run")
+        output = campaign.run("distil_flows.cli", "run")
         became = dict(line.split()[:2] for line in output.splitlines() if "@" in line[:12])
         assert became == {
             "evaluate@000": "unchanged",
@@ -107,13 +107,13 @@ def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) 
         assert "unchanged" in output.split("problems", 1)[1].splitlines()[0]
         assert campaign.stale() == set()
         assert (campaign.root / "dvc.lock").read_text() != lock
-        again = campaign.run("flows.run")
+        again = campaign.run("distil_flows.cli", "run")
         assert " ran " not in again
 
         # Edited once more: what ran with the code before is not handed back.
         with campaign.edited(HELPER, "(1.0 - overlap_bt)", "(2.0 - overlap_bt)"):
             assert campaign.stale() == {"train@001"}
-            assert "train@001: ran" in campaign.run("tasks.train", "--iteration", "1")
+            assert "train@001: ran" in campaign.run("distil_tasks.train", "--iteration", "1")
     # As it was at first: nothing has to run, DVC has it.
     assert campaign.stale() == {"train@001", "evaluate@001", "gate@001"}
     output = campaign.run("dvc", "repro")
@@ -125,15 +125,15 @@ def test_the_flow_runs_those_stages_and_what_builds_on_them(campaign: Campaign) 
 def test_a_module_that_a_component_imports_from_now_on_is_part_of_it(campaign: Campaign) -> None:
     campaign.file("_scale.py").write_text("SCALE = 1.0\n")
     with campaign.edited(HELPER, "import torch\n", "import torch\nfrom ._scale import SCALE\n"):
-        campaign.run("flows.cli", "record")
+        campaign.run("distil_flows.cli", "record")
         linked = campaign.root / "code/my_lab.focal_objective/my_lab/_scale.py"
         assert linked.resolve() == campaign.file("_scale.py").resolve()
         assert campaign.stale() == {"train@001"}
-        assert "train@001: ran" in campaign.run("tasks.train", "--iteration", "1")
+        assert "train@001: ran" in campaign.run("distil_tasks.train", "--iteration", "1")
         assert campaign.stale() == set()
         campaign.file("_scale.py").write_text("SCALE = 2.0\n")
         assert campaign.stale() == {"train@001"}
-    campaign.run("flows.run")
+    campaign.run("distil_flows.cli", "run")
     assert not linked.exists()
     assert campaign.stale() == set()
 
@@ -143,22 +143,22 @@ def test_a_component_that_is_gone_is_named(campaign: Campaign) -> None:
     aside = file.rename(file.with_suffix(".away"))
     try:
         status, output = campaign.environment.run(
-            campaign.root, "tasks.train", "--iteration", "1", "--force"
+            campaign.root, "distil_tasks.train", "--iteration", "1", "--force"
         )
         assert status == 1
         assert "my_lab.focal_objective" in output
         assert "Traceback" not in output
         assert campaign.stale() == {"train@001"}
         # What needs it not goes on.
-        assert "sample@001: unchanged" in campaign.run("tasks.sample", "--iteration", "1")
+        assert "sample@001: unchanged" in campaign.run("distil_tasks.sample", "--iteration", "1")
     finally:
         aside.rename(file)
-    assert "train@001: unchanged" in campaign.run("tasks.train", "--iteration", "1")
+    assert "train@001: unchanged" in campaign.run("distil_tasks.train", "--iteration", "1")
 
 
 def test_a_rerun_is_made_with_the_recorded_code(campaign: Campaign) -> None:
     with campaign.edited(OBJECTIVE, "losses_bt = weights_bt", "losses_bt = 3.0 * weights_bt"):
-        output = campaign.run("flows.cli", "reproduce", "my-lab/1")
+        output = campaign.run("distil_flows.cli", "reproduce", "my-lab/1")
     assert "runs the recorded code, not what is here now: my_lab/focal_objective.py" in output, (
         output
     )

@@ -22,7 +22,7 @@ def campaign(
 ) -> tuple[Path, str]:
     """The workspace after `make run`, and what that said."""
     root = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
-    status, output = environment.run(root, "flows.run")
+    status, output = environment.run(root, "distil_flows.cli", "run")
     assert status == 0, output
     return root, output
 

@@ -35,7 +35,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table, shard_files
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
+from distil_tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
 from tests.engines.conftest import END
 
 PROJECT = Path(__file__).parents[2]

@@ -36,6 +36,7 @@ def make_workspace(root: Path, params: dict[str, Any] | None = None) -> Workspac
         shutil.copy(PROJECT / name, root / name)
     for name in CODE:
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "src", root / "src", symlinks=True)
     if params is None:
         params = tiny(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
@@ -73,7 +74,7 @@ def environment(**variables: str) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {
         "PATH": path,
-        "PYTHONPATH": ".",
+        "PYTHONPATH": "src",
         "OMP_NUM_THREADS": "1",
         # Runs are to be picked up at once.
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",

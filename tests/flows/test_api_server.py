@@ -16,7 +16,7 @@ from typing import Any
 import front_door_scratch as scratch
 import pytest
 
-from flows.api_server import PrefectApiError, answering, require_answering
+from distil_flows.api_server import PrefectApiError, answering, require_answering
 
 
 @pytest.fixture
@@ -98,10 +98,10 @@ def test_a_version_that_may_do_is_told_and_used() -> None:
 _PROVE = """
 import os, stat, sys, urllib.error, urllib.request
 from pathlib import Path
-import flows.api_server as api_server
+import distil_flows.api_server as api_server
 from distil_core.workspace import Workspace
-from flows.api_identity import is_ours
-from flows.api_server import PrefectApiError, prefect_api, require_own
+from distil_flows.api_identity import is_ours
+from distil_flows.api_server import PrefectApiError, prefect_api, require_own
 os.umask(0)
 url = sys.argv[1]
 api_server.DEFAULT_URL = url
@@ -187,7 +187,7 @@ def test_own_server_dies_with_a_killed_parent(tmp_path: Path) -> None:
         "import time\n"
         "from pathlib import Path\n"
         "from distil_core.workspace import Workspace\n"
-        "from flows.api_server import prefect_api\n"
+        "from distil_flows.api_server import prefect_api\n"
         "with prefect_api(Workspace(Path.cwd())) as api:\n"
         "    api.wait_until_ready()\n"
         "    assert api.own\n"
@@ -218,7 +218,7 @@ def test_a_server_that_cannot_start_is_explained(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\n"
         "from distil_core.workspace import Workspace\n"
-        "from flows.api_server import PrefectApiError, prefect_api\n"
+        "from distil_flows.api_server import PrefectApiError, prefect_api\n"
         "try:\n"
         "    with prefect_api(Workspace(Path.cwd())) as api:\n"
         "        api.wait_until_ready()\n"
@@ -248,7 +248,7 @@ def test_a_locked_database_is_named(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path\n"
         "from distil_core.workspace import Workspace\n"
-        "from flows.api_server import PrefectApiError, prefect_api\n"
+        "from distil_flows.api_server import PrefectApiError, prefect_api\n"
         "try:\n"
         "    with prefect_api(Workspace(Path.cwd())) as api:\n"
         "        api.wait_until_ready()\n"

@@ -5,7 +5,7 @@ import time
 
 from rich.console import Console
 
-from flows.display import Display, current_display, periodic
+from distil_flows.display import Display, current_display, periodic
 
 
 def _shown(terminal: bool) -> str:

@@ -35,10 +35,10 @@ from distil_core.errors import (
 from distil_core.lineage.mlflow.record import record_all
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
-from flows.api_server import answering
-from flows.iteration import next_iteration
-from flows.stages import stage_versions
-from tasks.stage import StageBody, StageSpec
+from distil_flows.api_server import answering
+from distil_flows.iteration import next_iteration
+from distil_flows.stages import stage_versions
+from distil_tasks.stage import StageBody, StageSpec
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, str]:
     """A workspace on which `make run` has run, and what it said."""
     workspace = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
-    status, output = scratch.run(workspace.root, "flows.run")
+    status, output = scratch.run(workspace.root, "distil_flows.cli", "run")
     assert status == 0, output
     return workspace, output
 
@@ -132,7 +132,7 @@ def test_after_a_run_dvc_has_nothing_to_do(first_run: tuple[Workspace, str]) -> 
 
 
 def test_after_a_run_mlflow_has_it(first_run: tuple[Workspace, str]) -> None:
-    status, output = scratch.run(first_run[0].root, "flows.cli", "record")
+    status, output = scratch.run(first_run[0].root, "distil_flows.cli", "record")
     assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
 
 
@@ -143,7 +143,7 @@ def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, s
     assert b"<!DOCTYPE html>" in report
     logged = list((workspace.root / "mlruns").rglob("report.html"))
     assert [path.read_bytes() for path in logged] == [report]
-    status, output = scratch.run(workspace.root, "flows.cli", "report")
+    status, output = scratch.run(workspace.root, "distil_flows.cli", "report")
     assert (status, output.strip()) == (0, f"The campaign's report: {workspace.report_file}")
 
 
@@ -172,7 +172,7 @@ def test_the_next_iteration_is_a_new_one_when_all_are_finished(
 
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:
     _delete_deployments(server)
-    serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
+    serve = scratch.start(finished.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)
     try:
         scratch.wait_for("deployments", lambda: len(_all(server, "deployments")) == 2)
         status, output = scratch.run(
@@ -195,7 +195,7 @@ def test_a_gate_that_stops_the_campaign_says_the_same_at_both_doors(finished: Wo
     params["gate"]["on_regression"] = "stop"
     finished.params_file.write_text(yaml.safe_dump(params))
     extend(finished, stage_versions(), count=2)
-    status, output = scratch.run(finished.root, "flows.run")
+    status, output = scratch.run(finished.root, "distil_flows.cli", "run")
     assert status == 1, output
     assert "gate@002" in output
     reason = "the gate of iteration 2 ended the campaign: alarm: responses have"
@@ -206,27 +206,27 @@ def test_a_gate_that_stops_the_campaign_says_the_same_at_both_doors(finished: Wo
     assert status != 0
     assert f"sample: {reason}" in output
     # What was finished stays, and is recorded with the reason.
-    status, output = scratch.run(finished.root, "flows.cli", "record")
+    status, output = scratch.run(finished.root, "distil_flows.cli", "record")
     assert output.splitlines()[0] == "MLflow: 3 finished iterations, 0 of them recorded now"
     assert "iteration 3 is not finished: dvc.lock has no sample@003" in output
 
 
 def test_a_restart_with_one_other_setting(finished: Workspace) -> None:
     """What dvc.lock has of later iterations is of the campaign before until they run again."""
-    assert scratch.run(finished.root, "flows.cli", "record")[0] == 0
+    assert scratch.run(finished.root, "distil_flows.cli", "record")[0] == 0
     params = yaml.safe_load(finished.params_file.read_text())
     params["train"]["learning_rate"] = 0.0005
     finished.params_file.write_text(yaml.safe_dump(params))
-    assert scratch.run(finished.root, "flows.cli", "restart")[0] == 0
-    status, output = scratch.run(finished.root, "flows.cli", "record")
+    assert scratch.run(finished.root, "distil_flows.cli", "restart")[0] == 0
+    status, output = scratch.run(finished.root, "distil_flows.cli", "record")
     assert status == 0, output
     assert output.startswith("MLflow: 1 finished iterations, 1 of them recorded now\n")
     assert "(train.learning_rate: 0.001 → 0.0005)" in output
-    status, output = scratch.run(finished.root, "flows.run")
+    status, output = scratch.run(finished.root, "distil_flows.cli", "run")
     assert status == 0, output
     assert re.search(r"^tabulate@001 +unchanged", output, re.MULTILINE), output
     assert re.search(r"^train@001 +ran", output, re.MULTILINE), output
-    status, output = scratch.run(finished.root, "flows.cli", "record")
+    status, output = scratch.run(finished.root, "distil_flows.cli", "record")
     assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
     status, output = scratch.run(finished.root, "dvc", "status")
     assert (status, output.strip()) == (0, "Data and pipelines are up to date.")
@@ -236,10 +236,10 @@ def test_ui_shows_the_campaign_and_refuses_a_port_in_use(
     first_run: tuple[Workspace, str],
 ) -> None:
     root, port = first_run[0].root, scratch.free_port()
-    process = scratch.start(root, "flows.ui", "--port", str(port))
+    process = scratch.start(root, "distil_flows.cli", "ui", "--port", str(port))
     try:
         scratch.wait_for("mlflow", lambda: _text(f"http://127.0.0.1:{port}/health") == "OK")
-        status, output = scratch.run(root, "flows.ui", "--port", str(port))
+        status, output = scratch.run(root, "distil_flows.cli", "ui", "--port", str(port))
     finally:
         scratch.stop(process)
     assert status == 1
@@ -261,7 +261,7 @@ def here(finished: Workspace, server: str, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
-    from flows.iteration import distil_iteration
+    from distil_flows.iteration import distil_iteration
 
     summary = distil_iteration(1)
     assert [outcome.status for outcome in summary.stages] == ["unchanged"] * 6
@@ -272,7 +272,7 @@ def test_flow_reports_every_stage_unchanged(here: Workspace) -> None:
 def test_flow_after_a_restart_and_with_a_run_that_was_interrupted(
     here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.iteration import distil_iteration
+    from distil_flows.iteration import distil_iteration
 
     record_all(here)
     params = yaml.safe_load(here.params_file.read_text())
@@ -302,7 +302,7 @@ def test_flow_after_a_restart_and_with_a_run_that_was_interrupted(
 
 
 def test_flow_refuses_an_iteration_that_does_not_exist(here: Workspace) -> None:
-    from flows.iteration import distil_iteration
+    from distil_flows.iteration import distil_iteration
 
     state = distil_iteration(9, return_state=True)
     assert state.is_failed()
@@ -339,7 +339,7 @@ def test_a_failed_stage_fails_the_run_with_its_message(
 def test_what_a_stage_works_with_is_tried_again_its_settings_are_not(
     here: Workspace, server: str, monkeypatch: pytest.MonkeyPatch, error: DistilError, attempts: int
 ) -> None:
-    import flows.iteration
+    import distil_flows.iteration
 
     called = []
 
@@ -347,8 +347,8 @@ def test_what_a_stage_works_with_is_tried_again_its_settings_are_not(
         called.append(1)
         raise error
 
-    task = flows.iteration._stage_task.with_options(retry_delay_seconds=0)
-    monkeypatch.setattr(flows.iteration, "_stage_task", task)
+    task = distil_flows.iteration._stage_task.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(distil_flows.iteration, "_stage_task", task)
     state = _run_next_with(body, monkeypatch)
     assert state.is_failed()
     assert state.message == str(error)
@@ -363,8 +363,8 @@ def test_what_a_stage_works_with_is_tried_again_its_settings_are_not(
 def test_a_stage_that_works_at_the_second_attempt_is_recorded(
     here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import flows.iteration
-    from tasks.sample import STAGE
+    import distil_flows.iteration
+    from distil_tasks.sample import STAGE
 
     called = []
 
@@ -376,8 +376,8 @@ def test_a_stage_that_works_at_the_second_attempt_is_recorded(
             raise ConfigError("the next stage: far enough")
         STAGE.body(workspace, params, progress)
 
-    task = flows.iteration._stage_task.with_options(retry_delay_seconds=0)
-    monkeypatch.setattr(flows.iteration, "_stage_task", task)
+    task = distil_flows.iteration._stage_task.with_options(retry_delay_seconds=0)
+    monkeypatch.setattr(distil_flows.iteration, "_stage_task", task)
     state = _run_next_with(body, monkeypatch)
     assert state.message == "the next stage: far enough"
     assert len(called) == 3
@@ -385,8 +385,8 @@ def test_a_stage_that_works_at_the_second_attempt_is_recorded(
 
 
 def test_runs_carry_their_workspace_and_campaign(here: Workspace, server: str) -> None:
-    from flows.iteration import distil_iteration
-    from flows.ownership import workspace_tag
+    from distil_flows.iteration import distil_iteration
+    from distil_flows.ownership import workspace_tag
 
     distil_iteration(1)
     tags = {workspace_tag(here), "campaign:chain-arithmetic"}
@@ -400,8 +400,8 @@ def test_runs_carry_their_workspace_and_campaign(here: Workspace, server: str) -
 def test_a_run_of_another_workspace_or_campaign_is_refused(here: Workspace) -> None:
     from prefect import tags
 
-    from flows.campaign import distil_campaign
-    from flows.iteration import distil_iteration
+    from distil_flows.campaign import distil_campaign
+    from distil_flows.iteration import distil_iteration
 
     for tag in ("workspace:other-01234567-89ab", "campaign:tool-calls"):
         for flow in (distil_iteration, distil_campaign):
@@ -423,10 +423,12 @@ def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
     second = Workspace(tmp_path / "second")
     shutil.copytree(finished.root, second.root, symlinks=True)
     _delete_deployments(server)
-    serving = [scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)]
+    serving = [scratch.start(finished.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)]
     try:
         scratch.wait_for("the first's", lambda: len(_all(server, "deployments")) == 2)
-        serving.append(scratch.start(second.root, "flows.serve", PREFECT_API_URL=server))
+        serving.append(
+            scratch.start(second.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)
+        )
         scratch.wait_for("the second's", lambda: len(_all(server, "deployments")) == 4)
         names = {deployment["name"] for deployment in _all(server, "deployments")}
         assert names == {"local", "local-second"}
@@ -451,7 +453,7 @@ def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
     assert "prefect deployment run distil-iteration/local --watch" in said[0]
     assert "distil-iteration/local on this server is another workspace's" in said[1]
     assert "prefect deployment run distil-iteration/local-second --watch" in said[1]
-    status, output = scratch.run(second.root, "flows.cli", "extend")
+    status, output = scratch.run(second.root, "distil_flows.cli", "extend")
     assert "prefect deployment run distil-iteration/local-second --watch" in output
 
 
@@ -479,7 +481,7 @@ def test_a_killed_run_is_marked_crashed(finished: Workspace, server: str) -> Non
     running = {name for name, state in before.items() if state == "RUNNING"}
     assert running == {"campaign", "distil-iteration-2", "iteration 2", "sample@002"}
 
-    serve = scratch.start(finished.root, "flows.serve", PREFECT_API_URL=server)
+    serve = scratch.start(finished.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)
     try:
         scratch.wait_for(
             "crashed",
@@ -501,8 +503,10 @@ def test_an_interrupted_run_ends_soon_and_says_what_is_kept(finished: Workspace)
 
 def test_run_stops_where_the_address_in_the_shell_does_not_answer(finished: Workspace) -> None:
     url = f"http://127.0.0.1:{scratch.free_port()}/api"
-    for program in ("flows.run", "flows.serve"):
-        status, output = scratch.run(finished.root, program, PREFECT_API_URL=url)
+    for command in ("run", "serve"):
+        status, output = scratch.run(
+            finished.root, "distil_flows.cli", command, PREFECT_API_URL=url
+        )
         assert status == 1
         assert f"no Prefect server answers at {url}" in " ".join(output.split())
         assert "prefect server start" in output
@@ -513,14 +517,14 @@ def _start_slow_run(workspace: Workspace, **variables: str) -> "subprocess.Popen
     """`make run` that has come to a stage which never ends."""
     (workspace.root / "tasks" / "sample.py").write_text(
         "import time\n"
-        "from tasks.stage import StageSpec\n"
+        "from distil_tasks.stage import StageSpec\n"
         "def body(workspace, params, progress):\n"
         "    print('sampling', flush=True)\n"
         "    time.sleep(600)\n"
         "STAGE = StageSpec('sample', version=1, body=body)\n"
     )
     extend(workspace, stage_versions())
-    process = scratch.start(workspace.root, "flows.run", **variables)
+    process = scratch.start(workspace.root, "distil_flows.cli", "run", **variables)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("sampling"):
@@ -532,10 +536,10 @@ def _run_next_with(
     body: StageBody, monkeypatch: pytest.MonkeyPatch, **parameters: float
 ) -> "State[Any]":
     """Run the next iteration with another body of its first stage."""
-    import flows.iteration
+    import distil_flows.iteration
 
-    monkeypatch.setattr(flows.iteration, "stage_spec", lambda name: StageSpec(name, 1, body))
-    return flows.iteration.distil_iteration(return_state=True, **parameters)
+    monkeypatch.setattr(distil_flows.iteration, "stage_spec", lambda name: StageSpec(name, 1, body))
+    return distil_flows.iteration.distil_iteration(return_state=True, **parameters)
 
 
 def _states(server: str, flow_run_ids: set[str]) -> dict[str, str]:

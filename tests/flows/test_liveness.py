@@ -12,15 +12,15 @@ import httpx
 import pytest
 
 from distil_core.workspace import Workspace
-from flows.api_server import prefect_api
-from flows.liveness import alive, dead_runs, mark_dead_runs
+from distil_flows.api_server import prefect_api
+from distil_flows.liveness import alive, dead_runs, mark_dead_runs
 
 _HOLD = """
 import sys, time
 from pathlib import Path
 from distil_core.workspace import Workspace
-from flows.api_server import prefect_api
-from flows.liveness import alive
+from distil_flows.api_server import prefect_api
+from distil_flows.liveness import alive
 with alive(Workspace(Path.cwd()), sys.argv[1]):
     print("alive", flush=True)
     time.sleep(600)

@@ -11,15 +11,15 @@ from typing import Any
 import front_door_scratch as scratch
 import pytest
 
-from flows import _internals
+from distil_flows import _internals
 
 _PROGRAM = """
 import json, os, sqlite3, sys, threading, urllib.request
 from contextlib import closing
 from pathlib import Path
 from distil_core.workspace import Workspace
-from flows import _internals
-from flows.api_server import prefect_api
+from distil_flows import _internals
+from distil_flows.api_server import prefect_api
 
 found = {}
 with prefect_api(Workspace(Path.cwd())) as api:

@@ -10,7 +10,7 @@ from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision, write_decision
 from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.workspace import Workspace
-from flows.report import campaign_table, iteration_page
+from distil_flows.report import campaign_table, iteration_page
 
 
 def _metrics(pass_at_1: float) -> dict[str, float]:

@@ -8,7 +8,7 @@ import yaml
 from front_door_scratch import environment, make_workspace, run
 
 from distil_core.workspace import Workspace
-from flows.reproduce import DIFFERS
+from distil_flows.commands.reproduce import DIFFERS
 
 NAME = "chain-arithmetic"
 
@@ -26,7 +26,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A small campaign that `make run` ran, its remote a folder beside it."""
     workspace = make_workspace(tmp_path_factory.mktemp("reproduce") / "campaign")
     command(workspace.root, "dvc", "remote", "add", "--default", "store", "../store")
-    status, output = run(workspace.root, "flows.run")
+    status, output = run(workspace.root, "distil_flows.cli", "run")
     assert status == 0, output
     return workspace
 
@@ -36,7 +36,7 @@ def test_a_finished_iteration_is_equal_to_the_bit_and_the_users_files_stay(
 ) -> None:
     before = command(campaign.root, "git", "status", "--porcelain")
     lock = (campaign.root / "dvc.lock").read_bytes()
-    status, output = run(campaign.root, "flows.cli", "reproduce", f"{NAME}/1")
+    status, output = run(campaign.root, "distil_flows.cli", "reproduce", f"{NAME}/1")
     assert status == 0, output
     assert "All 12 artifacts are equal to the recorded ones, to the bit." in output
     assert "Warning" not in output
@@ -53,7 +53,7 @@ def test_from_scratch_in_a_fresh_clone_with_git_and_the_remote(
     command(tmp_path, "git", "clone", "-q", str(campaign.root), str(clone))
     command(clone, "git", "fetch", "-q", "origin", "refs/distil/*:refs/distil/*")
     for options in ([], ["--from-scratch"]):
-        status, output = run(clone, "flows.cli", "reproduce", f"{NAME}/1", *options)
+        status, output = run(clone, "distil_flows.cli", "reproduce", f"{NAME}/1", *options)
         assert status == 0, output
         assert " NO" not in output
 
@@ -62,7 +62,7 @@ def test_other_kernels_are_seen_and_measured(campaign: Workspace) -> None:
     """As on another processor: torch without its vector instructions."""
     status, output = run(
         campaign.root,
-        "flows.cli",
+        "distil_flows.cli",
         "reproduce",
         f"{NAME}/1",
         ATEN_CPU_CAPABILITY="default",
@@ -80,25 +80,25 @@ def test_with_the_vllm_engine(tmp_path: Path) -> None:
     params["base"]["architecture"]["num_heads"] = 2
     params["sample"]["engine"] = {"name": "vllm", "options": {"mode": "in_process"}}
     workspace.params_file.write_text(yaml.safe_dump(params, sort_keys=False))
-    status, output = run(workspace.root, "flows.run")
+    status, output = run(workspace.root, "distil_flows.cli", "run")
     assert status == 0, output
-    status, output = run(workspace.root, "flows.cli", "reproduce", f"{NAME}/1")
+    status, output = run(workspace.root, "distil_flows.cli", "reproduce", f"{NAME}/1")
     assert status == 0, output
     assert "All 12 artifacts are equal" in output
 
 
 def test_what_cannot_be_reproduced_says_why(campaign: Workspace) -> None:
-    status, output = run(campaign.root, "flows.cli", "reproduce", f"{NAME}/7")
+    status, output = run(campaign.root, "distil_flows.cli", "reproduce", f"{NAME}/7")
     assert status == 1
     assert f"there are: {NAME}/0, {NAME}/1" in output
-    status, output = run(campaign.root, "flows.cli", "reproduce", NAME)
+    status, output = run(campaign.root, "distil_flows.cli", "reproduce", NAME)
     assert status == 2
     assert "expected CAMPAIGN/ITERATION" in output
 
 
 def test_a_remote_that_is_down_is_told_and_ends_nothing(campaign: Workspace) -> None:
     command(campaign.root, "dvc", "remote", "modify", "--local", "store", "url", "/proc/no/store")
-    status, output = run(campaign.root, "flows.run")
+    status, output = run(campaign.root, "distil_flows.cli", "run")
     assert status == 0, output
     assert "push@001 FAILED" in output
     assert "dvc push" in output

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.start_up import exempt_from_garbage_collection
+from distil_flows.start_up import exempt_from_garbage_collection
 
 
 @pytest.fixture(autouse=True)

@@ -103,7 +103,7 @@ def _content(suffix: str, number: int) -> str:
 
 
 def main() -> None:
-    """`python -m tasks.sample --iteration 001`, as dvc.yaml calls it."""
+    """`python -m distil_tasks.sample --iteration 001`, as dvc.yaml calls it."""
     name = Path(sys.argv[0]).stem
     address = f"{name}@{int(sys.argv[2]):03d}" if len(sys.argv) > 2 else name
     write_outputs(Path.cwd(), address)

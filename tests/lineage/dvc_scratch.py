@@ -27,9 +27,12 @@ def make_workspace(root: Path, num_iterations: int = 1) -> Workspace:
         shutil.copy(PROJECT / name, root / name)
     (root / ".gitignore").write_text("/.distil/\n__pycache__/\n")
     (root / "tasks").mkdir()
+    (root / "distil_tasks").symlink_to("tasks")
     shutil.copy(dvc_fake_stages.__file__, root / "tasks/fake_stages.py")
     for name in STAGE_NAMES:
-        (root / f"tasks/{name}.py").write_text("from tasks.fake_stages import main\n\nmain()\n")
+        (root / f"tasks/{name}.py").write_text(
+            "from distil_tasks.fake_stages import main\n\nmain()\n"
+        )
     for iteration in range(num_iterations + 1):
         freeze(workspace, iteration, seed=1)
     list_iterations(workspace, num_iterations)

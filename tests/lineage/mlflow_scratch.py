@@ -213,7 +213,7 @@ def entry_of(
     frozen = workspace.relative(workspace.frozen_params_file(iteration))
     recorded = {key: _lookup(settings, key) for key in keys or usual_keys}
     return {
-        "cmd": f"python -m tasks.{address.replace('@', ' --iteration ')}",
+        "cmd": f"python -m distil_tasks.{address.replace('@', ' --iteration ')}",
         "deps": [_locked(workspace, path) for path in reads],
         "params": {frozen: recorded},
         "outs": [_locked(workspace, path) for path in writes if path.exists()],

@@ -75,7 +75,7 @@ def test_a_repository_of_another_user_is_not_called_none(tmp_path: Path) -> None
 def test_a_stages_own_command_says_so_before_it_works(tmp_path: Path) -> None:
     workspace = repository(tmp_path / "br{y}")
     done = subprocess.run(
-        [sys.executable, "-m", "tasks.problems"],
+        [sys.executable, "-m", "distil_tasks.problems"],
         cwd=workspace.root,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,

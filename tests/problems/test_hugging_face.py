@@ -112,7 +112,7 @@ def test_it_keeps_the_contract_of_sources(hub: str, tmp_path: Path) -> None:
     options = json.dumps({**OPTIONS, "eval": None, "eval_fraction": 0.4})
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "flows.cli", "check-component"),
+            *(sys.executable, "-m", "distil_flows.cli", "check-component"),
             *("hugging_face", "--options", options),
         ],
         cwd=tmp_path,

@@ -17,7 +17,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import PROBLEMS
 from distil_core.tables.store import read_table
 from distil_core.workspace import Workspace
-from tasks import problems
+from distil_tasks import problems
 
 PROJECT = Path(__file__).parents[2]
 

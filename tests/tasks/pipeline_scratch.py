@@ -12,7 +12,7 @@ from distil_core.config.models import IterationParams
 from distil_core.progress import no_progress
 from distil_core.tables.store import read_rows, read_table, write_table
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
+from distil_tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
 
 PROJECT = Path(__file__).parents[2]
 CHANGES: dict[str, Any] = {

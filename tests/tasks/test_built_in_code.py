@@ -16,14 +16,14 @@ sys.path.append(str(Path(__file__).parents[1] / "flows"))
 import front_door_scratch as scratch
 
 SOURCE = "distil_core/problems/chain_arithmetic.py"
-PROBLEMS = ("tasks.problems",)
+PROBLEMS = ("distil_tasks.problems",)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """Frozen, and its problems made."""
     workspace = scratch.make_workspace(tmp_path / "workspace")
-    for arguments in (("flows.cli", "restart"), PROBLEMS):
+    for arguments in (("distil_flows.cli", "restart"), PROBLEMS):
         status, output = scratch.run(workspace.root, *arguments)
         assert status == 0, output
     return workspace
@@ -65,7 +65,7 @@ def test_other_code_is_said_and_does_not_run_under_the_old_name(workspace: Works
     assert frozen(workspace) == before
 
     # A new start takes the code of now: what it changes is made anew.
-    assert scratch.run(workspace.root, "flows.cli", "restart")[0] == 0
+    assert scratch.run(workspace.root, "distil_flows.cli", "restart")[0] == 0
     assert frozen(workspace)["problems"] != before["problems"]
     assert frozen(workspace)["sample"] == before["sample"]
     status, output = scratch.run(workspace.root, *PROBLEMS)
@@ -77,10 +77,10 @@ def test_a_stage_that_never_ran_takes_the_code_of_now(workspace: Workspace) -> N
     before = frozen(workspace)
     name = "distil_core/verifiers/chain_arithmetic.py"
     (workspace.root / name).write_text((workspace.root / name).read_text() + "\nOTHER = 1\n")
-    status, output = scratch.run(workspace.root, "tasks.base")
+    status, output = scratch.run(workspace.root, "distil_tasks.base")
     assert (status, output.startswith("base: ran")) == (0, True)
     after = frozen(workspace)
     assert after["base"] != before["base"]
     assert after["problems"] == before["problems"]
-    status, output = scratch.run(workspace.root, "tasks.base")
+    status, output = scratch.run(workspace.root, "distil_tasks.base")
     assert (status, len(output.splitlines())) == (0, 1)

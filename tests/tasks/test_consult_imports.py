@@ -13,7 +13,7 @@ HEAVY = ("torch", "transformers", "vllm", "mlflow", "prefect", "dvc", "math_veri
 @pytest.mark.parametrize("stage", ["problems", "consult"])
 def test_a_stage_without_a_model_starts_without_torch(stage: str) -> None:
     """Seconds of every start, retry and `dvc repro`, and hundreds of megabytes."""
-    program = f"import sys, tasks.{stage}; print(*sorted(set(sys.modules) & {set(HEAVY)}))"
+    program = f"import sys, distil_tasks.{stage}; print(*sorted(set(sys.modules) & {set(HEAVY)}))"
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=PROJECT,
@@ -31,7 +31,7 @@ from pathlib import Path
 from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
-from tasks import consult, stage
+from distil_tasks import consult, stage
 workspace = Workspace(Path(sys.argv[1]))
 stage.run_body(consult.STAGE, workspace, 1)
 print("torch" in sys.modules)

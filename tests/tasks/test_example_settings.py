@@ -21,7 +21,7 @@ from distil_core.tables.schemas import CONSULTATIONS, PROBLEMS, ROLLOUTS, Rollou
 from distil_core.tables.store import read_rows, read_table, write_table
 from distil_core.verifiers import VERIFIERS
 from distil_core.workspace import Workspace
-from tasks import consult, problems
+from distil_tasks import consult, problems
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SYSTEM = "Answer as <reasoning>..</reasoning> and <answer>the letter</answer>."

@@ -13,7 +13,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows, read_table
 from distil_core.workspace import Workspace
-from tasks import consult, evaluate, sample, tabulate, train
+from distil_tasks import consult, evaluate, sample, tabulate, train
 
 ENGINE = '''
 """The engine `transformers`, but for every n-th request."""

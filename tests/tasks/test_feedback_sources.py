@@ -60,7 +60,7 @@ def small_settings() -> Values:
 
 def run_stage(name: str, workspace: Workspace, values: Values, iteration: int) -> None:
     params = parse_iteration_params({**values, "iteration": iteration, "stage_versions": {}}, "t")
-    importlib.import_module(f"tasks.{name}").body(workspace, params, no_progress)
+    importlib.import_module(f"distil_tasks.{name}").body(workspace, params, no_progress)
     if name == "train":
         # What a gate that promotes it does, without an evaluation.
         policy_dir = workspace.policy_dir(iteration)

@@ -13,19 +13,19 @@ import yaml
 from distil_core.campaign.iterations import restart
 from distil_core.lineage.dvc.stage import StageOutcome, is_up_to_date
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec
+from distil_tasks.stage import StageSpec
 
 PROJECT = Path(__file__).parents[2]
 STAGES = ("sample", "consult", "tabulate", "train")
 
 
 def stage(name: str) -> StageSpec:
-    spec: StageSpec = importlib.import_module(f"tasks.{name}").STAGE
+    spec: StageSpec = importlib.import_module(f"distil_tasks.{name}").STAGE
     return spec
 
 
 def run(workspace: Workspace, name: str, iteration: int) -> StageOutcome:
-    from tasks.stage import run as run_stage
+    from distil_tasks.stage import run as run_stage
 
     return run_stage(stage(name), workspace, iteration)
 

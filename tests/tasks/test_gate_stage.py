@@ -15,7 +15,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import EVALUATION, EvaluationRow
 from distil_core.tables.store import read_table, write_table
 from distil_core.workspace import Workspace
-from tasks import gate, sample
+from distil_tasks import gate, sample
 
 PROJECT = Path(__file__).parents[2]
 

@@ -65,7 +65,7 @@ def settings(tmp_path: Path, checkpoint: Path) -> dict[str, Any]:
 
 def run_stage(name: str, workspace: Workspace, values: dict[str, Any], iteration: int) -> None:
     frozen = {**values, "iteration": iteration, "stage_versions": {}}
-    body = importlib.import_module(f"tasks.{name}").body
+    body = importlib.import_module(f"distil_tasks.{name}").body
     body(workspace, parse_iteration_params(frozen, "test"), no_progress)
 
 

@@ -41,7 +41,7 @@ from distil_core.tables.schemas import (
 from distil_core.tables.store import read_rows, read_table, shard_files
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
-from tasks import consult, problems, tabulate, train
+from distil_tasks import consult, problems, tabulate, train
 
 
 def test_twice_the_same_bytes(campaign: Workspace, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from distil_core.tables.schemas import (
 from distil_core.tables.store import read_rows, read_table
 from distil_core.verifiers.base import Verification, Verifier
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, gate, sample, tabulate, train
+from distil_tasks import base, consult, evaluate, gate, sample, tabulate, train
 
 
 class Judge(Verifier):

@@ -14,7 +14,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK
 from distil_core.tables.store import read_rows
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, problems, sample, tabulate, train
+from distil_tasks import base, consult, evaluate, problems, sample, tabulate, train
 
 PROJECT = Path(__file__).parents[2]
 sys.path.append(str(PROJECT / "tests" / "flows"))

@@ -1,7 +1,7 @@
 """Stages as commands and as functions, in a scratch workspace (20 s on one core).
 
 The stand-in stages' modules are written there beside a copy of `tasks/stage.py`, so that
-`python -m tasks.<stage>` runs the real command line with a small body.
+`python -m distil_tasks.<stage>` runs the real command line with a small body.
 """
 
 import json
@@ -21,12 +21,12 @@ from distil_core.errors import ConfigError
 from distil_core.pipeline import STAGES
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
-from tasks.stage import StageSpec, main, prepare_torch, run, run_body
+from distil_tasks.stage import StageSpec, main, prepare_torch, run, run_body
 
 PROJECT = Path(__file__).parents[2]
 CUDA = {"device": "cuda", "dtype": "float32"}
 PROBLEMS = """
-from tasks.stage import StageSpec, main
+from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace, params, progress):
@@ -59,7 +59,7 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def commands(workspace: Workspace) -> Workspace:
     """The workspace with stand-in stage modules to start as commands."""
-    package = workspace.root / "tasks"
+    package = workspace.root / "distil_tasks"
     package.mkdir()
     shutil.copy(PROJECT / "tasks/stage.py", package)
     shutil.copy(PROJECT / "tasks/__init__.py", package)
@@ -200,7 +200,12 @@ def test_dvc_runs_the_command_and_the_function_agrees(commands: Workspace) -> No
 
 def test_started_by_dvc_from_another_folder_the_error_is_one_message(commands: Workspace) -> None:
     status, said, errors = start(
-        commands, "-m", "tasks.sample", "--iteration", "2", DVC_STAGE="../dvc.yaml:sample@002"
+        commands,
+        "-m",
+        "distil_tasks.sample",
+        "--iteration",
+        "2",
+        DVC_STAGE="../dvc.yaml:sample@002",
     )
     assert (status, said) == (1, "")
     assert errors.startswith("sample: iteration 2 does not exist: no iterations/002.yaml")
@@ -208,14 +213,19 @@ def test_started_by_dvc_from_another_folder_the_error_is_one_message(commands: W
 
 
 def test_the_command_without_dvc_refuses_what_lies_upstream(commands: Workspace) -> None:
-    status, _, errors = start(commands, "-m", "tasks.sample", "--iteration", "1")
+    status, _, errors = start(commands, "-m", "distil_tasks.sample", "--iteration", "1")
     assert status == 1
     assert errors.startswith("sample: sample@001 builds on problems, which is not up to date")
     assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
-    "arguments", [("tasks.sample",), ("tasks.sample", "--iteration", "-1"), ("tasks.problems", "3")]
+    "arguments",
+    [
+        ("distil_tasks.sample",),
+        ("distil_tasks.sample", "--iteration", "-1"),
+        ("distil_tasks.problems", "3"),
+    ],
 )
 def test_wrong_arguments_show_the_usage(commands: Workspace, arguments: tuple[str, ...]) -> None:
     status, _, errors = start(commands, "-m", *arguments)

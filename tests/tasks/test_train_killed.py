@@ -1,4 +1,4 @@
-"""`python -m tasks.train` killed at random moments ends in the bytes of a run left alone."""
+"""`python -m distil_tasks.train` killed at random moments ends in the bytes of a run left alone."""
 
 import os
 import random
@@ -17,7 +17,7 @@ from pipeline_scratch import CHANGES, PROJECT
 from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
-from tasks import base, consult, problems, sample, tabulate
+from distil_tasks import base, consult, problems, sample, tabulate
 
 NUM_KILLS = 3
 
@@ -44,7 +44,7 @@ def make_workspace(root: Path) -> Workspace:
 
 def start(workspace: Workspace) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "tasks.train", "--iteration", "1"],
+        [sys.executable, "-m", "distil_tasks.train", "--iteration", "1"],
         cwd=workspace.root,
         # As `dvc repro` starts it: the work only.
         env=os.environ
@@ -99,7 +99,7 @@ from pathlib import Path
 from distil_core.campaign.load import load_iteration_params
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
-from tasks import train
+from distil_tasks import train
 
 name = sys.argv[1]
 write = getattr(train, name)

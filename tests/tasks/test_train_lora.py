@@ -12,7 +12,7 @@ from distil_core.campaign.load import load_iteration_params
 from distil_core.policy.model import load_model
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
-from tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
+from distil_tasks import base, consult, evaluate, gate, problems, sample, tabulate, train
 
 LORA = {"rank": 4, "alpha": 8.0, "target_modules": ["q_proj", "down_proj"], "dropout": 0.1}
 

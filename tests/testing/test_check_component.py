@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flows.cli import main
+from distil_flows.cli import main
 
 Distil = Callable[..., tuple[int, str]]
 PROJECT = Path(__file__).parents[2]

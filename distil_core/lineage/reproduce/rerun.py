@@ -173,7 +173,7 @@ def _run(tree: Workspace, address: str, command: str, code: Path) -> None:
     users' packages, as recorded."""
     words = shlex.split(command)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    first = f"{tree.root}{os.pathsep}{code}"
+    first = os.pathsep.join(map(str, (tree.root / "src", tree.root, code)))
     inherited = os.environ.get("PYTHONPATH")
     environment = own_environment() | {
         "PATH": path,

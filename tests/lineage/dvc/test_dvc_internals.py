@@ -232,7 +232,7 @@ def test_the_pipeline_as_it_is_resolved(root: Path) -> None:
         resolved = _internals.resolved_stages(stage)
     assert sorted(resolved) == sorted(addresses())
     train = resolved["train@001"]
-    assert train["cmd"] == "python -m tasks.train --iteration 001"
+    assert train["cmd"] == "python -m distil_tasks.train --iteration 001"
     assert "data/policy-000" in train["deps"]
     assert "data/iterations/001/policy" in train["outs"]
 
@@ -265,8 +265,8 @@ def test_command_and_frozen_stages(root: Path) -> None:
         assert not _internals.is_command_changed(stage)
         assert not _internals.is_frozen(stage)
     text = file.read_text()
-    frozen = "cmd: python -m tasks.problems --other\n    frozen: true"
-    file.write_text(text.replace("cmd: python -m tasks.problems", frozen, 1))
+    frozen = "cmd: python -m distil_tasks.problems --other\n    frozen: true"
+    file.write_text(text.replace("cmd: python -m distil_tasks.problems", frozen, 1))
     with locked(root) as repo:
         stage = _internals.load_stage(repo, "problems")
         assert _internals.is_command_changed(stage)
@@ -277,7 +277,7 @@ def test_changed_and_removed(root: Path) -> None:
     file = root / "dvc.yaml"
     kept = "${key}/rollouts.parquet:\n            persist: true"
     text = file.read_text()
-    outs = text.index("outs:", text.index("tasks.sample"))
+    outs = text.index("outs:", text.index("distil_tasks.sample"))
     file.write_text(text[:outs] + text[outs:].replace("${key}/rollouts.parquet", kept, 1))
     rollouts = root / "data/iterations/001/rollouts.parquet"
     with locked(root) as repo:

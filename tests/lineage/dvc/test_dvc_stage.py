@@ -172,7 +172,9 @@ def test_refuses_when_an_earlier_stage_never_ran(tmp_path: Path) -> None:
 
 def test_refuses_when_the_command_of_an_earlier_stage_changed(workspace: Workspace) -> None:
     path = workspace.root / "dvc.yaml"
-    path.write_text(path.read_text().replace("tasks.sample ", "tasks.sample --other "))
+    path.write_text(
+        path.read_text().replace("distil_tasks.sample ", "distil_tasks.sample --other ")
+    )
     with pytest.raises(LineageError, match=r"sample@001, which .* command or paths"):
         run_fake(workspace, "train@001")
 

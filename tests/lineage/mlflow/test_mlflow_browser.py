@@ -50,7 +50,7 @@ def pages(campaign: Workspace) -> Iterator[str]:
     log = campaign.root.parent / "ui.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.ui", "--port", str(port)],
+            [sys.executable, "-m", "distil_flows.cli", "ui", "--port", str(port)],
             cwd=campaign.root,
             env=os.environ | {"PYTHONPATH": str(PROJECT)},
             stdout=output,

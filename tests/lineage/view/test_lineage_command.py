@@ -38,7 +38,7 @@ def disagreeing(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def distil(workspace: Workspace, *arguments: str) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
-        [sys.executable, "-c", "from flows.cli import main; main()", "lineage", *arguments],
+        [sys.executable, "-c", "from distil_flows.cli import main; main()", "lineage", *arguments],
         cwd=workspace.root,
         env={"PATH": "/usr/bin:/bin", "HOME": str(workspace.root), "PYTHONPATH": str(PROJECT)},
         capture_output=True,

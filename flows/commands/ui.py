@@ -1,10 +1,9 @@
-"""`make ui`: bring MLflow's record up to date, then show it in the browser."""
+"""`distil ui`: bring MLflow's record up to date, then show it in the browser."""
 
 import argparse
 import os
 import socket
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from distil_core.errors import DistilError
@@ -15,30 +14,32 @@ from distil_core.workspace import Workspace
 HOST = "127.0.0.1"
 
 
-def main() -> NoReturn:
-    """Become `mlflow ui`. Exits 1 with a message when the port is taken or the record cannot be
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument("--port", type=int, default=5000, help="of the pages (default 5000)")
+
+
+def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
+    """Become `mlflow ui`. Raises `DistilError` when the port is taken or the record cannot be
     brought up to date. Where MLFLOW_TRACKING_URI names a server, that one has the pages."""
-    parser = argparse.ArgumentParser(prog="python -m flows.ui", description=__doc__)
-    parser.add_argument("--port", type=int, default=5000, help="of the pages (default 5000)")
-    port = parser.parse_args().port
-    workspace = Workspace(Path.cwd())
+    port: int = arguments.port
     store = os.environ.get("MLFLOW_TRACKING_URI", own_uri(workspace))
     has_server = store.startswith(("http://", "https://"))
-    try:
-        if not has_server:
-            _require_free(port)
-        recorded = record_all(workspace)
-        reason = why_not_recorded(workspace)
-    except DistilError as error:
-        print(f"flows.ui: {error}", file=sys.stderr)
-        sys.exit(1)
+    if not has_server:
+        _require_free(port)
+    recorded = record_all(workspace)
+    reason = why_not_recorded(workspace)
     address = store.rstrip("/") if has_server else f"http://{HOST}:{port}"
     page = f"{address}/{recorded[-1].experiment_page}" if recorded else address
     print(f"{len(recorded)} iterations recorded. The campaign in MLflow:\n  {page}", flush=True)
     if reason:
         print(f"Not all of the campaign is up to date: {reason}", flush=True)
-    if has_server:
-        sys.exit(0)
+    if not has_server:
+        _become_mlflow(store, port)
+    return 0
+
+
+def _become_mlflow(store: str, port: int) -> NoReturn:
     print("Ready when it says so; Ctrl-C ends it.", flush=True)
     command = ["mlflow", "ui", "--backend-store-uri", store, "--host", HOST, "--port", str(port)]
     # One reader needs one worker and no background jobs of MLflow; each takes 0.3 GB.
@@ -53,10 +54,6 @@ def _require_free(port: int) -> None:
             probe.bind((HOST, port))
         except OSError as error:
             raise DistilError(
-                f"port {port} is in use (another `make ui`, then open http://{HOST}:{port}; "
-                f"or another program). Use another one: `make ui PORT={port + 1}`"
+                f"port {port} is in use (another `distil ui`, then open http://{HOST}:{port}; "
+                f"or another program). Use another one: `distil ui --port {port + 1}`"
             ) from error
-
-
-if __name__ == "__main__":
-    main()

@@ -33,6 +33,17 @@ def target(text: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument(
+        "target", type=target, metavar="CAMPAIGN/ITERATION", help="such as chain-arithmetic/3"
+    )
+    command.add_argument(
+        "--from-scratch", action="store_true", help="run all it came from again as well"
+    )
+    command.add_argument("--keep", action="store_true", help="leave the worktree to look at")
+
+
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """0 when every artifact is equal, else `DIFFERS`; raises `LineageError`."""
     # The worktree is also removed when the process is ended from outside.

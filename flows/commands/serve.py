@@ -1,4 +1,4 @@
-"""`python -m flows.serve`: wait for runs of this workspace's deployments and execute them.
+"""`distil serve`: wait for runs of this workspace's deployments and execute them.
 
 Serves `distil-iteration/local` and `distil-campaign/local`, one run at a time, until Ctrl-C.
 Where another workspace serves those on the same Prefect server, it says which names it took
@@ -6,35 +6,29 @@ instead. More machines: see prefect.yaml.
 """
 
 import argparse
-import sys
-from pathlib import Path
-from typing import NoReturn
 
 from distil_core.campaign.iterations import existing_iterations
-from distil_core.errors import DistilError
 from distil_core.files import private_folder
 from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
-from flows.api_server import configured_url, require_own
-from flows.ownership import DEPLOYMENT, deployment_name, keep_served_name, workspace_tag
+from distil_flows.api_server import configured_url, require_own
+from distil_flows.ownership import DEPLOYMENT, deployment_name, keep_served_name, workspace_tag
 
 
-def main() -> NoReturn:
-    """Serve until interrupted; exit 1 with a message when there is nothing to serve to."""
-    argparse.ArgumentParser(prog="python -m flows.serve", description=__doc__).parse_args()
-    workspace = Workspace(Path.cwd())
-    try:
-        require_usable(workspace)
-        existing_iterations(workspace)
-        url = configured_url()
-        note = require_own(url)
-        if note:
-            print(note)
-        _serve(workspace, url)
-    except DistilError as error:
-        print(f"flows.serve: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """It takes nothing."""
+
+
+def run(workspace: Workspace, _: argparse.Namespace) -> int:
+    """Serve until interrupted; raises `DistilError` when there is nothing to serve to."""
+    require_usable(workspace)
+    existing_iterations(workspace)
+    url = configured_url()
+    note = require_own(url)
+    if note:
+        print(note)
+    _serve(workspace, url)
+    return 0
 
 
 def _serve(workspace: Workspace, url: str) -> None:
@@ -43,9 +37,9 @@ def _serve(workspace: Workspace, url: str) -> None:
     from prefect.deployments.runner import RunnerDeployment
     from prefect.settings import get_current_settings
 
-    from flows.campaign import distil_campaign
-    from flows.iteration import distil_iteration
-    from flows.liveness import mark_dead_runs
+    from distil_flows.campaign import distil_campaign
+    from distil_flows.iteration import distil_iteration
+    from distil_flows.liveness import mark_dead_runs
 
     flows = (distil_iteration, distil_campaign)
     with get_client(sync_client=True) as client:
@@ -82,7 +76,3 @@ def _serve(workspace: Workspace, url: str) -> None:
         pause_on_shutdown=False,
         print_starting_message=False,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -63,7 +63,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Print the table; 1 where a check failed."""
-    workspace.make_code_importable()
     from distil_core.component_kinds import registry_of
     from distil_core.testing import as_table, run_checks
     from distil_core.testing.kinds import Samples, component_checks, kind_of

@@ -1,14 +1,12 @@
-"""`make run`: the whole campaign through Prefect in one warm process, shown in the terminal.
+"""`distil run` (`make run` in a clone): the whole campaign through Prefect in one warm process.
 
-`python -m flows.run`, from the root of the workspace. What is finished is not run again.
+It is shown in the terminal. What is finished is not run again.
 """
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
@@ -23,45 +21,47 @@ from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
-from flows import _internals
-from flows.api_server import PrefectApi, PrefectApiError, prefect_api
-from flows.display import Display
-from flows.ownership import served_name
-from flows.report import campaign_table
-from flows.stages import stage_versions
-from flows.start_up import exempt_from_garbage_collection
+from distil_flows import _internals
+from distil_flows.api_server import PrefectApi, PrefectApiError, prefect_api
+from distil_flows.display import Display
+from distil_flows.ownership import served_name
+from distil_flows.report import campaign_table
+from distil_flows.stages import stage_versions
+from distil_flows.start_up import exempt_from_garbage_collection
 
 _NEXT_COMMANDS = """\
 Next:
   source .venv/bin/activate   for the commands below
   open report.html            the campaign in one file (`distil report` writes it anew)
-  make ui                     the lineage of every policy, in MLflow: http://127.0.0.1:5000
+  distil ui                   the lineage of every policy, in MLflow: http://127.0.0.1:5000
   dvc status                  nothing to do, until something changes
   dvc repro                   runs what changed, and nothing else
   distil extend               adds iteration {next_iteration} with the settings of params.yaml
 
 Through Prefect, each in a terminal of its own:
   prefect server start        its pages, with this run: {pages_url}
-  python -m flows.serve       waits for runs
+  distil serve                waits for runs
   prefect deployment run distil-iteration/{deployment} --watch
 """
 
 
-def main() -> NoReturn:
-    """Exit 0 when all iterations are finished, 1 after a message that says why not."""
-    parser = argparse.ArgumentParser(prog="python -m flows.run", description=__doc__)
-    parser.parse_args()
+def add_arguments(_: argparse.ArgumentParser) -> None:
+    """It takes nothing."""
+
+
+def run(workspace: Workspace, _: argparse.Namespace) -> int:
+    """0 when all iterations are finished, 1 after a message that says why not, 130 after Ctrl-C."""
     console = Console()
     try:
-        _run(Workspace(Path.cwd()), console)
+        _run(workspace, console)
     except DistilError as error:
         console.print(f"\nStopped: {error}", style="red", markup=False, highlight=False)
         console.print("What was finished is kept; run again to go on from there.")
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         console.print("\nInterrupted. What was finished is kept; run again to go on from there.")
-        sys.exit(130)
-    sys.exit(0)
+        return 130
+    return 0
 
 
 def _run(workspace: Workspace, console: Console) -> None:
@@ -79,7 +79,7 @@ def _run(workspace: Workspace, console: Console) -> None:
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
             # Needed in any case, and the server takes longer to start than this.
             import_mlflow()
-            from flows.campaign import distil_campaign
+            from distil_flows.campaign import distil_campaign
 
             api.wait_until_ready()
         _say_what_is_ahead(workspace, console, api, iterations[-1])
@@ -127,7 +127,7 @@ def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: Pr
     _keep_prefect_off_the_screen()
     _internals.limit_event_retries(api.url)
     num_stages = sum(len(stage_addresses(number)) for number in range(last + 1))
-    # Ending a heartbeat takes a second for each flow run; flows.liveness does not need it.
+    # Ending a heartbeat takes a second for each flow run; distil_flows.liveness does not need it.
     with (
         _internals.disable_heartbeats(),
         display.campaign(num_stages),
@@ -167,7 +167,3 @@ def _keep_prefect_off_the_screen() -> None:
     # At the end they log how many events wait, as some do for a second on a busy machine.
     for name in _internals.QUEUE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-if __name__ == "__main__":
-    main()

@@ -66,7 +66,7 @@ _ELSEWHERE = {
     # httpx has no other place to name a network backend at the same time as a proxy.
     "distil_core/experts/_bounded.py": {"_transport", "_mounts", "_pool", "_network_backend"},
     # Its own, set by name.
-    "distil_core/sandbox/inside/proxies.py": {"_label"},
+    "distil_core/sandbox/inside/proxies.py": {"_label", "_target"},
 }
 
 

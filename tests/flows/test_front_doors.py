@@ -244,7 +244,7 @@ def test_ui_shows_the_campaign_and_refuses_a_port_in_use(
         scratch.stop(process)
     assert status == 1
     assert f"port {port} is in use" in output
-    assert f"make ui PORT={port + 1}" in output
+    assert f"distil ui --port {port + 1}" in output
 
 
 @pytest.fixture

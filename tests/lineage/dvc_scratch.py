@@ -27,6 +27,7 @@ def make_workspace(root: Path, num_iterations: int = 1) -> Workspace:
         shutil.copy(PROJECT / name, root / name)
     (root / ".gitignore").write_text("/.distil/\n__pycache__/\n")
     (root / "tasks").mkdir()
+    (root / "tasks/__init__.py").touch()
     (root / "distil_tasks").symlink_to("tasks")
     shutil.copy(dvc_fake_stages.__file__, root / "tasks/fake_stages.py")
     for name in STAGE_NAMES:

@@ -230,4 +230,4 @@ def test_the_command_without_dvc_refuses_what_lies_upstream(commands: Workspace)
 def test_wrong_arguments_show_the_usage(commands: Workspace, arguments: tuple[str, ...]) -> None:
     status, _, errors = start(commands, "-m", *arguments)
     assert status == 2
-    assert errors.startswith("usage: python -m tasks.")
+    assert errors.startswith("usage: python -m distil_tasks.")

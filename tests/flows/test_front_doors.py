@@ -97,7 +97,7 @@ def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace,
     assert re.search(row, output, re.MULTILINE), output
     for command in (
         "report.html",
-        "make ui",
+        "distil ui",
         "dvc repro",
         "distil extend",
         "prefect deployment run",

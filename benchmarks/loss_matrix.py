@@ -1,4 +1,4 @@
-"""The loss of every checkpoint on every feedback table: no regret (METHOD section 6) on a real run.
+"""The loss of every checkpoint on every feedback table: no regret (docs/method.md#fact-5).
 
 `python -m benchmarks.loss_matrix` after `make run`, or in any workspace. The loss is KL(T || pi) in
 nats per token, at the table's states: cross-entropy less the expert's own entropy, which no policy

@@ -172,7 +172,7 @@ class ResumeParams(Settings):
 
 
 class TabulateParams(Settings):
-    """The expert's distributions at the student's states (METHOD section 4)."""
+    """The expert's distributions at the student's states (docs/method.md#stored-distribution)."""
 
     expert: Component
     """Gives the distributions."""

@@ -86,7 +86,7 @@ class ScoredResponse:
 
     counts_t: int32 [T], ids stored at each position, most likely first. token_ids, logprobs:
     int32 and float32 [sum(counts)]. tail_logprobs_t: float32 [T], log of the remaining mass,
-    `-inf` where nothing remains (METHOD section 4).
+    `-inf` where nothing remains (docs/method.md#stored-distribution).
     """
 
     counts_t: NDArray[np.int32]

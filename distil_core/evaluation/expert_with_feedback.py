@@ -1,7 +1,7 @@
 """The expert's own accuracy: what it writes when it has read the feedback on the student's attempt.
 
 An expert that is not better than the student has nothing to teach; and its successes, weighed by
-the student's probability of them, bound the student's own success (METHOD section 6, fact 4).
+the student's probability of them, bound the student's own success (docs/method.md#fact-4).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The loss of any policy on any iteration's feedback table.
 
-METHOD section 6, fact 5: learning from the tables as they come has no regret where the losses of
+docs/method.md#fact-5: learning from the tables as they come has no regret where the losses of
 the policies that made the tables approach those of the best single policy in hindsight.
 """
 

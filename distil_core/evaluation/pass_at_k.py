@@ -1,4 +1,4 @@
-"""Unbiased pass@k (METHOD section 7)."""
+"""Unbiased pass@k (docs/method.md#evaluation)."""
 
 import numpy as np
 from numpy.typing import NDArray

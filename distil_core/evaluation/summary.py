@@ -163,7 +163,7 @@ def _expert_figures(columns: Columns, num_bootstrap: int, seed: int) -> dict[str
 def success_bound_figures(
     columns: Columns, num_bootstrap: int, seed: int
 ) -> dict[str, float | int]:
-    """METHOD section 6, fact 4, from the expert's correct responses y on held-out problems x.
+    """docs/method.md#fact-4, from the expert's correct responses y on held-out problems x.
 
     success_loglikelihood: mean log pi(y | x), the expert-weighted log-likelihood of success, which
     forward cross-entropy raises.

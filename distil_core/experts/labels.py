@@ -19,8 +19,8 @@ def scored_labels(
     expert is silent.
 
     label_smoothing: the share of mass spread evenly over the whole vocabulary. Stored are the
-    fewest ids that hold `top_p`, at most `top_k` (METHOD section 4). Ids with mass from smoothing
-    only are left in the tail, where they are all alike.
+    fewest ids that hold `top_p`, at most `top_k` (docs/method.md#stored-distribution). Ids with
+    mass from smoothing only are left in the tail, where they are all alike.
     """
     counts, ids, logprobs, tails = [], [], [], []
     for state in states:

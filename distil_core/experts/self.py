@@ -12,7 +12,7 @@ class Options(ScoringOptions):
     iteration's rollouts; 'ema' the moving average of the weights over all training steps so far
     (train.average_decay), which is kept with each policy. Frozen is the safe choice: a snapshot is
     trained without feedback in its context, drifts away from reading it, and collapsed in
-    measurements (DESIGN section 10)."""
+    measurements (docs/method.md#the-papers-settings-and-ours)."""
 
     @property
     def policy_weights(self) -> PolicyWeights:

@@ -1,8 +1,9 @@
 """The contract of an objective: one batch of feedback rows in, one scalar loss out.
 
 Axes: `b` rollouts, `t` response positions (left-aligned, padded at the end), `k` buckets of the
-coarse-grained vocabulary (METHOD section 4): the expert's stored ids, padding up to the widest
-position, and the tail ("every other token") last. All probabilities are natural logarithms.
+coarse-grained vocabulary (docs/method.md#stored-distribution): the expert's stored ids, padding up
+to the widest position, and the tail ("every other token") last. All probabilities are natural
+logarithms.
 """
 
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Objective(Protocol):
 
 
 def importance_weights_bt(batch: ObjectiveBatch, is_clip: float) -> Tensor:
-    """w_t = min(pi / mu, is_clip), no gradient (METHOD section 2); [B, T].
+    """w_t = min(pi / mu, is_clip), no gradient (docs/method.md#objective); [B, T].
 
     1 on rows that the expert wrote: their states are taken as given.
     """

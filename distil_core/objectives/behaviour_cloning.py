@@ -1,6 +1,7 @@
 """Cross-entropy on the expert's labels: imitation of single tokens, not of distributions.
 
-METHOD section 5. The label at a position is the token that the expert holds most likely there; for
+docs/method.md#other-objectives. The label at a position is the token that the expert holds most
+likely there; for
 a black-box expert asked once that is the very token it wrote. Each label weighs 1 and the states
 are taken as given:
 

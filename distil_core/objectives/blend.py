@@ -1,7 +1,7 @@
-"""(1 - reward_weight) * distillation + reward_weight * grpo, over the same rows (METHOD section 5).
+"""(1 - reward_weight) * distillation + reward_weight * grpo, over the same rows.
 
-Each part is normalised by the rows that it can use: distillation by those with an expert, the
-reward part by all rows.
+docs/method.md#other-objectives. Each part is normalised by the rows that it can use:
+distillation by those with an expert, the reward part by all rows.
 """
 
 from typing import Annotated, Any, Self

@@ -1,6 +1,6 @@
 """DistIL's objective: match the expert at the student's states, and credit the way there.
 
-METHOD section 2. Per rollout, with A_t = stop_gradient[C_t - b_t]:
+docs/method.md#objective. Per rollout, with A_t = stop_gradient[C_t - b_t]:
 
     loss = (1/Z) * sum_t m_t * w_t * ( H(T_t, pi(.|s_t)) + weight * A_t * log pi(y_t|s_t) )
 """

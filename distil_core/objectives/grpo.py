@@ -1,6 +1,7 @@
 """Group-relative policy optimisation on the reward alone: RLVR with one number per rollout.
 
-METHOD section 5. With A the rollout's reward against its group's and r_t = pi(y_t) / mu(y_t):
+docs/method.md#other-objectives. With A the rollout's reward against its group's and
+r_t = pi(y_t) / mu(y_t):
 
     loss = -(1/Z) * sum_t m_t * min( r_t * A, clip(r_t, 1 - clip_low, 1 + clip_high) * A )
 

@@ -1,6 +1,7 @@
 """The Jensen-Shannon divergence between expert and student at the student's states (OPSD).
 
-METHOD section 5: w KL(T || M) + (1 - w) KL(pi || M), M = w T + (1 - w) pi. Local only.
+docs/method.md#other-objectives: w KL(T || M) + (1 - w) KL(pi || M), M = w T + (1 - w) pi. Local
+only.
 """
 
 from typing import Annotated

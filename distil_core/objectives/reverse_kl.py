@@ -1,7 +1,8 @@
 """KL(pi || T) at the student's states, through the student's whole distribution (SDPO).
 
-METHOD section 5. Local only: no credit for the way to a state. It is zero-avoiding in the direction
-opposite to DistIL's: an action that the expert needs and the student lacks costs almost nothing.
+docs/method.md#other-objectives. Local only: no credit for the way to a state. It is zero-avoiding
+in the direction opposite to DistIL's: an action that the expert needs and the student lacks costs
+almost nothing.
 """
 
 from typing import Annotated

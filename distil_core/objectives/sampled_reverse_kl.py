@@ -1,7 +1,7 @@
 """KL(pi || T) from the one token that was sampled: reverse KL's gradient without the distribution.
 
-METHOD section 5. With y_t ~ pi, log pi(y_t) - log T(y_t) is an unbiased estimate of the divergence,
-and as an advantage on log pi(y_t) it estimates `reverse_kl`'s gradient:
+docs/method.md#other-objectives. With y_t ~ pi, log pi(y_t) - log T(y_t) is an unbiased estimate of
+the divergence, and as an advantage on log pi(y_t) it estimates `reverse_kl`'s gradient:
 
     loss = (1/Z) * sum_t m_t * w_t * stop_gradient[log pi(y_t) - log T(y_t)] * log pi(y_t)
 """

@@ -18,7 +18,7 @@ def round_distributions(
     logprobs: NDArray[np.float32],
     tail_logprobs_t: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`logprobs` and `tail_logprobs_t` (METHOD section 4), rounded.
+    """`logprobs` and `tail_logprobs_t` (docs/method.md#stored-distribution), rounded.
 
     Each is rounded to a multiple of a power of two, which is larger for smaller masses, so that
     each of a position's n ids and the tail changes its mass by about the same amount. No

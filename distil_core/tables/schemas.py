@@ -87,7 +87,10 @@ CONSULTATIONS = TableSchema("consultations", 2, ConsultationRow)
 
 @dataclass(frozen=True)
 class FeedbackTableRow:
-    """A rollout with the expert's distribution at each of its T positions (METHOD section 4)."""
+    """A rollout with the expert's distribution at each of its T positions.
+
+    docs/method.md#stored-distribution says what of it is stored.
+    """
 
     rollout_id: Annotated[Text, "of the rollouts table"]
     problem_id: Annotated[Text, "rollouts of one problem are a group"]

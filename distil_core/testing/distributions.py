@@ -1,4 +1,5 @@
-"""What every stored distribution must be, whether an engine gives it or an expert (METHOD 4)."""
+"""What every stored distribution must be (docs/method.md#stored-distribution), whether an engine
+gives it or an expert."""
 
 import numpy as np
 

@@ -1,1 +1,1 @@
-"""METHOD section 6, verified exactly: `python -m distil_core.theory` prints every table."""
+"""docs/method.md#facts, verified exactly: `python -m distil_core.theory` prints every table."""

@@ -1,4 +1,4 @@
-"""`python -m distil_core.theory`: every fact of METHOD section 6, from exact numbers.
+"""`python -m distil_core.theory`: every fact of docs/method.md#facts, from exact numbers.
 
 Exit status 1 when a requirement fails.
 """

@@ -122,7 +122,8 @@ def random_problem(
 
 
 def exact_loss(world: Problem, parameters_dv: Tensor, cost: Cost = "cross_entropy") -> Tensor:
-    """L(theta) = sum_y pi(y) sum_t cost(T_t, pi(.|s_t)), METHOD section 2; with gradient."""
+    """L(theta) = sum_y pi(y) sum_t cost(T_t, pi(.|s_t)) (docs/method.md#objective), with
+    gradient."""
     logprobs_sv = world.student_logprobs_sv(parameters_dv)
     expert_sk = world.bucket_mass_sk(world.expert_logprobs_sv)
     student_sk = world.bucket_mass_sk(logprobs_sv)

@@ -1,6 +1,6 @@
 """Fact 2: forward cross-entropy moves towards a better expert; other divergences may not.
 
-METHOD section 6, fact 2. One state, in distribution space: the gradient of each production
+docs/method.md#fact-2. One state, in distribution space: the gradient of each production
 objective with respect to the logits is converted to the movement of the distribution under the
 natural gradient.
 """
@@ -17,12 +17,12 @@ from distil_core.theory.table import Row, Table, at_least, at_most, equal, unche
 
 _REVERSE_KL_CASE = ((1.0, 0.9, 0.0), (0.3, 0.6, 0.1), (0.95, 0.0001, 0.0499))
 _JENSEN_SHANNON_CASE = ((1.0, 0.9, 0.0), (0.02, 0.97, 0.01), (0.9499, 0.0001, 0.05))
-# By hand, from the formulas in METHOD: J(pi), J(T) and the named objective's dJ.
+# By hand, from the formulas of docs/method.md#fact-2: J(pi), J(T) and the named objective's dJ.
 _BY_HAND = {"reverse_kl": (0.84, 0.95009, -0.19946), "jensen_shannon": (0.893, 0.94999, -0.00385)}
 
 
 def verify(num_random: int = 2000, seed: int = 0) -> Table:
-    """The table of fact 2, with the two counter-examples of METHOD."""
+    """The table of fact 2, with the two counter-examples to the others."""
     return Table(
         "2. Monotonic improvement",
         "J(p) = sum_a r(a) p(a). dJ: its rate along minus the natural gradient of a production\n"

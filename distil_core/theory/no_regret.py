@@ -1,6 +1,6 @@
 """Fact 5: training on all tables so far has no regret; training on the latest alone can have some.
 
-METHOD section 6, fact 5 (follow the leader, DAgger). A convex toy: the student is one probability p
+docs/method.md#fact-5 (follow the leader, DAgger). A convex toy: the student is one probability p
 of token 1, the same at every state. On even iterations the expert wants whichever token is rarer in
 the prefix, so a student fitted to one table disagrees with its own next one. On odd iterations the
 prompt is another, and the expert wants token 1. Tables are exact: every prefix, with the

@@ -1,6 +1,6 @@
 """Fact 4: forward cross-entropy raises a lower bound on the log-probability of success.
 
-METHOD section 6, fact 4: log pi(S) >= E_{y~T_S}[log pi(y)] + H(T_S), with T_S the expert restricted
+docs/method.md#fact-4: log pi(S) >= E_{y~T_S}[log pi(y)] + H(T_S), with T_S the expert restricted
 to the success set S. The difference is KL(T_S || pi_S), and E_{y~T_S}[-log pi(y)] is the sum of
 forward cross-entropies along T_S, so lowering those raises the bound.
 """

@@ -1,6 +1,6 @@
 """Fact 3: matching tokens locally can stop at a worse point than the full gradient reaches.
 
-METHOD section 6, fact 3. A response has two tokens, each one of six. The first token, i, leads to
+docs/method.md#fact-3. A response has two tokens, each one of six. The first token, i, leads to
 state i; there the expert always plays i, and playing it is a success. The student cannot tell
 states 0 to 4 apart (they share parameters), so it mostly fails there, while in state 5 it can match
 the expert. The expert, which succeeds everywhere, chooses the first token with probabilities (.18,

@@ -1,6 +1,6 @@
 """Fact 1: the expectation of the production estimator is the gradient of L; and what options cost.
 
-METHOD section 6, fact 1. Every sequence (or every group of rollouts) is put through the production
+docs/method.md#fact-1. Every sequence (or every group of rollouts) is put through the production
 objective, and the gradients are averaged with their exact probabilities.
 """
 

@@ -29,9 +29,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class FeedbackRow:
-    """One rollout with the expert's distribution at each of its T positions (METHOD section 4).
-    expert_counts_t: how many of expert_ids and expert_logprobs belong to each position. by_expert:
-    the expert wrote the tokens itself."""
+    """One rollout with the expert's distribution at each of its T positions.
+
+    docs/method.md#stored-distribution. expert_counts_t: how many of expert_ids and expert_logprobs
+    belong to each position. by_expert: the expert wrote the tokens itself.
+    """
 
     rollout_id: str
     reward: float

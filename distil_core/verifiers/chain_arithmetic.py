@@ -3,7 +3,8 @@
 For each line of the attempt, the execution trace gives the value that the step really yields FROM
 THE ATTEMPT'S OWN PREVIOUS LINE. So it is right at the states that the student visited, also after a
 slip. Feedback that jumped back to the gold solution there would teach the expert to ignore the line
-above, and training on it collapsed (DESIGN section 10).
+above, and training on it collapsed
+(docs/domains.md#feedback-at-states-off-the-solutions-path).
 """
 
 from typing import Literal

@@ -35,11 +35,11 @@ def load(workspace: Workspace, text: str) -> Any:
 def test_the_default_is_the_file_of_this_repository(workspace: Workspace) -> None:
     """And it comes with the package, wherever that is installed."""
     assert presets()["default"].read_bytes() == (PROJECT / "params.yaml").read_bytes()
-    assert presets().keys() == {"default", "code", "math", "science"}
+    assert presets().keys() == {"default", "code", "instruct", "math", "science"}
     assert load(workspace, "extends: default\n") == load_params_file(PROJECT / "params.yaml")
 
 
-@pytest.mark.parametrize("name", ["code", "math", "science"])
+@pytest.mark.parametrize("name", ["code", "instruct", "math", "science"])
 def test_a_preset_by_its_name(workspace: Workspace, name: str) -> None:
     expected = load_params_file(PROJECT / "presets" / f"{name}.yaml")
     assert load(workspace, f"extends: {name}\n") == expected

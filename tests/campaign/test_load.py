@@ -31,7 +31,7 @@ def workspace(tmp_path: Path, settings: dict[str, Any]) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "docs/gsm8k.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "presets/instruct.yaml"])
 def test_the_settings_of_this_project_load(name: str) -> None:
     parse_params(yaml.safe_load((PROJECT / name).read_text(encoding="utf-8")), name)
 

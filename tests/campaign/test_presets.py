@@ -10,16 +10,23 @@ PROJECT = Path(__file__).parents[2]
 PRESETS = sorted((PROJECT / "presets").glob("*.yaml"))
 
 
-def test_there_is_one_for_each_domain() -> None:
-    assert [preset.stem for preset in PRESETS] == ["code", "math", "science"]
+OWN_MODEL = "instruct"
+"""The one whose paths are to be set; examples/ extend it."""
+
+
+def test_there_is_one_for_each_domain_and_one_for_a_model_of_ones_own() -> None:
+    assert [preset.stem for preset in PRESETS] == ["code", OWN_MODEL, "math", "science"]
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.stem)
 def test_it_loads_and_its_contexts_fit(preset: Path) -> None:
     params = load_params_file(preset)
+    assert params.base.kind == ("pretrained" if preset.stem == OWN_MODEL else "from_scratch")
+    if preset.stem == OWN_MODEL:
+        assert params.sample.num_prompts <= params.problems.num_train
+        return
     per_campaign = params.num_iterations * params.sample.num_prompts
     assert per_campaign <= params.problems.num_train, "no problem is trained on twice"
-    assert params.base.kind == "from_scratch"
 
 
 def test_campaigns_have_names_of_their_own() -> None:

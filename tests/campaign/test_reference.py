@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parents[2]
 FILES = [
     PROJECT / "params.yaml",
     *sorted((PROJECT / "presets").glob("*.yaml")),
-    *sorted((PROJECT / "docs").rglob("*.yaml")),
+    *sorted((PROJECT / "examples").rglob("params.yaml")),
 ]
 
 

@@ -50,8 +50,8 @@ def fact_2_holds() -> bool:
 
 
 def forward_holds() -> bool:
-    """Loss and gradient against the loop over METHOD section 2, at options where every term
-    acts."""
+    """Loss and gradient against the loop over docs/method.md#objective, at options where every
+    term acts."""
     options = {
         "discount": 0.7,
         "horizon": 3,

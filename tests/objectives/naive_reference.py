@@ -1,4 +1,4 @@
-"""The objectives of METHOD sections 2 and 5 again, as loops over plain floats.
+"""The objectives of docs/method.md again, as loops over plain floats.
 
 Written from the formulas alone, so that production has something to disagree with.
 """

@@ -1,4 +1,4 @@
-"""The DistIL objective: against the loop over METHOD's formula, and at every edge of a batch."""
+"""The DistIL objective: against a loop over its formula, and at every edge of a batch."""
 
 import math
 from dataclasses import replace

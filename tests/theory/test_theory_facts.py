@@ -1,4 +1,4 @@
-"""Each fact of METHOD section 6 holds, and its checker can fail."""
+"""Each fact of docs/method.md#facts holds, and its checker can fail."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Future credit: how much expert-student disagreement each token leads to (METHOD section 2)."""
+"""How much expert-student disagreement each token leads to (docs/method.md#future-credit)."""
 
 from typing import Literal
 

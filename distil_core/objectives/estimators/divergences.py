@@ -17,7 +17,9 @@ _LEAST_LOGPROB = -1.0e4
 
 
 def forward_cross_entropy(expert_logprobs: Tensor, student_logprobs: Tensor) -> Tensor:
-    """H(T, pi) = - sum_a T(a) log pi(a), the local cost of METHOD section 2; `[..., k] -> [...]`.
+    """H(T, pi) = - sum_a T(a) log pi(a), the local cost; `[..., k] -> [...]`.
+
+    docs/method.md#objective.
 
     Infinite where the student gives no mass to a bucket that the expert needs.
     """
@@ -42,7 +44,9 @@ def unsupported_student_mass(expert_logprobs: Tensor, student_logprobs: Tensor) 
 def reverse_kl_divergence(
     student_logprobs: Tensor, expert_logprobs: Tensor, expert_floor: float
 ) -> Tensor:
-    """KL(pi || T) = sum_a pi(a) log(pi(a) / T(a)), METHOD section 5; `[..., k] -> [...]`.
+    """KL(pi || T) = sum_a pi(a) log(pi(a) / T(a)); `[..., k] -> [...]`.
+
+    docs/method.md#other-objectives.
 
     expert_floor: the least mass that the expert counts with, which keeps the value finite where the
         expert has none. The floored expert is not renormalised: the value is the exact divergence
@@ -62,7 +66,9 @@ def reverse_kl_divergence(
 def jensen_shannon_divergence(
     expert_logprobs: Tensor, student_logprobs: Tensor, expert_weight: float
 ) -> Tensor:
-    """w KL(T || M) + (1 - w) KL(pi || M) with M = w T + (1 - w) pi, METHOD section 5.
+    """w KL(T || M) + (1 - w) KL(pi || M) with M = w T + (1 - w) pi.
+
+    docs/method.md#other-objectives.
 
     expert_weight: w in (0, 1), exclusive; 0.5 is the symmetric divergence. It is bounded and needs
         no floor: outside the expert's support M is (1 - w) pi, however many buckets are there.

@@ -59,7 +59,8 @@ def matched_distributions(batch: ObjectiveBatch) -> MatchedDistributions:
 
 
 def masked_importance_weights_bt(batch: ObjectiveBatch, mask_bt: Tensor, is_clip: float) -> Tensor:
-    """w_t of METHOD section 2 in float32 or float64, 0 outside `mask_bt`; [B, T], no gradient."""
+    """w_t of docs/method.md#objective in float32 or float64, 0 outside `mask_bt`; [B, T], no
+    gradient."""
     return torch.where(mask_bt, at_least_float32(importance_weights_bt(batch, is_clip)), 0.0)
 
 

@@ -17,7 +17,7 @@ LossNormalisation = Literal["rollouts", "tokens", "constant"]
 
 
 class LossOptions(ObjectiveOptions):
-    """Z of METHOD section 2, shared by all objectives so that side-by-side runs compare."""
+    """Z of docs/method.md#objective, the same for all so that side-by-side runs compare."""
 
     loss_normalisation: LossNormalisation = "rollouts"
     """What the summed loss is divided by. 'rollouts': rows with a trained token that counts (for
@@ -41,10 +41,10 @@ class DistillationOptions(LossOptions):
     """What objectives share that read the expert's distributions."""
 
     is_clip: PositiveFloat = 2.0
-    """Upper bound of the importance weight w_t = pi / mu (METHOD section 2). It acts only once the
-    student has left the sampler. Measured at one stale sampler (table 1b): bias and spread 0.14 and
-    2.27 without a bound, 0.17 and 0.85 at 2, 0.20 and 0.80 at 1. The share of tokens it acts on is
-    the diagnostic `importance_clipped_fraction`."""
+    """Upper bound of the importance weight w_t = pi / mu (docs/method.md#objective). It acts only
+    once the student has left the sampler. Measured at one stale sampler (table 1b): bias and spread
+    0.14 and 2.27 without a bound, 0.17 and 0.85 at 2, 0.20 and 0.80 at 1. The share of tokens it
+    acts on is the diagnostic `importance_clipped_fraction`."""
 
 
 def reduce_loss(

@@ -1,0 +1,108 @@
+"""Each example through every stage of an iteration, made small, and what an own model's files must
+be (1 min)."""
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from example_data import EXAMPLES, ROWS, example_settings, make_checkpoint, use_cached_files
+from example_data import use_own_files as use_files
+
+from distil_core.campaign import parse_iteration_params
+from distil_core.errors import CheckpointError
+from distil_core.progress import no_progress
+from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK
+from distil_core.tables.store import read_rows
+from distil_core.workspace import Workspace
+
+sys.path.append(str(Path(__file__).parents[1] / "flows"))
+from front_door_scratch import tiny
+
+NAMES = sorted(file.parent.name for file in EXAMPLES.glob("*/params.yaml"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stage_runs(
+    name: str, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "reasoning-gym":
+        pytest.importorskip("reasoning_gym")
+    if name == "live-code-bench" and not shutil.which("bwrap"):
+        pytest.skip("bubblewrap is not installed")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    workspace, values = Workspace(tmp_path), small(name, tmp_path, checkpoint)
+    run_iteration(workspace, values)
+    consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
+    assert all(row.error is None for row in consultations)
+    rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    assert len(rows) == values["sample"]["num_prompts"] * values["sample"]["num_rollouts"]
+    # Both contexts end in the same token, which stands before the response.
+    if name != "grpo":
+        assert all(row.has_expert for row in rows)
+        assert {row.context_ids[-1] for row in rows} == {row.expert_context_ids[-1] for row in rows}
+    metrics = json.loads(workspace.metrics_file(1).read_text())
+    assert metrics["num_problems"] == values["problems"]["num_eval"]
+    assert (workspace.policy_dir(1) / "model.safetensors").exists()
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, checkpoint: Path) -> None:
+    values = small("gsm8k", tmp_path, checkpoint)
+    values["base"]["path_or_id"] = "some-org/some-model"
+    with pytest.raises(CheckpointError, match=r"'some-org/some-model' is no folder here"):
+        run_stage("base", Workspace(tmp_path), values, 0)
+
+
+def test_pickled_weights_are_not_taken(tmp_path: Path, checkpoint: Path) -> None:
+    copy = shutil.copytree(checkpoint, tmp_path / "pickled")
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"holds no \*\.safetensors"):
+        run_stage("base", Workspace(tmp_path), small("gsm8k", tmp_path, copy), 0)
+
+
+def small(name: str, folder: Path, checkpoint: Path) -> dict[str, Any]:
+    """The example's settings with few and short of everything, its paths leading to small files."""
+    values = example_settings(name)
+    if values["base"]["kind"] == "from_scratch":
+        return tiny(values)
+    if name == "hugging-face-hub":
+        use_cached_files(values, folder / "hub", ROWS[name])
+    elif name in ROWS:
+        use_files(values, folder, ROWS[name])
+    values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
+    values["problems"] |= {"num_train": 6, "num_eval": 3}
+    values["base"]["path_or_id"] = str(checkpoint)
+    values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
+    values["verification"] = {"num_workers": 1}
+    values["train"] |= {"num_steps": 2, "batch_rollouts": 4, "warmup_steps": 0}
+    if values["train"].get("micro_batch_rollouts"):
+        values["train"]["micro_batch_rollouts"] = 2
+    values["evaluate"] |= {"num_samples": 2, "max_new_tokens": 12, "num_bootstrap": 100}
+    values["gate"]["margins"] = {"pass_at_1": 0.02}
+    return values
+
+
+def run_iteration(workspace: Workspace, values: dict[str, Any]) -> None:
+    for iteration, stages in enumerate(
+        (
+            ("problems", "base", "evaluate"),
+            ("sample", "consult", "tabulate", "train", "evaluate", "gate"),
+        )
+    ):
+        workspace.iteration_dir(iteration).mkdir(parents=True, exist_ok=True)
+        for stage in stages:
+            run_stage(stage, workspace, values, iteration)
+
+
+def run_stage(name: str, workspace: Workspace, values: dict[str, Any], iteration: int) -> None:
+    frozen = {**values, "iteration": iteration, "stage_versions": {}}
+    body = importlib.import_module(f"distil_tasks.{name}").body
+    body(workspace, parse_iteration_params(frozen, "test"), no_progress)

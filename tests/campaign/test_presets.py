@@ -23,7 +23,7 @@ def test_it_loads_and_its_contexts_fit(preset: Path) -> None:
     params = load_params_file(preset)
     assert params.base.kind == ("pretrained" if preset.stem == OWN_MODEL else "from_scratch")
     if preset.stem == OWN_MODEL:
-        assert params.sample.num_prompts <= params.problems.num_train
+        assert (params.problems.num_train, params.problems.num_eval) == ("all", "all")
         return
     per_campaign = params.num_iterations * params.sample.num_prompts
     assert per_campaign <= params.problems.num_train, "no problem is trained on twice"

@@ -78,7 +78,7 @@ def small(name: str, folder: Path, checkpoint: Path) -> dict[str, Any]:
     elif name in ROWS:
         use_files(values, folder, ROWS[name])
     values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
-    values["problems"] |= {"num_train": 6, "num_eval": 3}
+    values["problems"] |= {"num_train": "all" if name in ROWS else 6, "num_eval": 3}
     values["base"]["path_or_id"] = str(checkpoint)
     values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
     values["verification"] = {"num_workers": 1}

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sysconfig
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,23 +68,40 @@ def install(folder: Path, *, editable: bool) -> Environment:
     shutil.copytree(
         PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     )
+    python = make_environment(folder)
+    pip_install(python, *["-e"][: int(editable)], str(source))
+    return Environment(python, source)
+
+
+def install_packages(folder: Path, packages: Sequence[Path]) -> Environment:
+    """Such an environment with these packages. source: the first one's folder."""
+    python = make_environment(folder)
+    pip_install(python, *map(str, packages))
+    return Environment(python, packages[0])
+
+
+def make_environment(folder: Path) -> Path:
+    """The Python of a new environment below `folder` that has all that this one has."""
     home = folder / "environment"
     venv.create(home, with_pip=False, symlinks=True)
-    python = home / "bin" / "python"
     here = sysconfig.get_path("purelib")
     packages = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
     # Its own packages first, then this environment's, whose own .pth files count too.
     (Path(packages) / "these.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    return home / "bin" / "python"
+
+
+def pip_install(python: Path, *arguments: str) -> None:
+    """Without looking anywhere else for what the packages need: it is there."""
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
     done = subprocess.run(
-        [str(python), "-m", "pip", "install", *options, *["-e"][: int(editable)], str(source)],
+        [str(python), "-m", "pip", "install", *options, *arguments],
         capture_output=True,
         text=True,
         check=False,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return Environment(python, source)
 
 
 def make_workspace(root: Path) -> Path:

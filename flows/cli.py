@@ -55,6 +55,7 @@ COMMANDS = (
         "check-component",
         "try out a component of your own: objective, verifier, expert, engine, problem source",
     ),
+    Command("new", "write a package with a component of your own, which works as written"),
     Command("doctor", "check the installation and say what to mend"),
 )
 

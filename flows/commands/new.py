@@ -22,10 +22,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="of the component and of its package")
     command.add_argument(
         "--directory",
-        type=Path,
+        type=lambda text: Path(text).absolute(),
         metavar="DIR",
         help="the folder to make for it; here, with the package's name, where it is left out",
     )
+    # Where the command was given, which may be below a workspace's root.
+    command.set_defaults(here=Path.cwd())
 
 
 def run(_: Workspace, arguments: argparse.Namespace) -> int:
@@ -35,7 +37,7 @@ def run(_: Workspace, arguments: argparse.Namespace) -> int:
     made = new_package(
         arguments.kind.replace("-", " "),
         arguments.name,
-        arguments.directory or Path(arguments.name.replace("_", "-")),
+        arguments.directory or arguments.here / arguments.name.replace("_", "-"),
     )
     print(
         f"{made.folder} has a package with the {made.kind} {made.name!r}, which works as it is: "

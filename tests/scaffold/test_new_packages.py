@@ -60,7 +60,7 @@ def test_check_component_accepts_it(
     if kind == "verifier":
         arguments = ["--source", NAMES["problem source"], "--response", "Answer: 12"]
     folder = packages[kind].folder
-    output = checked(python, folder, "flows.cli", "check-component", NAMES[kind], *arguments)
+    output = checked(python, folder, "distil_flows.cli", "check-component", NAMES[kind], *arguments)
     assert f"{kind} {NAMES[kind]!r}" in output
     assert " failed" not in output
 
@@ -164,9 +164,8 @@ def test_no_folder_is_made_below_a_file(tmp_path: Path) -> None:
 def test_the_command_writes_where_it_is_told(tmp_path: Path) -> None:
     def distil(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli", "new", *arguments],
+            [sys.executable, "-m", "distil_flows.cli", "new", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(scratch.PROJECT)},
             capture_output=True,
             text=True,
             check=False,
@@ -180,5 +179,5 @@ def test_the_command_writes_where_it_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "of/mine/focal/objective.py").is_file()
     again = distil("verifier", "exact_words")
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr.startswith("distil: exact-words is there already")
+    assert "exact-words is there already, and nothing in it is touched" in again.stderr
     assert registry_of("verifier").names().count("exact_words") == 0

@@ -21,8 +21,9 @@ _LAYOUT = Workspace(Path("/"))
 
 @dataclass(frozen=True)
 class Plot:
-    """How DVC draws a table. title: with the iteration's key in braces."""
+    """What `dvc plots show` draws of all iterations' tables. template: in `.dvc/plots/`."""
 
+    template: str
     x: str
     y: str
     x_label: str
@@ -34,15 +35,12 @@ class Plot:
 class Artifact:
     """A file or folder that a stage writes.
 
-    locate: its path in a workspace, by iteration. kind: what DVC takes it for. title: as people
-    read it in a lineage, with the iteration's key in braces; None for measurements, which nothing
-    is made from.
+    locate: its path in a workspace, by iteration. title: as people read it in a lineage, with the
+    iteration's key in braces; None for measurements, which nothing is made from.
     """
 
     locate: Callable[[Workspace, int], Path]
-    kind: Literal["outs", "metrics", "plots"] = "outs"
     title: str | None = None
-    plot: Plot | None = None
 
     def path(self, iteration: int) -> str:
         """From the workspace's root, as dvc.yaml and dvc.lock write it."""
@@ -62,22 +60,14 @@ ROLLOUTS = Artifact(Workspace.rollouts_file, title="rollouts {key}")
 CONSULTATIONS = Artifact(Workspace.consultations_file, title="consultations {key}")
 FEEDBACK = Artifact(Workspace.feedback_dir, title="feedback {key}")
 POLICY = Artifact(Workspace.policy_dir, title="policy {key}")
-TRAIN_CURVE = Artifact(
-    Workspace.train_curve_file,
-    "plots",
-    plot=Plot("step", "loss", "optimizer step", "loss", "Training loss of iteration {key}"),
-)
+TRAIN_CURVE = Artifact(Workspace.train_curve_file)
 EVALUATION = Artifact(Workspace.evaluation_file)
-METRICS = Artifact(Workspace.metrics_file, "metrics")
-PASS_AT_K = Artifact(
-    Workspace.pass_at_k_file,
-    "plots",
-    plot=Plot("k", "pass_at_k", "k", "pass@k", "Held-out pass@k of iteration {key}"),
-)
+METRICS = Artifact(Workspace.metrics_file)
+PASS_AT_K = Artifact(Workspace.pass_at_k_file)
 HANDOVER = Artifact(Workspace.handover_dir)
 HANDOVER_EVALUATION = Artifact(Workspace.handover_evaluation_file)
 CHAMPION_EVALUATION = Artifact(Workspace.champion_evaluation_file)
-DECISION = Artifact(Workspace.decision_file, "metrics")
+DECISION = Artifact(Workspace.decision_file)
 
 PARENT_POLICY = Artifact(Workspace.parent_dir)
 """What the iteration before handed over, or the base."""
@@ -251,17 +241,29 @@ STAGES = (PROBLEMS, BASE, SAMPLE, CONSULT, TABULATE, TRAIN, EVALUATE, GATE)
 
 _BY_NAME = {stage.name: stage for stage in STAGES}
 
+_LINES = "lines_by_iteration"
+
 CURVES = {
-    "loss": Plot("step", "loss", "optimizer step", "loss", "Training loss by iteration"),
+    "loss": Plot(_LINES, "step", "loss", "optimizer step", "loss", "Training loss by iteration"),
     "cross_entropy": Plot(
-        *("step", "cross_entropy", "optimizer step", "cross-entropy (nats per token)"),
+        *(_LINES, "step", "cross_entropy", "optimizer step", "cross-entropy (nats per token)"),
         "Cross-entropy to the expert by iteration",
     ),
 }
 """Columns of a training curve that `dvc plots show` draws over all iterations."""
 
-SCORES = Plot("k", "pass_at_k", "k", "pass@k", "Held-out pass@k by iteration")
+SCORES = Plot(
+    *("scores_over_iterations", "k", "pass_at_k", "k", "pass@k"),
+    "Held-out pass@k over iterations",
+)
 """What it draws of all iterations' pass@k."""
+
+PLOTS = (
+    SCORES,
+    Plot(_LINES, "k", SCORES.y, "k", "pass@k", "Held-out pass@k by iteration"),
+    *CURVES.values(),
+)
+"""All that it draws, in order."""
 
 
 def stage_named(name: str) -> Stage:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from distil_core.errors import ConfigError
 
+SCORES_FOLDER = "scores"
+"""What dvc.yaml names as metrics: one small file an iteration."""
+
 
 def iteration_key(iteration: int) -> str:
     """The iteration's name in files and stage addresses: three digits, '003'."""
@@ -95,6 +98,10 @@ class Workspace:
 
     def metrics_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "metrics.json"
+
+    def scores_file(self, iteration: int) -> Path:
+        """The few figures of it that `dvc metrics show` prints; git keeps them."""
+        return self.root / SCORES_FOLDER / f"{iteration_key(iteration)}.json"
 
     def pass_at_k_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "pass_at_k.csv"

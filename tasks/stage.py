@@ -18,12 +18,13 @@ from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import adopt_code, other_code, require_frozen_code
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
+from distil_core.evaluation.scores import write_scores
 from distil_core.files import private_folder, write_text
 from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.dvc.lock import is_recorded
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
 from distil_core.lineage.usable import require_usable_folder
-from distil_core.pipeline import Stage, stage_named
+from distil_core.pipeline import DECISION, METRICS, Stage, stage_named
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.workspace import Workspace, find_workspace
 
@@ -70,7 +71,9 @@ def run(
     def body() -> None:
         run_body(spec, workspace, iteration, progress)
 
-    return run_stage(workspace, spec.address(iteration), body, force)
+    outcome = run_stage(workspace, spec.address(iteration), body, force)
+    _keep_scores(spec, workspace, iteration)
+    return outcome
 
 
 def run_body(
@@ -89,6 +92,11 @@ def run_body(
     spec.body(workspace, params, progress)
     _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
     _note(workspace.finish_times_file(iteration), spec.name, time.time())
+
+
+def _keep_scores(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
+    if {METRICS, DECISION} & {*spec.stage.writes}:
+        write_scores(workspace, iteration)
 
 
 def _prepare(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
@@ -134,6 +142,7 @@ def main(spec: StageSpec) -> NoReturn:
             if _started_by_dvc(spec.address(arguments.iteration)):
                 _prepare(spec, workspace, arguments.iteration)
                 run_body(spec, workspace, arguments.iteration, progress)
+                _keep_scores(spec, workspace, arguments.iteration)
                 sys.exit(0)
             outcome = run(spec, workspace, arguments.iteration, progress, arguments.force)
     except DistilError as error:

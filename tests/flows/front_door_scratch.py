@@ -36,6 +36,7 @@ def make_workspace(root: Path, params: dict[str, Any] | None = None) -> Workspac
         shutil.copy(PROJECT / name, root / name)
     for name in CODE:
         shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / ".dvc/plots", root / ".dvc/plots")
     shutil.copytree(PROJECT / "src", root / "src", symlinks=True)
     if params is None:
         params = tiny(yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8")))

@@ -25,6 +25,7 @@ def make_workspace(root: Path, num_iterations: int = 1) -> Workspace:
     for name in ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "data/.gitignore"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(PROJECT / name, root / name)
+    shutil.copytree(PROJECT / ".dvc/plots", root / ".dvc/plots")
     (root / ".gitignore").write_text("/.distil/\n__pycache__/\n")
     (root / "tasks").mkdir()
     (root / "tasks/__init__.py").touch()

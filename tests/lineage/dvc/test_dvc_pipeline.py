@@ -1,6 +1,7 @@
 """dvc.yaml is the pipeline of distil_core/pipeline.py; DVC shows its results (8 s, one core)."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,15 @@ import pytest
 import yaml
 from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_workspace, run_fake
 
+from distil_core.evaluation.scores import write_scores
 from distil_core.lineage.dvc.session import load_stage, open_repo
-from distil_core.pipeline import BASE_POLICY, CURVES, SCORES, Stage, stages_of
+from distil_core.pipeline import BASE_POLICY, CURVES, PLOTS, SCORES, Stage, stages_of
 from distil_core.source_code import BUILT_IN_FILE
 from distil_core.workspace import Workspace
 
 NUM_ITERATIONS = 12
+FEW = {"pass_at_1": 0.25, "pass_at_8": 0.75, "truncation_rate": 0.5, "malformed_rate": 0.125}
+METRICS = FEW | {"pass_at_2": 0.5, "pass_at_1_low": 0.1, "generalisation_pass_at_1": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +49,7 @@ def expected(stage: Stage, iteration: int) -> dict[str, Any]:
             ]
         ),
     }
-    for artifact in stage.writes:
-        path: Any = artifact.path(iteration)
-        if artifact.plot:
-            plot = asdict(artifact.plot)
-            path = {path: plot | {"title": plot["title"].format(key=f"{iteration:03d}")}}
-        found.setdefault(artifact.kind, []).append(path)
+    found["outs"] = [artifact.path(iteration) for artifact in stage.writes]
     return {key: value for key, value in found.items() if value}
 
 
@@ -69,13 +68,11 @@ def test_every_iteration_has_its_stages(definitions: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("iteration", [0, 1, 2, NUM_ITERATIONS])
 def test_dvc_yaml_is_the_pipeline(definitions: dict[str, Any], iteration: int) -> None:
-    """Nothing of a stage differs: command, settings, paths read and written, metrics, plots."""
+    """Nothing of a stage differs: command, settings, paths read and written."""
     for stage in stages_of(iteration):
         found = in_order(definitions[stage.address(iteration)])
         wanted = expected(stage, iteration)
-        for kind in ("outs", "metrics", "plots"):
-            found[kind] = sorted(found.get(kind, []), key=str)
-            wanted[kind] = sorted(wanted.get(kind, []), key=str)
+        assert sorted(found.pop("outs")) == sorted(wanted.pop("outs"))
         assert found == wanted | {"deps": wanted.get("deps", [])}
         assert definitions[stage.address(iteration)]["desc"]
 
@@ -83,10 +80,7 @@ def test_dvc_yaml_is_the_pipeline(definitions: dict[str, Any], iteration: int) -
 def test_plots_over_all_iterations_are_the_pipelines() -> None:
     plots = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["plots"]
     found = [next(iter(plot.items())) for plot in plots]
-    wanted = [
-        (plot.title, asdict(plot) | {"y": f"${{curves.{plot.y}}}"})
-        for plot in (*CURVES.values(), SCORES)
-    ]
+    wanted = [(plot.title, asdict(plot) | {"y": f"${{curves.{plot.y}}}"}) for plot in PLOTS]
     assert found == wanted
 
 
@@ -103,26 +97,34 @@ def test_metrics_and_plots_can_be_shown(tmp_path: Path) -> None:
     list_iterations(workspace, 2, tuple(CURVES))
     for address in addresses(2):
         run_fake(workspace, address)
+    workspace.metrics_file(0).write_text(json.dumps(METRICS))
+    write_scores(workspace, 0)
     metrics = json.loads(dvc(workspace.root, "metrics", "show", "--json"))
-    assert set(metrics[""]["data"]) == {
-        *(f"data/iterations/00{iteration}/metrics.json" for iteration in (0, 1, 2)),
-        *(f"data/iterations/00{iteration}/decision.json" for iteration in (1, 2)),
-    }
+    assert metrics[""]["data"] == {"scores/000.json": {"data": FEW}}
     shown = json.loads(dvc(workspace.root, "plots", "show", "--json"))
     assert "errors" not in shown
-    overall = shown["data"]["Training loss by iteration"][0]["content"]
-    assert _titles(overall) == ("Training loss by iteration", "optimizer step")
-    assert {row["filename"] for row in overall["data"]["values"]} == {
-        f"00{iteration}/train_curve.csv" for iteration in (1, 2)
-    }
-    single = shown["data"]["data/iterations/001/train_curve.csv"][0]["content"]
-    assert _titles(single) == ("Training loss of iteration 001", "optimizer step")
-    assert "Cross-entropy to the expert by iteration" in shown["data"]
-    scores = shown["data"]["Held-out pass@k by iteration"][0]["content"]
-    assert _titles(scores) == ("Held-out pass@k by iteration", "k")
-    assert {row["filename"] for row in scores["data"]["values"]} == {
-        f"00{iteration}/pass_at_k.csv" for iteration in (0, 1, 2)
-    }
+    assert list(shown["data"]) == [plot.title for plot in PLOTS]
+    for plot in PLOTS:
+        spec = shown["data"][plot.title][0]["content"]
+        spec = json.loads(spec) if isinstance(spec, str) else spec
+        assert spec["title"] == plot.title
+        first, name = (0, "pass_at_k") if plot.y == SCORES.y else (1, "train_curve")
+        files = {row["filename"] for row in spec["data"]["values"]}
+        assert files == {f"00{iteration}/{name}.csv" for iteration in range(first, 3)}
+        assert "<DVC_" not in json.dumps(spec)
+        assert spec["usermeta"]["offline"]["y"] == plot.y
+
+
+def test_the_page_of_plots_needs_no_network(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, num_iterations=2)
+    list_iterations(workspace, 2, tuple(CURVES))
+    for address in addresses(2):
+        run_fake(workspace, address)
+    dvc(workspace.root, "plots", "show")
+    page = (workspace.root / "dvc_plots/index.html").read_text()
+    loads = re.findall(r"(?:src|href) *= *.{0,60}|@import|fetch\(|import\(", page)
+    assert loads == [], "nothing is fetched from anywhere"
+    assert page.count("vegaEmbed(") == 1 + len(PLOTS), "it is defined there, and called for each"
 
 
 def test_telemetry_is_off_and_artifacts_are_ignored() -> None:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
-from distil_core.config.models import IterationParams, ProblemParams
+from distil_core.config.models import IterationParams
 from distil_core.errors import DataError, VerifierError
-from distil_core.problems import build_generalisation_source, build_source
-from distil_core.problems.base import Problem, ProblemSource, ReportingSource, StoredSource
+from distil_core.problems.base import Problem, ReportingSource
 from distil_core.problems.refused import Refused
-from distil_core.problems.splits import SplitSize, generalisation_split, make_splits
+from distil_core.problems.splits import campaign_problems
 from distil_core.problems.store import write_problems
 from distil_core.progress import ProgressCallback
 from distil_core.verifiers import build_verifier
@@ -21,11 +20,9 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     """Write data/problems/{eval,train,warm_start,generalisation}.parquet; the last has no rows
     where the settings ask for none. Raises `DataError` that names all problems which the campaign's
     verifier cannot read: after sampling they would come up one by one."""
-    source, harder = build_source(params.problems), build_generalisation_source(params.problems)
     with closing(build_verifier(params.consult)) as verifier:
-        _check_stored([source, harder], verifier)
-        splits = _splits(source, harder, params.problems, params.seed)
-        _require_enough_to_sample(splits["train"], params)
+        made = campaign_problems(params, verifier.check_problem)
+        source, splits = made.source, made.splits
         _check_chosen(splits, verifier)
     context = {"problems": params.problems.model_dump(), "seed": params.seed}
     if isinstance(source, ReportingSource):
@@ -35,38 +32,6 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             workspace.problems_dir / f"{split}.parquet", problems, {**context, "split": split}
         )
         progress(done + 1, len(splits))
-
-
-def _splits(
-    source: ProblemSource, harder: ProblemSource | None, params: ProblemParams, seed: int
-) -> dict[str, list[Problem]]:
-    sizes: dict[str, SplitSize] = {
-        "eval": params.num_eval,
-        "train": params.num_train,
-        "warm_start": params.num_warm_start,
-    }
-    splits = make_splits(source, sizes, seed)
-    settings = params.generalisation
-    splits["generalisation"] = (
-        generalisation_split(harder, settings.num_problems, splits, seed)
-        if harder and settings
-        else []
-    )
-    return splits
-
-
-def _require_enough_to_sample(problems: Sequence[Problem], params: IterationParams) -> None:
-    if len(problems) < params.sample.num_prompts:
-        raise DataError(
-            f"the source has {len(problems)} training problems, and each iteration samples "
-            f"{params.sample.num_prompts} (sample.num_prompts): lower that, or add problems"
-        )
-
-
-def _check_stored(sources: Sequence[ProblemSource | None], verifier: Verifier) -> None:
-    for source in sources:
-        if isinstance(source, StoredSource):
-            source.require_readable(verifier.check_problem)
 
 
 def _check_chosen(splits: Mapping[str, Sequence[Problem]], verifier: Verifier) -> None:

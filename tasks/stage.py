@@ -138,7 +138,7 @@ def main(spec: StageSpec) -> NoReturn:
     os.chdir(workspace.root)
     try:
         require_usable_folder(workspace)
-        with _progress_bar(spec.address(arguments.iteration)) as progress:
+        with progress_bar(spec.address(arguments.iteration)) as progress:
             if _started_by_dvc(spec.address(arguments.iteration)):
                 _prepare(spec, workspace, arguments.iteration)
                 run_body(spec, workspace, arguments.iteration, progress)
@@ -184,7 +184,7 @@ def _started_by_dvc(address: str) -> bool:
 
 
 @contextmanager
-def _progress_bar(description: str) -> Iterator[ProgressCallback]:
+def progress_bar(description: str) -> Iterator[ProgressCallback]:
     """A bar on stderr where that is a terminal, else nothing."""
     if not sys.stderr.isatty():
         yield no_progress

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ def link_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
     `CheckpointError` where a campaign could not use the checkpoint (`require_usable`), and where
     the hub may not or cannot be reached.
     """
-    source = Path(base.path_or_id).expanduser()
-    if not source.is_dir():
-        source = _download(base)
+    source = source_folder(base)
     with atomic_path(policy_dir) as temporary:
         if is_adapter(source):
             with merged_adapter(source) as merged:
@@ -42,24 +41,57 @@ def link_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
         return _bring(source, temporary, source)
 
 
+def view_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
+    """The same for a look at the checkpoint: its weights stay where they are, behind links, and it
+    is not tried by loading and saving it, which takes as long again. What `policy_dir` holds is no
+    artifact. Raises `CheckpointError` where it is no whole checkpoint."""
+    source = source_folder(base)
+    with atomic_path(policy_dir) as temporary:
+        if is_adapter(source):
+            with merged_adapter(source) as merged:
+                return _place(merged, temporary, source, shutil.copy)
+        return _place(source, temporary, source, _link)
+
+
+def source_folder(base: PretrainedBase) -> Path:
+    """The folder that the settings name, downloaded where that is allowed. Raises
+    `CheckpointError`."""
+    source = Path(base.path_or_id).expanduser()
+    return source if source.is_dir() else _download(base)
+
+
 def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:
-    """Link or copy the files. source: the folder known to the user, for error messages."""
-    require_model_folder(checkpoint)
-    files = [
-        *describing_files(checkpoint),
-        *index_files(checkpoint),
-        *weight_files(checkpoint),
-    ]
-    require_own_files(files, checkpoint)
-    target.mkdir(parents=True)
-    for file in files:
-        shutil.copy(file, target / file.name)
+    """Copy the files, and try the checkpoint. source: as in `_place`."""
+    notes = _place(checkpoint, target, source, shutil.copy)
     try:
-        notes = [*_without_code(target), *_writable_generation_config(target)]
         require_usable(target)
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(target), str(source))) from error
     return notes
+
+
+def _place(
+    checkpoint: Path, target: Path, source: Path, place_weights: Callable[[Path, Path], object]
+) -> list[str]:
+    """The checkpoint's files in `target`. source: the folder known to the user, for error
+    messages."""
+    require_model_folder(checkpoint)
+    small = [*describing_files(checkpoint), *index_files(checkpoint)]
+    weights = weight_files(checkpoint)
+    require_own_files([*small, *weights], checkpoint)
+    target.mkdir(parents=True)
+    for file in small:
+        shutil.copy(file, target / file.name)
+    for file in weights:
+        place_weights(file, target / file.name)
+    try:
+        return [*_without_code(target), *_writable_generation_config(target)]
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace(str(target), str(source))) from error
+
+
+def _link(file: Path, link: Path) -> None:
+    link.symlink_to(file.resolve())
 
 
 def _without_code(folder: Path) -> list[str]:

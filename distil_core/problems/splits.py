@@ -1,10 +1,13 @@
 """Disjoint splits of a problem source: no prompt appears twice, within a split or across splits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from distil_core.config.models import Params
 from distil_core.errors import DataError
+from distil_core.problems import build_generalisation_source, build_source
 from distil_core.problems.base import Problem, ProblemSource, StoredSource
 
 SPLITS = ("eval", "train", "warm_start")
@@ -14,6 +17,46 @@ _MAX_DRAWS_PER_PROBLEM = 50
 
 
 SplitSize = int | Literal["all"]
+
+
+@dataclass(frozen=True)
+class CampaignProblems:
+    """source: as the settings name it. splits: by name, in the order in which they are made."""
+
+    source: ProblemSource
+    splits: dict[str, list[Problem]]
+
+
+def campaign_problems(params: Params, check_problem: Callable[[Problem], None]) -> CampaignProblems:
+    """All of a campaign's problems; the `generalisation` split has none where the settings ask for
+    none.
+
+    check_problem: the verifier's, with which a source of stored rows drops or refuses those that
+    cannot be read. Raises `DataError` like `make_splits` and `StoredSource`, and where there are
+    fewer than an iteration samples.
+    """
+    settings, seed = params.problems, params.seed
+    source, harder = build_source(settings), build_generalisation_source(settings)
+    for each in (source, harder):
+        if isinstance(each, StoredSource):
+            each.require_readable(check_problem)
+    sizes: dict[str, SplitSize] = {
+        "eval": settings.num_eval,
+        "train": settings.num_train,
+        "warm_start": settings.num_warm_start,
+    }
+    splits = make_splits(source, sizes, seed)
+    splits["generalisation"] = (
+        generalisation_split(harder, settings.generalisation.num_problems, splits, seed)
+        if harder and settings.generalisation
+        else []
+    )
+    if len(splits["train"]) < params.sample.num_prompts:
+        raise DataError(
+            f"the source has {len(splits['train'])} training problems, and each iteration samples "
+            f"{params.sample.num_prompts} (sample.num_prompts): lower that, or add problems"
+        )
+    return CampaignProblems(source, splits)
 
 
 def make_splits(

@@ -1,0 +1,343 @@
+"""A handful of problems through the stages' own functions, kept in memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distil_core.campaign.load import load_iteration_params
+from distil_core.config.models import Params
+from distil_core.engines.base import (
+    Engine,
+    SampledResponse,
+    SamplingSettings,
+    ScoreRequest,
+    require_responses,
+)
+from distil_core.errors import ConfigError
+from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_expert
+from distil_core.evaluation.judging import JudgedResponse
+from distil_core.evaluation.sampling import verify_and_judge
+from distil_core.feedback.compose import has_feedback
+from distil_core.feedback.consultation import attempts_of, consult
+from distil_core.feedback.contexts import ContextRenderer, RenderedContext
+from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
+from distil_core.feedback.sources import gather
+from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
+from distil_core.policy.tokenizer import load_tokenizer
+from distil_core.preview.loaded import LoadedModels
+from distil_core.preview.policies import PreviewedPolicy
+from distil_core.problems.base import Problem
+from distil_core.problems.choice import choose_problems
+from distil_core.problems.splits import campaign_problems
+from distil_core.progress import ProgressCallback, no_progress
+from distil_core.tables.schemas import ConsultationRow, FeedbackTableRow, RolloutRow
+from distil_core.training.feedback_table import (
+    JudgedRollout,
+    Labeller,
+    count_without_feedback,
+    judged_rollouts,
+)
+from distil_core.verifiers import build_verifier
+from distil_core.verifiers.pool import Journal, JournalVerifier, VerificationJob, verify_all
+from distil_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A rollout with all that came of it.
+
+    judged: with the expert's context; None without a verdict. row: of the feedback table; None
+    likewise. student_ids: the student's most likely token at each position. answer: what the expert
+    wrote itself after it had read the feedback; None where it was not asked. answer_ids: its
+    tokens.
+    """
+
+    rollout: RolloutRow
+    consultation: ConsultationRow
+    judged: JudgedRollout | None = None
+    row: FeedbackTableRow | None = None
+    student_ids: Sequence[int] = ()
+    answer: JudgedResponse | None = None
+    answer_ids: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One preview. contexts: the student's, by problem id. seconds: of each part, by its name.
+    complaint: why no expert label could be of use, with these settings. writes: whether the expert
+    is a policy that could be sampled."""
+
+    params: Params
+    policy: PreviewedPolicy
+    tokenizer: PreTrainedTokenizerBase
+    problems: Sequence[Problem]
+    contexts: dict[str, RenderedContext]
+    attempts: Sequence[Attempt]
+    seconds: dict[str, float]
+    complaint: str | None
+    writes: bool
+    needs_feedback: bool
+
+
+@dataclass
+class _Clock:
+    models: LoadedModels
+    progress: ProgressCallback
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time the block, without what it loads."""
+        started, loading = time.monotonic(), self.models.seconds
+        yield
+        loaded = self.models.seconds - loading
+        self.seconds[name] = max(time.monotonic() - started - loaded, 1e-6)
+
+
+class Preview:
+    """Problems through everything that an iteration does except training.
+
+    num_problems: how many of those that the iteration would sample on. scratch_dir: for verdicts
+    while it works.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        params: Params,
+        policy: PreviewedPolicy,
+        models: LoadedModels,
+        scratch_dir: Path,
+        num_problems: int,
+        progress: ProgressCallback = no_progress,
+    ):
+        self._workspace = workspace
+        self._params = params
+        self._policy = policy
+        self._models = models
+        self._scratch_dir = scratch_dir
+        self._num_problems = num_problems
+        self._clock = _Clock(models, progress)
+        self._progress = progress
+
+    def run(self) -> Tried:
+        """Raises what the stages would raise with these settings."""
+        params, tokenizer = self._params, load_tokenizer(self._policy.policy_dir)
+        renderer = ContextRenderer(params.context, tokenizer)
+        problems = self._problems()
+        contexts = {
+            problem.problem_id: renderer.student(problem.prompt, problem.problem_id)
+            for problem in problems
+        }
+        rollouts = self._sample(problems, contexts, tokenizer)
+        with Journal(self._scratch_dir / "verdicts.sqlite", "preview") as journal:
+            consultations = self._consult(problems, rollouts, renderer, tokenizer, journal)
+            student_ids = self._student_ids(rollouts)
+            by_id = {problem.problem_id: problem for problem in problems}
+            judged = judged_rollouts(rollouts, consultations, by_id, renderer)
+            answers = self._ask(judged, consultations, renderer, journal)
+            journal.remove()
+        rows, complaint, needs_feedback = self._label(judged, renderer)
+        found = {one.rollout.rollout_id: index for index, one in enumerate(judged)}
+        attempts = []
+        for rollout, consultation, ids in zip(rollouts, consultations, student_ids, strict=True):
+            attempt = Attempt(rollout, consultation, student_ids=ids)
+            if (place := found.get(rollout.rollout_id)) is not None:
+                answer, answer_ids = answers.get(rollout.rollout_id, (None, ()))
+                attempt = Attempt(
+                    rollout,
+                    consultation,
+                    judged[place],
+                    rows[place],
+                    ids,
+                    answer,
+                    answer_ids,
+                )
+            attempts.append(attempt)
+        return Tried(
+            params,
+            self._policy,
+            tokenizer,
+            problems,
+            contexts,
+            attempts,
+            self._clock.seconds,
+            complaint,
+            self._writing_expert_dir() is not None,
+            needs_feedback,
+        )
+
+    def _problems(self) -> list[Problem]:
+        params = self._params
+        with self._clock.part("problems"):
+            verifier = build_verifier(params.consult)
+            try:
+                made = campaign_problems(params, verifier.check_problem)
+                number = self._policy.iteration
+                earlier = [
+                    load_iteration_params(
+                        self._workspace, before, with_components=False
+                    ).sample.num_prompts
+                    for before in range(1, number)
+                ]
+                chosen = choose_problems(
+                    made.splits["train"], params.sample.num_prompts, number, params.seed, earlier
+                )[: self._num_problems]
+                for problem in chosen:
+                    verifier.check_problem(problem)
+            finally:
+                verifier.close()
+        return chosen
+
+    def _sample(
+        self,
+        problems: Sequence[Problem],
+        contexts: dict[str, RenderedContext],
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> list[RolloutRow]:
+        settings = self._params.sample
+        planned = plan_rollouts(
+            self._policy.iteration,
+            problems,
+            settings.num_rollouts,
+            {name: context.token_ids for name, context in contexts.items()},
+            self._params.seed,
+        )
+        engine, requests = self._student(), [one.request for one in planned]
+        # The first call of a process takes longer, and is no measure of the others.
+        engine.sample(requests[:1], replace(self._sampling, max_new_tokens=1), no_progress)
+        with self._clock.part("sample"):
+            responses = engine.sample(requests, self._sampling, self._progress)
+        require_responses(responses)
+        return rollout_rows(self._policy.iteration, planned, responses, tokenizer)
+
+    def _consult(
+        self,
+        problems: Sequence[Problem],
+        rollouts: Sequence[RolloutRow],
+        renderer: ContextRenderer,
+        tokenizer: PreTrainedTokenizerBase,
+        journal: Journal,
+    ) -> list[ConsultationRow]:
+        by_id = {problem.problem_id: problem for problem in problems}
+        jobs = [
+            VerificationJob(by_id[one.problem_id], one.response)
+            for one in rollouts
+            if one.error is None
+        ]
+        consult_params = self._params.consult
+        with self._clock.part("consult"):
+            workers = self._params.verification.num_workers
+            verify_all(jobs, len(jobs), consult_params, workers, journal, self._progress)
+            verifier = JournalVerifier(journal)
+            rows = [consult(verifier, by_id[one.problem_id], one) for one in rollouts]
+            attempts = attempts_of(rows, rollouts, by_id)
+
+            def policy() -> AskablePolicy:
+                return AskablePolicy(self._student(), tokenizer, renderer)
+
+            setting = SourceSetting(self._params.seed, policy, no_progress)
+            gathered = gather(consult_params.sources, attempts, attempts, setting)
+        feedback = {
+            attempt.name: items for attempt, items in zip(attempts, gathered.items, strict=True)
+        }
+        return [replace(row, feedback=feedback.get(row.rollout_id, ())) for row in rows]
+
+    def _student_ids(self, rollouts: Sequence[RolloutRow]) -> list[list[int]]:
+        asked = [one for one in rollouts if one.response_ids]
+        requests = [ScoreRequest(one.context_ids, one.response_ids) for one in asked]
+        engine = self._student()
+        scored = engine.score(requests[:1], 1, 1.0, no_progress)
+        with self._clock.part("score"):
+            scored += engine.score(requests[1:], 1, 1.0, self._progress)
+        found = {
+            one.rollout_id: each.token_ids.tolist() for one, each in zip(asked, scored, strict=True)
+        }
+        return [found.get(one.rollout_id, []) for one in rollouts]
+
+    def _ask(
+        self,
+        judged: Sequence[JudgedRollout],
+        consultations: Sequence[ConsultationRow],
+        renderer: ContextRenderer,
+        journal: Journal,
+    ) -> dict[str, tuple[JudgedResponse, Sequence[int]]]:
+        """By rollout, what the expert writes itself, judged."""
+        expert_dir = self._writing_expert_dir()
+        template = self._params.context.expert_template
+        asked = [one for one in judged if has_feedback(template, one.feedback)]
+        if expert_dir is None or not asked:
+            return {}
+        verdicts = {row.rollout_id: row.verdict for row in consultations}
+        attempts = [
+            JudgedAttempt(
+                one.problem,
+                one.rollout.sample_index,
+                one.rollout.response,
+                verdicts[one.rollout.rollout_id],
+                one.feedback,
+            )
+            for one in asked
+        ]
+        params = self._params
+        with self._clock.part("ask"):
+            engine = self._models.engine(params.sample.engine, expert_dir, params.compute)
+            responses: list[SampledResponse] = sample_expert(
+                attempts, engine, renderer, self._sampling, params.seed, self._progress
+            )
+        judged_answers = verify_and_judge(
+            [one.problem for one in asked],
+            responses,
+            params.consult,
+            params.verification.num_workers,
+            journal,
+            load_tokenizer(expert_dir),
+            no_progress,
+        )
+        return {
+            one.rollout.rollout_id: (answer, response.token_ids)
+            for one, answer, response in zip(asked, judged_answers, responses, strict=True)
+        }
+
+    def _label(
+        self, judged: Sequence[JudgedRollout], renderer: ContextRenderer
+    ) -> tuple[list[FeedbackTableRow], str | None, bool]:
+        params = self._params
+        with self._clock.part("first label"):
+            expert = self._models.expert(
+                params, self._policy.expert_dir(params), self._workspace.expert_record_dir
+            )
+            template, complaint = params.context.expert_template, None
+            try:
+                count_without_feedback(template, judged, expert.needs_feedback)
+            except ConfigError as error:
+                complaint = str(error)
+            labeller = Labeller(expert, renderer, template, params.tabulate)
+            rows = _rows(labeller, judged[:1])
+        with self._clock.part("tabulate"):
+            rows += _rows(labeller, judged[1:])
+        return rows, complaint, expert.needs_feedback
+
+    def _student(self) -> Engine:
+        params = self._params
+        return self._models.engine(params.sample.engine, self._policy.policy_dir, params.compute)
+
+    def _writing_expert_dir(self) -> Path | None:
+        return self._policy.writing_expert_dir(self._params, self._workspace.root)
+
+    @property
+    def _sampling(self) -> SamplingSettings:
+        sample = self._params.sample
+        return SamplingSettings(sample.max_new_tokens, sample.temperature, sample.top_p)
+
+
+def _rows(labeller: Labeller, judged: Sequence[JudgedRollout]) -> list[FeedbackTableRow]:
+    return [row for shard in labeller.shards(judged, no_progress) for row in shard]

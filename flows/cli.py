@@ -38,6 +38,11 @@ COMMANDS = (
     Command("run", "run whatever is not up to date, shown in the terminal"),
     Command("extend", "add iterations with the settings of params.yaml; earlier ones stay", True),
     Command("restart", "freeze params.yaml afresh as iterations 0 to num_iterations"),
+    Command("preview", "try a handful of problems through everything, with nothing recorded"),
+    Command(
+        "check-problems",
+        "does the verifier accept each reference and refuse others, and do the contexts fit?",
+    ),
     Command("settings", "print every setting and every component's options, with their meaning"),
     Command("serve", "wait for runs that are asked for through a Prefect server"),
     Command("ui", "show the lineage of every policy in MLflow"),

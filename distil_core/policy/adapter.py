@@ -65,6 +65,12 @@ def is_adapter(folder: Path) -> bool:
     return (folder / _CONFIG).exists() and not (folder / "config.json").exists()
 
 
+def adapted_folder(folder: Path) -> Path:
+    """The checkpoint that the adapter was trained on. Raises `CheckpointError` where it is not
+    here."""
+    return _base_dir(folder, read_json_object(folder / _CONFIG))
+
+
 @contextmanager
 def merged_adapter(folder: Path) -> Iterator[Path]:
     """A checkpoint folder with the adapter's model, the adapter added to its weights (in their own

@@ -10,7 +10,7 @@ from typing import Any
 from distil_core.config.models import PretrainedBase
 from distil_core.errors import CheckpointError
 from distil_core.files import atomic_path
-from distil_core.policy.adapter import is_adapter, merged_adapter
+from distil_core.policy.adapter import adapted_folder, is_adapter, merged_adapter
 from distil_core.policy.base_check import require_usable
 from distil_core.policy.checkpoint_files import (
     WANTED,
@@ -58,6 +58,20 @@ def source_folder(base: PretrainedBase) -> Path:
     `CheckpointError`."""
     source = Path(base.path_or_id).expanduser()
     return source if source.is_dir() else _download(base)
+
+
+def model_folder(base: PretrainedBase) -> Path:
+    """The folder with the model's configuration: of an adapter's model for an adapter. Raises
+    `CheckpointError`."""
+    source = source_folder(base)
+    return adapted_folder(source) if is_adapter(source) else source
+
+
+def tokenizer_folder(base: PretrainedBase) -> Path:
+    """The folder with the tokenizer: an adapter may have its own. Raises `CheckpointError`."""
+    source = source_folder(base)
+    has_own = (source / "tokenizer_config.json").exists()
+    return source if has_own else model_folder(base)
 
 
 def _bring(checkpoint: Path, target: Path, source: Path) -> list[str]:

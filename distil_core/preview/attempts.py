@@ -71,20 +71,20 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Tried:
-    """One preview. contexts: the student's, by problem id. seconds: of each part, by its name.
-    complaint: why no expert label could be of use, with these settings. writes: whether the expert
-    is a policy that could be sampled."""
+    """One preview. num_held_out: problems that an evaluation has. contexts: the student's, by
+    problem id. seconds: of each part, by its name. complaint: why no expert label could be of use,
+    with these settings. writes: whether the expert is a policy that could be sampled."""
 
     params: Params
     policy: PreviewedPolicy
     tokenizer: PreTrainedTokenizerBase
+    num_held_out: int
     problems: Sequence[Problem]
     contexts: dict[str, RenderedContext]
     attempts: Sequence[Attempt]
     seconds: dict[str, float]
     complaint: str | None
     writes: bool
-    needs_feedback: bool
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Preview:
         """Raises what the stages would raise with these settings."""
         params, tokenizer = self._params, load_tokenizer(self._policy.policy_dir)
         renderer = ContextRenderer(params.context, tokenizer)
-        problems = self._problems()
+        problems, num_held_out = self._problems()
         contexts = {
             problem.problem_id: renderer.student(problem.prompt, problem.problem_id)
             for problem in problems
@@ -145,7 +145,7 @@ class Preview:
             judged = judged_rollouts(rollouts, consultations, by_id, renderer)
             answers = self._ask(judged, consultations, renderer, journal)
             journal.remove()
-        rows, complaint, needs_feedback = self._label(judged, renderer)
+        rows, complaint = self._label(judged, renderer)
         found = {one.rollout.rollout_id: index for index, one in enumerate(judged)}
         attempts = []
         for rollout, consultation, ids in zip(rollouts, consultations, student_ids, strict=True):
@@ -166,16 +166,16 @@ class Preview:
             params,
             self._policy,
             tokenizer,
+            num_held_out,
             problems,
             contexts,
             attempts,
             self._clock.seconds,
             complaint,
             self._writing_expert_dir() is not None,
-            needs_feedback,
         )
 
-    def _problems(self) -> list[Problem]:
+    def _problems(self) -> tuple[list[Problem], int]:
         params = self._params
         with self._clock.part("problems"):
             verifier = build_verifier(params.consult)
@@ -195,7 +195,7 @@ class Preview:
                     verifier.check_problem(problem)
             finally:
                 verifier.close()
-        return chosen
+        return chosen, len(made.splits["eval"])
 
     def _sample(
         self,
@@ -309,7 +309,7 @@ class Preview:
 
     def _label(
         self, judged: Sequence[JudgedRollout], renderer: ContextRenderer
-    ) -> tuple[list[FeedbackTableRow], str | None, bool]:
+    ) -> tuple[list[FeedbackTableRow], str | None]:
         params = self._params
         with self._clock.part("first label"):
             expert = self._models.expert(
@@ -324,7 +324,7 @@ class Preview:
             rows = _rows(labeller, judged[:1])
         with self._clock.part("tabulate"):
             rows += _rows(labeller, judged[1:])
-        return rows, complaint, expert.needs_feedback
+        return rows, complaint
 
     def _student(self) -> Engine:
         params = self._params

@@ -81,8 +81,8 @@ def _costs(tried: Tried, figures: Figures, count: int, num_rollouts: int) -> lis
     factor = _FORWARD_AND_BACKWARD + repeats
     generalisation = params.problems.generalisation
     harder = generalisation.num_problems if generalisation else 0
-    num_samples = (params.problems.num_eval + harder) * params.evaluate.num_samples
-    num_expert = params.problems.num_eval * params.evaluate.num_expert_samples
+    num_samples = (tried.num_held_out + harder) * params.evaluate.num_samples
+    num_expert = tried.num_held_out * params.evaluate.num_expert_samples
     ask = seconds["ask"] / max(figures.num_asked, 1) if "ask" in seconds else 0.0
     evaluation = num_samples * (sample + consult) + (num_expert * (ask + consult) if ask else 0.0)
     return [

@@ -68,7 +68,7 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     from distil_core.files import private_folder
     from distil_core.preview.session import Choices, PreviewSession
     from distil_core.preview.settings import previewed_params
-    from tasks.stage import prepare_torch, progress_bar
+    from distil_tasks.stage import prepare_torch, progress_bar
 
     if arguments.problems < 1:
         raise ConfigError(f"--problems must be at least 1, found {arguments.problems}")

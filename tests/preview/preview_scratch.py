@@ -31,7 +31,7 @@ def make_base(workspace: Workspace) -> None:
     """Problems and base policy, by their stages."""
     import torch
 
-    from tasks import base, problems
+    from distil_tasks import base, problems
 
     torch.set_num_threads(1)
     for stage in (problems, base):

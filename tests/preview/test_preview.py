@@ -23,7 +23,7 @@ from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows
 from distil_core.workspace import Workspace
-from tasks import consult, sample, tabulate
+from distil_tasks import consult, sample, tabulate
 
 sys.path.append(str(Path(__file__).parent))
 from preview_scratch import (

@@ -15,7 +15,8 @@ from typing import Literal
 from distil_core.campaign.load import load_params
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError, SandboxError
-from distil_core.lineage.usable import folder_obstacle, git_obstacle
+from distil_core.lineage.mlflow import address
+from distil_core.lineage.usable import folder_obstacle, git_obstacle, write_obstacle
 from distil_core.sandbox.limits import Isolation
 from distil_core.workspace import Workspace
 
@@ -55,6 +56,7 @@ def examine(workspace: Workspace) -> list[Finding]:
         _disk,
         _isolation,
         _vllm,
+        _tracking,
         _ports,
         _other_users,
     )
@@ -120,13 +122,9 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
             f"{root} is no DistIL workspace: no {', '.join(missing)}",
             "go to the root of one; `dvc init` makes a missing .dvc",
         )
-    unwritable = [
-        str(path)
-        for path in (root, root / "data", root / ".dvc" / "cache")
-        if path.exists() and not os.access(path, os.W_OK)
-    ]
+    unwritable = write_obstacle(workspace)
     if unwritable:
-        yield Finding("problem", f"not writable: {', '.join(unwritable)}", "chown or chmod it")
+        yield Finding("problem", unwritable.what, unwritable.remedy)
     if not obstacle and not missing and not unwritable:
         yield Finding("ok", f"git and DVC workspace {root}")
 
@@ -206,6 +204,16 @@ def _vllm(_: Workspace) -> Iterator[Finding]:
 
     for level, what, remedy in findings(VllmState.detect()):
         yield Finding(level, what, remedy)
+
+
+def _tracking(workspace: Workspace) -> Iterator[Finding]:
+    """Where MLflow's record goes, and whether anybody answers there."""
+    silent = address.why_silent(address.tracking_uri(workspace))
+    what = f"recorded in MLflow at {address.where_recorded(workspace)}"
+    if silent:
+        yield Finding("problem", f"{what}: nobody answers, {silent}", address.remedy(workspace))
+    else:
+        yield Finding("ok", what)
 
 
 def _ports(_: Workspace) -> Iterator[Finding]:

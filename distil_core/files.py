@@ -74,6 +74,16 @@ def private_file(file: Path) -> None:
     _close_to_others(file)
 
 
+def why_not_written(error: OSError) -> str | None:
+    """What a refusal to write means for the user; None for an error of another kind."""
+    if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return None
+    return (
+        f"{error.filename or 'a file'} cannot be written here ({error.strerror}): this command "
+        "writes into the workspace. `distil doctor` says what cannot be written, and what to do"
+    )
+
+
 def link_or_copy(source: str, target: str) -> None:
     """A hard link, or a copy where the file system has none. For files that are never changed in
     place; in the form `shutil.copytree` asks for."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distil_core.errors import DistilError
+from distil_core.files import why_not_written
 from distil_core.workspace import Workspace, find_workspace
 
 
@@ -83,6 +84,12 @@ def main() -> NoReturn:
         sys.exit(command.module.run(workspace, arguments))
     except DistilError as error:
         print(f"distil: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        reason = why_not_written(error)
+        if reason is None:
+            raise
+        print(f"distil: {reason}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -29,6 +29,7 @@ from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.dvc.config import has_remote
 from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.dvc.stage import StageOutcome
+from distil_core.lineage.mlflow.address import require_answering
 from distil_core.lineage.mlflow.record import RecordedIteration, record_iteration
 from distil_core.lineage.snapshot.take import Snapshot, ensure_snapshot
 from distil_core.pipeline import stage_addresses
@@ -98,6 +99,7 @@ def next_iteration(workspace: Workspace) -> int:
 def _run_iteration(
     workspace: Workspace, wanted: int | None, stage_timeout_s: float | None
 ) -> IterationSummary:
+    require_answering(workspace)
     prepare_code(workspace)
     iteration = _resolve(workspace, wanted)
     tag_current_run(workspace)

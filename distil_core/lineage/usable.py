@@ -1,5 +1,6 @@
 """Whether DVC and git can work in a workspace, checked before hours of work are done."""
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,30 @@ def folder_obstacle(workspace: Workspace) -> Obstacle | None:
     return None
 
 
+def write_obstacle(workspace: Workspace) -> Obstacle | None:
+    """What of the workspace cannot be written, of what every run writes."""
+    root = workspace.root
+    written = (".", "data", "iterations", ".dvc", ".dvc/cache", ".dvc/tmp", ".git", ".distil")
+    unwritable = [
+        str((root / name).absolute())
+        for name in written
+        if (root / name).is_dir() and not os.access(root / name, os.W_OK | os.X_OK)
+    ]
+    if not unwritable:
+        return None
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        return Obstacle(
+            f"{root} is on a file system that is read-only",
+            "copy the workspace to one that can be written (`cp -a`), or mount it for writing. "
+            "`distil lineage` and `distil doctor` only read",
+        )
+    return Obstacle(
+        f"not writable: {', '.join(unwritable)}",
+        "`chmod -R u+w` it, or `chown -R` it if it belongs to another user; `distil lineage` and "
+        "`distil doctor` only read",
+    )
+
+
 def git_obstacle(workspace: Workspace) -> Obstacle | None:
     """What keeps git from working there; the workspace must be the root of a repository."""
     root = workspace.root.resolve()
@@ -61,12 +86,12 @@ def git_obstacle(workspace: Workspace) -> Obstacle | None:
 
 def require_usable_folder(workspace: Workspace) -> None:
     """Raise `LineageError`, with what to do, where DVC cannot work in the workspace's folder."""
-    _require(folder_obstacle(workspace))
+    _require(folder_obstacle(workspace) or write_obstacle(workspace))
 
 
 def require_usable(workspace: Workspace) -> None:
     """Raise `LineageError`, with what to do, where DVC or git cannot work in the workspace."""
-    _require(folder_obstacle(workspace) or git_obstacle(workspace))
+    _require(folder_obstacle(workspace) or write_obstacle(workspace) or git_obstacle(workspace))
 
 
 def _require(obstacle: Obstacle | None) -> None:

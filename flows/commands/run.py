@@ -17,6 +17,7 @@ from distil_core.campaign.stage_code import other_code
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc.code import prepare_code
+from distil_core.lineage.mlflow.address import require_answering, where_recorded
 from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
 from distil_core.pipeline import stage_addresses
@@ -66,6 +67,7 @@ def run(workspace: Workspace, _: argparse.Namespace) -> int:
 
 def _run(workspace: Workspace, console: Console) -> None:
     require_usable(workspace)
+    require_answering(workspace)
     prepare_code(workspace)
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:
@@ -106,6 +108,9 @@ def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, 
         f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at "
         f"{here}{asks}",
         highlight=False,
+    )
+    console.print(
+        f"Recorded in MLflow at {where_recorded(workspace)}", highlight=False, soft_wrap=True
     )
     shared = Params.model_fields.keys() - {"num_iterations"}
     settings = load_params(workspace).model_dump(mode="json", include=shared)

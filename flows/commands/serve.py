@@ -9,6 +9,7 @@ import argparse
 
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.files import private_folder
+from distil_core.lineage.mlflow.address import require_answering
 from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
 from distil_flows.api_server import configured_url, require_own
@@ -22,6 +23,7 @@ def add_arguments(_: argparse.ArgumentParser) -> None:
 def run(workspace: Workspace, _: argparse.Namespace) -> int:
     """Serve until interrupted; raises `DistilError` when there is nothing to serve to."""
     require_usable(workspace)
+    require_answering(workspace)
     existing_iterations(workspace)
     url = configured_url()
     note = require_own(url)

@@ -7,8 +7,8 @@ import sys
 from typing import NoReturn
 
 from distil_core.errors import DistilError
+from distil_core.lineage.mlflow.address import has_server, shown, tracking_uri
 from distil_core.lineage.mlflow.record import record_all, why_not_recorded
-from distil_core.lineage.mlflow.store import own_uri
 from distil_core.workspace import Workspace
 
 HOST = "127.0.0.1"
@@ -23,18 +23,17 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Become `mlflow ui`. Raises `DistilError` when the port is taken or the record cannot be
     brought up to date. Where MLFLOW_TRACKING_URI names a server, that one has the pages."""
     port: int = arguments.port
-    store = os.environ.get("MLFLOW_TRACKING_URI", own_uri(workspace))
-    has_server = store.startswith(("http://", "https://"))
-    if not has_server:
+    store = tracking_uri(workspace)
+    if not has_server(store):
         _require_free(port)
     recorded = record_all(workspace)
     reason = why_not_recorded(workspace)
-    address = store.rstrip("/") if has_server else f"http://{HOST}:{port}"
+    address = shown(store).rstrip("/") if has_server(store) else f"http://{HOST}:{port}"
     page = f"{address}/{recorded[-1].experiment_page}" if recorded else address
     print(f"{len(recorded)} iterations recorded. The campaign in MLflow:\n  {page}", flush=True)
     if reason:
         print(f"Not all of the campaign is up to date: {reason}", flush=True)
-    if not has_server:
+    if not has_server(store):
         _become_mlflow(store, port)
     return 0
 

@@ -55,10 +55,12 @@ def import_with_database() -> None:
     """Import MLflow with its database layer (3 s), which opening a store does otherwise.
 
     A missing git executable would be complained about on screen at import, and every run that ends
-    on a server announced there.
+    on a server announced there. A request to a server that is lost meanwhile would be tried again
+    for four minutes.
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
 

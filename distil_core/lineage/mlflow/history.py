@@ -56,10 +56,11 @@ class RecordedCampaign:
         return registered or next(sharing, None)
 
 
-def read_campaign(client: "MlflowClient", campaign: str) -> RecordedCampaign:
-    """Everything recorded for the campaign. Raises `LineageError` when nothing was."""
-    experiment = client.get_experiment_by_name(campaign)
-    if experiment is None:
+def read_campaign(client: "MlflowClient | None", campaign: str) -> RecordedCampaign:
+    """Everything recorded for the campaign. Raises `LineageError` when nothing was, or there is no
+    database."""
+    experiment = client.get_experiment_by_name(campaign) if client else None
+    if client is None or experiment is None:
         raise LineageError(
             f"MLflow has no experiment {campaign!r}: nothing of this campaign was recorded. Run "
             "`distil record`"

@@ -14,6 +14,12 @@ from typing import IO, TYPE_CHECKING
 from distil_core.errors import LineageError
 from distil_core.files import private_file, private_folder
 from distil_core.lineage.mlflow import _internals
+from distil_core.lineage.mlflow.address import (
+    database_uri,
+    own_uri,
+    require_answering,
+    shown,
+)
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,6 +42,7 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
     Meanwhile other processes that record into this workspace wait, and MLflow's output is silenced.
     Failures are raised as `LineageError`, with what to do.
     """
+    require_answering(workspace)
     with _one_writer(workspace):
         _internals.import_with_database()
         import mlflow.tracking
@@ -55,6 +62,26 @@ def open_store(workspace: Workspace) -> Iterator["MlflowClient"]:
             if database:
                 _opened[database] = database.stat().st_ino
             yield client
+
+
+@contextmanager
+def read_store(workspace: Workspace) -> Iterator["MlflowClient | None"]:
+    """A client of the campaign's store for reading; None where the workspace has no database yet.
+
+    It waits for no recorder, and changes nothing, so that it works where nothing can be written.
+    """
+    require_answering(workspace)
+    _internals.import_with_database()
+    import mlflow.tracking
+
+    with _quiet(), _tracking_uri(workspace) as uri, _plain_errors(uri):
+        database = _sqlite_file(uri)
+        if database:
+            if not database.exists():
+                yield None
+                return
+            _require_known_schema(database, uri)
+        yield mlflow.tracking.MlflowClient()
 
 
 def import_mlflow() -> None:
@@ -101,18 +128,6 @@ def artifact_root(workspace: Workspace, uri: str) -> str | None:
     root = workspace.root.resolve() / "mlruns"
     # MLflow decodes a plain path as if it were an address.
     return root.as_uri() if "%" in str(root) else str(root)
-
-
-def own_uri(workspace: Workspace) -> str:
-    """The address of the workspace's own database."""
-    return _database_uri(workspace.mlflow_database.resolve())
-
-
-def _database_uri(path: Path) -> str:
-    """SQLAlchemy's address of a SQLite file, where `?` would start options and `%2F` is a slash. It
-    names the driver, as MLflow would otherwise create a folder with the encoded name."""
-    encoded = str(path).replace("%", "%25").replace("?", "%3F")
-    return f"sqlite{'' if encoded == str(path) else '+pysqlite'}:///{encoded}"
 
 
 @contextmanager
@@ -182,7 +197,7 @@ def _plain_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
-        raise LineageError(_explain(str(error), uri)) from error
+        raise LineageError(_explain(str(error), shown(uri))) from error
 
 
 def _explain(message: str, uri: str) -> str:
@@ -214,7 +229,7 @@ def _create(workspace: Workspace) -> None:
         draft = Path(folder).resolve() / workspace.mlflow_database.name
         # Private, as it holds text that models and experts wrote.
         private_file(draft)
-        MlflowClient(_database_uri(draft)).search_experiments(max_results=1)
+        MlflowClient(database_uri(draft)).search_experiments(max_results=1)
         os.replace(draft, workspace.mlflow_database)
 
 
@@ -240,15 +255,20 @@ def _sqlite_file(uri: str) -> Path | None:
 
 
 def _require_usable(database: Path, uri: str) -> None:
-    """Raise unless the file can be written and has this MLflow's tables.
+    """Raise unless the file can be written and has this MLflow's tables."""
+    with closing(sqlite3.connect(database, timeout=DATABASE_WAIT_S)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+    _require_known_schema(database, uri)
+
+
+def _require_known_schema(database: Path, uri: str) -> None:
+    """Raise unless the file has this MLflow's tables.
 
     MLflow would migrate an older database in place, without a copy; that is left to the user.
     """
-    connection = sqlite3.connect(database, timeout=DATABASE_WAIT_S)
-    with closing(connection):
-        connection.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(database, timeout=DATABASE_WAIT_S)) as connection:
         versions = _internals.schema_versions_in(connection)
-        connection.rollback()
     known = _internals.schema_versions()
     if versions is None or versions == known[:1]:
         return

@@ -87,7 +87,9 @@ def _write(
     retry_lost_race(partial(client.log_inputs, run_id, datasets=record.datasets, models=parents))
     client.log_outputs(run_id, [LoggedModelOutput(model_id, this.iteration)])
     client.log_artifact(run_id, str(workspace.frozen_params_file(this.iteration)))
-    version = shared.model_version if shared else _register(client, record, run_id, model_id)
+    version = (
+        shared.model_version if shared else _register(client, workspace, record, run_id, model_id)
+    )
     recorded = Recorded(
         run_id,
         model_id,
@@ -120,8 +122,17 @@ def _create_model(client: "MlflowClient", record: IterationRecord, run_id: str) 
     return str(model.model_id)
 
 
-def _register(client: "MlflowClient", record: IterationRecord, run_id: str, model_id: str) -> int:
-    """Make the logged model the newest version of the campaign's registered model."""
+def _register(
+    client: "MlflowClient",
+    workspace: Workspace,
+    record: IterationRecord,
+    run_id: str,
+    model_id: str,
+) -> int:
+    """Make the logged model the newest version of the campaign's registered model. Its source leads
+    to DVC, from where MLflow loads it (policy_repository.py)."""
+    from distil_core.lineage.mlflow.policy_repository import policy_uri
+
     this = record.this
     name = record.chain.model_name
     if not client.search_registered_models(f"name = '{name}'"):
@@ -143,7 +154,11 @@ def _register(client: "MlflowClient", record: IterationRecord, run_id: str, mode
     if record.prefect_run_url:
         tags["distil.prefect_run_url"] = record.prefect_run_url
     version = client.create_model_version(
-        name, f"models:/{model_id}", run_id=run_id, tags=tags, model_id=model_id
+        name,
+        policy_uri(workspace, this.policy.path, this.policy.md5, model_id),
+        run_id=run_id,
+        tags=tags,
+        model_id=model_id,
     )
     return int(version.version)
 

@@ -78,3 +78,8 @@ def run_url(experiment_id: str, run_id: str) -> str:
 def version_url(model_name: str, version: int) -> str:
     """MLflow's page of a registered version."""
     return f"#/models/{model_name}/versions/{version}"
+
+
+def model_url(experiment_id: str, model_id: str) -> str:
+    """MLflow's page of a logged model."""
+    return f"#/experiments/{experiment_id}/models/{model_id}?{_TRAINING_UI}"

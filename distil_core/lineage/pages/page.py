@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from distil_core.lineage.evidence.inputs import Artifact
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.pages.chain import Chain, experiment_url
+from distil_core.lineage.pages.chain import Chain, experiment_url, model_url
 from distil_core.lineage.pages.tables import (
     ROLE_NAMES,
     first_and_last_k,
@@ -43,7 +43,7 @@ def run_page(
         settings_table(chain),
         _snapshot(chain),
         _how_it_ran(seconds, prefect_run_url),
-        _fetch(this),
+        _fetch(chain),
     ]
     page = "\n\n".join(part for part in parts if part)
     return _fitting(
@@ -92,9 +92,10 @@ def model_page(model_name: str, experiment_id: str) -> str:
     return (
         f"The policies of campaign [{model_name}]({experiment_url(experiment_id)}), one version "
         "per iteration. A version's tags name its iteration and its parent; its description says "
-        "what it was trained on. The weights are not in MLflow: DVC keeps them, by the path and "
-        "digest given there. Alias `newest`: the last iteration recorded; `champion`: the last "
-        "one that the improvement gate promoted."
+        "what it was trained on. DVC keeps the weights, by the path and digest given there; "
+        f'`mlflow.transformers.load_model("models:/{model_name}@champion")` and '
+        "`mlflow.artifacts.download_artifacts` bring them from there, where DistIL is installed. "
+        "Alias `newest`: the last iteration recorded; `champion`: the last one that the improvement gate promoted."
     )
 
 
@@ -121,6 +122,9 @@ def version_page(chain: Chain) -> str:
         f"- this policy: {_cite('weights, config and tokenizer', this.policy)}",
     ]
     recorded = chain.recorded.get(number)
+    if recorded:
+        link = model_url(chain.experiment_id, recorded.model_id)
+        lines.append(f"- its measurements: [logged model]({link})")
     if recorded and recorded.snapshot:
         lines.append(f"- snapshot (code, settings, dvc.lock): {recorded.snapshot}")
     if recorded and recorded.prefect_run_url:
@@ -128,7 +132,7 @@ def version_page(chain: Chain) -> str:
     problems = this.artifacts.get("train_problems", this.artifacts["eval_problems"])
     role = "train_problems" if "train_problems" in this.artifacts else "eval_problems"
     lines.append(f"- {_cite(ROLE_NAMES[role], problems)}")
-    return "\n\n".join([lines[0], "\n".join(lines[1:]), _fetch(this)])
+    return "\n\n".join([lines[0], "\n".join(lines[1:]), _fetch(chain)])
 
 
 def _result(chain: Chain) -> str:
@@ -201,14 +205,23 @@ def _how_it_ran(seconds: Mapping[str, float], url: str | None) -> str:
     return "### How it ran\n\n" + "  \n".join(lines)
 
 
-def _fetch(this: Evidence) -> str:
+def _fetch(chain: Chain) -> str:
+    this = chain.last
     path = this.policy.path
     evaluate = f"evaluate@{iteration_key(this.iteration)}"
+    recorded = chain.recorded.get(this.iteration)
+    by_version = (
+        f'`mlflow.transformers.load_model("models:/{chain.model_name}/{recorded.model_version}")` '
+        "where DistIL is installed, which brings the weights out of DVC; or "
+        if recorded
+        else ""
+    )
     return (
         "### Get it back\n\n"
         f"```\ndvc checkout {path}    # or: dvc pull {path}\n"
         f"dvc repro {evaluate}    # runs only what is missing\n```\n\n"
-        f'In Python: `AutoModelForCausalLM.from_pretrained("{path}")`, md5 `{this.policy.md5}`.'
+        f'In Python: {by_version}`AutoModelForCausalLM.from_pretrained("{path}")`, '
+        f"md5 `{this.policy.md5}`."
     )
 
 

@@ -18,7 +18,7 @@ from distil_core.lineage.mlflow.history import (
     RecordedRun,
     read_campaign,
 )
-from distil_core.lineage.mlflow.store import open_store
+from distil_core.lineage.mlflow.store import read_store
 from distil_core.lineage.snapshot.recorded import digest_in, locked_in
 from distil_core.lineage.view.disagreements import disagreements
 from distil_core.lineage.view.graph import Graph, Node, build_graph, find, is_digest
@@ -56,7 +56,7 @@ def read_lineage(workspace: Workspace, wanted: str, forward: bool | None = None)
     if not entries:
         raise LineageError("dvc.lock has no stages yet: run the campaign first (`make run`)")
     campaign = str(read_frozen(workspace, workspace.frozen_params_file(0))["campaign"])
-    with open_store(workspace) as client:
+    with read_store(workspace) as client:
         recorded = read_campaign(client, campaign)
     return _Reading(workspace, entries, campaign, recorded).lineage(wanted, forward)
 

@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from distil_core.lineage.mlflow.store import artifact_root, open_store, own_uri
+from distil_core.lineage.mlflow.address import own_uri
+from distil_core.lineage.mlflow.store import artifact_root, open_store
 from distil_core.workspace import Workspace
 
 NAMES = ["feature%2Fx", "what? really", "100%", "a?b=c%", "c#", "br{y}", "it's", "plain ü", "a@b;c"]

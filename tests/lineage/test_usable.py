@@ -84,3 +84,48 @@ def test_a_stages_own_command_says_so_before_it_works(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.startswith("problems: DVC cannot work in")
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    """On a read-only file system, as root may write in spite of permissions."""
+    workspace = repository(tmp_path / "workspace")
+    program = (
+        "from pathlib import Path\n"
+        "from distil_core.doctor import _workspace\n"
+        "from distil_core.lineage.usable import require_usable\n"
+        "from distil_core.workspace import Workspace\n"
+        "workspace = Workspace(Path.cwd())\n"
+        "print(*(f.line() for f in _workspace(workspace)))\n"
+        "require_usable(workspace)\n"
+    )
+    mount = 'mount --bind . . && mount -o remount,bind,ro . && cd "$PWD" || exit 77'
+    done = subprocess.run(
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            f'{mount}; exec "$@"',
+            "sh",
+            sys.executable,
+            "-c",
+            program,
+        ],
+        cwd=workspace.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("only root can mount a folder read-only")
+    assert f"{workspace.root} is on a file system that is read-only" in done.stdout
+    assert "LineageError" in done.stderr
+    assert "copy the workspace to one that can be written" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write in spite of permissions")
+def test_a_folder_of_another_user_is_told_at_once(tmp_path: Path) -> None:
+    workspace = repository(tmp_path / "workspace")
+    (workspace.root / "data").mkdir(mode=0o500)
+    with pytest.raises(LineageError, match=r"not writable: .*/data: `chmod -R u\+w`"):
+        require_usable(workspace)

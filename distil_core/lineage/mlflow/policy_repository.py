@@ -7,6 +7,7 @@ scheme `dvc`, for which MLflow finds this class by the entry point in pyproject.
 
 import json
 import os
+import shutil
 import weakref
 from contextlib import ExitStack
 from functools import cached_property
@@ -82,7 +83,10 @@ class DvcPolicyRepository(ArtifactRepository):
                 f"the policy has no file {remote_file_path}: expected one of "
                 f"{', '.join((_DESCRIPTION, *self._files))}"
             )
-        link_or_copy(str(self._files[remote_file_path]), local_path)
+        source = self._files[remote_file_path]
+        # The fetched weights are nobody else's and may be linked; small files lie in two places.
+        place = link_or_copy if source.suffix == ".safetensors" else shutil.copy2
+        place(str(source), local_path)
 
     @cached_property
     def _files(self) -> dict[str, Path]:

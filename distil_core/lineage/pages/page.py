@@ -95,7 +95,8 @@ def model_page(model_name: str, experiment_id: str) -> str:
         "what it was trained on. DVC keeps the weights, by the path and digest given there; "
         f'`mlflow.transformers.load_model("models:/{model_name}@champion")` and '
         "`mlflow.artifacts.download_artifacts` bring them from there, where DistIL is installed. "
-        "Alias `newest`: the last iteration recorded; `champion`: the last one that the improvement gate promoted."
+        "Alias `newest`: the last iteration recorded; `champion`: the last one that the "
+        "improvement gate promoted."
     )
 
 

@@ -157,3 +157,19 @@ def test_a_missing_version(campaign: Workspace) -> None:
     (problem,) = read_lineage(campaign, "policy-002").disagreements
     assert "iteration 1: by MLflow's run" in problem
     assert "as version 2, which is no longer there" in problem
+
+
+def test_a_recorder_is_not_waited_for(campaign: Workspace) -> None:
+    import fcntl
+
+    with (campaign.scratch_dir / "mlflow.lock").open("a+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert read_lineage(campaign, "policy-001").asked.path == "data/iterations/001/policy"
+
+
+def test_reading_makes_no_database(tmp_path: Path) -> None:
+    workspace = make_campaign(tmp_path / "unrecorded", 1)
+    with pytest.raises(LineageError, match="nothing of this campaign was recorded"):
+        read_lineage(workspace, "policy-001")
+    assert not workspace.mlflow_database.exists()
+    assert not (workspace.scratch_dir / "mlflow.lock").exists()

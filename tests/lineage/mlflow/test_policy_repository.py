@@ -124,7 +124,7 @@ def test_the_workspace_of_a_policy_may_be_elsewhere(
     target = tmp_path / "target"
     target.mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LineageError, match="is not on this machine.*DISTIL_WORKSPACE"):
+    with pytest.raises(LineageError, match=r"is not on this machine.*DISTIL_WORKSPACE"):
         DvcPolicyRepository(uri).download_artifacts("", str(target))
     monkeypatch.setenv("DISTIL_WORKSPACE", str(moved))
     DvcPolicyRepository(uri).download_artifacts("", str(target))
@@ -143,5 +143,5 @@ def test_policies_are_not_written_through_mlflow(workspace: Workspace, md5: str)
         repository.log_artifacts(str(workspace.root))
     with pytest.raises(LineageError, match="only be read"):
         repository.delete_artifacts()
-    with pytest.raises(LineageError, match="has no file pytorch_model.bin"):
+    with pytest.raises(LineageError, match=r"has no file pytorch_model\.bin"):
         repository._download_file("pytorch_model.bin", "here")

@@ -17,6 +17,10 @@ class DataError(DistilError):
     """A table, problem set or artifact is missing, damaged, or of another schema or tokenizer."""
 
 
+class CheckError(DistilError):
+    """A table is beyond a limit at which the settings ask to stop."""
+
+
 class ExpertError(DistilError):
     """The expert could not be consulted (as opposed to having nothing to say)."""
 

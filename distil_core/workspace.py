@@ -1,8 +1,9 @@
 """Where everything lies: the one place that knows the file layout of a campaign's workspace.
 
 A workspace is the root of a git repository with `dvc.yaml`, `params.yaml` and `iterations.yaml`.
-Artifacts live below `data/` (DVC), frozen settings below `iterations/` (git), and whatever is
-neither an artifact nor source (timings, resume checkpoints) below `.distil/` (ignored).
+Artifacts live below `data/` (DVC), with each table's checks beside it; frozen settings below
+`iterations/` (git), and whatever is neither an artifact nor source (timings, resume checkpoints)
+below `.distil/` (ignored).
 """
 
 import sys
@@ -124,6 +125,10 @@ class Workspace:
         if iteration == 0:
             return self.evaluation_file(0)
         return self.iteration_dir(iteration) / f"{role}_evaluation.parquet"
+
+    def checks_file(self, table: Path) -> Path:
+        """What a table's checks found, beside the table. It is measured again wherever it lacks."""
+        return table.with_name(f"{table.stem}.checks.json")
 
     @property
     def scratch_dir(self) -> Path:

@@ -23,6 +23,8 @@ from prefect.runtime import flow_run
 from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import other_code
+from distil_core.checks.kept import all_checks
+from distil_core.checks.limits import findings, findings_of_stage
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.decision import read_decision
 from distil_core.lineage.dvc.code import prepare_code
@@ -40,7 +42,7 @@ from distil_flows.display import current_display, periodic
 from distil_flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
 from distil_flows.liveness import alive, mark_dead_runs
 from distil_flows.ownership import require_own_workspace, run_tags, tag_current_run
-from distil_flows.report import iteration_page, read_metrics, stage_rows
+from distil_flows.report import check_rows, iteration_page, read_metrics, stage_rows
 from distil_flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
 
 
@@ -162,7 +164,21 @@ def _run_stage(
     if display:
         display.stage_done(address, outcome.status, outcome.seconds)
     get_run_logger().info("%s %s in %.1f s", address, outcome.status, outcome.seconds)
+    if outcome.status != "unchanged":
+        _say_findings(workspace, name, iteration)
     return outcome
+
+
+def _say_findings(workspace: Workspace, name: str, iteration: int) -> None:
+    """What the checks of the tables that the stage has made found beyond limits."""
+    params = load_iteration_params(workspace, iteration, with_components=False)
+    display = current_display()
+    for finding in findings_of_stage(workspace, stage_spec(name).stage, params):
+        if finding.level == "ok":
+            continue
+        get_run_logger().warning(finding.line())
+        if display:
+            display.line(f"{'':<14} {finding.line()}")
 
 
 @task(
@@ -260,15 +276,20 @@ def _publish(
     server may serve several."""
     decision = read_decision(workspace, iteration) if iteration else None
     parent_metrics = read_metrics(workspace, decision.parent) if decision else {}
-    campaign = load_iteration_params(workspace, iteration, with_components=False).campaign
+    params = load_iteration_params(workspace, iteration, with_components=False)
+    campaign = params.campaign
+    found = findings(all_checks(workspace, iteration), params.checks)
     key = f"{campaign}-iteration-{iteration_key(iteration)}"
     create_markdown_artifact(
-        iteration_page(iteration, outcomes, metrics, parent_metrics, decision),
+        iteration_page(iteration, outcomes, metrics, parent_metrics, decision, found),
         key=key,
         description=f"Iteration {iteration} of {campaign}",
     )
     create_table_artifact(
         stage_rows(outcomes), key=f"{key}-stages", description="What became of each stage"
+    )
+    create_table_artifact(
+        check_rows(found), key=f"{key}-checks", description="What each table's checks found"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from distil_core.checks.limits import Finding
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.lineage.dvc.stage import StageOutcome
@@ -115,26 +116,51 @@ def stage_rows(outcomes: Sequence[StageOutcome]) -> list[dict[str, Any]]:
     ]
 
 
+def check_rows(found: Sequence[Finding]) -> list[dict[str, str]]:
+    """The checks' values and what is beyond limits, as rows of a table."""
+    return [
+        {
+            "table": finding.table,
+            "check": finding.check,
+            "value": finding.shown,
+            "result": finding.level,
+            "limit": "" if finding.limit is None else f"{finding.limit:g}",
+        }
+        for finding in found
+    ]
+
+
 def iteration_page(
     iteration: int,
     outcomes: Sequence[StageOutcome],
     metrics: Mapping[str, float],
     parent_metrics: Mapping[str, float],
     decision: GateDecision | None = None,
+    found: Sequence[Finding] = (),
 ) -> str:
-    """Markdown: the evaluation beside the parent's, the gate's decision, and what happened to each
-    stage."""
+    """Markdown: the evaluation beside the parent's, the gate's decision, what the checks of the
+    tables found, and what happened to each stage."""
     lines = [f"# Iteration {iteration}", ""]
     if metrics:
         lines += ["## Held-out evaluation", "", *_comparison(metrics, parent_metrics), ""]
     if decision:
         lines += ["## Gate", "", *_gate_lines(decision), ""]
+    if found:
+        lines += ["## Checks", "", *_check_lines(found), ""]
     lines += ["## Stages", "", "| stage | status | seconds | outputs (md5) |", "|---|---|---:|---|"]
     lines += [
         f"| {row['stage']} | {row['status']} | {row['seconds']} | {row['outputs']} |"
         for row in stage_rows(outcomes)
     ]
     return "\n".join(lines) + "\n"
+
+
+def _check_lines(found: Sequence[Finding]) -> list[str]:
+    lines = ["| table | check | value | result |", "|---|---|---:|---|"]
+    for row in check_rows(found):
+        result = f"**{row['result']}** beyond {row['limit']}" if row["limit"] else row["result"]
+        lines.append(f"| {row['table']} | {row['check']} | {row['value']} | {result} |")
+    return lines
 
 
 def _gate_lines(decision: GateDecision) -> list[str]:

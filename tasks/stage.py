@@ -16,6 +16,8 @@ from typing import NoReturn
 
 from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import adopt_code, other_code, require_frozen_code
+from distil_core.checks.kept import measured_now, written_by
+from distil_core.checks.limits import findings_of_stage, require_within_limits
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.scores import write_scores
@@ -79,11 +81,15 @@ def run(
 def run_body(
     spec: StageSpec, workspace: Workspace, iteration: int, progress: ProgressCallback = no_progress
 ) -> None:
-    """Do the stage's work, unrecorded, and note the seconds it took and when it finished."""
+    """Do the stage's work, unrecorded, and note the seconds it took and when it finished.
+
+    Raises `CheckError` where a table that it would go on from is beyond a limit that stops.
+    """
     iteration = iteration if spec.stage.per_iteration else 0
     uses_torch = spec.stage.uses_torch
     params = load_iteration_params(workspace, iteration, with_components=uses_torch)
     require_frozen_code(workspace, spec.stage, params, spec.version)
+    require_within_limits(workspace, spec.stage, params)
     # Private, as stages keep text of models and experts there until their outputs are written.
     private_folder(workspace.scratch_dir)
     if uses_torch:
@@ -92,6 +98,8 @@ def run_body(
     spec.body(workspace, params, progress)
     _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
     _note(workspace.finish_times_file(iteration), spec.name, time.time())
+    for table in written_by(spec.stage):
+        measured_now(workspace, table, iteration)
 
 
 def _keep_scores(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
@@ -143,6 +151,7 @@ def main(spec: StageSpec) -> NoReturn:
                 _prepare(spec, workspace, arguments.iteration)
                 run_body(spec, workspace, arguments.iteration, progress)
                 _keep_scores(spec, workspace, arguments.iteration)
+                _say_findings(spec, workspace, arguments.iteration)
                 sys.exit(0)
             outcome = run(spec, workspace, arguments.iteration, progress, arguments.force)
     except DistilError as error:
@@ -153,11 +162,23 @@ def main(spec: StageSpec) -> NoReturn:
         sys.exit(130)
     outputs = ", ".join(f"{path} {md5[:8]}" for path, md5 in outcome.outputs.items())
     print(f"{outcome.address}: {outcome.status} in {outcome.seconds:.1f} s: {outputs}")
+    if outcome.status != "unchanged":
+        _say_findings(spec, workspace, arguments.iteration)
     if outcome.status != "ran":
         number = arguments.iteration if spec.stage.per_iteration else 0
         for line in other_code(workspace, [number], {spec.name: spec.version}):
             print(line)
     sys.exit(0)
+
+
+def _say_findings(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
+    """What the checks of the stage's tables found beyond limits."""
+    if not written_by(spec.stage):
+        return
+    params = load_iteration_params(workspace, iteration, with_components=False)
+    for finding in findings_of_stage(workspace, spec.stage, params):
+        if finding.level != "ok":
+            print(f"{spec.name}: {finding.line()}", file=sys.stderr)
 
 
 def _parse_arguments(spec: StageSpec) -> argparse.Namespace:

@@ -29,6 +29,7 @@ from distil_core.config._base_policy import (
     PretrainedBase,
     WarmStartPhase,
 )
+from distil_core.config._checks import MINIMA, CheckLimits, CheckParams
 from distil_core.config._feedback import (
     ConsultParams,
     ContextParams,
@@ -45,12 +46,15 @@ from distil_core.config._training import (
 )
 
 __all__ = [
+    "MINIMA",
     "READ_BY_NO_STAGE",
     "SCHEMA_VERSION",
     "TILED_HEAD_ABOVE",
     "AlarmParams",
     "ArchitectureParams",
     "BaseParams",
+    "CheckLimits",
+    "CheckParams",
     "Component",
     "ComputeParams",
     "ConsultParams",
@@ -226,7 +230,7 @@ def _require_llama_layers(targets: tuple[str, ...]) -> None:
             )
 
 
-READ_BY_NO_STAGE = frozenset({"num_iterations", "verification", "resume"})
+READ_BY_NO_STAGE = frozenset({"num_iterations", "verification", "resume", "checks"})
 """Sections of `Params` that no stage in dvc.yaml depends on: they change no iteration."""
 
 
@@ -263,6 +267,8 @@ class Params(Settings):
     """Scores on held-out problems."""
     gate: GateParams
     """Whether a new policy takes over."""
+    checks: CheckParams = CheckParams()
+    """Limits of the checks that each table is put to."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Params":

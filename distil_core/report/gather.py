@@ -12,6 +12,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from distil_core.campaign.load import load_iteration_params
+from distil_core.checks.kept import all_checks
+from distil_core.checks.limits import Finding, findings
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError
 from distil_core.evaluation.decision import GateDecision
@@ -52,13 +54,20 @@ class CreditMap:
 @dataclass(frozen=True)
 class IterationFacts:
     """One iteration. rollout_tokens: sampled for its training; 0 for the base. evaluation: its
-    table, checked but not decoded. seconds: by stage; empty where it was not run here."""
+    table, checked but not decoded. findings: what the checks of its tables say. seconds: by stage;
+    empty where it was not run here."""
 
     evidence: Evidence
     params: IterationParams
     evaluation: pl.LazyFrame
+    findings: Sequence[Finding]
     rollout_tokens: int
     seconds: Mapping[str, float]
+
+    @property
+    def findings_beyond(self) -> list[Finding]:
+        """Those beyond a limit."""
+        return [finding for finding in self.findings if finding.level != "ok"]
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -123,9 +132,11 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
         rollouts, _ = scan_table(workspace.rollouts_file(number), ROLLOUTS)
         num_tokens = pl.col("response_ids").list.len().sum()
         rollout_tokens = int(rollouts.select(num_tokens).collect().item())
+    params = load_iteration_params(workspace, number, with_components=False)
     return IterationFacts(
         evidence=evidence,
-        params=load_iteration_params(workspace, number, with_components=False),
+        params=params,
+        findings=findings(all_checks(workspace, number), params.checks),
         evaluation=scan_table(workspace.evaluation_file(number), EVALUATION)[0],
         rollout_tokens=rollout_tokens,
         seconds=read_stage_seconds(workspace, number),

@@ -28,7 +28,7 @@ _PROBLEM_COLUMNS = ("problem_id", "num_correct", "num_samples", "first_response"
 _NONE = "\N{EN DASH}"
 _SETTINGS_SHOWN = (
     *("seed", "compute", "problems", "base", "context", "sample", "consult", "tabulate"),
-    *("train", "evaluate", "gate"),
+    *("train", "evaluate", "gate", "checks"),
 )
 
 
@@ -50,6 +50,7 @@ def render_report(campaign: CampaignFacts) -> str:
             last_k=ks[-1],
             tiles=_tiles(campaign, champion),
             charts=_charts(campaign),
+            checks=_checks(campaign),
             rows=[_iteration_row(facts, ks[-1]) for facts in campaign.iterations],
             not_better=_not_better(campaign),
             steps=_steps(campaign),
@@ -217,6 +218,19 @@ def _not_better(campaign: CampaignFacts) -> list[int]:
         facts.evidence.iteration
         for facts in campaign.iterations
         if "expert_gain" in facts.metrics and facts.metrics.get("expert_gain_low", -1.0) <= 0
+    ]
+
+
+def _checks(campaign: CampaignFacts) -> list[dict[str, Any]]:
+    """A row for each check of each table, with the finding of each iteration that has it."""
+    found = [
+        {(finding.table, finding.check): finding for finding in facts.findings}
+        for facts in campaign.iterations
+    ]
+    names = dict.fromkeys(name for each in reversed(found) for name in each)
+    return [
+        {"table": table, "check": check, "cells": [each.get((table, check)) for each in found]}
+        for table, check in names
     ]
 
 

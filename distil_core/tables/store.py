@@ -111,6 +111,26 @@ def shard_files(path: Path) -> list[Path]:
     return files
 
 
+def stated_digest(path: Path) -> str:
+    """The digests of all bytes that a table's files state, as one; tables in its folders included.
+    It tells tables apart without reading them. Raises `DataError` for a file that states none."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    stated = [f"{file.relative_to(path).as_posix()} {_stated(file)}" for file in files]
+    if not stated:
+        raise DataError(f"no table {path}: run the stage that writes it, or `dvc checkout`")
+    return hashlib.blake2b("\n".join(stated).encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _stated(file: Path) -> str:
+    try:
+        metadata = pq.read_metadata(file).metadata or {}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{file} cannot be read ({error}): run the stage that writes it") from error
+    if _DIGEST_KEY not in metadata:
+        raise DataError(f"{file} is no table of this project: run the stage that writes it")
+    return str(metadata[_DIGEST_KEY].decode())
+
+
 def _write(
     path: Path,
     schema: TableSchema[Row],

@@ -17,9 +17,11 @@ import yaml
 
 from distil_core.campaign.iterations import restart
 from distil_core.config.models import ComputeParams, IterationParams
-from distil_core.errors import ConfigError
+from distil_core.errors import CheckError, ConfigError
 from distil_core.pipeline import STAGES
 from distil_core.progress import ProgressCallback
+from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS, ConsultationRow, RolloutRow
+from distil_core.tables.store import write_table
 from distil_core.workspace import Workspace
 from distil_tasks.stage import StageSpec, main, prepare_torch, run, run_body
 
@@ -156,6 +158,35 @@ def test_without_the_device_no_stage_that_needs_one_begins(workspace: Workspace)
     assert not workspace.timings_file(0).exists()
     run_body(problems_spec(calls), workspace, 0)
     assert calls == [0], "problems need no device"
+
+
+def test_checks_are_kept_beside_the_table_and_stop_the_next_stage(
+    workspace: Workspace,
+) -> None:
+    calls: list[str] = []
+
+    def sample(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        row = RolloutRow("1/a/0", "a", 0, 1, [1], [2], [-1.0], "length", "x", None)
+        write_table(workspace.rollouts_file(1), ROLLOUTS, [row], {})
+
+    def consult(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        calls.append("consult")
+        row = ConsultationRow("1/a/0", 0.0, "truncated", (), None, None)
+        write_table(workspace.consultations_file(1), CONSULTATIONS, [row], {})
+
+    run_body(StageSpec("sample", 1, sample), workspace, 1)
+    kept = json.loads((workspace.iteration_dir(1) / "rollouts.checks.json").read_text())
+    assert kept["checks"]["truncation_share"] == 1.0
+    file = workspace.frozen_params_file(1)
+    settings = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(settings | {"checks": {"truncation_share": {"stop": 0.5}}}))
+    with pytest.raises(CheckError, match=r"consult@001 does not begin: .*truncation_share 1"):
+        run_body(StageSpec("consult", 1, consult), workspace, 1)
+    assert calls == []
+    assert workspace.rollouts_file(1).exists()
+    file.write_text(yaml.safe_dump(settings))
+    run_body(StageSpec("consult", 1, consult), workspace, 1)
+    assert calls == ["consult"]
 
 
 def test_the_command_records_and_says_so_in_a_line(

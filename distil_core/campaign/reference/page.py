@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from distil_core.campaign.parts import all_registries
 from distil_core.campaign.reference.schema import component_names
-from distil_core.config.models import Component, Params
+from distil_core.config.models import CheckLimits, Component, Params
 from distil_core.registry import Registry
 from distil_core.validation import members
 
@@ -35,15 +35,19 @@ def settings_page(built_in: bool = False) -> str:
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[str]:
-    """A table of the model's settings, then one for each model inside of it."""
+    """A table of the model's settings, then one for each model inside of it; a single one for a
+    model that several of them have."""
     yield _table(model)
+    inside: dict[type[BaseModel], list[str]] = {}
     for name, field in model.model_fields.items():
-        inner = f"{path}.{name}" if path else name
         for section in _models(field):
-            tag = section.model_fields.get("kind")
-            kind = f" (`kind: {tag.annotation.__args__[0]}`)" if tag and tag.annotation else ""
-            yield f"### {inner}{kind}\n\n{_doc(section)}\n"
-            yield from _sections(section, inner)
+            inside.setdefault(section, []).append(f"{path}.{name}" if path else name)
+    for section, places in inside.items():
+        tag = section.model_fields.get("kind")
+        kind = f" (`kind: {tag.annotation.__args__[0]}`)" if tag and tag.annotation else ""
+        title = f"each of {path}" if len(places) > 1 else places[0]
+        yield f"### {title}{kind}\n\n{_doc(section)}\n"
+        yield from _sections(section, places[0])
 
 
 def _components(path: str, registry: Registry[Any, Any], built_in: bool) -> Iterator[str]:
@@ -94,6 +98,10 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, CheckLimits):
+        return ", ".join(
+            f"`{name}: {_written(limit)}`" for name, limit in value if limit is not None
+        )
     if isinstance(value, BaseModel):
         return "as below"
     return f"`{_written(value)}`"

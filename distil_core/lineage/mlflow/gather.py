@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distil_core.checks.kept import kept_checks
 from distil_core.lineage.dvc.config import default_remote_url
 from distil_core.lineage.evidence.inputs import read_stage_seconds, read_train_curve
 from distil_core.lineage.evidence.iteration import Evidence
@@ -34,8 +35,9 @@ class IterationRecord:
     parent: the iteration of the policy it started from; previous: the iteration before it, which is
     a different one where a gate kept its parent. shared: where the very same iteration was recorded
     in another chain, whose policy is used here too. campaign_number: the chain's number in the
-    experiment. seconds: by stage. curve: training metrics by step. start_ms, end_ms: since the
-    epoch; the stages' seconds, ending when the metrics were written.
+    experiment. seconds: by stage. checks: values by table and check, of tables that
+    are here. curve: training metrics by step. start_ms, end_ms: since the epoch; the stages'
+    seconds, ending when the metrics were written.
     """
 
     chain: Chain
@@ -46,6 +48,7 @@ class IterationRecord:
     campaign_number: int
     datasets: "list[DatasetInput]"
     seconds: Mapping[str, float]
+    checks: Mapping[str, Mapping[str, float]]
     curve: list[tuple[int, dict[str, float]]]
     tags: Mapping[str, str]
     start_ms: int
@@ -105,6 +108,7 @@ def gather(
         campaign_number=campaign_number,
         datasets=datasets,
         seconds=seconds,
+        checks=kept_checks(workspace, this.iteration),
         curve=curve,
         tags=environment_tags(workspace),
         start_ms=max(end_ms - int(1000 * sum(seconds.values())), not_before_ms),
@@ -155,8 +159,8 @@ def run_tags(record: IterationRecord) -> dict[str, str]:
 
 
 def run_metrics(record: IterationRecord, model_id: str | None) -> "list[Metric]":
-    """The evaluation (also as the policy's metrics, on its dataset), the training curve, and
-    seconds.
+    """The evaluation (also as the policy's metrics, on its dataset), the training curve, what the
+    checks of its tables found, and seconds.
 
     model_id: of the policy; None where its metrics are recorded already.
     """
@@ -182,6 +186,11 @@ def run_metrics(record: IterationRecord, model_id: str | None) -> "list[Metric]"
             Metric(f"gate/{name}", value, at_ms, step)
             for name, value in this.decision.figures().items()
         ]
+    metrics += [
+        Metric(f"checks/{table}/{name}", value, at_ms, step)
+        for table, values in record.checks.items()
+        for name, value in values.items()
+    ]
     seconds: dict[str, Any] = dict(record.seconds)
     if seconds:
         seconds["total"] = sum(record.seconds.values())

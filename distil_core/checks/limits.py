@@ -50,13 +50,13 @@ class Finding:
     limit: float | None
 
     def line(self) -> str:
-        """For people: 'rollouts: truncation_share 0.61, expected at most 0.5 (stops)'."""
+        """For people: 'rollouts: truncation_share 0.61, expected at most 0.5
+        (checks.truncation_share.stop)'."""
         text = f"{self.table}: {self.check} {self.shown}"
         if self.limit is None:
             return text
         bound = "more than" if self.check in MINIMA else "at most"
-        what = "stops" if self.level == "stop" else "warns"
-        return f"{text}, expected {bound} {self.limit:g} ({what})"
+        return f"{text}, expected {bound} {self.limit:g} (checks.{self.check}.{self.level})"
 
     @property
     def shown(self) -> str:

@@ -60,9 +60,9 @@ class IterationFacts:
     evidence: Evidence
     params: IterationParams
     evaluation: pl.LazyFrame
-    findings: Sequence[Finding]
     rollout_tokens: int
     seconds: Mapping[str, float]
+    findings: Sequence[Finding] = ()
 
     @property
     def findings_beyond(self) -> list[Finding]:

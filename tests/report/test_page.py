@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from distil_core.campaign.load import parse_iteration_params
+from distil_core.checks.limits import findings
 from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision
 from distil_core.evaluation.hindsight import TokenCosts
@@ -215,6 +216,27 @@ def test_an_expert_that_is_not_better_is_reported_as_such() -> None:
     weak = replace(weak, evidence=replace(weak.evidence, metrics=metrics))
     text = " ".join(checked(render_report(campaign(facts(0, 1), weak))).text.split())
     assert "At iteration 1 it is not shown to be better than the student" in text
+
+
+def test_checks_of_the_tables_and_which_are_beyond_limits() -> None:
+    text = " ".join(checked(render_report(FULL)).text.split())
+    assert "All are within their limits." in text
+    limits = parse_iteration_params(
+        yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+        | {"iteration": 1, "stage_versions": {}, "checks": {"truncation_share": {"warn": 0.25}}},
+        "x",
+    ).checks
+    cut = {"rollouts": {"rows": 64.0, "truncation_share": 0.5}}
+    found = [replace(f, findings=findings(cut, limits)) for f in FULL.iterations[1:]]
+    page = checked(render_report(replace(FULL, iterations=[FULL.iterations[0], *found])))
+    text = " ".join(page.text.split())
+    beyond = (
+        "rollouts: truncation_share 0.500, expected at most 0.25 (checks.truncation_share.warn)"
+    )
+    assert f"Iteration 2: {beyond}." in text
+    cells = text.replace(" ", "")
+    assert "rolloutstruncation_share–0.5000.500" in cells
+    assert "rolloutsrows–6464" in cells
 
 
 def test_a_base_policy_alone() -> None:

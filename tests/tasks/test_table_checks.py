@@ -101,9 +101,13 @@ def test_levels(check: str, value: float, limits: dict[str, Any], level: str) ->
 def test_a_finding_says_which_limit_it_is_beyond() -> None:
     settings = CheckParams.model_validate({"truncation_share": {"stop": 0.5}})
     (found,) = findings({"rollouts": {"truncation_share": 0.61}}, settings)
-    assert found.line() == "rollouts: truncation_share 0.610, expected at most 0.5 (stops)"
+    assert found.line() == (
+        "rollouts: truncation_share 0.610, expected at most 0.5 (checks.truncation_share.stop)"
+    )
     (found,) = findings({"evaluation": {"expert_gain": -0.02}}, settings)
-    assert found.line() == "evaluation: expert_gain -0.020, expected more than 0 (warns)"
+    assert found.line() == (
+        "evaluation: expert_gain -0.020, expected more than 0 (checks.expert_gain.warn)"
+    )
 
 
 STOPS = {

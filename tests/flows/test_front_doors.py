@@ -7,12 +7,14 @@ import json
 import re
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +94,7 @@ def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace,
     _, output = first_run
     for address in ("problems", "base", "evaluate@000", "sample@001", "evaluate@001"):
         assert re.search(rf"^{address} +ran +[\d.]+ s$", output, re.MULTILINE), output
-    row = r"^ +1 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +0\.\d{3} \[0\.\d{3}, [01]\.\d{3}\] "
-    row += r"+promoted +[\d.]+ +"
+    row = r"^ +1 +0\.\d{3} +0\.\d{3} +[\d.]+% +[\d.]+% +[+-]0\.\d{3} +promoted"
     assert re.search(row, output, re.MULTILINE), output
     for command in (
         "report.html",
@@ -134,6 +135,30 @@ def test_after_a_run_dvc_has_nothing_to_do(first_run: tuple[Workspace, str]) -> 
 def test_after_a_run_mlflow_has_it(first_run: tuple[Workspace, str]) -> None:
     status, output = scratch.run(first_run[0].root, "distil_flows.cli", "record")
     assert (status, output.strip()) == (0, "MLflow: 2 finished iterations, 0 of them recorded now")
+
+
+def test_checks_of_the_tables_are_beside_them_in_mlflow_and_in_prefect(
+    first_run: tuple[Workspace, str],
+) -> None:
+    workspace, output = first_run
+    found = {
+        (path.parent.name, path.name.partition(".")[0], check): value
+        for path in workspace.root.glob("data/iterations/*/*.checks.json")
+        for check, value in json.loads(path.read_text())["checks"].items()
+    }
+    assert {name for _, name, _ in found} == {"rollouts", "consultations", "feedback", "evaluation"}
+    with closing(sqlite3.connect(workspace.mlflow_database)) as connection:
+        logged = connection.execute(
+            "SELECT key, step, value FROM metrics WHERE key LIKE 'checks/%'"
+        ).fetchall()
+    assert {(f"{step:03d}", *key.split("/")[1:]): value for key, step, value in logged} == found
+    with closing(sqlite3.connect(workspace.root / ".prefect/prefect.db")) as connection:
+        (shown,) = connection.execute(
+            "SELECT data FROM artifact WHERE key LIKE '%-iteration-001-checks'"
+        ).fetchone()
+    assert {row["check"] for row in json.loads(json.loads(shown))} >= {"mass_error", "expert_gain"}
+    # A policy of two steps writes little that has the form of an answer.
+    assert "evaluation: malformed_share" in output
 
 
 def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, str]) -> None:

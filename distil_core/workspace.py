@@ -162,6 +162,11 @@ class Workspace:
         return self.root / "report.html"
 
     @property
+    def samples_file(self) -> Path:
+        """The viewer of samples, a view of the tables too."""
+        return self.root / "samples.html"
+
+    @property
     def mlflow_database(self) -> Path:
         return self.root / "mlflow.db"
 

@@ -56,6 +56,9 @@ COMMANDS = (
     Command(
         "report", "write report.html, all of the campaign in one file, and log it to MLflow", True
     ),
+    Command(
+        "samples", "write a page to look at rollouts, feedback, the expert and credit per token"
+    ),
     Command("lineage", "what a model was made from, or which models a dataset led to"),
     Command(
         "check-component",

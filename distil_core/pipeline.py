@@ -36,11 +36,14 @@ class Artifact:
     """A file or folder that a stage writes.
 
     locate: its path in a workspace, by iteration. title: as people read it in a lineage, with the
-    iteration's key in braces; None for measurements, which nothing is made from.
+    iteration's key in braces; None for measurements, which nothing is made from. listed_as: its
+    key in iterations.yaml, where DVC, which has no arithmetic, cannot tell its path from the
+    iteration's.
     """
 
     locate: Callable[[Workspace, int], Path]
     title: str | None = None
+    listed_as: str | None = None
 
     def path(self, iteration: int) -> str:
         """From the workspace's root, as dvc.yaml and dvc.lock write it."""
@@ -59,7 +62,7 @@ BASE_POLICY = Artifact(lambda workspace, _: workspace.policy_dir(0), title="poli
 ROLLOUTS = Artifact(Workspace.rollouts_file, title="rollouts {key}")
 CONSULTATIONS = Artifact(Workspace.consultations_file, title="consultations {key}")
 FEEDBACK = Artifact(Workspace.feedback_dir, title="feedback {key}")
-POLICY = Artifact(Workspace.policy_dir, title="policy {key}")
+POLICY = Artifact(Workspace.policy_dir, title="policy {key}", listed_as="policy")
 TRAIN_CURVE = Artifact(Workspace.train_curve_file)
 EVALUATION = Artifact(Workspace.evaluation_file)
 METRICS = Artifact(Workspace.metrics_file)
@@ -69,13 +72,15 @@ HANDOVER_EVALUATION = Artifact(Workspace.handover_evaluation_file)
 CHAMPION_EVALUATION = Artifact(Workspace.champion_evaluation_file)
 DECISION = Artifact(Workspace.decision_file)
 
-PARENT_POLICY = Artifact(Workspace.parent_dir)
+PARENT_POLICY = Artifact(Workspace.parent_dir, listed_as="parent_policy")
 """What the iteration before handed over, or the base."""
 _PARENT_EVALUATION = Artifact(
-    lambda workspace, iteration: workspace.handover_evaluation_file(iteration - 1)
+    lambda workspace, iteration: workspace.handover_evaluation_file(iteration - 1),
+    listed_as="parent_evaluation",
 )
 _CHAMPION_SO_FAR = Artifact(
-    lambda workspace, iteration: workspace.champion_evaluation_file(iteration - 1)
+    lambda workspace, iteration: workspace.champion_evaluation_file(iteration - 1),
+    listed_as="champion_evaluation",
 )
 
 
@@ -135,6 +140,7 @@ class Stage:
     """
 
     name: str
+    description: str
     first_iteration: int | None
     settings: tuple[str, ...]
     reads: tuple[Artifact, ...]
@@ -165,6 +171,7 @@ class Stage:
 
 PROBLEMS = Stage(
     "problems",
+    "Problems to warm-start, train and evaluate on, disjoint",
     first_iteration=None,
     # The verifier must be able to read each problem's reference.
     settings=("seed", "problems", "consult.verifier"),
@@ -175,6 +182,7 @@ PROBLEMS = Stage(
 )
 BASE = Stage(
     "base",
+    "The base policy, a Hugging Face folder",
     first_iteration=None,
     settings=("seed", "compute", "problems.source", "context", "consult", "base"),
     reads=(WARM_START_PROBLEMS,),
@@ -183,6 +191,7 @@ BASE = Stage(
 )
 SAMPLE = Stage(
     "sample",
+    "The parent policy's rollouts on prompts of its own",
     first_iteration=1,
     settings=("seed", "compute", "context", "sample"),
     reads=(TRAIN_PROBLEMS, PARENT_POLICY),
@@ -191,6 +200,7 @@ SAMPLE = Stage(
 )
 CONSULT = Stage(
     "consult",
+    "Reward and feedback for each rollout",
     first_iteration=1,
     settings=("seed", "compute", "context", "sample.engine", "consult"),
     reads=(TRAIN_PROBLEMS, ROLLOUTS, PARENT_POLICY),
@@ -200,6 +210,7 @@ CONSULT = Stage(
 )
 TABULATE = Stage(
     "tabulate",
+    "The expert's distributions at the states the student visited",
     first_iteration=1,
     settings=("seed", "compute", "context", "tabulate"),
     reads=(TRAIN_PROBLEMS, ROLLOUTS, CONSULTATIONS),
@@ -209,6 +220,7 @@ TABULATE = Stage(
 )
 TRAIN = Stage(
     "train",
+    "The next policy, trained on the feedback tables",
     first_iteration=1,
     settings=("seed", "compute", "train"),
     reads=(FEEDBACK, PARENT_POLICY),
@@ -217,6 +229,7 @@ TRAIN = Stage(
 )
 EVALUATE = Stage(
     "evaluate",
+    "Pass@N on held-out problems, without feedback; the expert's accuracy with it",
     first_iteration=0,
     settings=(
         *("seed", "compute", "problems.generalisation", "context", "sample.engine", "consult"),
@@ -229,6 +242,7 @@ EVALUATE = Stage(
 )
 GATE = Stage(
     "gate",
+    "Whether the policy is promoted, and which one the next iteration starts from",
     first_iteration=1,
     settings=("seed", "evaluate.num_bootstrap", "gate"),
     reads=(EVALUATION, _PARENT_EVALUATION, _CHAMPION_SO_FAR, POLICY, PARENT_POLICY),

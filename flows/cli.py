@@ -36,6 +36,7 @@ class Command:
 
 
 COMMANDS = (
+    Command("init", "make a workspace, with git and DVC, from what is installed"),
     Command("run", "run whatever is not up to date, shown in the terminal"),
     Command("extend", "add iterations with the settings of params.yaml; earlier ones stay", True),
     Command("restart", "freeze params.yaml afresh as iterations 0 to num_iterations"),
@@ -65,6 +66,7 @@ COMMANDS = (
         "try out a component of your own: objective, verifier, expert, engine, problem source",
     ),
     Command("new", "write a package with a component of your own, which works as written"),
+    Command("upgrade", "bring dvc.yaml up to the installed version; what is recorded stays"),
     Command("doctor", "check the installation and say what to mend"),
 )
 

@@ -40,7 +40,11 @@ def prepare(
     path = find_settings_file(params_file) if params_file else workspace.params_file
     shown = str(params_file) if params_file else path.name
     resolved = read_settings(path, shown)
-    text = _moved(path, shown, workspace.params_file) if params_file else path.read_text("utf-8")
+    text = (
+        moved_settings(path, shown, workspace.params_file)
+        if params_file
+        else path.read_text("utf-8")
+    )
     if not overrides:
         return validated_params(resolved, shown), text.encode()
     overlay = parse_overrides(overrides)
@@ -65,7 +69,7 @@ def replaced_params_file(workspace: Workspace, content: bytes) -> Path:
     return workspace.scratch_dir / "replaced-params" / f"{digest}.yaml"
 
 
-def _moved(path: Path, shown: str, target: Path) -> str:
+def moved_settings(path: Path, shown: str, target: Path) -> str:
     """The file's text for a place at `target`: a file that it extends is named from there."""
     text = path.read_bytes().decode("utf-8")
     name = read_mapping(path, shown).get(EXTENDS)

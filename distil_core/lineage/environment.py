@@ -1,9 +1,12 @@
 """The environment of a record: code, libraries, processor and user."""
 
 import getpass
+import hashlib
 import platform
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +14,8 @@ from distil_core.lineage.git import git, git_or_none
 from distil_core.workspace import Workspace
 
 _LIBRARIES = ("torch", "transformers", "numpy", "pyarrow", "vllm", "dvc", "prefect", "mlflow")
+_PACKAGES = ("distil_core", "distil_flows", "distil_tasks")
+_DIGEST_LENGTH = 16
 _CPU_FEATURES = ("avx2", "avx512f", "amx_tile", "asimd", "sve")
 
 
@@ -29,6 +34,33 @@ def code(workspace: Workspace) -> Code:
     commit = (git_or_none(root, "rev-parse", "--verify", "--quiet", "HEAD") or "").strip()
     changed = git(root, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock").strip()
     return Code(commit, bool(changed))
+
+
+@cache
+def package() -> str:
+    """DistIL as this process has it: its version, and a digest of all of its files, which tells an
+    edited or unreleased one from what was published."""
+    files = {
+        f"{name}/{file.relative_to(folder).as_posix()}": file
+        for name in _PACKAGES
+        for folder in _folders(name)
+        for file in folder.rglob("*")
+        if file.is_file() and file.suffix != ".pyc"
+    }
+    whole = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        whole.update(f"{name} {content}\n".encode())
+    try:
+        number = version("distil")
+    except PackageNotFoundError:
+        number = "not installed"
+    return f"{number}, source {whole.hexdigest()[:_DIGEST_LENGTH]}"
+
+
+def _folders(name: str) -> list[Path]:
+    spec = find_spec(name)
+    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
 
 
 def libraries() -> str:

@@ -77,6 +77,28 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
 
 
+def start_repository(root: Path, message: str) -> bool:
+    """Have `root` be the root of a git repository that knows what lies there.
+
+    A new one gets a first commit where git knows who commits; in one that is there already, or
+    where it does not, everything is only staged. Returns whether it was committed.
+    """
+    top_level = _top_level(root)
+    is_new = top_level != root.resolve()
+    if is_new:
+        git(root, "init", "--quiet")
+    git(root, "add", "--", ".")
+    if not is_new or git_or_none(root, "config", "user.email") is None:
+        return False
+    git(root, "commit", "--quiet", "--message", message)
+    return True
+
+
+def _top_level(root: Path) -> Path | None:
+    done = _run(root, ("rev-parse", "--show-toplevel"), None, {})
+    return None if done.returncode else Path(done.stdout.rstrip("\n"))
+
+
 @contextmanager
 def no_other_repository() -> Iterator[None]:
     """Remove these variables in the block, for libraries that run git or read them in this

@@ -3,6 +3,7 @@
 import argparse
 
 from distil_core.campaign.iterations import extend
+from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.workspace import Workspace
 from distil_flows.commands.freezing import add_set, params_text, say_frozen, say_params_changed
 from distil_flows.stages import stage_versions
@@ -16,6 +17,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Freeze params.yaml as the next iterations and say so."""
+    require_present_pipeline(workspace)
     former = params_text(workspace)
     iterations = extend(workspace, stage_versions(), arguments.count, arguments.overrides)
     say_params_changed(workspace, former, "--set")

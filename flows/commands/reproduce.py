@@ -11,7 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from distil_core.lineage.environment import libraries, processor
+from distil_core.lineage.environment import libraries, package, processor
+from distil_core.lineage.reproduce.code import holds_own_code
 from distil_core.lineage.reproduce.rerun import Comparison, reproduce, require_snapshot
 from distil_core.lineage.snapshot.take import snapshot_notes
 from distil_core.workspace import Workspace
@@ -58,7 +59,10 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     say(f"{campaign}/{iteration}: {snapshot.ref}, commit {snapshot.commit}")
-    for line in _environment_lines(snapshot_notes(workspace, snapshot)):
+    own_code = holds_own_code(workspace, snapshot)
+    if own_code:
+        say("runs the code of DistIL that the snapshot holds")
+    for line in _environment_lines(snapshot_notes(workspace, snapshot), own_code):
         say(line)
     compared = reproduce(
         workspace, snapshot, iteration, say, arguments.from_scratch, arguments.keep
@@ -76,8 +80,10 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _environment_lines(notes: dict[str, str]) -> list[str]:
+def _environment_lines(notes: dict[str, str], own_code: bool) -> list[str]:
     here = {"cpu": processor(), "libraries": libraries()}
+    if not own_code:
+        here["distil"] = package()
     lines = []
     for name, present in here.items():
         recorded = notes.get(name)

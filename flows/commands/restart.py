@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from distil_core.campaign.iterations import restart
+from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.workspace import Workspace
 from distil_flows.commands.freezing import add_set, params_text, say_frozen, say_params_changed
 from distil_flows.stages import stage_versions
@@ -23,6 +24,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Freeze params.yaml as a campaign's iterations and say so."""
+    require_present_pipeline(workspace)
     former = params_text(workspace)
     iterations = restart(workspace, stage_versions(), arguments.params, arguments.overrides)
     say_params_changed(workspace, former, arguments.params or "--set")

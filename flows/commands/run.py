@@ -17,6 +17,7 @@ from distil_core.campaign.stage_code import other_code
 from distil_core.config.models import Params
 from distil_core.errors import DistilError
 from distil_core.lineage.dvc.code import prepare_code
+from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.lineage.mlflow.address import require_answering, where_recorded
 from distil_core.lineage.mlflow.store import import_mlflow
 from distil_core.lineage.usable import require_usable
@@ -68,6 +69,7 @@ def run(workspace: Workspace, _: argparse.Namespace) -> int:
 def _run(workspace: Workspace, console: Console) -> None:
     require_usable(workspace)
     require_answering(workspace)
+    require_present_pipeline(workspace)
     prepare_code(workspace)
     iterations = existing_iterations(workspace)
     with prefect_api(workspace) as api:

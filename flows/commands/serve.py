@@ -9,6 +9,7 @@ import argparse
 
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.files import private_folder
+from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.lineage.mlflow.address import require_answering
 from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
@@ -24,6 +25,7 @@ def run(workspace: Workspace, _: argparse.Namespace) -> int:
     """Serve until interrupted; raises `DistilError` when there is nothing to serve to."""
     require_usable(workspace)
     require_answering(workspace)
+    require_present_pipeline(workspace)
     existing_iterations(workspace)
     url = configured_url()
     note = require_own(url)

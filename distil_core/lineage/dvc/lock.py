@@ -96,7 +96,7 @@ class LockDigests:
     def _read(self, address: str) -> list[str]:
         """Store the entry's text; returns the stages that it came from."""
         if address not in self._sources:
-            entry = _without_built_in_file(_entry(self._entries, address))
+            entry = _as_first_recorded(_entry(self._entries, address))
             text = json.dumps({address: entry}, sort_keys=True, separators=(",", ":"))
             self._texts[address] = text[1:-1]
             paths = artifacts(entry, "deps")
@@ -109,10 +109,14 @@ def is_recorded(workspace: Workspace, address: str) -> bool:
     return address in read_entries(workspace)
 
 
-def _without_built_in_file(entry: Entry) -> Entry:
-    """Entries of before stages depended on their code are the same without it."""
+def _as_first_recorded(entry: Entry) -> Entry:
+    """Entries of before stages depended on their code are the same without it, and those of before
+    stages were called as they are now."""
     deps = [item for item in entry.get("deps", []) if item["path"] != BUILT_IN_FILE]
     others = {key: value for key, value in entry.items() if key != "deps"}
+    command = entry["cmd"]
+    if isinstance(command, str):
+        others["cmd"] = command.replace("python -m distil_tasks.", "python -m tasks.", 1)
     return others | ({"deps": deps} if deps else {})
 
 

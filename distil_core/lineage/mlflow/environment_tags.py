@@ -1,6 +1,6 @@
 """Code, libraries, processor and user as tags of a run."""
 
-from distil_core.lineage.environment import code, libraries, processor, user
+from distil_core.lineage.environment import code, libraries, package, processor, user
 from distil_core.lineage.mlflow import _internals
 from distil_core.workspace import Workspace
 
@@ -11,6 +11,7 @@ def environment_tags(workspace: Workspace) -> dict[str, str]:
     tags = {"distil.git_dirty": str(changed).lower()}
     if commit:
         tags |= {_internals.COMMIT_TAG: commit, "distil.git_commit": commit}
+    tags["distil.recorder.package"] = package()
     tags |= {"distil.recorder.libraries": libraries(), "distil.recorder.cpu": processor()}
     return tags | user_tags()
 

@@ -3,8 +3,17 @@
 import shutil
 from pathlib import Path
 
+from distil_core.lineage.git import file_in_commit
+from distil_core.lineage.snapshot.take import Snapshot
 from distil_core.source_code import BUILT_IN_FILE, CODE_FOLDER, package_places
 from distil_core.workspace import Workspace
+
+
+def holds_own_code(workspace: Workspace, snapshot: Snapshot) -> bool:
+    """Whether the snapshot is of a clone of DistIL, and so runs again with the code of then; of any
+    other workspace it runs with the package that is installed."""
+    source = "distil_core/__init__.py"
+    return file_in_commit(workspace.root, snapshot.commit, source) is not None
 
 
 def put_recorded_code(tree: Workspace, folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from distil_core.credentials import is_credential_file
 from distil_core.errors import LineageError
 from distil_core.lineage.dvc.lock import lock_digest
-from distil_core.lineage.environment import libraries, processor
+from distil_core.lineage.environment import libraries, package, processor
 from distil_core.lineage.frozen import read_frozen
 from distil_core.lineage.git import git, git_or_none
 from distil_core.source_code import CODE_FOLDER
@@ -149,8 +149,8 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
 
 
 def snapshot_notes(workspace: Workspace, snapshot: Snapshot) -> dict[str, str]:
-    """The notes in the snapshot's message: `lock`, the iteration's lock digest; `libraries` and
-    `cpu`, those of the process that took it."""
+    """The notes in the snapshot's message: `lock`, the iteration's lock digest; `distil`,
+    `libraries` and `cpu`, those of the process that took it."""
     body = git(workspace.root, "log", "-1", "--format=%b", snapshot.commit)
     pairs = (line.partition(": ") for line in body.splitlines())
     return {name: value for name, separator, value in pairs if separator}
@@ -164,6 +164,7 @@ def _message(workspace: Workspace, campaign: str, iteration: int) -> str:
     return (
         f"Iteration {iteration} of {campaign}\n\n"
         f"lock: {lock_digest(workspace, iteration)}\n"
+        f"distil: {package()}\n"
         f"libraries: {libraries()}\n"
         f"cpu: {processor()}\n"
         + "".join(

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from dvc_scratch import PROJECT, addresses, dvc, git, list_iterations, make_workspace, run_fake
 
+from distil_core.campaign.pipeline_file import pipeline_text
 from distil_core.evaluation.scores import write_scores
 from distil_core.lineage.dvc.session import load_stage, open_repo
 from distil_core.pipeline import BASE_POLICY, CURVES, PLOTS, SCORES, Stage, stages_of
@@ -75,6 +76,10 @@ def test_dvc_yaml_is_the_pipeline(definitions: dict[str, Any], iteration: int) -
         assert sorted(found.pop("outs")) == sorted(wanted.pop("outs"))
         assert found == wanted | {"deps": wanted.get("deps", [])}
         assert definitions[stage.address(iteration)]["desc"]
+
+
+def test_dvc_yaml_is_generated() -> None:
+    assert (PROJECT / "dvc.yaml").read_text(encoding="utf-8") == pipeline_text()
 
 
 def test_plots_over_all_iterations_are_the_pipelines() -> None:

@@ -61,3 +61,8 @@ class GateError(DistilError):
 
 class LineageError(DistilError):
     """DVC, git or MLflow could not record or find what they should."""
+
+
+class ExportError(DistilError):
+    """A policy or a record could not be written or sent to where other programs read it: a folder,
+    a model hub, a lineage server, another tracker."""

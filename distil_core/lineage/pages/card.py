@@ -30,9 +30,9 @@ def model_card(chain: Chain) -> str:
             "",
             "| figure | value | 95% interval |",
             "|---|---:|---:|",
-            *_rows(this),
+            *score_rows(this),
             "",
-            *_gate(this),
+            *gate_lines(this, "###"),
             "### Made with",
             "",
             *(
@@ -52,7 +52,8 @@ def model_card(chain: Chain) -> str:
     )
 
 
-def _rows(this: Evidence) -> list[str]:
+def score_rows(this: Evidence) -> list[str]:
+    """Rows of a table of scores with their intervals: the policy's own and its expert's."""
     metrics = this.metrics
     ks = pass_at_ks(metrics)
     named = [(f"pass_at_{k}", f"pass@{k}") for k in ks]
@@ -73,7 +74,9 @@ def _interval(this: Evidence, name: str) -> str:
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def _gate(this: Evidence) -> list[str]:
+def gate_lines(this: Evidence, heading: str) -> list[str]:
+    """The paired differences that its gate decided on, below a heading of that level; empty for
+    the base."""
     if not this.decision:
         return []
     rows = [
@@ -81,7 +84,7 @@ def _gate(this: Evidence) -> list[str]:
         for score, difference in this.decision.from_champion.items()
     ]
     return [
-        f"### Against policy {iteration_key(this.decision.compared_with)}, the champion before",
+        f"{heading} Against policy {iteration_key(this.decision.compared_with)}, the champion before",
         "",
         "| score | difference, paired by problem | 95% interval |",
         "|---|---:|---:|",

@@ -19,7 +19,7 @@ def finished_at_ms(
     Where it ran elsewhere, the time of its snapshot, which is taken right after; without one, now.
     digests: of `dvc.lock`. Raises `LineageError` where the note is damaged.
     """
-    finished_s = _noted_s(workspace, iteration)
+    finished_s = stage_finish_times(workspace, iteration).get("evaluate")
     if finished_s is None:
         digest = digest_in(digests, iteration)
         snapshot = snapshot_of(workspace, campaign, iteration, digest) if digest else None
@@ -31,14 +31,16 @@ def finished_at_ms(
     return int(finished_s * 1000)
 
 
-def _noted_s(workspace: Workspace, iteration: int) -> float | None:
+def stage_finish_times(workspace: Workspace, iteration: int) -> dict[str, float]:
+    """When stages of the iteration finished here, in seconds since the epoch, by name; empty where
+    none ran here. Raises `LineageError` where the note is damaged."""
     path = workspace.finish_times_file(iteration)
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
-        return float(noted["evaluate"]) if "evaluate" in noted else None
+        return {str(name): float(seconds) for name, seconds in noted.items()}
     except FileNotFoundError:
-        return None
-    except (TypeError, ValueError) as error:
+        return {}
+    except (AttributeError, TypeError, ValueError) as error:
         raise LineageError(
             f"{path}: expected a JSON object of times by stage ({error}); delete the file, it is "
             "only a note of when the stages ran"

@@ -35,10 +35,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes by path. problems: where `dvc.lock` contradicts itself, each with the iteration and
-    what to do."""
+    """Nodes by path. handed_over: the path of what a gate handed over, with that of the policy that
+    it is. problems: where `dvc.lock` contradicts itself, each with the iteration and what to do."""
 
     nodes: Mapping[str, Node]
+    handed_over: Mapping[str, str]
     problems: tuple[tuple[int, str], ...]
 
     def ancestors(self, path: str) -> list[Node]:
@@ -108,7 +109,7 @@ class _Builder:
                 break
             for stage in stages:
                 self._add(stage, iteration)
-        return Graph(self._nodes, tuple(self._problems))
+        return Graph(self._nodes, self._handed_over, tuple(self._problems))
 
     def _add(self, stage: Stage, iteration: int) -> None:
         address = stage.address(iteration)

@@ -13,6 +13,8 @@ _TELEMETRY_OFF = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "VLLM_NO_USAGE_STATS": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "WANDB_ERROR_REPORTING": "false",
 }
 for _name, _value in _TELEMETRY_OFF.items():
     os.environ.setdefault(_name, _value)

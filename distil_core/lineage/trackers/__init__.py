@@ -1,0 +1,1 @@
+"""Trackers beside MLflow: what was recorded of a campaign, written into another program's store."""

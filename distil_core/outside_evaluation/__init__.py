@@ -1,0 +1,1 @@
+"""A policy as a model of inspect_ai, for tasks that others wrote."""

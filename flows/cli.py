@@ -61,6 +61,9 @@ COMMANDS = (
         "samples", "write a page to look at rollouts, feedback, the expert and credit per token"
     ),
     Command("lineage", "what a model was made from, or which models a dataset led to"),
+    Command("export", "write a policy as a plain Hugging Face folder, with its scores and lineage"),
+    Command("openlineage", "tell a file or a server the lineage, as OpenLineage run events"),
+    Command("track", "write finished iterations into trackio or wandb, beside MLflow"),
     Command(
         "check-component",
         "try out a component of your own: objective, verifier, expert, engine, problem source",

@@ -121,11 +121,7 @@ def _body(
 
 
 def _use(template: Template) -> list[str]:
-    same = (
-        "On all"
-        if template.num_same == template.num_compared
-        else f"On {template.num_same} of"
-    )
+    same = "On all" if template.num_same == template.num_compared else f"On {template.num_same} of"
     return [
         "## Use",
         "",
@@ -143,8 +139,8 @@ def _use(template: Template) -> list[str]:
         "print(tokenizer.decode(answer, skip_special_tokens=True))",
         "```",
         "",
-        "`generate` samples from the distribution that the scores above were measured with, and ends "
-        "at the tokens that ended a response there. The chat template writes the context that the "
+        "`generate` samples from the distribution that the scores were measured with, and ends at "
+        "the tokens that ended a response there. The chat template writes the context that the "
         f"policy was trained on. {same} {template.num_compared} held-out problems it gives the "
         "campaign's own tokens.",
         "",

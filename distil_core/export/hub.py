@@ -9,7 +9,8 @@ def require_push_possible(repository: str) -> None:
     """Raise `ExportError` for a name that the hub would refuse, and without credentials: before
     anything is written."""
     from huggingface_hub import get_token
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repository)
@@ -24,12 +25,12 @@ def require_push_possible(repository: str) -> None:
         )
 
 
-def push(folder: Path, repository: str, public: bool) -> str:
+def push(folder: Path, repository: str, public: bool, message: str) -> str:
     """Upload the folder's files as one commit, to a repository that is made where there is none;
     returns the commit's address.
 
-    public: of a new repository; one that exists stays as it is. Raises `ExportError` where the hub
-    cannot be reached or refuses.
+    public: of a new repository; one that exists stays as it is. message: the commit's. Raises
+    `ExportError` where the hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 
@@ -37,7 +38,9 @@ def push(folder: Path, repository: str, public: bool) -> str:
     try:
         api.create_repo(repository, private=not public, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=f"Policy exported as {folder.name}"
+            repo_id=repository,
+            folder_path=folder,
+            commit_message=message,
         )
     except Exception as error:  # the hub's client raises many unrelated types
         raise ExportError(

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distil_core.campaign.load import load_iteration_params, parse_iteration_params
 from distil_core.campaign.extends import read_mapping
+from distil_core.campaign.load import load_iteration_params, parse_iteration_params
 from distil_core.config.models import IterationParams
 from distil_core.engines import build_engine
 from distil_core.engines.base import SampleRequest
@@ -54,7 +54,10 @@ class EvaluatedPolicy:
         turns = [
             message
             if message["role"] != "user"
-            else {"role": "user", "content": context.student_template.format(prompt=message["content"])}
+            else {
+                "role": "user",
+                "content": context.student_template.format(prompt=message["content"]),
+            }
             for message in messages
         ]
         text = render_chat(self._tokenizer, turns, True, context.chat_date)

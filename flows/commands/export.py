@@ -38,7 +38,9 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     exported = export_policy(workspace, arguments.policy, arguments.to)
     print(_said(exported))
     if arguments.push:
-        print(f"sent to the hub: {push(exported.folder, arguments.push, arguments.public)}")
+        policy = f"Policy {iteration_key(exported.iteration)} of {exported.campaign}"
+        address = push(exported.folder, arguments.push, arguments.public, policy)
+        print(f"sent to the hub: {address}")
     return 0
 
 

@@ -17,9 +17,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         metavar="FILE|URL",
         help="a file, one event a line, or a server such as http://localhost:5000",
     )
-    command.add_argument(
-        "--namespace", help="of jobs and data sets (default distil://CAMPAIGN)"
-    )
+    command.add_argument("--namespace", help="of jobs and data sets (default distil://CAMPAIGN)")
 
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:

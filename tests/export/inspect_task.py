@@ -21,6 +21,4 @@ def same_last_character():
 def sums(told: bool = False) -> Task:
     samples = [Sample(input=prompt, target="2", id=prompt) for prompt in PROMPTS]
     solvers = [system_message("Be right."), generate()] if told else [generate()]
-    return Task(
-        dataset=MemoryDataset(samples), solver=solvers, scorer=same_last_character()
-    )
+    return Task(dataset=MemoryDataset(samples), solver=solvers, scorer=same_last_character())

@@ -168,7 +168,11 @@ def test_the_base_is_exported_too(campaign: Workspace, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "says"),
-    [("other@champion", "names no policy"), ("7", "the last one is 002"), ("best", "champion, new")],
+    [
+        ("other@champion", "names no policy"),
+        ("7", "the last one is 002"),
+        ("best", "champion, new"),
+    ],
 )
 def test_an_unknown_policy_is_refused(
     campaign: Workspace, tmp_path: Path, wanted: str, says: str

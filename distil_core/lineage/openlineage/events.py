@@ -36,7 +36,8 @@ from distil_core.source_code import BUILT_IN_FILE, linked_modules
 from distil_core.workspace import Workspace, iteration_key
 
 if TYPE_CHECKING:
-    from openlineage.client.event_v2 import Dataset, RunEvent
+    from openlineage.client.event_v2 import OutputDataset, RunEvent
+    from openlineage.client.generated.base import DatasetFacet, RunFacet
 
 _RUNS = uuid.UUID("6f1b2a0e-3f6c-5d0e-9d0b-3c5c4c0a7d11")
 """What the ids of all runs are made in, so that they never meet another producer's."""
@@ -148,7 +149,7 @@ def _events(run: _StageRun, campaign: str, namespace: str) -> Iterator[RunEvent]
         InputDataset(namespace, artifact.path, facets=_facets(artifact, run.iteration))
         for artifact in run.read
     ]
-    written: list[Dataset] = [
+    written: list[OutputDataset] = [
         OutputDataset(
             namespace,
             artifact.path,
@@ -170,7 +171,7 @@ def _events(run: _StageRun, campaign: str, namespace: str) -> Iterator[RunEvent]
         )
 
 
-def _run_facets(run: _StageRun, campaign: str, namespace: str) -> dict[str, object]:
+def _run_facets(run: _StageRun, campaign: str, namespace: str) -> dict[str, RunFacet]:
     """The iteration that the stage belongs to, the settings that it read, and by what it ran."""
     from openlineage.client.generated import parent_run
     from openlineage.client.generated.execution_parameters_run import (
@@ -195,7 +196,7 @@ def _run_facets(run: _StageRun, campaign: str, namespace: str) -> dict[str, obje
     }
 
 
-def _facets(artifact: LockedArtifact, iteration: int) -> dict[str, object]:
+def _facets(artifact: LockedArtifact, iteration: int) -> dict[str, DatasetFacet]:
     from openlineage.client.generated.dataset_type_dataset import DatasetTypeDatasetFacet
     from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
 

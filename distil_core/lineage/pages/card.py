@@ -83,8 +83,9 @@ def gate_lines(this: Evidence, heading: str) -> list[str]:
         f"| {score} | {difference.value:+.3f} | {difference.low:+.3f} to {difference.high:+.3f} |"
         for score, difference in this.decision.from_champion.items()
     ]
+    before = iteration_key(this.decision.compared_with)
     return [
-        f"{heading} Against policy {iteration_key(this.decision.compared_with)}, the champion before",
+        f"{heading} Against policy {before}, the champion before",
         "",
         "| score | difference, paired by problem | 95% interval |",
         "|---|---:|---:|",

@@ -11,7 +11,7 @@ from distil_core.errors import ExportError
 from distil_core.workspace import Workspace
 
 NAMES = ("trackio", "wandb")
-"""Each a module of this package of that name, with `open_tracker`; and an extra of pyproject.toml."""
+"""Each a module of this package with `open_tracker`, and an extra of pyproject.toml."""
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,7 @@ def tracked_campaign(workspace: Workspace) -> TrackedCampaign:
     digests = [history.digest(number) for number in range(last + 1)]
     return TrackedCampaign(
         evidence[0].campaign,
-        [
-            _run(workspace, this, digest)
-            for this, digest in zip(evidence, digests, strict=True)
-        ],
+        [_run(workspace, this, digest) for this, digest in zip(evidence, digests, strict=True)],
         digests,
         [_scores(this) for this in evidence],
     )

@@ -37,9 +37,7 @@ def track(workspace: Workspace, name: str, project: str | None) -> tuple[int, st
     return len(new), tracker.where()
 
 
-def _learning_run(
-    known: dict[str, Sequence[str]], campaign: TrackedCampaign
-) -> tuple[str, int]:
+def _learning_run(known: dict[str, Sequence[str]], campaign: TrackedCampaign) -> tuple[str, int]:
     """The campaign's own run that these iterations continue, with the first one that it lacks; a
     run of its own, from the base on, where they continue none."""
     continued = [

@@ -170,9 +170,7 @@ def test_settings_iteration_and_times(finished: Workspace, tmp_path: Path) -> No
     }
     assert len(siblings) == 1
     start = next(
-        e
-        for e in events
-        if e["job"]["name"] == "evaluate@002" and e["eventType"] == "START"
+        e for e in events if e["job"]["name"] == "evaluate@002" and e["eventType"] == "START"
     )
     assert (start["eventTime"], completed(events)["evaluate@002"]["eventTime"]) == (
         "2026-05-28T20:28:39.000Z",

@@ -46,7 +46,7 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
 def _folder(text: str) -> Path:
     """Where the command was given, which need not be the workspace's root."""
-    return Path(text).expanduser().absolute()
+    return Path(text).expanduser().resolve()
 
 
 def _said(exported: Exported) -> str:

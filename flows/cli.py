@@ -71,6 +71,7 @@ COMMANDS = (
     Command("new", "write a package with a component of your own, which works as written"),
     Command("upgrade", "bring dvc.yaml up to the installed version; what is recorded stays"),
     Command("doctor", "check the installation and say what to mend"),
+    Command("completion", "print what makes a shell complete commands, options and files"),
 )
 
 
@@ -107,22 +108,42 @@ def _prepare_code(workspace: Workspace) -> None:
     prepare_code(workspace)
 
 
+class _Version(argparse.Action):
+    """Asks the installed package for its version only where that is wanted."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"distil {version('distil')}")
+        parser.exit()
+
+
+def full_parser() -> argparse.ArgumentParser:
+    """Every command with what it takes, which imports all of them."""
+    return _parser([command.name for command in COMMANDS])
+
+
 def _parse(words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
+    arguments = _parser(words).parse_args(words)
+    return arguments.command, arguments
+
+
+def _parser(asked_for: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="distil",
         description="Runs a campaign, adds iterations to it, records and reports it, checks the "
         "installation. Everything else has the words of prefect, dvc and mlflow. "
         "Run it in a workspace or below.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.help)
         subparser.set_defaults(command=command)
         # Only the one that is asked for says what it takes, since that imports it.
-        if command.name in words:
+        if command.name in asked_for:
             command.module.add_arguments(subparser)
-    arguments = parser.parse_args(words)
-    return arguments.command, arguments
+    return parser
 
 
 def _anchor_paths(arguments: argparse.Namespace, here: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from markdown_pages import PROJECT, Page, commands, pages, read_page, tracked_files
 
-from distil_flows.cli import COMMANDS
+from distil_flows.cli import COMMANDS, full_parser
 
 PAGES = pages()
 _SOURCES = (".py", ".yaml", ".yml", ".toml", ".cff", ".sh", ".html", ".json")
@@ -104,24 +104,34 @@ def is_module(name: str) -> bool:
 @cache
 def options_of_commands() -> dict[str, set[str]]:
     """By the command's name; those of `distil` itself by none."""
-    found = {"": {"--help", "--version"}}
-    for command in COMMANDS:
-        parser = argparse.ArgumentParser(command.name)
-        command.module.add_arguments(parser)
-        found[command.name] = {
-            option for action in parser._actions for option in action.option_strings
-        }
-    return found
+    parser = full_parser()
+    (commands_,) = (
+        action.choices
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return {
+        name: {option for action in one._actions for option in action.option_strings}
+        for name, one in {"": parser, **commands_}.items()
+    }
 
 
 def is_ours(words: list[str]) -> bool:
     known = options_of_commands()
     name = "" if not words or words[0].startswith("-") else words[0]
-    return name in known and all(
-        word.split("=")[0].rstrip(",.") in known[name]
-        for word in words
-        if re.match(r"--[a-z]", word)
+    return name == "init" or (
+        name in known
+        and all(
+            word.split("=")[0].rstrip(",.") in known[name]
+            for word in words
+            if re.match(r"--[a-z]", word)
+        )
     )
+
+
+def test_every_command_is_on_its_page() -> None:
+    named = {words[0] for words in commands(read_page(PROJECT / "docs/commands.md"), "distil")}
+    assert {command.name for command in COMMANDS} <= named
 
 
 def test_the_check_finds_what_is_wrong(tmp_path: Path) -> None:

@@ -119,13 +119,10 @@ def options_of_commands() -> dict[str, set[str]]:
 def is_ours(words: list[str]) -> bool:
     known = options_of_commands()
     name = "" if not words or words[0].startswith("-") else words[0]
-    return name == "init" or (
-        name in known
-        and all(
-            word.split("=")[0].rstrip(",.") in known[name]
-            for word in words
-            if re.match(r"--[a-z]", word)
-        )
+    return name in known and all(
+        word.split("=")[0].rstrip(",.") in known[name]
+        for word in words
+        if re.match(r"--[a-z]", word)
     )
 
 

@@ -36,7 +36,7 @@ def test_an_example_is_valid_as_it_stands_and_short(path: Path) -> None:
 @pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.parent.name)
 def test_an_example_says_how_it_is_started(path: Path) -> None:
     text = (path.parent / "README.md").read_text(encoding="utf-8")
-    assert f"--params examples/{path.parent.name}/params.yaml" in text
+    assert f"--from examples/{path.parent.name}/params.yaml" in text
     assert len(text.splitlines()) <= 20
 
 

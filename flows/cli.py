@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from distil_core.errors import DistilError
-from distil_core.files import why_not_written
+from distil_core.files import until_nobody_reads, why_not_written
 from distil_core.workspace import Workspace, find_workspace
 
 
@@ -45,6 +45,7 @@ COMMANDS = (
         "check-problems",
         "does the verifier accept each reference and refuse others, and do the contexts fit?",
     ),
+    Command("pin", "write the digests of the files of problems into params.yaml"),
     Command("settings", "print every setting and every component's options, with their meaning"),
     Command("serve", "wait for runs that are asked for through a Prefect server"),
     Command("ui", "show the lineage of every policy in MLflow"),
@@ -75,6 +76,7 @@ COMMANDS = (
 )
 
 
+@until_nobody_reads()
 def main() -> NoReturn:
     """Run one command; exit 1 after a message that says what to do, 2 for a wrong command line.
 

@@ -21,7 +21,7 @@ from distil_core.checks.limits import findings_of_stage, require_within_limits
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.errors import ConfigError, DistilError
 from distil_core.evaluation.scores import write_scores
-from distil_core.files import private_folder, write_text
+from distil_core.files import private_folder, until_nobody_reads, write_text
 from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.dvc.lock import is_recorded
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
@@ -135,6 +135,7 @@ def prepare_torch(compute: ComputeParams) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+@until_nobody_reads()
 def main(spec: StageSpec) -> NoReturn:
     """The command line of `python -m distil_tasks.<stage>`; exits 0, or 1 after one line that says
     why.

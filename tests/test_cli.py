@@ -1,6 +1,8 @@
 """The `distil` command. 8 s: adding iterations imports torch."""
 
+import hashlib
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.campaign.load import load_iteration_params, load_params_file
@@ -236,3 +239,59 @@ def test_doctor_misses_the_gpu_that_is_asked_for(healthy: Workspace) -> None:
 def test_a_finding_is_printed_with_its_remedy_below() -> None:
     assert Finding("ok", "fine").line() == "ok       fine"
     assert Finding("note", "odd", "look").line() == "note     odd\n         -> look"
+
+
+@pytest.mark.parametrize("command", ["settings", "--help", "lineage --help"])
+def test_a_reader_that_has_read_enough_is_no_error(command: str) -> None:
+    """As in `distil settings | head -1`: the pipe is closed before anything is written."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distil_flows.cli", *command.split()],
+        cwd=scratch.PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=scratch.environment(),
+    )
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == b""
+    # argparse itself overlooks a closed pipe where Python does not buffer.
+    assert process.wait() in (0, 128 + signal.SIGPIPE)
+    process.stderr.close()
+
+
+def test_pin_writes_digests_and_restart_names_files_without(tmp_path: Path, distil: Distil) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    text = workspace.params_file.read_text()
+    values = yaml.safe_load(text)
+    (workspace.root / "mine.jsonl").write_text('{"q": "1+1=", "a": "2"}\n')
+    values["base"] = {"kind": "pretrained", "path_or_id": "some/model"}
+    values["problems"] |= {
+        "source": {
+            "name": "jsonl",
+            "options": {
+                "train": {"path": "mine.jsonl", "sha256": ""},
+                "eval_fraction": 0.5,
+                "prompt_field": "q",
+                "reference_field": "a",
+            },
+        },
+        "num_warm_start": 0,
+        "num_train": "all",
+        "generalisation": None,
+    }
+    values["consult"]["verifier"] = {"name": "exact_text"}
+    workspace.params_file.write_text(yaml.safe_dump(values))
+    status, output = distil(workspace, "restart")
+    assert status == 0, output
+    assert "mine.jsonl is not pinned yet" in output
+    assert "`distil pin`" in output
+    status, output = distil(workspace, "pin")
+    assert status == 0, output
+    digest = hashlib.sha256((workspace.root / "mine.jsonl").read_bytes()).hexdigest()
+    assert f"mine.jsonl: sha256 {digest[:12]}.. (not pinned before)" in output
+    assert digest in workspace.params_file.read_text()
+    status, output = distil(workspace, "restart")
+    assert "not pinned" not in output
+    status, output = distil(workspace, "pin")
+    assert (status, output.split(" (")[1]) == (0, "as pinned before)\n")

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from distil_core.campaign.params_file import replaced_params_file
+from distil_core.campaign.pins import unpinned_files
 from distil_core.workspace import Workspace
 from distil_flows.ownership import served_name
 
@@ -37,6 +38,8 @@ def say_params_changed(workspace: Workspace, former: bytes, by: Path | str) -> N
 
 def say_frozen(workspace: Workspace, iterations: list[int]) -> None:
     """Say what was frozen and how to run it."""
+    for path in unpinned_files(workspace):
+        print(f"{path} is not pinned yet, and the first stage will stop at it: run `distil pin`")
     numbers = f"{iterations[0]} to {iterations[-1]}" if iterations[1:] else f"{iterations[0]}"
     deployment = f"distil-iteration/{served_name(workspace)}"
     print(

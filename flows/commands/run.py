@@ -5,7 +5,7 @@ It is shown in the terminal. What is finished is not run again.
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +15,10 @@ from distil_core.campaign.iterations import existing_iterations, restart
 from distil_core.campaign.load import load_iteration_params, load_params
 from distil_core.campaign.stage_code import other_code
 from distil_core.config.models import Params
-from distil_core.errors import DistilError
+from distil_core.errors import DistilError, LineageError
 from distil_core.lineage.dvc.code import prepare_code
+from distil_core.lineage.dvc.config import has_remote
+from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.lineage.mlflow.address import require_answering, where_recorded
 from distil_core.lineage.mlflow.store import import_mlflow
@@ -25,26 +27,11 @@ from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 from distil_flows import _internals
 from distil_flows.api_server import PrefectApi, PrefectApiError, prefect_api
+from distil_flows.closing import say_closing
 from distil_flows.display import Display
-from distil_flows.ownership import served_name
-from distil_flows.report import campaign_table
+from distil_flows.finished import Notes, finished, note_finished
 from distil_flows.stages import stage_versions
 from distil_flows.start_up import exempt_from_garbage_collection
-
-_NEXT_COMMANDS = """\
-Next:
-  source .venv/bin/activate   for the commands below
-  open report.html            the campaign in one file (`distil report` writes it anew)
-  distil ui                   the lineage of every policy, in MLflow: http://127.0.0.1:5000
-  dvc status                  nothing to do, until something changes
-  dvc repro                   runs what changed, and nothing else
-  distil extend               adds iteration {next_iteration} with the settings of params.yaml
-
-Through Prefect, each in a terminal of its own:
-  prefect server start        its pages, with this run: {pages_url}
-  distil serve                waits for runs
-  prefect deployment run distil-iteration/{deployment} --watch
-"""
 
 
 def add_arguments(_: argparse.ArgumentParser) -> None:
@@ -72,6 +59,8 @@ def _run(workspace: Workspace, console: Console) -> None:
     require_present_pipeline(workspace)
     prepare_code(workspace)
     iterations = existing_iterations(workspace)
+    if iterations and _say_if_finished(workspace, console, iterations):
+        return
     with prefect_api(workspace) as api:
         with (
             console.status("starting Prefect, loading the models' libraries"),
@@ -86,45 +75,79 @@ def _run(workspace: Workspace, console: Console) -> None:
             from distil_flows.campaign import distil_campaign
 
             api.wait_until_ready()
-        _say_what_is_ahead(workspace, console, api, iterations[-1])
+        _say_where(workspace, console, api, iterations[-1])
+        _say_notes(console, _notes(workspace, iterations[-1]))
         _run_flow(distil_campaign, Display(console), iterations[-1], api)
-    console.print()
-    console.print(campaign_table(workspace, iterations, console.width))
-    commands = _NEXT_COMMANDS.format(
-        next_iteration=iterations[-1] + 1,
-        pages_url=api.pages_url,
-        deployment=served_name(workspace),
+        note_finished(workspace, _notes(workspace, iterations[-1]))
+    say_closing(console, workspace, iterations, api.pages_url)
+
+
+def _say_if_finished(workspace: Workspace, console: Console, iterations: Sequence[int]) -> bool:
+    """Say that there is nothing to do, if so, in the seconds that it takes to see it."""
+    with console.status("looking for what is not up to date"):
+        notes = finished(workspace)
+    if notes is None:
+        return False
+    last = iterations[-1]
+    campaign = load_iteration_params(workspace, last, with_components=False).campaign
+    console.print(
+        f"Campaign {campaign}: iterations 0 to {last} are up to date, recorded and reported. "
+        "Nothing to do.",
+        highlight=False,
     )
-    console.print(f"\n{commands}", markup=False, highlight=False, soft_wrap=True)
+    _say_notes(console, notes)
+    if has_remote(workspace):
+        _push(workspace, console, last)
+    say_closing(console, workspace, iterations)
+    return True
 
 
-def _say_what_is_ahead(workspace: Workspace, console: Console, api: PrefectApi, last: int) -> None:
+def _push(workspace: Workspace, console: Console, last: int) -> None:
+    """What an earlier run could not send. A remote that is down is no failure of the campaign."""
+    try:
+        sent = push_iteration(workspace, last)
+    except LineageError as error:
+        console.print(str(error), style="yellow", markup=False, highlight=False)
+    else:
+        console.print(f"The remote lacked {sent} files." if sent else "The remote has all of it.")
+
+
+def _say_where(workspace: Workspace, console: Console, api: PrefectApi, last: int) -> None:
     if api.note:
         console.print(api.note, highlight=False)
     here = api.url.removesuffix("/api") if api.own else api.pages_url
     asks = f", whose pages ask for {api.password}" if api.password else ""
-    for line in other_code(workspace, range(last + 1), stage_versions()):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    frozen = load_iteration_params(workspace, last, with_components=False)
+    campaign = load_iteration_params(workspace, last, with_components=False).campaign
     console.print(
-        f"Campaign {frozen.campaign}: iterations 0 to {last}. Prefect shows them run at "
-        f"{here}{asks}",
+        f"Campaign {campaign}: iterations 0 to {last}. Prefect shows them run at {here}{asks}",
         highlight=False,
     )
     console.print(
         f"Recorded in MLflow at {where_recorded(workspace)}", highlight=False, soft_wrap=True
     )
+
+
+def _notes(workspace: Workspace, last: int) -> Notes:
+    """How code and params.yaml differ from what the iterations were frozen with."""
+    frozen = load_iteration_params(workspace, last, with_components=False)
     shared = Params.model_fields.keys() - {"num_iterations"}
     settings = load_params(workspace).model_dump(mode="json", include=shared)
     differing = changes(frozen.model_dump(mode="json", include=shared), settings)
-    if differing:
-        console.print(
-            f"params.yaml has changed since these iterations were frozen ({described(differing)}); "
-            "they keep their own settings. `distil extend` adds one with the new settings, `distil "
-            "restart` starts the campaign over with them.",
-            markup=False,
-            highlight=False,
-        )
+    return Notes(
+        other_code(workspace, range(last + 1), stage_versions()),
+        f"params.yaml has changed since these iterations were frozen ({described(differing)}); "
+        "they keep their own settings. `distil extend` adds one with the new settings, `distil "
+        "restart` starts the campaign over with them."
+        if differing
+        else "",
+    )
+
+
+def _say_notes(console: Console, notes: Notes) -> None:
+    for line in notes.code:
+        console.print(line, style="yellow", markup=False, highlight=False)
+    if notes.settings:
+        console.print(notes.settings, markup=False, highlight=False)
 
 
 def _run_flow(campaign: Callable[..., Any], display: Display, last: int, api: PrefectApi) -> None:

@@ -38,6 +38,7 @@ from distil_core.lineage.mlflow.record import record_all
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace
 from distil_flows.api_server import answering
+from distil_flows.finished import finished as notes_of_finished
 from distil_flows.iteration import next_iteration
 from distil_flows.stages import stage_versions
 from distil_tasks.stage import StageBody, StageSpec
@@ -97,6 +98,8 @@ def test_run_ends_with_a_table_and_the_next_commands(first_run: tuple[Workspace,
     row = r"^ +1 +0\.\d{3} +0\.\d{3} +[\d.]+% +[\d.]+% +[+-]0\.\d{3} +promoted"
     assert re.search(row, output, re.MULTILINE), output
     for command in (
+        "Champion: policy 001, its weights are in data/iterations/001/policy",
+        'AutoModelForCausalLM.from_pretrained("data/iterations/001/policy")',
         "report.html",
         "distil ui",
         "dvc repro",
@@ -159,6 +162,49 @@ def test_checks_of_the_tables_are_beside_them_in_mlflow_and_in_prefect(
     assert {row["check"] for row in json.loads(json.loads(shown))} >= {"mass_error", "expert_gain"}
     # A policy of two steps writes little that has the form of an answer.
     assert "evaluation: malformed_share" in output
+
+
+def test_a_second_run_starts_nothing_and_says_so(first_run: tuple[Workspace, str]) -> None:
+    workspace, _ = first_run
+    status, output = scratch.run(workspace.root, "distil_flows.cli", "run")
+    assert status == 0, output
+    assert "up to date, recorded and reported. Nothing to do." in " ".join(output.split())
+    assert "Prefect" not in output, "no server is started"
+    assert "unchanged" not in output
+    assert 'AutoModelForCausalLM.from_pretrained("data/' in output
+
+
+def test_whatever_is_missing_or_changed_is_something_to_do(
+    first_run: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    workspace, _ = first_run
+    assert notes_of_finished(workspace) is not None
+    for path in (
+        workspace.report_file,
+        workspace.mlflow_database,
+        workspace.metrics_file(1),
+        workspace.rollouts_file(1),
+        workspace.scratch_dir / "finished.json",
+    ):
+        path.rename(tmp_path / "aside")
+        assert notes_of_finished(workspace) is None, path
+        (tmp_path / "aside").rename(path)
+    for path in (workspace.params_file, workspace.root / "dvc.lock"):
+        text = path.read_text()
+        path.write_text(text.replace("seed: ", "seed: 1", 1))
+        assert notes_of_finished(workspace) is None, path
+        path.write_text(text)
+    with closing(sqlite3.connect(workspace.mlflow_database)) as database, database:
+        changed = database.execute(
+            "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = (SELECT run_uuid FROM "
+            "tags WHERE key = 'distil.iteration' AND value = '1' LIMIT 1) RETURNING run_uuid"
+        ).fetchall()
+    assert notes_of_finished(workspace) is None, "a run that somebody deleted in MLflow"
+    with closing(sqlite3.connect(workspace.mlflow_database)) as database, database:
+        database.execute(
+            "UPDATE runs SET lifecycle_stage = 'active' WHERE run_uuid = ?", changed[0]
+        )
+    assert notes_of_finished(workspace) is not None
 
 
 def test_a_run_leaves_a_report_that_mlflow_has_too(first_run: tuple[Workspace, str]) -> None:

@@ -7,7 +7,7 @@ as its command, costs more and guarantees less: docs/benchmarks.md.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,6 +85,17 @@ def is_up_to_date(workspace: Workspace, address: str) -> bool:
         if pipeline.stale_ancestor(address) or pipeline.stale_reason(address):
             return False
         return not _internals.is_changed(stage)
+
+
+def are_up_to_date(workspace: Workspace, addresses: Sequence[str]) -> bool:
+    """Whether `run_stage` would find each of these stages unchanged, its files on disk included.
+    addresses: at least one, and with all that they build on."""
+    with open_repo(workspace, addresses[-1]) as repo:
+        for address in addresses:
+            stage = load_stage(repo, address)
+            if load_pipeline(stage).stale_reason(address) or _internals.is_changed(stage):
+                return False
+    return True
 
 
 def _make(

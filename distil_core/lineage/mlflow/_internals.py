@@ -8,6 +8,7 @@ minor version against which these were written.
 import json
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,18 @@ def import_with_database() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     import mlflow.store.tracking.sqlalchemy_store
     import mlflow.tracking  # noqa: F401
+
+
+def finished_tags(database: Path, name: str) -> set[str]:
+    """The values of a tag of all runs in a SQLite store that are finished and not deleted, read
+    without MLflow, whose import takes seconds. Rests on its tables `runs` and `tags`; raises
+    `sqlite3.Error` where there are none."""
+    query = (
+        "SELECT DISTINCT tags.value FROM tags JOIN runs USING (run_uuid) WHERE tags.key = ? "
+        "AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'"
+    )
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+        return {value for (value,) in opened.execute(query, (name,))}
 
 
 def unset_tracking_uri() -> None:

@@ -7,6 +7,7 @@ and written again.
 """
 
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from distil_core.errors import LineageError
 from distil_core.lineage.evidence.inputs import read_stage_seconds
 from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.mlflow import _internals
+from distil_core.lineage.mlflow.address import own_uri, tracking_uri
 from distil_core.lineage.mlflow.alias import CHAMPION, NEWEST, point_aliases
 from distil_core.lineage.mlflow.environment_tags import user_tags
 from distil_core.lineage.mlflow.experiment import find_or_create_experiment, search_runs
@@ -40,11 +42,14 @@ __all__ = [
     "CHAMPION",
     "NEWEST",
     "RecordedIteration",
+    "is_recorded",
     "record_all",
     "record_iteration",
     "record_report",
     "why_not_recorded",
 ]
+
+_DIGEST_TAG = "distil.lock_digest"
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,24 @@ def record_all(workspace: Workspace) -> list[RecordedIteration]:
         return [recorder.record(iteration, None) for iteration in range(last + 1)]
 
 
+def is_recorded(workspace: Workspace) -> bool:
+    """Whether all iterations are finished and recorded. The workspace's own database is read
+    without MLflow, a store of the user's through it. Raises like `record_all`."""
+    history = History(workspace)
+    if history.why_no_more():
+        return False
+    digests = {history.digest(iteration) for iteration in history.iterations}
+    if tracking_uri(workspace) != own_uri(workspace):
+        with open_store(workspace) as client:
+            recorder = _Recorder(workspace, client, history)
+            return all(recorder.has(iteration) for iteration in history.iterations)
+    try:
+        return digests <= _internals.finished_tags(workspace.mlflow_database, _DIGEST_TAG)
+    except sqlite3.Error:
+        # It is missing or damaged, which whoever records will say.
+        return False
+
+
 def why_not_recorded(workspace: Workspace) -> str | None:
     """Why `record_all` stops where it does, with the stage to run; None where the whole campaign is
     finished."""
@@ -146,6 +169,10 @@ class _Recorder:
             raise LineageError(f"iteration {iteration} was recorded, but MLflow does not show it")
         return self._result(run, created)
 
+    def has(self, iteration: int) -> bool:
+        """Whether the iteration is recorded."""
+        return self._runs.finished(iteration) is not None
+
     def _search_runs(self) -> "Iterator[Run]":
         return search_runs(self._client, self._experiment_id, self._campaign)
 
@@ -189,7 +216,7 @@ class _Recorder:
     def _finished_meanwhile(self, iteration: int, campaign_id: str) -> "Run | None":
         wanted = {
             "distil.iteration": iteration,
-            "distil.lock_digest": self._history.digest(iteration),
+            _DIGEST_TAG: self._history.digest(iteration),
             _internals.PARENT_RUN_TAG: campaign_id,
         }
         terms = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
@@ -303,7 +330,7 @@ class _Recorder:
                     "distil.campaign": self._campaign,
                     "distil.campaign_number": str(self._runs.next_number()),
                     "distil.iteration": "0",
-                    "distil.lock_digest": self._history.digest(0),
+                    _DIGEST_TAG: self._history.digest(0),
                     "distil.settings_digest": self._runs.settings_digest(),
                     **user_tags(),
                 },

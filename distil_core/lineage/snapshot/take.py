@@ -138,14 +138,22 @@ def ensure_snapshot(workspace: Workspace, iteration: int) -> Snapshot:
     That one has the code that made these very artifacts; what lies on disk now may be newer.
     Raises as `take_snapshot` does, and when a stage of the iteration was never recorded.
     """
-    present = read_snapshot(workspace, iteration)
-    if present and snapshot_notes(workspace, present).get("lock") == lock_digest(
-        workspace, iteration
-    ):
+    present = present_snapshot(workspace, iteration)
+    if present:
         # A snapshot of an earlier version has none.
         _tag(workspace.root, present)
         return present
     return take_snapshot(workspace, iteration)
+
+
+def present_snapshot(workspace: Workspace, iteration: int) -> Snapshot | None:
+    """The iteration's snapshot where it is of the lock digest of now; None where one is to be
+    taken. Raises as `ensure_snapshot` does."""
+    present = read_snapshot(workspace, iteration)
+    if present is None:
+        return None
+    noted = snapshot_notes(workspace, present).get("lock")
+    return present if noted == lock_digest(workspace, iteration) else None
 
 
 def snapshot_notes(workspace: Workspace, snapshot: Snapshot) -> dict[str, str]:

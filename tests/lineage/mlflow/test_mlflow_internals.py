@@ -178,3 +178,20 @@ def test_versions_of_the_schema(client: Any, run: Any, database: Path, tmp_path:
         assert _internals.schema_versions_in(connection) is None
         connection.execute("CREATE TABLE other (a)")
         assert _internals.schema_versions_in(connection) == []
+
+
+def test_tags_of_finished_runs_are_read_without_mlflow(
+    client: Any, run: Any, database: Path
+) -> None:
+    """Those of runs that still go on, failed, or were deleted are left out."""
+    experiment = run.info.experiment_id
+    for status in ("FINISHED", "FAILED", "RUNNING", "deleted"):
+        made = client.create_run(experiment, tags={"colour": status, "other": "x"})
+        if status == "deleted":
+            client.set_terminated(made.info.run_id, "FINISHED")
+            client.delete_run(made.info.run_id)
+        elif status != "RUNNING":
+            client.set_terminated(made.info.run_id, status)
+    assert _internals.finished_tags(database, "colour") == {"FINISHED"}
+    with pytest.raises(sqlite3.Error):
+        _internals.finished_tags(database.with_name("none.db"), "colour")

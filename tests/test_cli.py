@@ -103,6 +103,20 @@ def test_restart_and_extend(tmp_path: Path, distil: Distil) -> None:
     assert output.startswith("distil: the number of iterations")
 
 
+def test_restart_says_what_a_longer_campaign_left(tmp_path: Path, distil: Distil) -> None:
+    workspace = scratch.make_workspace(tmp_path / "workspace")
+    assert "set aside" not in distil(workspace, "restart")[1]
+    left = workspace.iteration_dir(7) / "rollouts.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"of nobody's cache")
+    status, output = distil(workspace, "restart")
+    assert status == 0, output
+    assert "What the campaign before had as iteration 7 is set aside: .distil/former/" in output
+    assert "1 files or folders that DVC's cache lacks" in output
+    (kept,) = (workspace.scratch_dir / "former").glob("*/data/iterations/007/rollouts.parquet")
+    assert kept.read_bytes() == b"of nobody's cache"
+
+
 def test_restart_from_a_preset_keeps_the_former_settings(tmp_path: Path, distil: Distil) -> None:
     workspace = scratch.make_workspace(tmp_path / "workspace")
     former = workspace.params_file.read_text() + "# of my own\n"

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from distil_core.campaign.iterations import restart
+from distil_core.lineage.dvc.former import FormerIterations, frozen_files, set_aside
 from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.workspace import Workspace
 from distil_flows.commands.freezing import add_set, params_text, say_frozen, say_params_changed
@@ -25,8 +26,28 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Freeze params.yaml as a campaign's iterations and say so."""
     require_present_pipeline(workspace)
-    former = params_text(workspace)
+    former, frozen = params_text(workspace), frozen_files(workspace)
     iterations = restart(workspace, stage_versions(), arguments.params, arguments.overrides)
     say_params_changed(workspace, former, arguments.params or "--set")
+    _say_set_aside(workspace, set_aside(workspace, iterations[-1], frozen))
     say_frozen(workspace, iterations)
     return 0
+
+
+def _say_set_aside(workspace: Workspace, former: FormerIterations | None) -> None:
+    """Say what became of a longer campaign's last iterations."""
+    if former is None:
+        return
+    first, last = former.iterations[0], former.iterations[-1]
+    numbers = f"iterations {first} to {last}" if last > first else f"iteration {first}"
+    moved = (
+        f", and {former.num_moved} files or folders that DVC's cache lacks"
+        if former.num_moved
+        else ""
+    )
+    kept = workspace.relative(former.kept)
+    print(
+        f"What the campaign before had as {numbers} is set aside: {kept} has its dvc.lock and "
+        f"settings{moved}. With these two back in place, `dvc checkout` brings back all that is in "
+        "DVC's cache. Delete the folder when nobody needs it."
+    )

@@ -36,6 +36,14 @@ def default_remote_url(workspace: Workspace) -> str | None:
     return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])).rstrip("/")
 
 
+def cache_folder(workspace: Workspace) -> Path:
+    """Where DVC keeps all versions of all artifacts."""
+    named = _read(workspace)["cache"].get("dir")
+    return (
+        Path(_absolute(str(named), _folder(workspace))) if named else _folder(workspace) / "cache"
+    )
+
+
 def content_url(remote: str, md5: str) -> str:
     """The URL at which a remote keeps the content (for a folder, the listing of its files)."""
     return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"

@@ -7,6 +7,7 @@ The YAML reader is the one DVC uses (YAML 1.2): the other common one reads `1e-0
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -231,6 +232,21 @@ def with_entry(text: str, address: str, entry: Entry) -> str:
     following = _NEXT_ENTRY.search(text, start + len(address) + 3)
     end = following.start() if following else len(text)
     return text[:start] + block + text[end:]
+
+
+def remove_entries(text: str, addresses: Iterable[str]) -> str:
+    """The `text` of a `dvc.lock` without these stages, all else as it is."""
+    if not _is_plain(text):
+        contents = _internals.parse_yaml_for_update(text, "dvc.lock")
+        for address in addresses:
+            contents["stages"].pop(address, None)
+        return _internals.dumps_yaml(contents)
+    for address in addresses:
+        start = text.find(f"\n  {address}:\n") + 1
+        if start:
+            following = _NEXT_ENTRY.search(text, start + len(address) + 3)
+            text = text[:start] + (text[following.start() :] if following else "")
+    return text
 
 
 def lock_file(workspace: Workspace) -> Path:

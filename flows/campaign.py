@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, tags, task
-from prefect.artifacts import create_link_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -17,7 +17,14 @@ from distil_core.workspace import Workspace
 from distil_flows.failures import failed_state, result_of
 from distil_flows.iteration import IterationSummary, distil_iteration, stage_display
 from distil_flows.liveness import alive, mark_dead_runs
-from distil_flows.ownership import require_own_workspace, run_tags, tag_current_run
+from distil_flows.ownership import (
+    require_own_workspace,
+    run_tags,
+    tag_current_run,
+    workspace_label,
+)
+from distil_flows.prefect_steps import why_no_workspace
+from distil_flows.report import report_page
 from distil_flows.stages import stage_versions
 
 
@@ -40,6 +47,9 @@ def distil_campaign(
         stage_timeout_s: Seconds after which a stage is stopped and the run fails; None means that
             stages take as long as they need.
     """
+    lost = why_no_workspace()
+    if lost:
+        return failed_state(ConfigError(lost))
     workspace = Workspace(Path.cwd())
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
@@ -71,16 +81,16 @@ def _report_task(workspace: Workspace) -> Path | State[Any]:
 
     try:
         with stage_display("report") as progress:
-            path = write_report(workspace, progress)
+            written = write_report(workspace, progress)
     except DistilError as error:
         return failed_state(error)
-    create_link_artifact(
-        link=path.as_uri(),
-        link_text=path.name,
-        key=f"{load_iteration_params(workspace, 0, with_components=False).campaign}-report",
-        description="The campaign's report; also among the artifacts of its run in MLflow",
+    campaign = load_iteration_params(workspace, 0, with_components=False).campaign
+    create_markdown_artifact(
+        report_page(workspace, campaign, written),
+        key=f"{campaign}-{workspace_label(workspace)}-report",
+        description=f"The report of {campaign} in {workspace.root}",
     )
-    return path
+    return written.file
 
 
 def _last_iteration(workspace: Workspace, num_iterations: int | None) -> int:

@@ -41,7 +41,13 @@ from distil_flows import _internals
 from distil_flows.display import current_display, periodic
 from distil_flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
 from distil_flows.liveness import alive, mark_dead_runs
-from distil_flows.ownership import require_own_workspace, run_tags, tag_current_run
+from distil_flows.ownership import (
+    require_own_workspace,
+    run_tags,
+    tag_current_run,
+    workspace_label,
+)
+from distil_flows.prefect_steps import why_no_workspace
 from distil_flows.report import check_rows, iteration_page, read_metrics, stage_rows
 from distil_flows.stages import is_finished, iterations_to_run, stage_spec, stage_versions
 
@@ -78,6 +84,9 @@ def distil_iteration(
         stage_timeout_s: Seconds after which a stage is stopped and the run fails; None means that
             stages take as long as they need.
     """
+    lost = why_no_workspace()
+    if lost:
+        return failed_state(ConfigError(lost))
     workspace = Workspace(Path.cwd())
     mark_dead_runs(workspace)
     with alive(workspace, str(flow_run.id)):
@@ -272,18 +281,18 @@ def _publish(
     outcomes: list[StageOutcome],
     metrics: dict[str, float],
 ) -> None:
-    """Publish artifacts of the flow run on Prefect's pages. Their keys name the campaign, since one
-    server may serve several."""
+    """Publish artifacts of the flow run on Prefect's pages. Their keys name the campaign and the
+    workspace, since one server may have several, also of the same campaign's name."""
     decision = read_decision(workspace, iteration) if iteration else None
     parent_metrics = read_metrics(workspace, decision.parent) if decision else {}
     params = load_iteration_params(workspace, iteration, with_components=False)
     campaign = params.campaign
     found = findings(all_checks(workspace, iteration), params.checks)
-    key = f"{campaign}-iteration-{iteration_key(iteration)}"
+    key = f"{campaign}-{workspace_label(workspace)}-iteration-{iteration_key(iteration)}"
     create_markdown_artifact(
         iteration_page(iteration, outcomes, metrics, parent_metrics, decision, found),
         key=key,
-        description=f"Iteration {iteration} of {campaign}",
+        description=f"Iteration {iteration} of {campaign} in {workspace.root}",
     )
     create_table_artifact(
         stage_rows(outcomes), key=f"{key}-stages", description="What became of each stage"

@@ -1,19 +1,30 @@
 """A campaign's results for people: the table on screen and the pages in Prefect."""
 
+import base64
+import io
 import json
+import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
+from distil_core.campaign.iterations import existing_iterations
 from distil_core.checks.limits import Finding
 from distil_core.evaluation.decision import GateDecision, read_decision
-from distil_core.evaluation.learning_curve import pass_at_ks
+from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.dvc.stage import StageOutcome
+from distil_core.lineage.mlflow.address import has_server, shown, tracking_uri
 from distil_core.workspace import Workspace
 
+if TYPE_CHECKING:
+    from distil_core.report.write import WrittenReport
+
 SHORT_DIGEST = 8
+
+LOCAL_PAGES = "http://127.0.0.1:5000"
+"""Where `distil ui` shows MLflow's pages unless it is given another port."""
 
 _MEASURED = {
     "truncation_rate": ("cut", ".1%"),
@@ -99,6 +110,26 @@ def gate_verdict(workspace: Workspace, iteration: int) -> str:
         return ""
     decision = read_decision(workspace, iteration)
     return "promoted" if decision.promoted else "stopped" if decision.stopped else "rejected"
+
+
+def report_page(workspace: Workspace, campaign: str, written: "WrittenReport") -> str:
+    """Markdown: the learning curve, and how to open the report. Browsers follow no link from a
+    server's page to a file, so the link is to the copy in MLflow."""
+    iterations = existing_iterations(workspace)
+    metrics = {i: found for i in iterations if (found := read_metrics(workspace, i))}
+    lines = [f"# {campaign}", ""]
+    if metrics and pass_at_ks(metrics[max(metrics)]):
+        picture = io.BytesIO()
+        learning_curve_figure(metrics).savefig(picture, format="png")
+        content = base64.b64encode(picture.getvalue()).decode()
+        lines += [f"![Held-out pass@k over iterations](data:image/png;base64,{content})", ""]
+    if written.page:
+        store = tracking_uri(workspace)
+        server = shown(store).rstrip("/") if has_server(store) else LOCAL_PAGES
+        when = "" if has_server(store) else ", while `distil ui` runs in the workspace"
+        lines += [f"- [The whole report in MLflow]({server}/{written.page}){when}"]
+    lines += [f"- as a file on {platform.node()}: `{written.file}`"]
+    return "\n".join(lines) + "\n"
 
 
 def stage_rows(outcomes: Sequence[StageOutcome]) -> list[dict[str, Any]]:

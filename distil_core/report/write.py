@@ -1,5 +1,6 @@
 """Write the campaign's report and add it to the campaign's record."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from distil_core.files import write_text
@@ -10,7 +11,16 @@ from distil_core.report.page import render_report
 from distil_core.workspace import Workspace
 
 
-def write_report(workspace: Workspace, progress: ProgressCallback = no_progress) -> Path:
+@dataclass(frozen=True)
+class WrittenReport:
+    """Where the report is: its file, and its page's address relative to MLflow's (None where no
+    iteration is finished)."""
+
+    file: Path
+    page: str | None
+
+
+def write_report(workspace: Workspace, progress: ProgressCallback = no_progress) -> WrittenReport:
     """Write report.html from the finished iterations, and log it to the campaign's run in MLflow.
 
     The report is a view, not an artifact of the pipeline: it shows seconds, which differ from run
@@ -19,5 +29,4 @@ def write_report(workspace: Workspace, progress: ProgressCallback = no_progress)
     """
     page = render_report(gather_campaign(workspace, progress))
     write_text(workspace.report_file, page)
-    record_report(workspace, workspace.report_file)
-    return workspace.report_file
+    return WrittenReport(workspace.report_file, record_report(workspace, workspace.report_file))

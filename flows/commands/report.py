@@ -12,5 +12,5 @@ def add_arguments(_: argparse.ArgumentParser) -> None:
 
 def run(workspace: Workspace, _: argparse.Namespace) -> int:
     """Write the report and say where."""
-    print(f"The campaign's report: {write_report(workspace)}")
+    print(f"The campaign's report: {write_report(workspace).file}")
     return 0

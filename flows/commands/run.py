@@ -26,10 +26,12 @@ from distil_core.lineage.usable import require_usable
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 from distil_flows import _internals
+from distil_flows.api_identity import is_ours
 from distil_flows.api_server import PrefectApi, PrefectApiError, prefect_api
 from distil_flows.closing import say_closing
 from distil_flows.display import Display
 from distil_flows.finished import Notes, finished, note_finished
+from distil_flows.ownership import deployment_name, keep_served_name
 from distil_flows.stages import stage_versions
 from distil_flows.start_up import exempt_from_garbage_collection
 
@@ -78,8 +80,18 @@ def _run(workspace: Workspace, console: Console) -> None:
         _say_where(workspace, console, api, iterations[-1])
         _say_notes(console, _notes(workspace, iterations[-1]))
         _run_flow(distil_campaign, Display(console), iterations[-1], api)
+        keep_served_name(workspace, _deployment(workspace, api))
         note_finished(workspace, _notes(workspace, iterations[-1]))
     say_closing(console, workspace, iterations, api.pages_url)
+
+
+def _deployment(workspace: Workspace, api: PrefectApi) -> str:
+    """The name under which `distil serve` will have runs asked for."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        own_server = api.own or is_ours(api.url)
+        return deployment_name(client, workspace, ["distil-iteration"], own_server)
 
 
 def _say_if_finished(workspace: Workspace, console: Console, iterations: Sequence[int]) -> bool:

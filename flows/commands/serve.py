@@ -1,8 +1,8 @@
 """`distil serve`: wait for runs of this workspace's deployments and execute them.
 
-Serves `distil-iteration/local` and `distil-campaign/local`, one run at a time, until Ctrl-C.
-Where another workspace serves those on the same Prefect server, it says which names it took
-instead. More machines: see prefect.yaml.
+Serves `distil-iteration/local` and `distil-campaign/local`, one run at a time, until Ctrl-C. On a
+server that is not this workspace's own, the name has the workspace's in it (`local-<folder>`) and
+is printed. More machines: see prefect.yaml.
 """
 
 import argparse
@@ -13,8 +13,15 @@ from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.lineage.mlflow.address import require_answering
 from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
+from distil_flows.api_identity import is_ours
 from distil_flows.api_server import configured_url, require_own
-from distil_flows.ownership import DEPLOYMENT, deployment_name, keep_served_name, workspace_tag
+from distil_flows.ownership import (
+    DEPLOYMENT,
+    delete_other_deployments,
+    deployment_name,
+    keep_served_name,
+    workspace_tag,
+)
 
 
 def add_arguments(_: argparse.ArgumentParser) -> None:
@@ -47,7 +54,10 @@ def _serve(workspace: Workspace, url: str) -> None:
 
     flows = (distil_iteration, distil_campaign)
     with get_client(sync_client=True) as client:
-        name = deployment_name(client, workspace, [flow.name for flow in flows])
+        names = [flow.name for flow in flows]
+        name = deployment_name(client, workspace, names, is_ours(url))
+        for address in delete_other_deployments(client, workspace, names, name):
+            print(f"{address}, this workspace's name before, is deleted")
     keep_served_name(workspace, name)
     home = get_current_settings().home
     if home.resolve().is_relative_to(workspace.root.resolve()):
@@ -56,9 +66,8 @@ def _serve(workspace: Workspace, url: str) -> None:
         print(f"flow run {flow_run_id} had died; it is marked CRASHED now")
     if name != DEPLOYMENT:
         print(
-            f"distil-iteration/{DEPLOYMENT} on this server is another workspace's; the runs of "
-            f"this one are asked for as {name}. If the other one is gone: `prefect deployment "
-            f"delete distil-iteration/{DEPLOYMENT}`, the same of distil-campaign, and serve again."
+            f"The server at {url} is not this workspace's own, or others have the name "
+            f"{DEPLOYMENT!r} there: runs of this workspace are asked for as {name}."
         )
     print(
         f"Serving {workspace.root} to {url}. In another terminal:\n"

@@ -248,14 +248,14 @@ def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) ->
         scratch.wait_for("deployments", lambda: len(_all(server, "deployments")) == 2)
         status, output = scratch.run(
             finished.root,
-            *("prefect", "deployment", "run", "distil-iteration/local", "--watch"),
+            *("prefect", "deployment", "run", "distil-iteration/local-copy", "--watch"),
             PREFECT_API_URL=server,
         )
     finally:
         scratch.stop(serve)
     assert status == 0, output
     assert "train@002 ran in" in output
-    assert "chain-arithmetic-iteration-002" in output
+    assert re.search(r"chain-arithmetic-copy-[0-9a-f]+-[0-9a-f]+-iteration-002", output), output
     assert (finished.policy_dir(2) / "model.safetensors").exists()
 
 
@@ -502,8 +502,8 @@ def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
         )
         scratch.wait_for("the second's", lambda: len(_all(server, "deployments")) == 4)
         names = {deployment["name"] for deployment in _all(server, "deployments")}
-        assert names == {"local", "local-second"}
-        for address in ("distil-iteration/local-second", "distil-iteration/local"):
+        assert names == {"local-copy", "local-second"}
+        for address in ("distil-iteration/local-second", "distil-iteration/local-copy"):
             status, output = scratch.run(
                 second.root,
                 *("prefect", "deployment", "run", address, "-p", "iteration=1", "--watch"),
@@ -521,8 +521,8 @@ def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
     }
     assert set(map(len, tags.values())) == {2}
     assert len({frozenset(found) for found in tags.values()}) == 2
-    assert "prefect deployment run distil-iteration/local --watch" in said[0]
-    assert "distil-iteration/local on this server is another workspace's" in said[1]
+    assert "prefect deployment run distil-iteration/local-copy --watch" in said[0]
+    assert "is not this workspace's own" in said[0]
     assert "prefect deployment run distil-iteration/local-second --watch" in said[1]
     status, output = scratch.run(second.root, "distil_flows.cli", "extend")
     assert "prefect deployment run distil-iteration/local-second --watch" in output

@@ -29,7 +29,13 @@ from distil_core.lineage.mlflow.params import as_params
 from distil_core.lineage.mlflow.runs import ChainRuns, campaign_number
 from distil_core.lineage.mlflow.store import open_store
 from distil_core.lineage.mlflow.write import add_snapshot, finish_iteration, write_iteration
-from distil_core.lineage.pages.chain import Chain, Recorded, experiment_url, run_url
+from distil_core.lineage.pages.chain import (
+    Chain,
+    Recorded,
+    artifact_url,
+    experiment_url,
+    run_url,
+)
 from distil_core.lineage.snapshot.recorded import snapshot_of
 from distil_core.lineage.snapshot.take import list_snapshots
 from distil_core.workspace import Workspace
@@ -129,17 +135,20 @@ def why_not_recorded(workspace: Workspace) -> str | None:
     return History(workspace).why_no_more()
 
 
-def record_report(workspace: Workspace, report: Path) -> None:
+def record_report(workspace: Workspace, report: Path) -> str | None:
     """Log the campaign's report to its run, replacing an earlier one; finished iterations that are
-    not recorded yet are recorded first. Raises `LineageError` as `record_iteration` does."""
+    not recorded yet are recorded first. Returns the address of its page, relative to MLflow's; None
+    where no iteration is finished. Raises `LineageError` as `record_iteration` does."""
     history = History(workspace)
     last = history.last_finished()
     if last is None:
-        return
+        return None
     with open_store(workspace) as client:
         recorder = _Recorder(workspace, client, history)
-        recorder.record(last, None)
-        client.log_artifact(recorder.campaign_run_id(), str(report))
+        experiment_id = recorder.record(last, None).experiment_id
+        run_id = recorder.campaign_run_id()
+        client.log_artifact(run_id, str(report))
+    return artifact_url(experiment_id, run_id, report.name)
 
 
 class _Recorder:

@@ -75,6 +75,11 @@ def run_url(experiment_id: str, run_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs/{run_id}?{_TRAINING_UI}"
 
 
+def artifact_url(experiment_id: str, run_id: str, name: str) -> str:
+    """MLflow's page of a file of a run."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/{name}?{_TRAINING_UI}"
+
+
 def version_url(model_name: str, version: int) -> str:
     """MLflow's page of a registered version."""
     return f"#/models/{model_name}/versions/{version}"

@@ -2,7 +2,7 @@
 
 `prefect deployment run distil-iteration` ends in a traceback of Prefect's, which wants
 `<flow>/<deployment>`. Prefect calls a plugin's `setup_environment` before it reads its command
-line; where `[tool.prefect.plugins]` in the workspace's pyproject.toml allows it, the name is
+line; where the workspace's prefect.toml or pyproject.toml allows it (`plugins`), the name is
 completed here with the one that `distil serve` took.
 """
 

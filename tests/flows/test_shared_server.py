@@ -206,3 +206,9 @@ def test_only_a_flows_name_that_stands_alone_is_completed() -> None:
 
     words = ["deployment", "run", "distil-iteration", "-p", "iteration=3", "distil-campaign/x"]
     assert completed(words, "local") == [*words[:2], "distil-iteration/local", *words[3:]]
+
+
+def test_a_new_workspace_gets_the_same_deployments() -> None:
+    template = "distil_core/campaign/new_workspace/files/prefect.yaml"
+    written = (scratch.PROJECT / template).read_bytes()
+    assert written == (scratch.PROJECT / "prefect.yaml").read_bytes()

@@ -27,6 +27,7 @@ _FILES = {
     **{f".dvc/plots/{name}": f"plots/{name}" for name in _PLOTS},
     "data/.gitignore": "data_gitignore",
     "prefect.toml": "prefect.toml",
+    "prefect.yaml": "prefect.yaml",
 }
 _OURS = ("dvc.yaml", "dvc.lock", "params.yaml", "iterations.yaml", "iterations")
 _GITIGNORE = ".gitignore"

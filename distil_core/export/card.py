@@ -105,6 +105,7 @@ def _body(
     )
     yield from ("", "| figure | value | 95% interval |", "|---|---:|---:|", *score_rows(this), "")
     yield from gate_lines(this, "##")
+    yield from _promoted(this)
     yield from ("## All iterations up to this one", "", learning_table(chain), "")
     yield from _use(template)
     yield from ("## Data and settings", "", "| | |", "|---|---|")
@@ -118,6 +119,15 @@ def _body(
     if snapshot := snapshot_of_policy(workspace, this):
         yield f"Snapshot of code, settings and dvc.lock: `{snapshot.ref}`, `{snapshot.commit}`."
     yield "Nothing outside these problems was measured."
+
+
+def _promoted(this: Evidence) -> list[str]:
+    if not this.decision:
+        return []
+    if this.decision.promoted:
+        return ["The improvement gate promoted this policy to champion.", ""]
+    kept = iteration_key(this.champion)
+    return [f"**Not promoted**: {this.decision.reasons}. Champion stayed policy {kept}.", ""]
 
 
 def _use(template: Template) -> list[str]:

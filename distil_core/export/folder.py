@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _GENERATION, _CHAT_TEMPLATE = "generation_config.json", "chat_template.jinja"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-_MAX_COMPARED = 16
+_MAX_COMPARED = 8
 """Held-out prompts on which the chat template is compared with the campaign's context."""
 
 
@@ -66,15 +66,18 @@ def export_policy(workspace: Workspace, wanted: str, target: Path) -> Exported:
     this = evidence[max(evidence)]
     params = load_iteration_params(workspace, this.iteration, with_components=False)
     require_unchanged(workspace, this.artifacts["eval_problems"])
-    with atomic_path(target) as folder:
-        folder.mkdir()
-        template = _write_model(workspace, this, params, folder)
-        chain = Chain(this.campaign, "", evidence, {})
-        card = export_card(workspace, chain, params, template)
-        (folder / CARD_FILE).write_text(card, encoding="utf-8")
-        shutil.copyfile(workspace.frozen_params_file(this.iteration), folder / SETTINGS_FILE)
-        text = evidence_text(workspace, this)
-        (folder / EVIDENCE_FILE).write_text(text, encoding="utf-8")
+    try:
+        with atomic_path(target) as folder:
+            folder.mkdir()
+            template = _write_model(workspace, this, params, folder)
+            chain = Chain(this.campaign, "", evidence, {})
+            card = export_card(workspace, chain, params, template)
+            (folder / CARD_FILE).write_text(card, encoding="utf-8")
+            shutil.copyfile(workspace.frozen_params_file(this.iteration), folder / SETTINGS_FILE)
+            text = evidence_text(workspace, this)
+            (folder / EVIDENCE_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"cannot write {target} ({error}): name a folder that you own") from error
     return Exported(target, this.campaign, this.iteration, template)
 
 

@@ -8,10 +8,12 @@ import yaml
 
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tasks", "lineage")]
 
-from mlflow_scratch import lock_all, write_listing  # noqa: E402
+from mlflow_scratch import lock_all, reject, write_listing  # noqa: E402
 from pipeline_scratch import params, run_campaign  # noqa: E402
 
 from distil_core.workspace import Workspace  # noqa: E402
+
+__all__ = ["finished_campaign", "lock_all", "reject"]
 
 
 def finished_campaign(root: Path) -> Workspace:

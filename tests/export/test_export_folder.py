@@ -1,13 +1,14 @@
 """An exported folder, as programs that know nothing of this project read it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from export_scratch import finished_campaign
+from export_scratch import finished_campaign, lock_all, reject
 
 from distil_core.engines.base import SampleRequest, SamplingSettings, ScoreRequest
 from distil_core.errors import ExportError, LineageError
@@ -146,7 +147,7 @@ def test_the_card_has_lineage_data_and_digests(campaign: Workspace, exported: Ex
         assert f"md5 `{evidence['artifacts'][role]['md5']}`" in text
     assert evidence["policy"]["md5"] in text
     assert "chain_arithmetic, num_operations 2, modulus 3" in text
-    assert "On all 10 held-out problems it gives the campaign's own tokens." in text
+    assert "On all 8 held-out problems it gives the campaign's own tokens." in text
     assert "&emsp;" not in text
     assert evidence["metrics"] == {
         name: value
@@ -159,6 +160,42 @@ def test_champion_is_the_one_that_the_gate_named(campaign: Workspace, tmp_path: 
     champion = json.loads(campaign.decision_file(2).read_text())["champion"]
     for wanted in ("champion", "chain-arithmetic@champion", f"policy-{champion:03d}"):
         assert export_policy(campaign, wanted, tmp_path / "out").iteration == champion
+
+
+def test_every_end_token_and_no_other_habit_of_the_checkpoint(
+    campaign: Workspace, tmp_path: Path
+) -> None:
+    """A chat model's files: a second end token, a penalty that no score has, an old template."""
+    shutil.copytree(campaign.root, tmp_path / "campaign")
+    workspace = Workspace(tmp_path / "campaign")
+    folder = workspace.policy_dir(2)
+    tokenizer_config = json.loads((folder / "tokenizer_config.json").read_text())
+    changed = tokenizer_config | {"chat_template": "{{ messages }}"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(changed))
+    generation = {"eos_token_id": [5, 1], "bos_token_id": 4, "repetition_penalty": 1.3}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    lock_all(workspace, [2])
+    out = export_policy(workspace, "2", tmp_path / "out").folder
+    config = json.loads((out / "generation_config.json").read_text())
+    assert config["eos_token_id"] == [1, 5]
+    assert (config["bos_token_id"], config["pad_token_id"]) == (4, 0)
+    assert "repetition_penalty" not in config
+    assert json.loads((out / "tokenizer_config.json").read_text()) == tokenizer_config
+    from transformers import AutoTokenizer, GenerationConfig
+
+    assert GenerationConfig.from_pretrained(out).eos_token_id == [1, 5]
+    template = AutoTokenizer.from_pretrained(out).chat_template
+    assert template == (out / "chat_template.jinja").read_text()
+    assert template.endswith("""{{- messages[0]['content'] ~ "|" -}}""")
+
+
+def test_the_card_says_where_the_gate_refused(campaign: Workspace, tmp_path: Path) -> None:
+    shutil.copytree(campaign.root, tmp_path / "campaign")
+    workspace = Workspace(tmp_path / "campaign")
+    reject(workspace, 2, champion=1, handed_over=1)
+    export_policy(workspace, "newest", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "**Not promoted**: pass_at_1 is worse. Champion stayed policy 001." in text
 
 
 def test_the_base_is_exported_too(campaign: Workspace, tmp_path: Path) -> None:
@@ -191,6 +228,12 @@ def test_what_is_no_export_is_never_replaced(campaign: Workspace, tmp_path: Path
     export_policy(campaign, "0", tmp_path / "out")
     export_policy(campaign, "newest", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "distil.json").read_text())["iteration"] == 2
+
+
+def test_a_place_that_cannot_be_written_is_said(campaign: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    with pytest.raises(ExportError, match=r"cannot write .*a-file/out"):
+        export_policy(campaign, "0", tmp_path / "a-file" / "out")
 
 
 def test_damaged_weights_are_not_exported(campaign: Workspace, tmp_path: Path) -> None:

@@ -33,30 +33,48 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return finished_campaign(tmp_path_factory.mktemp("inspect") / "campaign")
 
 
-def evaluate(workspace: Workspace, model: str, folder: Path, **options: Any) -> dict[str, Any]:
-    """The log of `inspect_ai.eval` in a process of its own, in the workspace's root."""
-    arguments = {"display": "none", "log_dir": str(folder), "log_format": "json", **options}
+@pytest.fixture(scope="module")
+def logs(campaign: Workspace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All evaluations of these tests by name, run by inspect_ai in one process of its own, in the
+    workspace's root."""
+    folder = tmp_path_factory.mktemp("logs")
+    exported = export_policy(campaign, "champion", folder / "exported")
+    again = {"epochs": 5, "seed": 3}
+    asked: dict[str, tuple[str, dict[str, Any]]] = {
+        "greedy": ("distil/policy-002", {"temperature": 0.0}),
+        "champion": ("distil/champion", again),
+        "exported": (f"distil/{exported.folder}", again),
+        "by number": (f"distil/policy-{exported.iteration:03d}", again),
+        "other seed": ("distil/champion", again | {"seed": 4}),
+        "logprobs": ("distil/newest", {"logprobs": True, "max_tokens": 2}),
+        "told": ("distil/champion", {"told": True}),
+        "stop": ("distil/champion", {"stop_seqs": ["x"], "top_k": 5}),
+    }
     script = (
         "import json, sys\n"
         "import distil_core.outside_evaluation.registration\n"
         "from inspect_ai import eval\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "from inspect_task import sums\n"
-        "options = json.loads(sys.argv[3])\n"
-        "log, = eval(sums(told=options.pop('told', False)), model=sys.argv[2], **options)\n"
-        "print(log.location)\n"
+        "found = {}\n"
+        "for name, (model, options) in json.loads(sys.argv[2]).items():\n"
+        "    task = sums(told=options.pop('told', False))\n"
+        "    log, = eval(task, model=model, display='none', log_format='json',\n"
+        "                log_dir=sys.argv[3], **options)\n"
+        "    found[name] = log.location\n"
+        "print(json.dumps(found))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, TASK.parent, model, json.dumps(arguments)],
-        cwd=workspace.root,
+        [sys.executable, "-c", script, TASK.parent, json.dumps(asked), folder],
+        cwd=campaign.root,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    log: dict[str, Any] = json.loads(Path(done.stdout.split()[-1]).read_text())
-    return log
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {name: json.loads(Path(place).read_text()) for name, place in found.items()}
 
 
 def answers(log: dict[str, Any]) -> list[tuple[str, int, str]]:
@@ -68,9 +86,9 @@ def answers(log: dict[str, Any]) -> list[tuple[str, int, str]]:
 
 
 def test_greedy_answers_are_the_engines_own_in_the_campaigns_context(
-    campaign: Workspace, tmp_path: Path
+    campaign: Workspace, logs: dict[str, Any]
 ) -> None:
-    log = evaluate(campaign, "distil/policy-002", tmp_path, temperature=0.0)
+    log = logs["greedy"]
     params = load_iteration_params(campaign, 2, with_components=False)
     policy_dir = campaign.policy_dir(2)
     tokenizer = load_tokenizer(policy_dir)
@@ -90,50 +108,39 @@ def test_greedy_answers_are_the_engines_own_in_the_campaigns_context(
     assert accuracy == sum(text[-1:] == "2" for _, _, text in answers(log)) / len(prompts)
 
 
-def test_an_exported_folder_answers_as_the_workspace_does(
-    campaign: Workspace, tmp_path: Path
-) -> None:
-    folder = tmp_path / "exported"
-    champion = export_policy(campaign, "champion", folder).iteration
-    here = answers(evaluate(campaign, "distil/champion", tmp_path / "a", epochs=5, seed=3))
-    there = answers(evaluate(campaign, f"distil/{folder}", tmp_path / "b", epochs=5, seed=3))
-    named = answers(
-        evaluate(campaign, f"distil/policy-{champion:03d}", tmp_path / "c", epochs=5, seed=3)
-    )
-    assert here == there == named
-    assert answers(evaluate(campaign, "distil/champion", tmp_path / "d", epochs=5, seed=4)) != here
+def test_an_exported_folder_answers_as_the_workspace_does(logs: dict[str, Any]) -> None:
+    here = answers(logs["champion"])
+    assert answers(logs["exported"]) == answers(logs["by number"]) == here
+    assert answers(logs["other seed"]) != here
     # Epochs draw different numbers for the same problem.
     assert len({text for prompt, _, text in here if prompt == here[0][0]}) > 1
 
 
-def test_log_probabilities_are_those_it_was_sampled_with(
-    campaign: Workspace, tmp_path: Path
-) -> None:
-    log = evaluate(campaign, "distil/newest", tmp_path, logprobs=True, max_tokens=2)
-    for sample in log["samples"]:
+def test_log_probabilities_are_those_it_was_sampled_with(logs: dict[str, Any]) -> None:
+    for sample in logs["logprobs"]["samples"]:
         (choice,) = sample["output"]["choices"]
         listed = choice["logprobs"]["content"]
         assert 1 <= len(listed) <= 2
         assert all(one["logprob"] <= 0.0 for one in listed)
-        assert choice["stop_reason"] == ("stop" if len(listed) < 2 else choice["stop_reason"])
+        ended = listed[-1]["token"] == "<|end|>"
+        assert choice["stop_reason"] == ("stop" if ended else "max_tokens")
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("name", "says"),
     [
-        ({"told": True}, "trained on one message of a user, the task has system, user"),
-        ({"stop_seqs": ["x"], "top_k": 5}, "the task sets stop_seqs, top_k"),
+        ("told", "trained on one message of a user, the task has system, user"),
+        ("stop", "the task sets stop_seqs, top_k"),
     ],
 )
 def test_what_would_give_another_figure_is_refused(
-    campaign: Workspace, tmp_path: Path, options: dict[str, Any], says: str
+    logs: dict[str, Any], name: str, says: str
 ) -> None:
-    log = evaluate(campaign, "distil/champion", tmp_path, **options)
-    assert log["status"] == "error"
-    assert says in log["error"]["message"]
+    assert logs[name]["status"] == "error"
+    assert says in logs[name]["error"]["message"]
 
 
-def test_a_wrong_name_is_said(campaign: Workspace, tmp_path: Path) -> None:
+def test_a_wrong_name_is_said(campaign: Workspace) -> None:
     done = subprocess.run(
         [
             sys.executable,

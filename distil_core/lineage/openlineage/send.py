@@ -23,10 +23,14 @@ def is_address(target: str) -> bool:
 
 
 def write_events(events: Sequence[RunEvent], path: Path) -> None:
-    """One event a line, as the client's own file transport writes them; the file is replaced."""
+    """One event a line, as the client's own file transport writes them; the file is replaced.
+    Raises `ExportError` where it cannot be written."""
     from openlineage.client.serde import Serde
 
-    write_text(path, "".join(f"{Serde.to_json(event)}\n" for event in events))
+    try:
+        write_text(path, "".join(f"{Serde.to_json(event)}\n" for event in events))
+    except OSError as error:
+        raise ExportError(f"cannot write {path} ({error}): name another file") from error
 
 
 def send_events(events: Sequence[RunEvent], address: str) -> None:

@@ -24,7 +24,7 @@ class TrackioTracker:
             warnings.simplefilter("always")
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    opened = trackio.init(
+                    trackio.init(
                         project=self.project,
                         name=run.name,
                         group=run.group,
@@ -36,8 +36,8 @@ class TrackioTracker:
                         auto_log_cpu=False,
                     )
                     for step, figures in run.points:
-                        opened.log(dict(figures), step=step)
-                    opened.finish()
+                        trackio.log(dict(figures), step=step)
+                    trackio.finish()
             except Exception as error:  # trackio raises many unrelated types
                 raise ExportError(
                     f"trackio did not take {run.name} ({type(error).__name__}: {error})"

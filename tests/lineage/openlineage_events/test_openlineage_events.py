@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from distil_core.lineage.dvc.lock import read_entries
 from distil_core.lineage.openlineage.events import campaign_events
 from distil_core.lineage.openlineage.send import send_events, write_events
 from distil_core.workspace import Workspace
+from distil_flows.cli import main
 
 pytest.importorskip("openlineage.client", reason="openlineage-python is not installed")
 
@@ -204,6 +206,32 @@ def test_a_server_that_refuses_or_is_gone_is_said(finished: Workspace) -> None:
         gone = server.address
     with pytest.raises(ExportError, match="took 0 of 1 events"):
         send_events(events[:1], gone)
+
+
+def test_the_command_writes_where_it_was_given_and_sends_to_servers(
+    campaign: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (campaign.root / "params.yaml").touch()
+    below = campaign.root / "iterations"
+
+    def distil(*arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(below)
+        monkeypatch.setattr(sys, "argv", ["distil", "openlineage", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out + said.err
+
+    status, said = distil("--to", "../told.jsonl")
+    told_file = campaign.root / "told.jsonl"
+    assert (status, said) == (0, f"42 OpenLineage events of 21 stages: {told_file}\n")
+    with receiver() as server:
+        assert distil("--to", server.address, "--namespace", "lab")[0] == 0
+        assert len(server.taken) == len(told_file.read_text().splitlines()) == 42
+        assert {body["job"]["namespace"] for _, _, _, body in server.taken} == {"lab"}
+    (campaign.root / "a-file").touch()
+    status, said = distil("--to", "../a-file/told.jsonl")
+    assert (status, "distil: cannot write" in said) == (1, True)
 
 
 def test_nothing_finished_is_said(campaign: Workspace) -> None:

@@ -66,7 +66,9 @@ def examine(workspace: Workspace) -> list[Finding]:
 def _python(_: Workspace) -> Iterator[Finding]:
     found = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info < OLDEST_PYTHON:
-        yield Finding("problem", f"Python {found}, needs 3.11 or later", "install one; `make run`")
+        yield Finding(
+            "problem", f"Python {found}, needs 3.11 or later", "install one, and DistIL in it"
+        )
     else:
         yield Finding("ok", f"Python {found} ({sys.executable})")
 
@@ -74,7 +76,7 @@ def _python(_: Workspace) -> Iterator[Finding]:
 def _packages(workspace: Workspace) -> Iterator[Finding]:
     path = workspace.root / LOCK
     if not path.exists():
-        yield Finding("note", f"no {LOCK} here, so versions cannot be compared")
+        yield from _required_packages()
         return
     missing, different = [], []
     pinned = dict(_pinned(path.read_text(encoding="utf-8")))
@@ -93,6 +95,29 @@ def _packages(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("note", f"other versions than tested: {', '.join(different)}", _INSTALL)
     if not missing and not different:
         yield Finding("ok", f"all {len(pinned)} packages as pinned in {LOCK}")
+
+
+def _required_packages() -> Iterator[Finding]:
+    """Where DistIL is installed from a wheel there is no lock: its own bounds are what counts."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in metadata.requires("distil") or ()]
+    wanted = [each for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    wrong = []
+    for requirement in wanted:
+        try:
+            found = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is not installed")
+            continue
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} (needs {requirement.specifier})")
+    if wrong:
+        remedy = f"python -m pip install --upgrade distil=={metadata.version('distil')}"
+        yield Finding("problem", f"packages: {', '.join(wrong)}", remedy)
+    else:
+        number = metadata.version("distil")
+        yield Finding("ok", f"distil {number} with the {len(wanted)} packages that it needs")
 
 
 def _pinned(text: str) -> Iterator[tuple[str, str]]:
@@ -120,7 +145,7 @@ def _workspace(workspace: Workspace) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"{root} is no DistIL workspace: no {', '.join(missing)}",
-            "go to the root of one; `dvc init` makes a missing .dvc",
+            "go to one, or make one: `distil init DIR`; `dvc init` makes a missing .dvc",
         )
     unwritable = write_obstacle(workspace)
     if unwritable:
@@ -225,7 +250,7 @@ def _ports(_: Workspace) -> Iterator[Finding]:
         "`prefect server start --port 4300` after "
         "`export PREFECT_API_URL=http://127.0.0.1:4300/api`",
     )
-    yield _service("MLflow", "http://127.0.0.1:5000/health", b"OK", "`make ui PORT=5001`")
+    yield _service("MLflow", "http://127.0.0.1:5000/health", b"OK", "`distil ui --port 5001`")
 
 
 def _service(name: str, url: str, sign: bytes, elsewhere: str) -> Finding:
@@ -253,9 +278,9 @@ def _other_users(_: Workspace) -> Iterator[Finding]:
         yield Finding(
             "note",
             f"this machine has other users ({', '.join(others[:3])}{', ..' * (len(others) > 3)}), "
-            "who can open what `prefect server start` and `make ui` serve, and start runs there",
+            "who can open what `prefect server start` and `distil ui` serve, and start runs there",
             "give Prefect a password, MLflow one of its own, or run them where you are alone: "
-            "docs/shared_machines.md. `make run`, vLLM and the files need nothing",
+            "docs/shared_machines.md. `distil run`, vLLM and the files need nothing",
         )
 
 

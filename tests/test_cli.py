@@ -179,7 +179,7 @@ def test_restart_from_a_file_that_cannot_work_changes_nothing(
 def test_outside_a_workspace_it_says_so(tmp_path: Path, distil: Distil) -> None:
     status, output = distil(Workspace(tmp_path), "extend")
     assert status == 1
-    assert "run from the root of a DistIL workspace" in output
+    assert "run in a DistIL workspace, which `distil init` makes" in output
 
 
 @pytest.fixture(scope="module")

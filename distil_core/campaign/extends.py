@@ -77,7 +77,7 @@ def read_mapping(path: Path, shown: str, text: str | None = None) -> dict[str, A
         values = parse_yaml(path.read_text(encoding="utf-8") if text is None else text)
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no {path.name} in {path.parent}: run from the root of a DistIL workspace"
+            f"no {path.name} in {path.parent}: run in a DistIL workspace, which `distil init` makes"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         # Text has no name for PyYAML.

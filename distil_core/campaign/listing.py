@@ -52,8 +52,8 @@ def read_listing(workspace: Workspace) -> Listing:
         values = _in_present_form(parse_yaml(text), workspace)
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no iterations.yaml in {workspace.root}: run from the root of a DistIL workspace, "
-            f"or {remedy}"
+            f"no iterations.yaml in {workspace.root}: run in a DistIL workspace, which "
+            f"`distil init` makes, or {remedy}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"iterations.yaml is not valid YAML: {error}; {remedy}") from error

@@ -106,7 +106,8 @@ def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> Campaig
     last = history.last_finished()
     if last is None:
         raise DataError(
-            "there is nothing to report yet: no iteration is finished. `make run` runs the campaign"
+            "there is nothing to report yet: no iteration is finished. `distil run` runs the "
+            "campaign"
         )
     iterations = [_iteration(workspace, history[number]) for number in range(last + 1)]
     problems = read_problems(workspace.problems_dir / "eval.parquet")

@@ -25,7 +25,7 @@ def main() -> None:
         }
         learning_curve_figure(metrics).savefig(sys.argv[1])
     except DistilError as error:
-        sys.exit(f"{error}: `make run` makes them in data/iterations/")
+        sys.exit(f"{error}: `distil run` makes them in data/iterations/")
 
 
 if __name__ == "__main__":

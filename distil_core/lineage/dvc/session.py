@@ -125,8 +125,8 @@ def _require_initialised(workspace: Workspace) -> None:
     # DVC would search the parent folders, and record this workspace's stages in another's.
     if not (workspace.root / ".dvc").is_dir():
         raise LineageError(
-            f"no .dvc folder in {workspace.root}: run from the root of a DistIL workspace; "
-            "a new one is a git repository (`git init`) with `dvc init` run in it"
+            f"no .dvc folder in {workspace.root}: run in a DistIL workspace, which "
+            "`distil init` makes; where only the folder is lost, `dvc init` makes it"
         )
 
 
@@ -140,8 +140,8 @@ _EXPLANATIONS = {
         "not quoted). `distil extend` adds the next one."
     ),
     "no pipeline": (
-        "no dvc.yaml in {root} ({error}): run from the root of a DistIL workspace, or restore the "
-        "file with `git checkout dvc.yaml`"
+        "no dvc.yaml in {root} ({error}): run in a DistIL workspace, which `distil init` makes, "
+        "or restore the file with `git checkout dvc.yaml`"
     ),
     "ignored by git": (
         "{error} DVC records in it, and git must keep it: find the pattern with `git check-ignore "

@@ -87,7 +87,8 @@ def _stages(workspace: Workspace) -> dict[str, Any]:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise LineageError(
-            f"no dvc.yaml in {workspace.root}: `distil init` makes a workspace, or {remedy}"
+            f"no dvc.yaml in {workspace.root}: run in a DistIL workspace, which "
+            f"`distil init` makes, or {remedy}"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LineageError(f"dvc.yaml is not valid YAML: {error}; {remedy}") from error

@@ -54,7 +54,7 @@ def read_lineage(workspace: Workspace, wanted: str, forward: bool | None = None)
     existing = existing_iterations(workspace)
     entries = entries_until(len(existing) - 1, read_entries(workspace))
     if not entries:
-        raise LineageError("dvc.lock has no stages yet: run the campaign first (`make run`)")
+        raise LineageError("dvc.lock has no stages yet: run the campaign first (`distil run`)")
     campaign = str(read_frozen(workspace, workspace.frozen_params_file(0))["campaign"])
     with read_store(workspace) as client:
         recorded = read_campaign(client, campaign)

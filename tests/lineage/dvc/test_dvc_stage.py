@@ -401,7 +401,7 @@ def body():
 run_stage(workspace, {address!r}, body, force=True)
 """
     child = subprocess.Popen([sys.executable, "-c", script])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not (workspace.scratch_dir / "in-body").exists():
         assert child.poll() is None
         assert time.monotonic() < deadline

@@ -71,9 +71,7 @@ def test_what_is_no_settings_file(workspace: Workspace, content: bytes, expected
 
 
 def test_no_workspace_here(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"no params\.yaml in {tmp_path}: run in a DistIL workspace"
-    ):
+    with pytest.raises(ConfigError, match=rf"no params\.yaml in {tmp_path}: run in a DistIL"):
         load_params(Workspace(tmp_path))
 
 

@@ -86,20 +86,27 @@ def run_body(
     Raises `CheckError` where a table that it would go on from is beyond a limit that stops.
     """
     iteration = iteration if spec.stage.per_iteration else 0
-    uses_torch = spec.stage.uses_torch
-    params = load_iteration_params(workspace, iteration, with_components=uses_torch)
+    params = load_iteration_params(workspace, iteration, with_components=spec.stage.uses_torch)
     require_frozen_code(workspace, spec.stage, params, spec.version)
     require_within_limits(workspace, spec.stage, params)
+    work(spec, workspace, params, progress)
+    for table in written_by(spec.stage):
+        measured_now(workspace, table, iteration)
+
+
+def work(
+    spec: StageSpec, workspace: Workspace, params: IterationParams, progress: ProgressCallback
+) -> None:
+    """The stage's work alone, with settings that are at hand, frozen or not, and the same notes."""
     # Private, as stages keep text of models and experts there until their outputs are written.
     private_folder(workspace.scratch_dir)
-    if uses_torch:
+    if spec.stage.uses_torch:
         prepare_torch(params.compute)
     started = time.monotonic()
     spec.body(workspace, params, progress)
+    iteration = params.iteration
     _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
     _note(workspace.finish_times_file(iteration), spec.name, time.time())
-    for table in written_by(spec.stage):
-        measured_now(workspace, table, iteration)
 
 
 def _keep_scores(spec: StageSpec, workspace: Workspace, iteration: int) -> None:

@@ -36,21 +36,37 @@ from distil_flows.stages import stage_versions
 from distil_flows.start_up import exempt_from_garbage_collection
 
 
-def add_arguments(_: argparse.ArgumentParser) -> None:
-    """It takes nothing."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    command.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="a first try: all of it with N prompts an iteration and everything else as small, in "
+        "a scratch folder; nothing is recorded",
+    )
 
 
-def run(workspace: Workspace, _: argparse.Namespace) -> int:
+def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """0 when all iterations are finished, 1 after a message that says why not, 130 after Ctrl-C."""
     console = Console()
+    kept = "What was finished is kept; run again to go on from there."
+    if arguments.limit is not None:
+        kept = "Nothing of the campaign was touched."
     try:
+        if arguments.limit is not None:
+            # Imported here, as the stages and torch are: what is finished needs neither.
+            from distil_flows.miniature import run_in_miniature
+
+            run_in_miniature(workspace, arguments.limit, console)
+            return 0
         _run(workspace, console)
     except DistilError as error:
         console.print(f"\nStopped: {error}", style="red", markup=False, highlight=False)
-        console.print("What was finished is kept; run again to go on from there.")
+        console.print(kept)
         return 1
     except KeyboardInterrupt:
-        console.print("\nInterrupted. What was finished is kept; run again to go on from there.")
+        console.print(f"\nInterrupted. {kept}")
         return 130
     return 0
 

@@ -8,7 +8,7 @@ number, "128" is not 128, "no" is not false.
 import difflib
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -139,10 +139,14 @@ def _is_number(text: str) -> bool:
 
 def nearest(name: str, names: list[str]) -> str:
     """What a message about an unknown name adds: those most like it, or else all of them."""
+    others = f", known here: {', '.join(names)}" if names else ""
+    return did_you_mean(name, names) or others
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """The names most like an unknown one, as the end of a message; '' where none is."""
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        return f", did you mean {' or '.join(close)}?"
-    return f", known here: {', '.join(names)}" if names else ""
+    return f", did you mean {' or '.join(close)}?" if close else ""
 
 
 def _keys_that_are_no_text(values: Any, path: str = "") -> Iterator[str]:

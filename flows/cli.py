@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that `distil --help` ans
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,7 +127,11 @@ def full_parser() -> argparse.ArgumentParser:
 
 
 def _parse(words: Sequence[str]) -> tuple[Command, argparse.Namespace]:
-    arguments = _parser(words).parse_args(words)
+    parser = _parser(words)
+    _refuse_unknown_command(parser, words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        _refuse_unknown_options(arguments.parser, unknown)
     return arguments.command, arguments
 
 
@@ -141,11 +146,30 @@ def _parser(asked_for: Sequence[str]) -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(command.name, help=command.help)
-        subparser.set_defaults(command=command)
+        subparser.set_defaults(command=command, parser=subparser)
         # Only the one that is asked for says what it takes, since that imports it.
         if command.name in asked_for:
             command.module.add_arguments(subparser)
     return parser
+
+
+def _refuse_unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Exit 2 with the command that may have been meant, as git does."""
+    name = next((word for word in words if not word.startswith("-")), None)
+    known = [command.name for command in COMMANDS]
+    if name is not None and name not in known:
+        from distil_core.validation import nearest
+
+        parser.error(f"no command {name!r}{nearest(name, known)}")
+
+
+def _refuse_unknown_options(command: argparse.ArgumentParser, unknown: Sequence[str]) -> None:
+    from distil_core.validation import did_you_mean
+
+    options = dict.fromkeys(re.findall(r"--[a-z][\w-]*", command.format_help()))
+    hints = (did_you_mean(word.partition("=")[0], options) for word in unknown)
+    hint = next((found for found in hints if found), "")
+    command.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _anchor_paths(arguments: argparse.Namespace, here: Path) -> None:

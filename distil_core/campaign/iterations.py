@@ -6,7 +6,7 @@
 written before that, so a crash in between leaves at most a file that nothing refers to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ from distil_core.workspace import Workspace, iteration_key
 from distil_core.yaml_text import dump_yaml, parse_yaml
 
 __all__ = ["existing_iterations", "extend", "replaced_params_file", "restart"]
+
+Examine = Callable[[Workspace, Params], None]
+"""Raises `ConfigError` for settings that cannot work where they are frozen."""
 
 MAX_ITERATION = 999
 _FIXED_SECTIONS = ("campaign", "problems", "base")
@@ -71,16 +74,19 @@ def restart(
     stage_versions: Mapping[str, int],
     params_file: Path | None = None,
     overrides: Sequence[str] = (),
+    examine: Examine | None = None,
 ) -> list[int]:
     """Freeze `params.yaml` afresh as iterations 0 .. num_iterations, and return them.
 
     Stages whose settings turn out the same stay up to date. `stage_versions` are those of the
     stages' code now. params_file: takes the place of `params.yaml` first, as a preset does.
     overrides: settings such as `train.learning_rate=1e-5`, which are written into it. The former
-    one is kept (`replaced_params_file`). Raises `ConfigError`, with nothing changed, when the
-    settings cannot work.
+    one is kept (`replaced_params_file`). examine: looks at what the settings name, before anything
+    is changed. Raises `ConfigError`, with nothing changed, when the settings cannot work.
     """
     params, content = prepare(workspace, params_file, overrides)
+    if examine is not None:
+        examine(workspace, params)
     _require_numbers(params.num_iterations)
     iterations = list(range(params.num_iterations + 1))
     chain = [_freeze(params, iteration, stage_versions) for iteration in iterations]
@@ -104,13 +110,14 @@ def extend(
     stage_versions: Mapping[str, int],
     count: int = 1,
     overrides: Sequence[str] = (),
+    examine: Examine | None = None,
 ) -> list[int]:
     """Add `count` iterations with the settings `params.yaml` has now, and return them.
 
     overrides: settings such as `train.learning_rate=1e-5`, which are written into it first.
-    Earlier iterations keep their settings and stay up to date. Raises `ConfigError`, with
-    nothing changed, when there is nothing to extend, `params.yaml` cannot work, or it changes
-    what all iterations share, or what makes their evaluations comparable.
+    examine: as in `restart`. Earlier iterations keep their settings and stay up to date. Raises
+    `ConfigError`, with nothing changed, when there is nothing to extend, `params.yaml` cannot work,
+    or it changes what all iterations share, or what makes their evaluations comparable.
     """
     if count < 1:
         raise ConfigError(f"the number of iterations to add must be at least 1, found {count}")
@@ -130,6 +137,8 @@ def extend(
     _require_same_campaign(params, first)
     _require_comparable(params, last)
     _require_known_scores(params, _num_samples(workspace, range(first_added)))
+    if examine is not None:
+        examine(workspace, params)
     added = list(range(first_added, first_added + count))
     _require_numbers(added[-1])
     earlier = [

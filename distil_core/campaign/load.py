@@ -15,7 +15,7 @@ from distil_core.campaign.parts import (
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.registry import refuse_secrets
-from distil_core.validation import validate
+from distil_core.validation import did_you_mean, validate
 from distil_core.workspace import Workspace
 
 AnyParams = TypeVar("AnyParams", bound=Params)
@@ -45,7 +45,8 @@ def find_settings_file(path: Path) -> Path:
         return presets()[str(path)]
     beside = sorted(file.name for file in path.parent.glob("*.yaml"))
     found = f"; in {path.parent} there are {', '.join(beside)}" if beside else ""
-    raise ConfigError(f"no settings file {path}{found}; presets are {', '.join(presets())}")
+    hint = did_you_mean(path.name, [*presets(), *beside])
+    raise ConfigError(f"no settings file {path}{found}; presets are {', '.join(presets())}{hint}")
 
 
 def validated_params(resolved: Resolved, where: str) -> Params:
@@ -181,6 +182,7 @@ def _check_feedback(params: Params) -> None:
     if unknown := sorted({rule.field for rule in context.shorten} - shortenable):
         raise ConfigError(
             f"context.shorten: unknown field {unknown}; known: {', '.join(sorted(shortenable))}"
+            f"{did_you_mean(unknown[0], shortenable)}"
         )
 
 

@@ -11,6 +11,7 @@ from string import Formatter
 
 from distil_core.errors import ConfigError
 from distil_core.policy.text_segments import Segment
+from distil_core.validation import did_you_mean
 from distil_core.verifiers.base import FeedbackItem
 
 STUDENT_FIELDS = frozenset({"prompt"})
@@ -34,6 +35,7 @@ def check_templates(
         if unknown := fields - known:
             raise ConfigError(
                 f"{name}: unknown field {sorted(unknown)}; known: {', '.join(sorted(known))}"
+                f"{did_you_mean(min(unknown), sorted(known))}"
             )
         if "prompt" not in fields:
             raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")

@@ -10,7 +10,7 @@ from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.experts import EXPERTS
 from distil_core.policy.pretrained import view_pretrained
-from distil_core.validation import nearest
+from distil_core.validation import did_you_mean
 from distil_core.workspace import Workspace
 
 LATEST = "latest"
@@ -84,11 +84,9 @@ def find_policy(
 def _folder(chosen: str) -> PreviewedPolicy:
     folder = Path(chosen).expanduser()
     if not (folder / "config.json").exists():
-        words = nearest(chosen, [LATEST]) if "/" not in chosen else ""
-        hint = words if words.startswith(", did") else ""
         raise ConfigError(
             f"--policy {chosen}: expected `{LATEST}`, an iteration's number, or a checkpoint "
-            f"folder with a config.json{hint}"
+            f"folder with a config.json{did_you_mean(chosen, [LATEST])}"
         )
     folder = folder.absolute()
     return PreviewedPolicy(folder, folder, 1, f"the checkpoint {chosen}")

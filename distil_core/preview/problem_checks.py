@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distil_core.campaign.inputs import model_positions
 from distil_core.config.models import Params
 from distil_core.errors import DataError, VerifierError
 from distil_core.feedback.contexts import ContextRenderer
-from distil_core.policy.conventions import read_json_object
 from distil_core.policy.pretrained import model_folder, tokenizer_folder
 from distil_core.policy.tokenizer import character_tokenizer, load_tokenizer
 from distil_core.problems.base import Problem, ProblemSource
@@ -309,12 +309,9 @@ def too_few_positions(params: Params, longest: tuple[int, int]) -> Iterator[str]
     and expert, in tokens."""
     if params.base.kind != "pretrained":
         return
-    config = read_json_object(model_folder(params.base) / "config.json")
-    text_config = config.get("text_config")
-    sizes = {**config, **(text_config if isinstance(text_config, dict) else {})}
-    positions = sizes.get("max_position_embeddings")
+    positions = model_positions(model_folder(params.base))
     new_tokens = max(params.sample.max_new_tokens, params.evaluate.max_new_tokens)
-    if isinstance(positions, int) and max(longest) + new_tokens > positions:
+    if positions is not None and max(longest) + new_tokens > positions:
         yield (
             f"the longest context has {max(longest)} tokens and a response up to {new_tokens} "
             f"(max_new_tokens), together more than the model's {positions} positions "

@@ -22,6 +22,15 @@ def add_set(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_no_check(command: argparse.ArgumentParser) -> None:
+    """Take `no_check`."""
+    command.add_argument(
+        "--no-check",
+        action="store_true",
+        help="freeze without a look at the files of problems and models, for another machine",
+    )
+
+
 def params_text(workspace: Workspace) -> bytes:
     """What params.yaml holds; nothing where there is none."""
     file = workspace.params_file

@@ -3,11 +3,18 @@
 import argparse
 from pathlib import Path
 
+from distil_core.campaign.inputs import require_inputs
 from distil_core.campaign.iterations import restart
 from distil_core.lineage.dvc.former import FormerIterations, frozen_files, set_aside
 from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.workspace import Workspace
-from distil_flows.commands.freezing import add_set, params_text, say_frozen, say_params_changed
+from distil_flows.commands.freezing import (
+    add_no_check,
+    add_set,
+    params_text,
+    say_frozen,
+    say_params_changed,
+)
 from distil_flows.stages import stage_versions
 
 
@@ -21,13 +28,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "the name of a preset; the former ones are kept",
     )
     add_set(command)
+    add_no_check(command)
 
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Freeze params.yaml as a campaign's iterations and say so."""
     require_present_pipeline(workspace)
     former, frozen = params_text(workspace), frozen_files(workspace)
-    iterations = restart(workspace, stage_versions(), arguments.params, arguments.overrides)
+    examine = None if arguments.no_check else require_inputs
+    iterations = restart(
+        workspace, stage_versions(), arguments.params, arguments.overrides, examine
+    )
     say_params_changed(workspace, former, arguments.params or "--set")
     _say_set_aside(workspace, set_aside(workspace, iterations[-1], frozen))
     say_frozen(workspace, iterations)

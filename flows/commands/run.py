@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from distil_core.campaign.differences import changes, described
+from distil_core.campaign.inputs import require_inputs
 from distil_core.campaign.iterations import existing_iterations, restart
 from distil_core.campaign.load import load_iteration_params, load_params
 from distil_core.campaign.stage_code import other_code
@@ -86,7 +87,7 @@ def _run(workspace: Workspace, console: Console) -> None:
         ):
             versions = stage_versions()
             if not iterations:
-                iterations = restart(workspace, versions)
+                iterations = restart(workspace, versions, examine=require_inputs)
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
             # Needed in any case, and the server takes longer to start than this.
             import_mlflow()

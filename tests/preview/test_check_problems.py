@@ -1,7 +1,5 @@
 """`distil check-problems` on rows of one's own, with verifiers that do and do not fit them."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,9 +25,8 @@ from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
 
 sys.path.append(str(Path(__file__).parent))
-from preview_scratch import tiny_settings, write_settings
+from preview_scratch import Rows, sums, write_own_data
 
-Rows = list[dict[str, Any]]
 LENIENT = '''
 from distil_core.verifiers.base import Verification, Verifier, VerifierOptions
 
@@ -50,46 +47,11 @@ def build(options, reveal):
 '''
 
 
-def sums(count: int = 20) -> Rows:
-    return [
-        {"question": f"What is {n} and {n}?", "answer": f"{n}+{n}={2 * n}\n#### {2 * n}"}
-        for n in range(count)
-    ]
-
-
 def letters(count: int = 20) -> Rows:
     return [
         {"question": f"Which is {n}?\n\nA: {n}\nB: {n + 1}\nC: {n + 2}", "answer": "ABC"[n % 3]}
         for n in range(count)
     ]
-
-
-def write(workspace: Workspace, rows: Rows, verifier: Any, **context: Any) -> None:
-    """Settings of a workspace with these rows, of which some are held out."""
-    file = workspace.root / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    settings = tiny_settings()
-    settings["problems"] = {
-        "source": {
-            "name": "jsonl",
-            "options": {
-                "train": {
-                    "path": str(file),
-                    "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-                },
-                "prompt_field": "question",
-                "reference_field": "answer",
-                "eval_fraction": 0.3,
-            },
-        },
-        "num_warm_start": 0,
-        "num_train": 8,
-        "num_eval": 2,
-    }
-    settings["base"] = {"kind": "pretrained", "path_or_id": str(workspace.root / "model")}
-    settings["consult"]["verifier"] = verifier
-    settings["context"] |= {"max_context_tokens": 200, **context}
-    write_settings(workspace, settings)
 
 
 @pytest.fixture
@@ -112,7 +74,7 @@ def report_of(workspace: Workspace, **how: Any) -> ProblemReport:
 
 
 def test_rows_that_their_verifier_reads_pass(workspace: Workspace) -> None:
-    write(workspace, sums(), {"name": "final_number", "options": {}})
+    write_own_data(workspace, sums(), {"name": "final_number", "options": {}})
     report = report_of(workspace)
     assert report.counts == {"eval": 2, "train": 8}
     assert [check.num_failed for check in report.checks] == [0] * 6
@@ -123,7 +85,7 @@ def test_rows_that_their_verifier_reads_pass(workspace: Workspace) -> None:
 
 
 def test_contexts_longer_than_the_models_positions_are_a_complaint(workspace: Workspace) -> None:
-    write(
+    write_own_data(
         workspace,
         sums(),
         {"name": "final_number", "options": {}},
@@ -137,7 +99,7 @@ def test_contexts_longer_than_the_models_positions_are_a_complaint(workspace: Wo
 
 def test_the_form_of_an_answer_is_found(workspace: Workspace) -> None:
     verifier = {"name": "answer_letter", "options": {}}
-    write(workspace, letters(), verifier)
+    write_own_data(workspace, letters(), verifier)
     report = report_of(workspace)
     assert report.answer_form == "<reasoning>as known</reasoning><answer>{reference}</answer>"
     assert [each.num_failed for each in report.checks] == [0] * 6
@@ -148,7 +110,7 @@ def test_the_form_of_an_answer_is_found(workspace: Workspace) -> None:
 
 def test_rows_that_the_verifier_cannot_read_are_all_named(workspace: Workspace) -> None:
     words = [{"question": f"Name number {n}.", "answer": f"word{n}"} for n in range(20)]
-    write(workspace, words, {"name": "answer_letter", "options": {}})
+    write_own_data(workspace, words, {"name": "answer_letter", "options": {}})
     with pytest.raises(DataError, match="20 of 20 problems have a reference"):
         report_of(workspace)
 
@@ -161,7 +123,7 @@ def test_a_verifier_that_accepts_anything_is_found_out(
     (package / "__init__.py").touch()
     (package / "lenient.py").write_text(LENIENT)
     monkeypatch.syspath_prepend(str(workspace.root))
-    write(workspace, sums(), {"name": "my_lenient_lab.lenient", "options": {}})
+    write_own_data(workspace, sums(), {"name": "my_lenient_lab.lenient", "options": {}})
     checks = check(workspace)
     assert checks[ACCEPTED].num_failed == 0
     assert checks[EMPTY].num_failed == checks[SHUFFLED].num_failed == 10
@@ -170,7 +132,7 @@ def test_a_verifier_that_accepts_anything_is_found_out(
 
 def test_contexts_that_do_not_fit_are_counted(workspace: Workspace) -> None:
     long = [row | {"question": f"{row['question']} {'more ' * 60}"} for row in sums(5)]
-    write(workspace, [*sums(20)[5:], *long], {"name": "final_number", "options": {}})
+    write_own_data(workspace, [*sums(20)[5:], *long], {"name": "final_number", "options": {}})
     settings = previewed_params(workspace)
     assert settings.context.max_context_tokens == 200
     checks = check(workspace)

@@ -1,0 +1,195 @@
+"""What is wrong with problems, model and contexts is said before anything is frozen."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distil_core.campaign.inputs import model_positions, require_inputs_again
+from distil_core.campaign.iterations import existing_iterations
+from distil_core.campaign.load import load_params
+from distil_core.campaign.new_workspace import write_workspace
+from distil_core.errors import ConfigError
+from distil_core.policy.model import save_policy
+from distil_core.problems.base import Problem
+from distil_core.problems.store import write_problems
+from distil_core.workspace import Workspace
+from distil_flows.cli import main
+
+sys.path.append(str(Path(__file__).parents[1] / "preview"))
+from preview_scratch import sums, write_own_data, write_settings
+
+Distil = Callable[..., tuple[int, str]]
+VERIFIER = {"name": "final_number", "options": {}}
+# What fits into the 64 positions of the tests' model, with 4 new tokens.
+SHORT = {"max_context_tokens": 60}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tokenizer: Any, new_model: Callable[..., Any]) -> Workspace:
+    workspace = write_workspace(tmp_path, campaign="own-data")
+    save_policy(new_model(), tokenizer, tmp_path / "model")
+    write_own_data(workspace, sums(), VERIFIER, **SHORT)
+    return workspace
+
+
+@pytest.fixture
+def distil(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Distil:
+    monkeypatch.chdir(workspace.root)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["distil", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(str(ended.value.code)), said.out + said.err
+
+    return run
+
+
+def change(workspace: Workspace, **sections: Any) -> None:
+    values = yaml.safe_load(workspace.params_file.read_text(encoding="utf-8"))
+    for name, section in sections.items():
+        values[name] |= section
+    write_settings(workspace, values)
+
+
+def refused(workspace: Workspace, distil: Distil, *expected: str) -> None:
+    status, said = distil("restart")
+    assert status == 1, said
+    assert "nothing was frozen" in said
+    for text in expected:
+        assert text in said
+    assert not existing_iterations(workspace)
+    assert not workspace.frozen_params_file(0).exists()
+
+
+def test_what_is_as_it_should_be_is_frozen(workspace: Workspace, distil: Distil) -> None:
+    status, said = distil("restart")
+    assert (status, "params.yaml is frozen" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (lambda root: (root / "rows.jsonl").unlink(), "cannot read the problems in "),
+        (
+            lambda root: (root / "rows.jsonl").write_text(json.dumps(sums(1)[0]) + "\n"),
+            "has SHA-256 ",
+        ),
+        (lambda root: shutil.rmtree(root / "model"), "is no folder here, and base.allow_download"),
+        (lambda root: (root / "model" / "config.json").unlink(), "has no config.json"),
+        (
+            lambda root: (root / "model" / "tokenizer_config.json").unlink(),
+            "has no tokenizer (tokenizer_config.json)",
+        ),
+        (
+            lambda root: (root / "model" / "model.safetensors").unlink(),
+            "holds no *.safetensors weights",
+        ),
+    ],
+)
+def test_files_that_are_missing_or_others_are_named(
+    workspace: Workspace, distil: Distil, harm: Callable[[Path], object], expected: str
+) -> None:
+    harm(workspace.root)
+    refused(workspace, distil, expected, "--no-check")
+    status, said = distil("restart", "--no-check")
+    assert (status, "params.yaml is frozen" in said) == (0, True), said
+
+
+def test_rows_of_the_wrong_shape_are_named_by_line(workspace: Workspace, distil: Distil) -> None:
+    rows = sums()
+    rows[6] = {"question": "What is left?", "answr": "4"}
+    write_own_data(workspace, rows, VERIFIER, **SHORT)
+    refused(workspace, distil, "rows.jsonl, line 7: no field 'answer'")
+
+
+def test_everything_that_is_wrong_is_said_at_once(workspace: Workspace, distil: Distil) -> None:
+    (workspace.root / "rows.jsonl").unlink()
+    (workspace.root / "model" / "config.json").unlink()
+    change(
+        workspace,
+        tabulate={"expert": {"name": "white_box", "options": {"path": "teacher", "batch_size": 8}}},
+    )
+    refused(
+        workspace,
+        distil,
+        "cannot read the problems",
+        "has no config.json",
+        "the checkpoint of expert 'white_box': there is no folder",
+    )
+
+
+def test_contexts_over_the_models_positions_are_refused(
+    workspace: Workspace, distil: Distil
+) -> None:
+    assert model_positions(workspace.root / "model") == 64
+    change(workspace, context={"max_context_tokens": 61})
+    refused(
+        workspace,
+        distil,
+        "context.max_context_tokens 61 and max_new_tokens 4 together exceed the 64 positions",
+    )
+
+
+def test_contexts_over_their_limit_are_refused(workspace: Workspace, distil: Distil) -> None:
+    change(workspace, context={"max_context_tokens": 15})
+    refused(workspace, distil, "context.max_context_tokens allows 15")
+
+
+def test_more_iterations_are_judged_by_what_is_there(workspace: Workspace) -> None:
+    """The files that problems and base were made from may be gone by then."""
+    shutil.copytree(workspace.root / "model", workspace.policy_dir(0))
+    workspace.problems_dir.mkdir(parents=True)
+    problems = [Problem(f"What is {n} and 1?", str(n + 1)) for n in range(9)]
+    write_problems(workspace.problems_dir / "train.parquet", problems, {})
+    params = load_params(workspace)
+    (workspace.root / "rows.jsonl").unlink()
+    shutil.rmtree(workspace.root / "model")
+    require_inputs_again(workspace, params)
+    tight = params.model_copy(
+        update={"context": params.context.model_copy(update={"max_context_tokens": 8})}
+    )
+    with pytest.raises(ConfigError, match=r"context\.max_context_tokens allows 8"):
+        require_inputs_again(workspace, tight)
+    wide = params.model_copy(
+        update={"context": params.context.model_copy(update={"max_context_tokens": 64})}
+    )
+    with pytest.raises(ConfigError, match="exceed the 64 positions"):
+        require_inputs_again(workspace, wide)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "hint"),
+    [
+        (["extned"], 2, "no command 'extned', did you mean extend?"),
+        (["restart", "--parms", "x.yaml"], 2, "did you mean --params?"),
+        (["extend", "--cuont=2"], 2, "did you mean --count?"),
+        (["restart", "--params", "mth"], 1, "did you mean math?"),
+        (["restart", "--set", "train.learning_rte=1"], 1, "did you mean learning_rate"),
+        (["restart", "--set", "consult.verifier.name=finl_number"], 1, "Did you mean 'final_num"),
+        (
+            ["restart", "--set", "tabulate.expert.options.wights=frozen"],
+            1,
+            "did you mean weights?",
+        ),
+        (
+            ["restart", "--set", "context.expert_template='{prompt}{attemt}|'"],
+            1,
+            "did you mean attempt?",
+        ),
+    ],
+)
+def test_close_misspellings_are_answered(
+    distil: Distil, words: list[str], status: int, hint: str
+) -> None:
+    found, said = distil(*words)
+    assert (found, hint in said) == (status, True), said

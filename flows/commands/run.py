@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from distil_core.campaign.differences import changes, described
-from distil_core.campaign.inputs import require_inputs
 from distil_core.campaign.iterations import existing_iterations, restart
 from distil_core.campaign.load import load_iteration_params, load_params
 from distil_core.campaign.stage_code import other_code
@@ -87,6 +86,8 @@ def _run(workspace: Workspace, console: Console) -> None:
         ):
             versions = stage_versions()
             if not iterations:
+                from distil_core.campaign.inputs import require_inputs
+
                 iterations = restart(workspace, versions, examine=require_inputs)
                 console.print(f"params.yaml frozen as iterations 0 to {iterations[-1]}")
             # Needed in any case, and the server takes longer to start than this.

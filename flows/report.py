@@ -33,7 +33,7 @@ _MEASURED = {
 }
 """What pass@k does not show of an evaluation, with the heading and form of its column."""
 
-_LEAST_NEEDED = ("seconds", "gate", "malformed", "cut", "expert gain")
+_LEAST_NEEDED = ("seconds", "malformed", "expert gain", "cut", "gate")
 
 _COMPARED = ("response_tokens_mean", "truncation_rate", "malformed_rate")
 
@@ -105,11 +105,10 @@ def _width(columns: Mapping[str, Sequence[str]]) -> int:
 
 
 def gate_verdict(workspace: Workspace, iteration: int) -> str:
-    """The iteration's gate's verdict on its policy in one word; '' for the base."""
+    """The iteration's gate's verdict on its policy in a word or two; '' for the base."""
     if not workspace.decision_file(iteration).exists():
         return ""
-    decision = read_decision(workspace, iteration)
-    return "promoted" if decision.promoted else "stopped" if decision.stopped else "rejected"
+    return read_decision(workspace, iteration).verdict
 
 
 def report_page(workspace: Workspace, campaign: str, written: "WrittenReport") -> str:

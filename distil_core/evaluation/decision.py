@@ -9,6 +9,8 @@ from distil_core.evaluation.comparison import Difference
 from distil_core.files import write_text
 from distil_core.workspace import Workspace
 
+NOT_PROMOTED = "not promoted"
+
 
 @dataclass(frozen=True)
 class GateDecision:
@@ -29,6 +31,13 @@ class GateDecision:
     reasons: str
     from_champion: Mapping[str, Difference]
     from_parent: Mapping[str, Difference]
+
+    @property
+    def verdict(self) -> str:
+        """The same words wherever people read it."""
+        if self.promoted:
+            return "promoted"
+        return "stopped" if self.stopped else NOT_PROMOTED
 
     def figures(self) -> dict[str, float]:
         """Its numbers by flat names."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from distil_core.evaluation.decision import NOT_PROMOTED
 from distil_core.evaluation.hindsight import average_regrets
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.report.charts import Chart, Series, nice_ticks, unit_ticks
@@ -30,7 +31,7 @@ def learning_curve(campaign: CampaignFacts) -> Markup:
         x_ticks=_integer_ticks(len(numbers)),
         y_ticks=unit_ticks(),
         marks=[
-            (float(facts.evidence.iteration), "not promoted")
+            (float(facts.evidence.iteration), NOT_PROMOTED)
             for facts in campaign.iterations
             if facts.decision and not facts.decision.promoted
         ],

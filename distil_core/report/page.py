@@ -205,11 +205,7 @@ def _iteration_row(facts: IterationFacts, largest: int) -> dict[str, Any]:
 
 
 def _verdict(facts: IterationFacts) -> str:
-    if facts.decision is None:
-        return "base"
-    if facts.decision.promoted:
-        return "promoted"
-    return "stopped" if facts.decision.stopped else "not promoted"
+    return "base" if facts.decision is None else facts.decision.verdict
 
 
 def _not_better(campaign: CampaignFacts) -> list[int]:

@@ -4,6 +4,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from distil_core.evaluation.comparison import Difference
@@ -79,10 +80,31 @@ def test_table_shows_what_pass_at_k_hides(tmp_path: Path) -> None:
         100: "1 0.200 0.900 12.5% 26.0% -0.200 -",
         72: "1 0.200 0.900 12.5% 26.0% -0.200",
         60: "1 0.200 0.900 12.5% -0.200",
-        48: "1 0.200 0.900 -0.200",
+        48: "1 0.200 0.900 12.5%",
     }
     for width, expected in narrow.items():
         assert expected in _printed(workspace, [0, 1], width)
+
+
+@pytest.mark.parametrize(
+    ("promoted", "stopped", "words"),
+    [(True, False, "promoted"), (False, False, "not promoted"), (False, True, "stopped")],
+)
+def test_the_verdict_is_in_the_words_of_the_report_and_stays_on_a_narrow_screen(
+    tmp_path: Path, promoted: bool, stopped: bool, words: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    more = {"truncation_rate": 0.125, "malformed_rate": 0.26, "expert_gain": -0.2}
+    difference = {"pass_at_1": Difference(0.1, 0.0, 0.2)}
+    for iteration in (0, 1):
+        path = workspace.metrics_file(iteration)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(_metrics(0.25) | more))
+    write_decision(
+        workspace,
+        GateDecision(1, promoted, stopped, 1, 1, 0, 0, "", difference, difference),
+    )
+    assert any(line.endswith(words) for line in _printed(workspace, [0, 1], width=60))
 
 
 def test_table_of_a_campaign_that_has_nothing_yet(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ from distil_core.workspace import Workspace, iteration_key
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
+_MAX_SHOWN = 20
+"""Iterations in the tables, the last ones; the base is always among them."""
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -91,6 +94,7 @@ def _body(
 ) -> Iterator[str]:
     this, evaluate = chain.last, params.evaluate
     number = this.iteration
+    shown = {0, *range(number - _MAX_SHOWN + 1, number + 1)}.__contains__
     yield (
         "The base policy of a campaign"
         if number == 0
@@ -106,7 +110,7 @@ def _body(
     yield from ("", "| figure | value | 95% interval |", "|---|---:|---:|", *score_rows(this), "")
     yield from gate_lines(this, "##")
     yield from _promoted(this)
-    yield from ("## All iterations up to this one", "", learning_table(chain), "")
+    yield from ("## All iterations up to this one", "", learning_table(chain, shown), "")
     yield from _use(template)
     yield from ("## Data and settings", "", "| | |", "|---|---|")
     yield from (f"| {name} | {_cell(value)} |" for name, value in _settings(params))
@@ -114,7 +118,7 @@ def _body(
         if artifact := this.artifacts.get(role):
             yield f"| {name} | `{artifact.path}`, md5 `{artifact.md5}` |"
     yield f"| all settings; all figures and digests | `{SETTINGS_FILE}`; `{EVIDENCE_FILE}` |"
-    yield from ("", "## Where it comes from", "", lineage_table(chain, lambda _: True), "")
+    yield from ("", "## Where it comes from", "", lineage_table(chain, shown), "")
     yield f"Weights, configuration and tokenizer as DVC keeps them: md5 `{this.policy.md5}`."
     if snapshot := snapshot_of_policy(workspace, this):
         yield f"Snapshot of code, settings and dvc.lock: `{snapshot.ref}`, `{snapshot.commit}`."

@@ -13,7 +13,7 @@ from pipeline_scratch import params, run_campaign  # noqa: E402
 
 from distil_core.workspace import Workspace  # noqa: E402
 
-__all__ = ["finished_campaign", "lock_all", "reject"]
+__all__ = ["finished_campaign", "lock_all", "params", "reject"]
 
 
 def finished_campaign(root: Path) -> Workspace:

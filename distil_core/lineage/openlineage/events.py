@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.evidence.run_times import finished_at_ms, stage_finish_times
 from distil_core.lineage.frozen import flatten
 from distil_core.lineage.view.graph import Graph, build_graph
-from distil_core.pipeline import BASE_POLICY, HANDOVER, POLICY, Stage, stages_of
+from distil_core.pipeline import BASE_POLICY, FEEDBACK, HANDOVER, POLICY, Stage, stages_of
 from distil_core.source_code import BUILT_IN_FILE, linked_modules
 from distil_core.workspace import Workspace, iteration_key
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _RUNS = uuid.UUID("6f1b2a0e-3f6c-5d0e-9d0b-3c5c4c0a7d11")
 """What the ids of all runs are made in, so that they never meet another producer's."""
+
+_POLICY_NAMES = {artifact.path(1).rpartition("/")[2] for artifact in (POLICY, HANDOVER)}
+_FEEDBACK_NAME = FEEDBACK.path(1).rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,13 @@ def _events(run: _StageRun, campaign: str, namespace: str) -> Iterator[RunEvent]
     job = Job(namespace, run.address, {"jobType": job_type})
     this = Run(_run_id(namespace, run.address, run.entry), _run_facets(run, campaign, namespace))
     read = [
-        InputDataset(namespace, artifact.path, facets=_facets(artifact, run.iteration))
-        for artifact in run.read
+        InputDataset(namespace, artifact.path, facets=_facets(artifact)) for artifact in run.read
     ]
     written: list[OutputDataset] = [
         OutputDataset(
             namespace,
             artifact.path,
-            facets=_facets(artifact, run.iteration),
+            facets=_facets(artifact),
             outputFacets={
                 "outputStatistics": OutputStatisticsOutputDatasetFacet(size=artifact.size_bytes)
             },
@@ -196,25 +198,22 @@ def _run_facets(run: _StageRun, campaign: str, namespace: str) -> dict[str, RunF
     }
 
 
-def _facets(artifact: LockedArtifact, iteration: int) -> dict[str, DatasetFacet]:
+def _facets(artifact: LockedArtifact) -> dict[str, DatasetFacet]:
     from openlineage.client.generated.dataset_type_dataset import DatasetTypeDatasetFacet
     from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
 
     return {
         "version": DatasetVersionDatasetFacet(artifact.md5),
-        "datasetType": DatasetTypeDatasetFacet(_type(artifact.path, iteration)),
+        "datasetType": DatasetTypeDatasetFacet(_type(artifact.path)),
     }
 
 
-def _type(path: str, iteration: int) -> str:
-    """What the standard calls it. iteration: of the stage, from which policies may be older."""
-    numbers: Iterable[int] = range(iteration + 1)
-    policies = {
-        artifact.path(number) for number in numbers for artifact in (BASE_POLICY, POLICY, HANDOVER)
-    }
-    if path in policies:
+def _type(path: str) -> str:
+    """What the standard calls it."""
+    name = path.rpartition("/")[2]
+    if path == BASE_POLICY.path(0) or name in _POLICY_NAMES:
         return "MODEL"
-    return "TABLE" if path.endswith(".parquet") or path.endswith("/feedback") else "FILE"
+    return "TABLE" if name.endswith(".parquet") or name == _FEEDBACK_NAME else "FILE"
 
 
 def _run_id(namespace: str, address: str, entry: Entry) -> str:

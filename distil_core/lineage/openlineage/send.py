@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -56,12 +57,14 @@ def send_events(events: Sequence[RunEvent], address: str) -> None:
         timeout=_TIMEOUT_S,
         auth=ApiKeyTokenProvider({"apiKey": key}) if key else TokenProvider({}),
     )
-    for number, event in enumerate(events):
-        try:
-            HttpTransport(config).emit(event)
-        except Exception as error:  # requests and the client raise many unrelated types
-            raise ExportError(
-                f"{address} took {number} of {len(events)} events, then failed "
-                f"({type(error).__name__}: {error}): check the address and OPENLINEAGE_API_KEY, "
-                "and send them again"
-            ) from error
+    transport = HttpTransport(config)
+    with closing(transport):
+        for number, event in enumerate(events):
+            try:
+                transport.emit(event)
+            except Exception as error:  # requests and the client raise many unrelated types
+                raise ExportError(
+                    f"{address} took {number} of {len(events)} events, then failed "
+                    f"({type(error).__name__}: {error}): check the address and "
+                    "OPENLINEAGE_API_KEY, and send them again"
+                ) from error

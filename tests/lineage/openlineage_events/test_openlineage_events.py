@@ -76,6 +76,19 @@ def test_every_stage_of_dvc_lock_with_its_digests(finished: Workspace, tmp_path:
             for dataset in jobs[address]["outputs"]
         }
         assert sizes == {out["path"]: out["size"] for out in entry["outs"]}
+    kinds = {
+        dataset["name"]: dataset["facets"]["datasetType"]["datasetType"]
+        for job in jobs.values()
+        for dataset in job["outputs"]
+    }
+    models = {path for path, kind in kinds.items() if kind == "MODEL"}
+    assert models == {"data/policy-000"} | {
+        f"data/iterations/{number:03d}/{name}"
+        for number in (1, 2, 3)
+        for name in ("policy", "handover")
+    }
+    assert kinds["data/iterations/001/feedback"] == "TABLE"
+    assert kinds["data/iterations/001/metrics.json"] == "FILE"
 
 
 def test_a_policy_leads_to_the_rollouts_it_sampled_and_no_other_does(

@@ -16,9 +16,11 @@ Champion: policy {key}, its weights are in {folder}
   distil lineage {campaign}@champion   what it was made from
 """
 
+_ACTIVATE = "  source .venv/bin/activate   for the commands below\n"
+
 _NEXT = """\
 Next:
-  source .venv/bin/activate   for the commands below
+{activate}\
   open report.html            the campaign in one file (`distil report` writes it anew)
   distil ui                   the lineage of every policy, in MLflow: http://127.0.0.1:5000
   dvc status                  nothing to do, until something changes
@@ -53,7 +55,11 @@ def say_closing(
             folder=workspace.relative(workspace.policy_dir(best)),
             campaign=load_iteration_params(workspace, last, with_components=False).campaign,
         ),
-        _NEXT.format(next_iteration=last + 1),
+        _NEXT.format(
+            # Only a clone has an environment of its own.
+            activate=_ACTIVATE if (workspace.root / ".venv").exists() else "",
+            next_iteration=last + 1,
+        ),
     ]
     if pages_url:
         parts.append(_PREFECT.format(pages_url=pages_url, deployment=served_name(workspace)))

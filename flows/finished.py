@@ -58,7 +58,7 @@ def finished(workspace: Workspace) -> Notes | None:
             and is_recorded(workspace)
         )
         return Notes(noted["code"], noted["settings"]) if is_done else None
-    except (OSError, ValueError, KeyError, DistilError):
+    except (OSError, ValueError, KeyError, TypeError, DistilError):
         return None
 
 

@@ -2,7 +2,7 @@
 lines."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from distil_core.progress import ProgressCallback
+from distil_core.progress import ProgressCallback, shown_figures
 
 LINE_EVERY_S = 30.0
 """How often a stage that takes long says how far it is where there are no bars."""
@@ -37,6 +37,7 @@ class Display:
                 BarColumn(),
                 MofNCompleteColumn(),
                 _Rate(),
+                _Figures(),
                 TimeElapsedColumn(),
                 console=console,
                 transient=True,
@@ -64,16 +65,12 @@ class Display:
     def stage(self, address: str) -> Iterator[ProgressCallback]:
         """Show one stage while the block lasts; the callback moves its bar."""
         if self._bars is None:
-            yield periodic(lambda text: self.line(f"{address:<14} {text}"))
+            yield Periodic(lambda text: self.line(f"{address:<14} {text}"))
             return
         bars = self._bars
         task = bars.add_task(address, total=None, rate=True)
-
-        def report(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total)
-
         try:
-            yield report
+            yield _Bar(bars, task)
         finally:
             bars.remove_task(task)
 
@@ -88,29 +85,55 @@ class Display:
         self.console.print(text, markup=False, highlight=False)
 
 
+class _Bar:
+    """Moves a stage's bar, and shows its figures beside it."""
+
+    def __init__(self, bars: Progress, task: TaskID):
+        self._bars, self._task = bars, task
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bars.update(self._task, completed=done, total=total)
+
+    def figures(self, step: int, values: Mapping[str, float]) -> None:
+        self._bars.update(self._task, figures=shown_figures(values))
+
+
 def current_display() -> Display | None:
     """The display of the campaign that this process shows; None in Prefect's own processes."""
     return _current.get()
 
 
-def periodic(say: Callable[[str], None], every_s: float = LINE_EVERY_S) -> ProgressCallback:
-    """A callback that reports progress with `say`, at most every `every_s` seconds."""
-    started = last = time.monotonic()
+class Periodic:
+    """A callback that reports progress with `say`, at most every `every_s` seconds, and the last
+    figures with it."""
 
-    def report(done: int, total: int) -> None:
-        nonlocal last
+    def __init__(self, say: Callable[[str], None], every_s: float = LINE_EVERY_S):
+        self._say, self._every_s = say, every_s
+        self._started = self._last = time.monotonic()
+        self._figures = ""
+
+    def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - last >= every_s:
-            last = now
-            say(f"{done} of {total} ({done / (now - started):.1f}/s)")
+        if now - self._last >= self._every_s:
+            self._last = now
+            rate = f"{done / (now - self._started):.1f}/s"
+            self._say(f"{done} of {total} ({rate}){self._figures}")
 
-    return report
+    def figures(self, step: int, values: Mapping[str, float]) -> None:
+        """Keep them for the next line."""
+        shown = shown_figures(values)
+        self._figures = f", {shown}" if shown else ""
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.fields.get("rate") and (task.finished_speed or task.speed)
         return Text(f"{speed:8.1f}/s" if speed else "", style="progress.data.speed")
+
+
+class _Figures(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(task.fields.get("figures", ""))
 
 
 _current: ContextVar[Display | None] = ContextVar("display", default=None)

@@ -38,7 +38,7 @@ from distil_core.pipeline import stage_addresses
 from distil_core.progress import ProgressCallback
 from distil_core.workspace import Workspace, iteration_key
 from distil_flows import _internals
-from distil_flows.display import current_display, periodic
+from distil_flows.display import Periodic, current_display
 from distil_flows.failures import RETRIES, RETRY_DELAYS_S, failed_state, is_retried, result_of
 from distil_flows.liveness import alive, mark_dead_runs
 from distil_flows.ownership import (
@@ -269,7 +269,7 @@ def stage_display(address: str) -> Iterator[ProgressCallback]:
     display = current_display()
     if display is None:
         logger = get_run_logger()
-        yield periodic(lambda text: logger.info("%s: %s", address, text))
+        yield Periodic(lambda text: logger.info("%s: %s", address, text))
     else:
         with display.stage(address) as progress:
             yield progress

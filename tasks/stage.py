@@ -8,11 +8,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import adopt_code, other_code, require_frozen_code
@@ -25,10 +25,14 @@ from distil_core.files import private_folder, until_nobody_reads, write_text
 from distil_core.lineage.dvc.code import prepare_code
 from distil_core.lineage.dvc.lock import is_recorded
 from distil_core.lineage.dvc.stage import StageOutcome, run_stage
+from distil_core.lineage.mlflow.live import LiveFigures, live_figures
 from distil_core.lineage.usable import require_usable_folder
 from distil_core.pipeline import DECISION, METRICS, Stage, stage_named
-from distil_core.progress import ProgressCallback, no_progress
+from distil_core.progress import ProgressCallback, no_progress, report_figures, shown_figures
 from distil_core.workspace import Workspace, find_workspace
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 StageBody = Callable[[Workspace, IterationParams, ProgressCallback], None]
 
@@ -89,7 +93,8 @@ def run_body(
     params = load_iteration_params(workspace, iteration, with_components=spec.stage.uses_torch)
     require_frozen_code(workspace, spec.stage, params, spec.version)
     require_within_limits(workspace, spec.stage, params)
-    work(spec, workspace, params, progress)
+    with live_figures(workspace, params.campaign, spec.address(iteration)) as live:
+        work(spec, workspace, params, _Watched(progress, live))
     for table in written_by(spec.stage):
         measured_now(workspace, table, iteration)
 
@@ -107,6 +112,20 @@ def work(
     iteration = params.iteration
     _note(workspace.timings_file(iteration), spec.name, time.monotonic() - started)
     _note(workspace.finish_times_file(iteration), spec.name, time.time())
+
+
+class _Watched:
+    """A front door's callback, whose figures are live in MLflow too."""
+
+    def __init__(self, progress: ProgressCallback, live: LiveFigures):
+        self._progress, self._live = progress, live
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress(done, total)
+
+    def figures(self, step: int, values: Mapping[str, float]) -> None:
+        report_figures(self._progress, step, values)
+        self._live.figures(step, values)
 
 
 def _keep_scores(spec: StageSpec, workspace: Workspace, iteration: int) -> None:
@@ -222,12 +241,22 @@ def progress_bar(description: str) -> Iterator[ProgressCallback]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=None)
+        yield _Bar(bar, description)
 
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
 
-        yield report
+class _Bar:
+    """A bar with the stage's figures before it."""
+
+    def __init__(self, bars: "Progress", description: str):
+        self._bars, self._description = bars, description
+        self._task = bars.add_task(description, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bars.update(self._task, completed=done, total=total)
+
+    def figures(self, step: int, values: Mapping[str, float]) -> None:
+        text = f"{self._description} {shown_figures(values)}"
+        self._bars.update(self._task, description=text)
 
 
 def _note(path: Path, stage: str, seconds: float) -> None:

@@ -12,7 +12,7 @@ from distil_core.errors import TrainingError
 from distil_core.objectives.base import Objective
 from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.prefix_tree import unsupported_reason
-from distil_core.progress import ProgressCallback
+from distil_core.progress import ProgressCallback, report_figures
 from distil_core.seeds import derive_seed
 from distil_core.training.chosen_rows import group_batches, masked_rows
 from distil_core.training.feedback_rows import FeedbackRows
@@ -90,6 +90,7 @@ def train(
             )
             if resume is not None:
                 resume.save(state)
+            report_figures(progress, step + 1, state.curve[-1])
             progress(step + 1, params.num_steps)
     _set_activation_checkpointing(model, False)
     if adapters is not None:

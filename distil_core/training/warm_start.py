@@ -19,7 +19,7 @@ from distil_core.errors import TrainingError
 from distil_core.policy.batching import ResponseBatch, collate, response_logits
 from distil_core.policy.prefix_tree import prefix_trees
 from distil_core.policy.sequences import Sequences, predicted_logits
-from distil_core.progress import ProgressCallback
+from distil_core.progress import ProgressCallback, report_figures
 from distil_core.seeds import generator
 from distil_core.training.optimizer import make_optimizer, set_learning_rate
 from distil_core.training.prefetching import Prefetcher
@@ -83,6 +83,7 @@ def warm_start(
             state.finish_step()
             if resume is not None:
                 resume.save(state)
+            report_figures(progress, step + 1, {"loss": loss.item()})
             progress(step + 1, total_steps)
     model.eval()
 

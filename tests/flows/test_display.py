@@ -5,7 +5,8 @@ import time
 
 from rich.console import Console
 
-from distil_flows.display import Display, current_display, periodic
+from distil_core.progress import no_progress, report_figures
+from distil_flows.display import Display, Periodic, current_display
 
 
 def _shown(terminal: bool) -> str:
@@ -35,10 +36,26 @@ def test_bars_on_a_terminal_leave_the_same_line() -> None:
 
 def test_long_work_says_how_far_it_is_now_and_then() -> None:
     said: list[str] = []
-    progress = periodic(said.append, every_s=0)
+    progress = Periodic(said.append, every_s=0)
     progress(5, 10)
     assert said[0].startswith("5 of 10 (")
     silent: list[str] = []
-    progress = periodic(silent.append, every_s=60)
+    progress = Periodic(silent.append, every_s=60)
     progress(5, 10)
     assert silent == []
+
+
+def test_loss_and_reward_are_seen_while_a_stage_works() -> None:
+    said: list[str] = []
+    progress = Periodic(said.append, every_s=0)
+    report_figures(progress, 5, {"loss": 0.4123, "gradient_norm": 2.0})
+    progress(5, 10)
+    assert said[0].endswith("/s), loss 0.412")
+    screen = io.StringIO()
+    display = Display(Console(file=screen, force_terminal=True, width=100))
+    with display.campaign(num_stages=1), display.stage("consult@001") as bar:
+        report_figures(bar, 5, {"reward": 0.25})
+        bar(5, 10)
+        time.sleep(0.2)
+    assert "reward 0.250" in screen.getvalue()
+    report_figures(no_progress, 5, {"loss": 0.4})

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ import yaml
 
 from distil_core.campaign.iterations import restart
 from distil_core.config.models import ComputeParams, IterationParams
-from distil_core.errors import CheckError, ConfigError
+from distil_core.errors import CheckError, ConfigError, DataError
+from distil_core.lineage.mlflow.live import live_file
 from distil_core.pipeline import STAGES
-from distil_core.progress import ProgressCallback
+from distil_core.progress import ProgressCallback, report_figures
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS, ConsultationRow, RolloutRow
 from distil_core.tables.store import write_table
 from distil_core.workspace import Workspace
@@ -118,6 +121,32 @@ def test_run_records_and_notes_the_seconds_of_real_runs(workspace: Workspace) ->
     assert json.loads(workspace.timings_file(0).read_text()) == {"base": 1.5}
     assert run(spec, workspace, 7, force=True).status == "ran"
     assert list(json.loads(workspace.timings_file(0).read_text())) == ["base", "problems"]
+
+
+def test_figures_of_a_body_are_shown_and_noted_for_mlflow(workspace: Workspace) -> None:
+    class Shown:
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def __call__(self, done: int, total: int) -> None:
+            self.seen.append((done, total))
+
+        def figures(self, step: int, values: Mapping[str, float]) -> None:
+            self.seen.append(dict(values))
+
+    def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
+        report_figures(progress, 1, {"loss": 0.5})
+        progress(1, 2)
+        if fails:
+            raise DataError("no")
+
+    for fails, end in ((False, "FINISHED"), (True, "FAILED")):
+        shown = Shown()
+        with nullcontext() if not fails else pytest.raises(DataError):
+            run_body(StageSpec("gate", 1, body), workspace, 1, shown)
+        assert shown.seen == [{"loss": 0.5}, (1, 2)]
+        noted = [json.loads(line) for line in live_file(workspace, "gate@001").open()]
+        assert [noted[0]["values"], noted[1]] == [{"loss": 0.5}, {"end": end}]
 
 
 def test_a_body_alone_records_nothing(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ import traceback
 from typing import get_args
 
 from distil_core.errors import DistilError, VerifierError
+from distil_core.progress import ProgressCallback, report_figures
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
 from distil_core.verifiers.pool.jobs import NoVerdictInTimeError, Outcome, VerificationJob
 from distil_core.verifiers.pool.journal import Journal
@@ -66,6 +67,26 @@ def _defect_of(outcome: object) -> str | None:
     ):
         return "feedback that is no text"
     return None
+
+
+class RunningReward:
+    """Reports the mean reward of the distinct responses that were verified so far."""
+
+    def __init__(self, progress: ProgressCallback, num_jobs: int):
+        self._progress, self._num_jobs = progress, num_jobs
+        self._sum, self._num_verdicts = 0.0, 0
+
+    def note(self, outcome: Outcome) -> None:
+        """Count it, where it is a verdict."""
+        if isinstance(outcome, Verification):
+            self._sum += outcome.reward
+            self._num_verdicts += 1
+
+    def report(self, done: int) -> None:
+        """Progress, and the reward where there is one yet."""
+        if self._num_verdicts:
+            report_figures(self._progress, done, {"reward": self._sum / self._num_verdicts})
+        self._progress(done, self._num_jobs)
 
 
 class BrokenVerifierWatch:

@@ -9,7 +9,7 @@ from distil_core.verifiers import build_verifier
 from distil_core.verifiers.base import Verifier
 from distil_core.verifiers.pool.jobs import VerificationJob
 from distil_core.verifiers.pool.journal import Journal
-from distil_core.verifiers.pool.judging import BrokenVerifierWatch, judge
+from distil_core.verifiers.pool.judging import BrokenVerifierWatch, RunningReward, judge
 from distil_core.verifiers.pool.processes import Pool
 
 CHUNK_SIZE = 32
@@ -36,41 +36,40 @@ def verify_all(
     A verifier that fails on a response gives an outcome that says so. Raises what `build_verifier`
     raises, and `VerifierError` where it gave no verdict on any response (`BrokenVerifierWatch`).
     """
-    watch = BrokenVerifierWatch(journal)
+    watch, reward = BrokenVerifierWatch(journal), RunningReward(progress, num_jobs)
     if num_workers == 1:
         with closing(build_verifier(params)) as verifier:
             if verifier.is_bounded or params.verify_timeout_s is None:
-                _in_this_process(verifier, jobs, num_jobs, journal, watch, progress)
+                _in_this_process(verifier, jobs, journal, watch, reward)
                 watch.finish()
                 return
-    _in_workers(jobs, num_jobs, params, num_workers, journal, watch, progress, chunk_size)
+    _in_workers(jobs, params, num_workers, journal, watch, reward, chunk_size)
     watch.finish()
 
 
 def _in_this_process(
     verifier: Verifier,
     jobs: Iterable[VerificationJob],
-    num_jobs: int,
     journal: Journal,
     watch: BrokenVerifierWatch,
-    progress: ProgressCallback,
+    reward: RunningReward,
 ) -> None:
     for done, job in enumerate(jobs, start=1):
         if job.key not in journal:
             outcome = judge(verifier, job)
             journal.record(job.key, outcome)
             watch.note(job, outcome)
-        progress(done, num_jobs)
+            reward.note(outcome)
+        reward.report(done)
 
 
 def _in_workers(
     jobs: Iterable[VerificationJob],
-    num_jobs: int,
     params: ConsultParams,
     num_workers: int,
     journal: Journal,
     watch: BrokenVerifierWatch,
-    progress: ProgressCallback,
+    reward: RunningReward,
     chunk_size: int,
 ) -> None:
     iterator = iter(jobs)
@@ -87,13 +86,14 @@ def _in_workers(
                 if job.key not in under_way and job.key not in journal:
                     under_way.add(job.key)
                     pool.submit(job)
-            progress(taken - len(under_way), num_jobs)
+            reward.report(taken - len(under_way))
             if not under_way:
                 break
             for job, outcome in pool.collect():
                 journal.record(job.key, outcome)
                 under_way.discard(job.key)
                 watch.note(job, outcome)
+                reward.note(outcome)
             journal.commit()
         pool.close()
     finally:

@@ -8,7 +8,7 @@ from distil_core.errors import LineageError
 from distil_core.lineage.evidence.iteration import History
 from distil_core.lineage.mlflow import _internals
 from distil_core.lineage.mlflow.store import allow_existing, artifact_root
-from distil_core.lineage.pages.chain import LEARNING_VIEW
+from distil_core.lineage.pages.chain import CURVES_VIEW, LEARNING_VIEW
 from distil_core.lineage.pages.page import experiment_page
 from distil_core.lineage.pages.tables import first_and_last_k
 
@@ -27,14 +27,11 @@ def find_or_create_experiment(client: "MlflowClient", history: History, campaign
     location = f"{root}/{campaign}" if root else None
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
-        tags = {_internals.shared_view_tag(LEARNING_VIEW): _learning_view(history[0].metrics)}
         with allow_existing():
-            client.create_experiment(campaign, artifact_location=location, tags=tags)
+            client.create_experiment(campaign, artifact_location=location)
         experiment = client.get_experiment_by_name(campaign)
         if experiment is None:
             raise LineageError(f"MLflow made the experiment {campaign!r}, but does not show it")
-        page = experiment_page(campaign, str(experiment.experiment_id))
-        client.set_experiment_tag(experiment.experiment_id, _internals.NOTE_TAG, page)
     if experiment.lifecycle_stage != "active":
         raise LineageError(
             f"MLflow experiment {campaign!r} was deleted: restore it with `mlflow "
@@ -47,7 +44,22 @@ def find_or_create_experiment(client: "MlflowClient", history: History, campaign
             f"files there ({experiment.artifact_location}): move the workspace back, or move "
             "the database away; a new one is filled from dvc.lock and the files"
         )
-    return str(experiment.experiment_id)
+    experiment_id = str(experiment.experiment_id)
+    for name, value in _pages(history, campaign, experiment_id).items():
+        # Those of an earlier version, or of other k, are brought up to date.
+        if experiment.tags.get(name) != value:
+            client.set_experiment_tag(experiment_id, name, value)
+    return experiment_id
+
+
+def _pages(history: History, campaign: str, experiment_id: str) -> dict[str, str]:
+    """The experiment's description and its views, as tags."""
+    metrics = history[0].metrics
+    return {
+        _internals.NOTE_TAG: experiment_page(campaign, experiment_id),
+        _internals.shared_view_tag(LEARNING_VIEW): _learning_view(metrics),
+        _internals.shared_view_tag(CURVES_VIEW): _curves_view(metrics),
+    }
 
 
 def search_runs(client: "MlflowClient", experiment_id: str, campaign: str) -> Iterator["Run"]:
@@ -77,5 +89,64 @@ def _learning_view(metrics: Mapping[str, float]) -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": [*columns, "attributes.`Models`"],
+    }
+    return json.dumps(view)
+
+
+_CHARTS = (
+    ("expert_gain",),
+    ("truncation_rate", "malformed_rate"),
+    ("response_tokens_mean",),
+    ("entropy_per_token",),
+)
+
+
+def _curves_view(metrics: Mapping[str, float]) -> str:
+    """The charts of the campaigns' runs that say how it goes, in a section of their own; MLflow
+    adds those of all other metrics below."""
+    scores = tuple(f"pass_at_{k}" for k in first_and_last_k(metrics))
+    section = "distil-learning"
+    charts = [
+        {
+            "uuid": f"distil-{number}",
+            "type": "LINE",
+            "metricSectionId": section,
+            "deleted": False,
+            "isGenerated": False,
+            "metricKey": names[0],
+            "selectedMetricKeys": list(names),
+            "lineSmoothness": 0,
+            "xAxisKey": "step",
+            "xAxisScaleType": "linear",
+            "scaleType": "linear",
+            "range": {},
+            "selectedXAxisMetricKey": "",
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "ignoreOutliers": False,
+            "useGlobalXaxisKey": False,
+            "useGlobalLineSmoothing": False,
+        }
+        for number, names in enumerate([scores, *_CHARTS])
+        if all(name in metrics for name in names) and names
+    ]
+    view = {
+        "searchFilter": "tags.`distil.role` = 'campaign'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "compareRunCharts": charts,
+        "compareRunSections": [
+            {
+                "uuid": section,
+                "name": "Over iterations",
+                "display": True,
+                "isReordered": False,
+                "columns": 2,
+            }
+        ],
     }
     return json.dumps(view)

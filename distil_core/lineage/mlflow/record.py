@@ -33,6 +33,7 @@ from distil_core.lineage.pages.chain import (
     Chain,
     Recorded,
     artifact_url,
+    curves_url,
     experiment_url,
     run_url,
 )
@@ -72,6 +73,11 @@ class RecordedIteration:
     def experiment_page(self) -> str:
         """The address of the campaign's table, relative to MLflow's."""
         return experiment_url(self.experiment_id)
+
+    @property
+    def curves_page(self) -> str:
+        """The address of the campaign's charts, relative to MLflow's."""
+        return curves_url(self.experiment_id)
 
     @property
     def run_page(self) -> str:

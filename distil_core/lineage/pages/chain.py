@@ -9,6 +9,9 @@ from distil_core.workspace import iteration_key
 LEARNING_VIEW = "learning"
 """Name of the shared view of the runs' table that is saved with the experiment."""
 
+CURVES_VIEW = "curves"
+"""Name of the shared view of the campaigns' charts, those that matter first."""
+
 # MLflow's pages open for GenAI traces unless told that there are runs to see.
 _TRAINING_UI = "workflowType=machine_learning"
 
@@ -68,6 +71,12 @@ class Chain:
 def experiment_url(experiment_id: str) -> str:
     """MLflow's page of a campaign: its iterations and their scores as one table."""
     return f"#/experiments/{experiment_id}/runs?viewStateShareKey={LEARNING_VIEW}&{_TRAINING_UI}"
+
+
+def curves_url(experiment_id: str) -> str:
+    """MLflow's charts of a campaign over its iterations."""
+    view = f"viewStateShareKey={CURVES_VIEW}&compareRunsMode=CHART"
+    return f"#/experiments/{experiment_id}/runs?{view}&{_TRAINING_UI}"
 
 
 def run_url(experiment_id: str, run_id: str) -> str:

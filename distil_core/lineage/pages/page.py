@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from distil_core.lineage.evidence.inputs import Artifact
 from distil_core.lineage.evidence.iteration import Evidence
-from distil_core.lineage.pages.chain import Chain, experiment_url, model_url
+from distil_core.lineage.pages.chain import Chain, curves_url, experiment_url, model_url
 from distil_core.lineage.pages.tables import (
     ROLE_NAMES,
     first_and_last_k,
@@ -81,7 +81,8 @@ def experiment_page(model_name: str, experiment_id: str) -> str:
     """The description of the experiment."""
     return (
         f"What each iteration of campaign {model_name} brought, and what each policy came from: "
-        f"[scores by iteration]({experiment_url(experiment_id)}), [policies](#/models/"
+        f"[scores by iteration]({experiment_url(experiment_id)}), "
+        f"[curves]({curves_url(experiment_id)}), [policies](#/models/"
         f"{model_name}). In the plain list of runs, press + beside a campaign's run to see its "
         "iterations."
     )

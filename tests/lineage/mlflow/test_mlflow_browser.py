@@ -180,3 +180,26 @@ def _answers(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+def test_the_bare_address_leads_to_the_campaign(pages: str, browser: Any) -> None:
+    """And the charts that matter come first."""
+    from importlib.metadata import entry_points
+
+    if not entry_points(group="mlflow.app", name="distil"):
+        pytest.skip("the installed package is older than pyproject.toml: install it again")
+    browser.get(pages)
+    text = _text_with(browser, "iteration 002")
+    assert "pass_at_1" in text
+    _text_with(browser, "policies")
+    browser.get("about:blank")
+    view = "viewStateShareKey=curves&compareRunsMode=CHART&workflowType=machine_learning"
+    browser.get(f"{pages}/#/experiments/1/runs?{view}")
+    text = _text_with(browser, "Over iterations")
+    first = text.index("Over iterations")
+    assert text.index("pass_at_1 vs pass_at_8") > first
+    assert text.index("truncation_rate vs malformed_rate") > first
+    # An address of one's own is left alone.
+    browser.get("about:blank")
+    browser.get(f"{pages}/#/models/chain-arithmetic/versions/3")
+    _text_with(browser, "mlflow.transformers.load_model")

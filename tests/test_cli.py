@@ -297,15 +297,20 @@ def test_pin_writes_digests_and_restart_names_files_without(tmp_path: Path, dist
     values["consult"]["verifier"] = {"name": "exact_text"}
     workspace.params_file.write_text(yaml.safe_dump(values))
     status, output = distil(workspace, "restart")
+    assert status == 1, output
+    assert "nothing was frozen" in output
+    assert "problems.source.options; `distil pin` writes it there" in output
+    # For a machine on which the file and the model are.
+    status, output = distil(workspace, "restart", "--no-check")
     assert status == 0, output
     assert "mine.jsonl is not pinned yet" in output
-    assert "`distil pin`" in output
+    assert "run `distil pin`" in output
     status, output = distil(workspace, "pin")
     assert status == 0, output
     digest = hashlib.sha256((workspace.root / "mine.jsonl").read_bytes()).hexdigest()
     assert f"mine.jsonl: sha256 {digest[:12]}.. (not pinned before)" in output
     assert digest in workspace.params_file.read_text()
-    status, output = distil(workspace, "restart")
+    status, output = distil(workspace, "restart", "--no-check")
     assert "not pinned" not in output
     status, output = distil(workspace, "pin")
     assert (status, output.split(" (")[1]) == (0, "as pinned before)\n")

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distil_core.campaign.pins import unpinned
 from distil_core.config.models import Params, PretrainedBase
 from distil_core.errors import ConfigError, DistilError
 from distil_core.experts import EXPERTS
@@ -42,7 +43,8 @@ def require_inputs(workspace: Workspace, params: Params) -> None:
     try:
         problems = _stored_problems(params)
     except DistilError as error:
-        found.append(str(error))
+        pin = "; `distil pin` writes it there" if unpinned(params.model_dump()) else ""
+        found.append(f"{error}{pin}")
     found += _wrong_contexts(params, tokenizer, problems)
     _raise(found, params)
 

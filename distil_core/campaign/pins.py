@@ -60,8 +60,12 @@ def pin_files(workspace: Workspace) -> list[PinnedPath]:
 def unpinned_files(workspace: Workspace) -> list[str]:
     """Paths of files that the settings name with no digest yet."""
     file = workspace.params_file
-    named = _named_files(read_settings(file, file.name).values)
-    return [path for _, path, before in named if not before]
+    return unpinned(read_settings(file, file.name).values)
+
+
+def unpinned(settings: Mapping[str, Any]) -> list[str]:
+    """The same of settings at hand."""
+    return [path for _, path, before in _named_files(settings) if not before]
 
 
 def _named_files(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""Code, libraries, processor and user as tags of a run."""
+"""Workspace, code, libraries, processor and user as tags of a run."""
 
 from distil_core.lineage.environment import code, libraries, package, processor, user
 from distil_core.lineage.mlflow import _internals
@@ -8,7 +8,10 @@ from distil_core.workspace import Workspace
 def environment_tags(workspace: Workspace) -> dict[str, str]:
     """All of these tags. Raises `LineageError` outside a git repository."""
     commit, changed = code(workspace)
-    tags = {"distil.git_dirty": str(changed).lower()}
+    tags = {
+        "distil.workspace": str(workspace.root.resolve()),
+        "distil.git_dirty": str(changed).lower(),
+    }
     if commit:
         tags |= {_internals.COMMIT_TAG: commit, "distil.git_commit": commit}
     tags["distil.recorder.package"] = package()

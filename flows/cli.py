@@ -62,6 +62,7 @@ COMMANDS = (
     Command(
         "samples", "write a page to look at rollouts, feedback, the expert and credit per token"
     ),
+    Command("compare", "compare campaigns: scores, differences, settings, cost"),
     Command("lineage", "what a model was made from, or which models a dataset led to"),
     Command("export", "write a policy as a plain Hugging Face folder, with its scores and lineage"),
     Command("openlineage", "tell a file or a server the lineage, as OpenLineage run events"),

@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
-from math import floor, log10
+from math import ceil, floor, log10
 
 from markupsafe import Markup
 
 _WIDTH, _HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 88, 14, 42
 _LABEL_GAP = 15.0
-_NUM_COLOURS = 6
+NUM_COLOURS = 6
+_MAX_TICKS = 10
 
 _Scale = Callable[[float], float]
 
@@ -69,7 +70,7 @@ class Chart:
         heights = _spread([y(series.ys[-1]) for series in self.series])
         for series, height in zip(self.series, heights, strict=True):
             parts.append(
-                f'<text class="c{series.colour % _NUM_COLOURS} end" '
+                f'<text class="c{series.colour % NUM_COLOURS} end" '
                 f'x="{x(series.xs[-1]) + 9:.1f}" y="{height + 4:.1f}">{escape(series.label)}</text>'
             )
         parts.append("</svg>")
@@ -105,7 +106,7 @@ class Chart:
 
 
 def _line(series: Series, x: _Scale, y: _Scale) -> list[str]:
-    colour = f"c{series.colour % _NUM_COLOURS}"
+    colour = f"c{series.colour % NUM_COLOURS}"
     parts = []
     if series.lows:
         upper = [f"{x(a):.1f},{y(b):.1f}" for a, b in zip(series.xs, series.highs, strict=True)]
@@ -126,6 +127,13 @@ def _line(series: Series, x: _Scale, y: _Scale) -> list[str]:
 def unit_ticks() -> list[tuple[float, str]]:
     """Ticks for a share, from 0 to 1."""
     return [(value / 5, f"{value / 5:.1f}") for value in range(6)]
+
+
+def integer_ticks(count: int) -> list[tuple[float, str]]:
+    """0 .. count - 1, thinned out where there are many; always with the last one."""
+    step = max(1, ceil((count - 1) / _MAX_TICKS))
+    numbers = [*range(0, count - 1, step), count - 1] if count > 1 else [0, 1]
+    return [(float(number), str(number)) for number in numbers]
 
 
 def nice_ticks(values: Sequence[float], count: int = 5) -> list[tuple[float, str]]:

@@ -9,10 +9,8 @@ from markupsafe import Markup
 from distil_core.evaluation.decision import NOT_PROMOTED
 from distil_core.evaluation.hindsight import average_regrets
 from distil_core.evaluation.learning_curve import pass_at_ks
-from distil_core.report.charts import Chart, Series, nice_ticks, unit_ticks
+from distil_core.report.charts import Chart, Series, integer_ticks, nice_ticks, unit_ticks
 from distil_core.report.gather import CampaignFacts, IterationFacts
-
-_MAX_TICKS = 10
 
 
 def learning_curve(campaign: CampaignFacts) -> Markup:
@@ -28,7 +26,7 @@ def learning_curve(campaign: CampaignFacts) -> Markup:
         x_label="iteration (0 = base policy)",
         y_label="pass@k",
         description="Held-out pass@k over iterations, with 95% intervals",
-        x_ticks=_integer_ticks(len(numbers)),
+        x_ticks=integer_ticks(len(numbers)),
         y_ticks=unit_ticks(),
         marks=[
             (float(facts.evidence.iteration), NOT_PROMOTED)
@@ -96,7 +94,7 @@ def expert_and_student(campaign: CampaignFacts) -> Markup | None:
         x_label="iteration (0 = base policy)",
         y_label="accuracy",
         description="Accuracy of the expert with feedback and of the student without",
-        x_ticks=_integer_ticks(len(campaign.iterations)),
+        x_ticks=integer_ticks(len(campaign.iterations)),
         y_ticks=unit_ticks(),
     ).svg()
 
@@ -120,7 +118,7 @@ def success_bound(campaign: CampaignFacts) -> Markup | None:
         x_label="iteration (0 = base policy)",
         y_label="nats",
         description="log pass@1, its lower bound, and the log-likelihood of success",
-        x_ticks=_integer_ticks(len(campaign.iterations)),
+        x_ticks=integer_ticks(len(campaign.iterations)),
         y_ticks=nice_ticks([0.0, *logs, *bounds, *likelihoods]),
     ).svg()
 
@@ -142,7 +140,7 @@ def generalisation(campaign: CampaignFacts) -> Markup | None:
         x_label="iteration (0 = base policy)",
         y_label="pass@k",
         description="pass@k on the generalisation problems over iterations",
-        x_ticks=_integer_ticks(len(campaign.iterations)),
+        x_ticks=integer_ticks(len(campaign.iterations)),
         y_ticks=unit_ticks(),
     ).svg()
 
@@ -162,7 +160,7 @@ def regret(campaign: CampaignFacts) -> Markup | None:
         x_label="iterations so far",
         y_label="nats per token",
         description="Average regret against the best checkpoint in hindsight, over iterations",
-        x_ticks=_integer_ticks(len(regrets) + 1)[1:] or [(1.0, "1")],
+        x_ticks=integer_ticks(len(regrets) + 1)[1:] or [(1.0, "1")],
         y_ticks=nice_ticks([0.0, *regrets, *played]),
     ).svg()
 
@@ -185,10 +183,3 @@ def _with_band(
         [facts.metrics[f"{name}{end}"] for facts in iterations] for end in ("", "_low", "_high")
     )
     return Series(label, xs, ys, lows, highs, colour)
-
-
-def _integer_ticks(count: int) -> list[tuple[float, str]]:
-    """0 .. count - 1, thinned out where there are many; always with the last one."""
-    step = max(1, math.ceil((count - 1) / _MAX_TICKS))
-    numbers = [*range(0, count - 1, step), count - 1] if count > 1 else [0, 1]
-    return [(float(number), str(number)) for number in numbers]

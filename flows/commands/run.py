@@ -38,12 +38,22 @@ from distil_flows.start_up import exempt_from_garbage_collection
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument(
+    what = command.add_mutually_exclusive_group()
+    what.add_argument(
         "--limit",
         type=int,
         metavar="N",
         help="a first try: all of it with N prompts an iteration and everything else as small, in "
         "a scratch folder; nothing is recorded",
+    )
+    what.add_argument(
+        "--seeds",
+        metavar="N",
+        help="run the settings of params.yaml for N seeds from its own on, or for seeds such as "
+        "4,7,9, each in a workspace of its own below seeds/, and report the means",
+    )
+    command.add_argument(
+        "--parallel", type=int, default=1, metavar="K", help="seeds run at a time (default 1)"
     )
 
 
@@ -60,6 +70,10 @@ def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
 
             run_in_miniature(workspace, arguments.limit, console)
             return 0
+        if arguments.seeds is not None:
+            from distil_flows.seeds import run_seeds
+
+            return run_seeds(workspace, arguments.seeds, arguments.parallel, console)
         _run(workspace, console)
     except DistilError as error:
         console.print(f"\nStopped: {error}", style="red", markup=False, highlight=False)

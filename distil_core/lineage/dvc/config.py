@@ -62,11 +62,18 @@ def config_of_snapshot(workspace: Workspace, tree: Workspace) -> dict[str, Any]:
     }
     for name, options in own["remote"].items():
         remotes[name] = {**options, "url": str(options["url"])}
-    cache = dict(own["cache"])
-    cache["dir"] = str(cache.get("dir") or workspace.root.resolve() / ".dvc/cache")
+    cache = cache_config(workspace)
     remote = own["core"].get("remote") or committed.get("core", {}).get("remote")
     core = {"remote": remote} if remote else {}
     return {"cache": cache, "remote": remotes, "core": core}
+
+
+def cache_config(workspace: Workspace) -> dict[str, Any]:
+    """DVC's settings of the workspace's cache, its folder as an absolute path, by which another
+    workspace shares it."""
+    cache = dict(_read(workspace)["cache"])
+    cache["dir"] = str(cache.get("dir") or workspace.root.resolve() / ".dvc/cache")
+    return cache
 
 
 def _absolute(url: str, base: Path) -> str:

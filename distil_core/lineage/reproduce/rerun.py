@@ -7,14 +7,10 @@ run cache and `.distil` are not used. Inputs are read from the shared cache.
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,17 +22,16 @@ from distil_core.lineage.dvc.lock import (
     artifacts,
     read_entries,
 )
-from distil_core.lineage.git import git, own_environment
+from distil_core.lineage.git import own_environment
 from distil_core.lineage.reproduce.code import put_recorded_code
 from distil_core.lineage.reproduce.data import SnapshotData
 from distil_core.lineage.reproduce.differences import largest_differences
+from distil_core.lineage.reproduce.worktree import Say, temporary_worktree
 from distil_core.lineage.snapshot.take import REFS, Snapshot, find_snapshot, list_snapshots
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
 
 _LOG_LINES = 20
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def reproduce(
     say: gets a line now and then. keep: leave the worktree where it is. Raises `LineageError`
     when the snapshot lacks a stage, an input is nowhere to be had, or a stage fails.
     """
-    with _worktree(workspace, snapshot, say, keep) as tree:
+    with temporary_worktree(workspace, snapshot.commit, say, keep) as tree:
         entries = read_entries(tree)
         stages = _stages(entries, iteration, from_scratch)
         data = SnapshotData(workspace, tree)
@@ -99,27 +94,6 @@ def reproduce(
             locked for address in stages for locked in artifacts(entries[address], "outs").values()
         ]
         return [_compare(tree, data, locked) for locked in expected]
-
-
-@contextmanager
-def _worktree(
-    workspace: Workspace, snapshot: Snapshot, say: Say, keep: bool
-) -> Iterator[Workspace]:
-    folder = Path(tempfile.mkdtemp(prefix="distil-reproduce-"))
-    tree = folder / "workspace"
-    # Without hooks: a user's hook may check out data, as DVC's does.
-    no_hooks = ("-c", "core.hooksPath=/dev/null")
-    arguments = ("worktree", "add", "--quiet", "--detach", str(tree), snapshot.commit)
-    try:
-        git(workspace.root, *no_hooks, *arguments)
-        yield Workspace(tree.resolve())
-    finally:
-        if keep:
-            say(f"kept: {tree} (`git worktree remove --force {tree}` removes it)")
-        else:
-            if tree.exists():
-                git(workspace.root, "worktree", "remove", "--force", str(tree))
-            shutil.rmtree(folder)
 
 
 def _stages(entries: dict[str, Entry], iteration: int, from_scratch: bool) -> list[str]:

@@ -1,0 +1,1 @@
+"""Campaigns beside each other: several seeds of one, or campaigns compared with each other."""

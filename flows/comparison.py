@@ -109,16 +109,15 @@ def differences_table(pair: Pair, comparison: Comparison) -> Table:
     ks = comparison.shown_ks
     how = SIDES_SHARE[pair.best.shared]
     table = _table(f"{pair.label} minus {comparison.sides[0].label}; {how}")
-    _columns(table, "policies", *(f"pass@{k}" for k in ks), "problems better", "worse", "p")
+    by_problem = ("better", "worse", "sign test p") if pair.best.p_value is not None else ()
+    _columns(table, "policies", *(f"pass@{k}" for k in ks), *by_problem)
     rows = [*((str(number), each) for number, each in pair.by_iteration.items())]
     for name, each in [*rows, ("last", pair.last), ("best", pair.best)]:
-        paired = each.p_value is not None
+        counts = (str(each.num_better), str(each.num_worse), f"{each.p_value or 0:.3f}")
         table.add_row(
             name,
             *(signed(each.scores.get(f"pass_at_{k}")) for k in ks),
-            f"{each.num_better} of {each.num_problems}" if paired else "-",
-            str(each.num_worse) if paired else "-",
-            f"{each.p_value:.3f}" if each.p_value is not None else "-",
+            *(counts if by_problem else ()),
         )
     return table
 

@@ -106,7 +106,7 @@ def _side_view(side: Side, place: int, ks: Sequence[int]) -> dict[str, Any]:
         "colour": charts.colour(place),
         "label": side.label,
         "campaign": ", ".join(dict.fromkeys(run.campaign for run in side.runs)),
-        "where": [run.where for run in side.runs],
+        "where": side.runs[0].where,
         "seeds": side.seeds,
         "iterations": num_common_iterations(side) - 1,
         "champion": ", ".join(map(str, champions)),
@@ -139,6 +139,7 @@ def _pair_view(pair: Pair, place: int, ks: Sequence[int]) -> dict[str, Any]:
         "letter": charts.letter(place),
         "label": pair.label,
         "settings": pair.settings,
+        "by_problem": pair.best.shared == "problems",
         "rows": [
             _contrast_row("best", pair.best, ks),
             _contrast_row("last", pair.last, ks),

@@ -18,11 +18,12 @@ from distil_core.campaign.differences import Change, changes, described
 from distil_core.campaign.extends import read_mapping
 from distil_core.campaign.listing import empty_listing, write_listing
 from distil_core.campaign.load import load_params
+from distil_core.campaign.new_workspace import write_missing_files
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError
 from distil_core.files import atomic_path, write_text
 from distil_core.lineage.dvc.config import cache_config
-from distil_core.lineage.git import git
+from distil_core.lineage.git import git, start_repository
 from distil_core.source_code import package_places
 from distil_core.validation import validate
 from distil_core.workspace import Workspace
@@ -32,7 +33,6 @@ SEEDS_FOLDER = "seeds"
 _MADE_ANEW = ("params.yaml", "iterations.yaml", "dvc.lock", "iterations/", "data/", "code/")
 _DATA_FILES = ("data/.gitignore",)
 _OWN_PACKAGES = ("distil_core", "distil_flows", "distil_tasks")
-_IDENTITY = ("-c", "user.name=DistIL", "-c", "user.email=distil@localhost")
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,11 @@ def _make(workspace: Workspace, place: Workspace, settings: dict[str, Any]) -> b
             shutil.copy2(workspace.root / name, draft / name, follow_symlinks=False)
         _link_files_of_settings(workspace, draft, settings)
         _share_cache(workspace, draft)
+        write_missing_files(Workspace(draft))
         write_listing(Workspace(draft), empty_listing())
         write_text(draft / "params.yaml", dump_yaml(settings))
         message = f"Seed {settings['seed']} of the campaign in {workspace.root.name}"
-        git(draft, "init", "--quiet")
-        git(draft, "add", "--all")
-        git(draft, *_IDENTITY, "commit", "--quiet", "--no-verify", "--message", message)
+        start_repository(draft, message)
     return True
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distil_core.workspace import Workspace
+from distil_flows.commands import path_from_here
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--output",
-        type=lambda text: Path(text).absolute(),
+        type=path_from_here,
         default=Path("comparison.html").absolute(),
         metavar="FILE",
         help="where the page is written (default comparison.html, here)",

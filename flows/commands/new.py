@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from distil_core.workspace import Workspace
+from distil_flows.commands import path_from_here
 
 KINDS = (
     "engine",
@@ -22,7 +23,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="of the component and of its package")
     command.add_argument(
         "--directory",
-        type=lambda text: Path(text).absolute(),
+        type=path_from_here,
         metavar="DIR",
         help="the folder to make for it; here, with the package's name, where it is left out",
     )

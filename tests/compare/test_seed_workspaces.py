@@ -23,6 +23,15 @@ __all__ = ["Options", "build"]
 """
 
 
+@pytest.fixture(autouse=True)
+def _somebody_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"user.name": "test", "user.email": "test@example.org"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for place, (name, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{place}", name)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{place}", value)
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     params = scratch.tiny(yaml.safe_load((scratch.PROJECT / "params.yaml").read_text("utf-8")))

@@ -62,10 +62,10 @@ def campaign_table(workspace: Workspace, iterations: Sequence[int], width: int =
     rows = [(i, metrics) for i in iterations if (metrics := read_metrics(workspace, i))]
     with_intervals = _columns(workspace, rows, True)
     columns = with_intervals
-    if _width(columns) > width:
+    if table_width(columns) > width:
         columns = _columns(workspace, rows, False)
     for heading in _LEAST_NEEDED:
-        if _width(columns) > width:
+        if table_width(columns) > width:
             columns.pop(heading, None)
     note = " [95% intervals]" if columns is with_intervals else ""
     table = Table(title=f"Held-out problems, without feedback{note}", box=box.SIMPLE_HEAD)
@@ -99,8 +99,9 @@ def _columns(
     return columns
 
 
-def _width(columns: Mapping[str, Sequence[str]]) -> int:
-    """Of a table of these cells, each between blanks, with one more before the next and around."""
+def table_width(columns: Mapping[str, Sequence[str]]) -> int:
+    """In characters, of a table of these cells, each between blanks, with one more before the next
+    and around."""
     return 1 + sum(3 + max(len(heading), *map(len, cells), 0) for heading, cells in columns.items())
 
 

@@ -77,7 +77,7 @@ def test_a_seed_that_fails_does_not_hide_the_other(workspace: Workspace) -> None
     assert "seed 5" in output
     assert f"Seed 6 failed; {second / LOG} ends with:" in output
     assert "data/problems" in output.partition("ends with:")[2]
-    assert "chain-arithmetic, seeds 5 [" in output
+    assert "chain-arithmetic, seeds 5 [95% intervals over problems]" in output
     problems.unlink()
 
 

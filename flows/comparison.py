@@ -28,7 +28,6 @@ from distil_core.evaluation.contrast import SIDES_SHARE
 from distil_core.workspace import Workspace
 from distil_flows.report import table_width
 
-
 _SHORTEST_LABEL = 12
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from distil_core.compare.seeds import SeedWorkspace, make_seed_workspaces, seeds_folder
 from distil_core.errors import ConfigError
 from distil_core.files import private_folder
+from distil_core.lineage.dvc.upgrade import require_present_pipeline
 from distil_core.lineage.usable import require_usable
 from distil_core.workspace import Workspace
 
@@ -51,6 +52,7 @@ def run_seeds(workspace: Workspace, seeds: str, parallel: int, console: Console)
     if parallel < 1:
         raise ConfigError(f"--parallel: expected at least 1, found {parallel}")
     require_usable(workspace)
+    require_present_pipeline(workspace)
     with console.status("making the seeds' workspaces"):
         runs = [_Run(seed) for seed in make_seed_workspaces(workspace, seeds)]
     folder = seeds_folder(workspace)

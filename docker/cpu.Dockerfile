@@ -17,9 +17,9 @@ COPY requirements/core.txt /tmp/core.txt
 RUN pip install --no-cache-dir --requirement /tmp/core.txt
 COPY --from=wheel /wheels /tmp/wheels
 RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl && rm -rf /tmp/wheels /tmp/core.txt
-RUN useradd --create-home --uid 1000 distil && mkdir /work && chown distil:distil /work
+RUN useradd --create-home --uid 1000 distil && mkdir /campaigns && chown distil:distil /campaigns
 USER distil
 ENV OMP_NUM_THREADS=1
-WORKDIR /work
+WORKDIR /campaigns
 ENTRYPOINT ["distil"]
 CMD ["--help"]

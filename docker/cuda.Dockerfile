@@ -19,9 +19,9 @@ RUN pip install --no-cache-dir --requirement /tmp/core.txt \
     && pip install --no-cache-dir --no-deps --requirement /tmp/vllm-gpu.txt
 COPY --from=wheel /wheels /tmp/wheels
 RUN pip install --no-cache-dir --no-deps /tmp/wheels/*.whl && rm -rf /tmp/wheels /tmp/*.txt
-RUN useradd --create-home --uid 1000 distil && mkdir /work && chown distil:distil /work
+RUN useradd --create-home --uid 1000 distil && mkdir /campaigns && chown distil:distil /campaigns
 USER distil
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-WORKDIR /work
+WORKDIR /campaigns
 ENTRYPOINT ["distil"]
 CMD ["--help"]

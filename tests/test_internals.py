@@ -35,7 +35,8 @@ LIBRARIES = {
             f"mlflow.{name}"
             for name in (
                 *("client", "data", "data.dataset_source", "entities", "exceptions", "models"),
-                *("tracking", "types.schema"),
+                # The class of a plugin for artifacts, as MLflow's page on plugins has it.
+                *("store.artifact.artifact_repo", "tracking", "types.schema"),
             )
         ),
     ),
@@ -49,7 +50,7 @@ LIBRARIES = {
                     for name in (
                         *("artifacts", "cache_policies", "client.orchestration", "exceptions"),
                         *("client.schemas.filters", "client.schemas.objects", "deployments.runner"),
-                        *("logging", "runtime", "settings", "states"),
+                        *("logging", "plugins", "runtime", "settings", "states"),
                     )
                 ),
             )
@@ -65,6 +66,8 @@ _STANDARD = {"_replace", "_fields", "_asdict", "_exit", "_shutdown", "_run_exitf
 _ELSEWHERE = {
     # httpx has no other place to name a network backend at the same time as a proxy.
     "distil_core/experts/_bounded.py": {"_transport", "_mounts", "_pool", "_network_backend"},
+    # argparse has no other name for what a parser takes.
+    "flows/commands/completion.py": {"_actions", "_SubParsersAction"},
     # Its own, set by name.
     "distil_core/sandbox/inside/proxies.py": {"_label", "_target"},
 }

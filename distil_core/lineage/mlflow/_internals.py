@@ -10,7 +10,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow.client import MlflowClient
@@ -133,3 +133,10 @@ def schema_versions_in(connection: sqlite3.Connection) -> list[str] | None:
     if "alembic_version" not in tables:
         return []
     return [version for (version,) in connection.execute("SELECT * FROM alembic_version")]
+
+
+def pages_application() -> Any:
+    """The ASGI application of MLflow's own server: pages and API, for one more layer around it."""
+    from mlflow.server.fastapi_app import app
+
+    return app

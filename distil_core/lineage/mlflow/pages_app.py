@@ -8,6 +8,8 @@ import json
 import os
 from typing import Any
 
+from distil_core.lineage.mlflow import _internals
+
 APP_NAME = "distil"
 """The application's name for MLflow, as pyproject.toml has it."""
 
@@ -17,8 +19,7 @@ START_PAGE_VARIABLE = "DISTIL_START_PAGE"
 
 def create_app() -> Any:
     """MLflow's ASGI application, whose first page goes on to the campaign."""
-    from mlflow.server.fastapi_app import app
-
+    app = _internals.pages_application()
     page = os.environ.get(START_PAGE_VARIABLE, "")
     if page:
         app.add_middleware(_WithStartPage, script=_script(page))

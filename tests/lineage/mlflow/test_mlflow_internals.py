@@ -195,3 +195,28 @@ def test_tags_of_finished_runs_are_read_without_mlflow(
     assert _internals.finished_tags(database, "colour") == {"FINISHED"}
     with pytest.raises(sqlite3.Error):
         _internals.finished_tags(database.with_name("none.db"), "colour")
+
+
+def test_the_application_of_the_pages_takes_one_more_layer() -> None:
+    """What it sends passes the layer, so that the first page can lead to the campaign."""
+    import asyncio
+
+    import httpx
+
+    seen = []
+
+    class Layer:
+        def __init__(self, app: Any):
+            self.app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            seen.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app=Layer(_internals.pages_application()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as asking:
+            return await asking.get("/health")
+
+    assert asyncio.run(ask()).text == "OK"
+    assert seen == ["/health"]

@@ -60,7 +60,7 @@ def findings(state: VllmState) -> Iterator[tuple[Level, str, str]]:
         yield (
             "note",
             "no vllm: models run on the transformers engine, which is slow for large ones",
-            "`make vllm`, or with a CUDA GPU `make vllm-gpu`",
+            "in a clone `make vllm`, or with a CUDA GPU `make vllm-gpu`: docs/engines.md",
         )
         return
     problems = list(_problems(state, builds))

@@ -122,10 +122,11 @@ def test_stage_addresses_are_in_order_of_execution() -> None:
         stage_addresses(1000)
 
 
-def without_built_in_file(recorded: dict[str, Any]) -> dict[str, Any]:
-    """Entries had no such dependency once, and have the digest that they had then."""
+def as_first_recorded(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Entries had no such dependency once, and stages another name; they have the digest of then."""
     deps = [item for item in recorded["deps"] if item["path"] != "code/built_in.txt"]
     others = {key: value for key, value in recorded.items() if key != "deps"}
+    others["cmd"] = others["cmd"].replace("distil_tasks.", "tasks.")
     return others | ({"deps": deps} if deps else {})
 
 
@@ -151,7 +152,7 @@ def test_a_recorded_campaign_can_be_read(tmp_path: Path) -> None:
     # What MLflow and snapshots have recorded must stay valid: the digest of this very text.
     entries = read_entries(workspace)
     for iteration in (0, 2):
-        included = {a: without_built_in_file(entries[a]) for a in addresses(iteration)}
+        included = {a: as_first_recorded(entries[a]) for a in addresses(iteration)}
         text = json.dumps(included, sort_keys=True, separators=(",", ":"))
         assert digests[iteration] == hashlib.sha256(text.encode()).hexdigest()
     freeze(workspace, 2, seed=2)

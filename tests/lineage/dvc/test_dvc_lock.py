@@ -123,7 +123,7 @@ def test_stage_addresses_are_in_order_of_execution() -> None:
 
 
 def as_first_recorded(recorded: dict[str, Any]) -> dict[str, Any]:
-    """Entries had no such dependency once, and stages another name; they have the digest of then."""
+    """Entries had no such dependency once, and stages other names: their digest is of then."""
     deps = [item for item in recorded["deps"] if item["path"] != "code/built_in.txt"]
     others = {key: value for key, value in recorded.items() if key != "deps"}
     others["cmd"] = others["cmd"].replace("distil_tasks.", "tasks.")

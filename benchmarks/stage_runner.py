@@ -136,7 +136,9 @@ def campaign(folder: Path, history: int) -> Iterator[Campaign]:
 def _listening(made: Campaign) -> Iterator[None]:
     """Run bodies for clients, which DVC starts with this process's variables."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    os.environ |= {SOCKET: made.socket, "PATH": path}
+    # The copied stages, which are clients now, and not those that are installed.
+    sources = str(made.workspace.root / "src")
+    os.environ |= {SOCKET: made.socket, "PATH": path, "PYTHONPATH": sources}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(made.socket)
         listener.listen()

@@ -100,7 +100,7 @@ def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[st
 def run(root: Path, *arguments: str, **variables: str) -> tuple[int, str]:
     """Exit status and output of `python -m ..` in the workspace `root`."""
     process = start(root, *arguments, **variables)
-    output, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=3600)
     return process.returncode, output
 
 

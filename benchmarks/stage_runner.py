@@ -138,7 +138,9 @@ def _listening(made: Campaign) -> Iterator[None]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # The copied stages, which are clients now, and not those that are installed.
     sources = str(made.workspace.root / "src")
-    os.environ |= {SOCKET: made.socket, "PATH": path, "PYTHONPATH": sources}
+    variables = {SOCKET: made.socket, "PATH": path, "PYTHONPATH": sources}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ |= variables
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(made.socket)
         listener.listen()
@@ -147,6 +149,11 @@ def _listening(made: Campaign) -> Iterator[None]:
             yield
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def _serve(made: Campaign, listener: socket.socket) -> None:

@@ -26,9 +26,8 @@ def written(node: ast.expr) -> str:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return re.sub(r"\{[^{}]*\}", "..", node.value)
     if isinstance(node, ast.JoinedStr):
-        parts = (part for part in node.values)
         return "".join(
-            str(part.value) if isinstance(part, ast.Constant) else ".." for part in parts
+            str(part.value) if isinstance(part, ast.Constant) else ".." for part in node.values
         )
     return ""
 

@@ -13,6 +13,8 @@ from distil_core.lineage.dvc.stage import StageOutcome
 from distil_core.workspace import Workspace
 from distil_flows.report import campaign_table, iteration_page
 
+MORE = {"truncation_rate": 0.125, "malformed_rate": 0.26, "expert_gain": -0.2}
+
 
 def _metrics(pass_at_1: float) -> dict[str, float]:
     metrics = {"num_problems": 512, "num_samples": 8, "response_tokens_mean": 6.02}
@@ -25,12 +27,20 @@ def _metrics(pass_at_1: float) -> dict[str, float]:
     return metrics
 
 
-def _decision(promoted: bool) -> GateDecision:
+def _write_metrics(workspace: Workspace, *metrics: dict[str, float]) -> None:
+    """Of iterations 0, 1, .."""
+    for iteration, values in enumerate(metrics):
+        path = workspace.metrics_file(iteration)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
+
+
+def _decision(promoted: bool, stopped: bool = False) -> GateDecision:
     differences = {"pass_at_1": Difference(0.15, 0.1, 0.2)}
     return GateDecision(
         iteration=1,
         promoted=promoted,
-        stopped=False,
+        stopped=stopped,
         champion=int(promoted),
         handed_over=int(promoted),
         parent=0,
@@ -49,10 +59,7 @@ def _printed(workspace: Workspace, iterations: list[int], width: int = 80) -> li
 
 def test_table_shows_least_and_most_k_and_fits_a_terminal(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    for iteration, value in enumerate((0.25, 0.4)):
-        path = workspace.metrics_file(iteration)
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(_metrics(value)))
+    _write_metrics(workspace, _metrics(0.25), _metrics(0.4))
     write_decision(workspace, _decision(promoted=True))
     timings = workspace.timings_file(1)
     timings.parent.mkdir(parents=True)
@@ -67,11 +74,7 @@ def test_table_shows_least_and_most_k_and_fits_a_terminal(tmp_path: Path) -> Non
 def test_table_shows_what_pass_at_k_hides(tmp_path: Path) -> None:
     """Cut and malformed responses and the expert's gain, whether or not each iteration has them."""
     workspace = Workspace(tmp_path)
-    more = {"truncation_rate": 0.125, "malformed_rate": 0.26, "expert_gain": -0.2}
-    for iteration, metrics in enumerate((_metrics(0.25), _metrics(0.2) | more)):
-        path = workspace.metrics_file(iteration)
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(metrics))
+    _write_metrics(workspace, _metrics(0.25), _metrics(0.2) | MORE)
     lines = _printed(workspace, [0, 1], width=120)
     assert "iteration pass@1 pass@8 cut malformed expert gain gate seconds" in lines
     assert "0 0.250 [0.230, 0.270] 0.900 [0.880, 0.920] - - - -" in lines
@@ -94,16 +97,8 @@ def test_the_verdict_is_in_the_words_of_the_report_and_stays_on_a_narrow_screen(
     tmp_path: Path, promoted: bool, stopped: bool, words: str
 ) -> None:
     workspace = Workspace(tmp_path)
-    more = {"truncation_rate": 0.125, "malformed_rate": 0.26, "expert_gain": -0.2}
-    difference = {"pass_at_1": Difference(0.1, 0.0, 0.2)}
-    for iteration in (0, 1):
-        path = workspace.metrics_file(iteration)
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(_metrics(0.25) | more))
-    write_decision(
-        workspace,
-        GateDecision(1, promoted, stopped, 1, 1, 0, 0, "", difference, difference),
-    )
+    _write_metrics(workspace, _metrics(0.25) | MORE, _metrics(0.25) | MORE)
+    write_decision(workspace, _decision(promoted, stopped))
     assert any(line.endswith(words) for line in _printed(workspace, [0, 1], width=60))
 
 

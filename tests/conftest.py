@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,23 @@ def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(LlamaRMSNorm, "forward", rms_norm)
+
+
+@pytest.fixture
+def distil_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs `distil` with these words in this process: its exit status and all that it said."""
+    from distil_flows.cli import main
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["distil", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(str(ended.value.code)), said.out + said.err
+
+    return run
 
 
 @pytest.fixture

@@ -2,37 +2,31 @@
 
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from distil_flows.cli import COMMANDS, main
+from distil_flows.cli import COMMANDS
 from distil_flows.commands.completion import SHELLS
 
-
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["distil", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    assert capsys.readouterr().out == f"distil {version('distil')}\n"
+Distil = Callable[..., tuple[int, str]]
 
 
-def script(shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(sys, "argv", ["distil", "completion", shell])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
-    return capsys.readouterr().out
+def test_version(distil_command: Distil) -> None:
+    assert distil_command("--version") == (0, f"distil {version('distil')}\n")
+
+
+def script(shell: str, distil_command: Distil) -> str:
+    status, output = distil_command("completion", shell)
+    assert status == 0
+    return output
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_command_is_completed(
-    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = script(shell, monkeypatch, capsys)
+def test_every_command_is_completed(shell: str, distil_command: Distil) -> None:
+    text = script(shell, distil_command)
     assert all(command.name in text for command in COMMANDS)
     assert "--overrides" not in text
     assert "--from-scratch" in text
@@ -49,15 +43,11 @@ def test_every_command_is_completed(
     ],
 )
 def test_bash_completes(
-    line: list[str],
-    expected: set[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    line: list[str], expected: set[str], tmp_path: Path, distil_command: Distil
 ) -> None:
     bash = shutil.which("bash")
     assert bash is not None
-    (tmp_path / "completion").write_text(script("bash", monkeypatch, capsys))
+    (tmp_path / "completion").write_text(script("bash", distil_command))
     (tmp_path / "presets").mkdir()
     (tmp_path / "presets.yaml").write_text("")
     words = " ".join(f"'{word}'" for word in line)

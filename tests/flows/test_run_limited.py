@@ -1,36 +1,30 @@
 """`distil run --limit`: a campaign in a scratch folder, beside a workspace that does not change."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from distil_core.workspace import Workspace
-from distil_flows.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "preview"))
 from preview_scratch import files_of, tiny_settings, write_settings
 
 
-def limited(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
-) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["distil", "run", "--limit", limit])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr()
-    return int(str(ended.value.code)), " ".join((said.out + said.err).split())
-
-
 def test_a_campaign_in_miniature(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distil_command: Callable[..., tuple[int, str]]
 ) -> None:
+    def limited(limit: str) -> tuple[int, str]:
+        status, said = distil_command("run", "--limit", limit)
+        return status, " ".join(said.split())
+
     workspace = Workspace(tmp_path)
     settings = tiny_settings()
     write_settings(workspace, settings)
     monkeypatch.chdir(tmp_path)
     before = files_of(workspace)
-    status, said = limited(monkeypatch, capsys, "2")
+    status, said = limited("2")
     assert status == 0, said
     assert files_of(workspace) == before
     scratch = Workspace(workspace.scratch_dir / "miniature")
@@ -46,8 +40,8 @@ def test_a_campaign_in_miniature(
         "options": {"path": "teacher", "batch_size": 16},
     }
     write_settings(workspace, settings)
-    status, said = limited(monkeypatch, capsys, "2")
+    status, said = limited("2")
     assert status == 0, said
-    status, said = limited(monkeypatch, capsys, "0")
+    status, said = limited("0")
     assert (status, "--limit must be at least 1, found 0" in said) == (1, True)
     assert "What was finished is kept" not in said

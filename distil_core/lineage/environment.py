@@ -2,8 +2,10 @@
 
 import getpass
 import hashlib
+import os
 import platform
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -39,18 +41,13 @@ def code(workspace: Workspace) -> Code:
 @cache
 def package() -> str:
     """DistIL as this process has it: its version, and a digest of all of its files, which tells an
-    edited or unreleased one from what was published."""
-    files = {
-        f"{name}/{file.relative_to(folder).as_posix()}": file
-        for name in _PACKAGES
-        for folder in _folders(name)
-        for file in folder.rglob("*")
-        if file.is_file() and file.suffix != ".pyc"
-    }
+    edited or unreleased one from what was published. A clone and the wheel of the same code have
+    the same."""
+    files = {path: file for name in _PACKAGES for path, file in _files(name)}
     whole = hashlib.sha256()
-    for name, file in sorted(files.items()):
+    for path, file in sorted(files.items()):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
-        whole.update(f"{name} {content}\n".encode())
+        whole.update(f"{path} {content}\n".encode())
     try:
         number = version("distil")
     except PackageNotFoundError:
@@ -58,9 +55,16 @@ def package() -> str:
     return f"{number}, source {whole.hexdigest()[:_DIGEST_LENGTH]}"
 
 
-def _folders(name: str) -> list[Path]:
-    spec = find_spec(name)
-    return [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
+def _files(package_name: str) -> Iterator[tuple[str, Path]]:
+    """What the package consists of, by path from where it lies; behind links too, as the presets of
+    a clone are."""
+    spec = find_spec(package_name)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for folder, _, names in os.walk(place, followlinks=True):
+            for name in names:
+                file = Path(folder, name)
+                if file.suffix != ".pyc":
+                    yield f"{package_name}/{file.relative_to(place).as_posix()}", file
 
 
 def libraries() -> str:

@@ -14,6 +14,7 @@ import front_door_scratch as scratch
 from installation import PROJECT, Installation, install
 
 from distil_core.lineage.dvc.lock import read_entries
+from distil_core.lineage.environment import package
 from distil_core.workspace import Workspace
 
 
@@ -71,6 +72,14 @@ def test_the_wheel_has_all_that_git_has(installed: Installation) -> None:
         folder = "distil_core/presets" if top == "presets" else folder
         if path != "distil_core/presets":
             assert f"{folder}/{rest}" in held, path
+
+
+def test_the_wheel_and_its_source_are_told_to_be_the_same(
+    installed: Installation, tmp_path: Path
+) -> None:
+    code = "from distil_core.lineage.environment import package; print(package())"
+    status, output = installed.run(tmp_path, "python", "-c", code)
+    assert (status, output.strip()) == (0, package())
 
 
 def test_a_campaign_runs_where_no_source_is(installed: Installation, campaign: Workspace) -> None:

@@ -1,5 +1,6 @@
 """The sides of a comparison: which campaigns a word of the command line stands for."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from distil_core.lineage.git import git_or_none
 from distil_core.lineage.reproduce.data import SnapshotData
 from distil_core.lineage.reproduce.worktree import temporary_worktree
 from distil_core.workspace import Workspace
+
+_LOGGER = logging.getLogger(__name__)
 
 HOW_SIDES_ARE_NAMED = (
     "[LABEL=]PLACE[,PLACE..], a place being a workspace's folder, a folder of them (the seeds "
@@ -109,7 +112,7 @@ def _runs(here: Path, place: str, workspace: Workspace) -> Iterator[CampaignRun]
 @contextmanager
 def _at(workspace: Workspace, commit: str, where: str) -> Iterator[CampaignRun]:
     """The campaign as it was recorded in a commit, its files from DVC's cache or remote."""
-    with temporary_worktree(workspace, commit, lambda text: None) as tree:
+    with temporary_worktree(workspace, commit, _LOGGER.warning) as tree:
         if not tree.iterations_file.exists():
             raise ConfigError(f"{where}: that commit ({commit[:10]}) has no iterations.yaml")
         files = files_to_read(tree, read_entries(tree))

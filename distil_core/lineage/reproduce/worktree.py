@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from distil_core.errors import LineageError
 from distil_core.lineage.git import git
 from distil_core.workspace import Workspace
 
@@ -17,7 +18,8 @@ def temporary_worktree(
     workspace: Workspace, commit: str, say: Say, keep: bool = False
 ) -> Iterator[Workspace]:
     """The commit's files in a git worktree of their own, which is removed when the block ends. The
-    folder around it may be written into. keep: leave it, and say where it is."""
+    folder around it may be written into. keep: leave it, and say where it is; so does what cannot
+    be removed, since that spoils nothing of what was done in it."""
     folder = Path(tempfile.mkdtemp(prefix="distil-worktree-"))
     tree = folder / "workspace"
     # Without hooks: a user's hook may check out data, as DVC's does.
@@ -30,6 +32,16 @@ def temporary_worktree(
         if keep:
             say(f"kept: {tree} (`git worktree remove --force {tree}` removes it)")
         else:
-            if tree.exists():
-                git(workspace.root, "worktree", "remove", "--force", str(tree))
-            shutil.rmtree(folder)
+            _remove(workspace, folder, tree, say)
+
+
+def _remove(workspace: Workspace, folder: Path, tree: Path, say: Say) -> None:
+    try:
+        if tree.exists():
+            git(workspace.root, "worktree", "remove", "--force", str(tree))
+        shutil.rmtree(folder)
+    except (LineageError, OSError) as error:
+        say(
+            f"could not be removed, and is not needed any more: {folder} ({error}); remove it, "
+            "then `git worktree prune`"
+        )

@@ -12,6 +12,7 @@ from distil_core.errors import LineageError
 from distil_core.lineage.dvc.config import has_remote
 from distil_core.lineage.dvc.remote import push_iteration
 from distil_core.lineage.reproduce.rerun import Comparison, reproduce, require_snapshot
+from distil_core.lineage.reproduce.worktree import temporary_worktree
 from distil_core.lineage.snapshot.take import take_snapshot
 from distil_core.workspace import Workspace
 
@@ -49,6 +50,20 @@ def test_all_is_equal_and_nothing_of_the_users_touched(
     assert len(compared) == count
     assert all(comparison.equal for comparison in compared)
     assert contents(workspace.root) == before
+    assert git(workspace.root, "worktree", "list").count("\n") == 1
+
+
+def test_a_worktree_that_cannot_be_removed_spoils_nothing(workspace: Workspace) -> None:
+    said: list[str] = []
+    commit = require_snapshot(workspace, "scratch", 2).commit
+    with temporary_worktree(workspace, commit, said.append) as tree:
+        git(workspace.root, "worktree", "lock", str(tree.root))
+    (line,) = said
+    assert f"could not be removed, and is not needed any more: {tree.root.parent} (" in line
+    assert "remove it, then `git worktree prune`" in line
+    git(workspace.root, "worktree", "unlock", str(tree.root))
+    shutil.rmtree(tree.root.parent)
+    git(workspace.root, "worktree", "prune")
     assert git(workspace.root, "worktree", "list").count("\n") == 1
 
 

@@ -19,7 +19,6 @@ from distil_core.policy.model import save_policy
 from distil_core.problems.base import Problem
 from distil_core.problems.store import write_problems
 from distil_core.workspace import Workspace
-from distil_flows.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "preview"))
 from preview_scratch import sums, write_own_data, write_settings
@@ -39,19 +38,9 @@ def workspace(tmp_path: Path, tokenizer: Any, new_model: Callable[..., Any]) -> 
 
 
 @pytest.fixture
-def distil(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Distil:
+def distil(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, distil_command: Distil) -> Distil:
     monkeypatch.chdir(workspace.root)
-
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["distil", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(str(ended.value.code)), said.out + said.err
-
-    return run
+    return distil_command
 
 
 def change(workspace: Workspace, **sections: Any) -> None:

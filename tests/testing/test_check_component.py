@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distil_flows.cli import main
-
 Distil = Callable[..., tuple[int, str]]
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "components.md"
@@ -46,18 +44,14 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def distil(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, distil_command: Distil
 ) -> Iterator[Distil]:
     """`distil check-component ..` in a folder, the workspace unless another is given."""
     monkeypatch.setattr(sys, "path", [*sys.path])
 
     def run(*arguments: str, root: Path = workspace) -> tuple[int, str]:
         monkeypatch.chdir(root)
-        monkeypatch.setattr(sys, "argv", ["distil", "check-component", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out + shown.err
+        return distil_command("check-component", *arguments)
 
     yield run
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from distil_core.lineage.dvc.lock import read_entries
 from distil_core.lineage.openlineage.events import campaign_events
 from distil_core.lineage.openlineage.send import send_events, write_events
 from distil_core.workspace import Workspace
-from distil_flows.cli import main
 
 pytest.importorskip("openlineage.client", reason="openlineage-python is not installed")
 
@@ -222,18 +221,16 @@ def test_a_server_that_refuses_or_is_gone_is_said(finished: Workspace) -> None:
 
 
 def test_the_command_writes_where_it_was_given_and_sends_to_servers(
-    campaign: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    campaign: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    distil_command: Callable[..., tuple[int, str]],
 ) -> None:
     (campaign.root / "params.yaml").touch()
     below = campaign.root / "iterations"
 
     def distil(*arguments: str) -> tuple[int, str]:
         monkeypatch.chdir(below)
-        monkeypatch.setattr(sys, "argv", ["distil", "openlineage", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        return distil_command("openlineage", *arguments)
 
     status, said = distil("--to", "../told.jsonl")
     told_file = campaign.root / "told.jsonl"

@@ -4,24 +4,16 @@ Feedback from other sources (the gold solution, a peer, the policy itself) is ad
 asks for it.
 """
 
-from dataclasses import replace
 from functools import cache
 
 from distil_core.config.models import IterationParams
-from distil_core.feedback.consultation import attempts_of, consult, non_default_settings, problem_of
-from distil_core.feedback.sources import gather
+from distil_core.feedback.consultation import consult_all, non_default_settings
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows, write_table
-from distil_core.verifiers.pool import (
-    Journal,
-    JournalVerifier,
-    VerificationJob,
-    settings_digest,
-    verify_all,
-)
+from distil_core.verifiers.pool import Journal, settings_digest
 from distil_core.workspace import Workspace
 from distil_tasks.stage import StageSpec, main, prepare_torch
 
@@ -34,27 +26,22 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         for problem in read_problems(workspace.problems_dir / "train.parquet")
     }
     rollouts = read_rows(workspace.rollouts_file(iteration), ROLLOUTS)
-    answered = [rollout for rollout in rollouts if rollout.error is None]
-    jobs = (
-        VerificationJob(problem_of(rollout, problems), rollout.response) for rollout in answered
-    )
     digest = settings_digest(params.consult, STAGE.version)
     with Journal(workspace.verification_journal("consult", iteration), digest) as journal:
-        num_workers = params.verification.num_workers
-        verify_all(jobs, len(answered), params.consult, num_workers, journal, progress)
-        verifier = JournalVerifier(journal)
-        rows = [consult(verifier, problem_of(one, problems), one) for one in rollouts]
-        attempts = attempts_of(rows, rollouts, problems)
         setting = SourceSetting(params.seed, cache(lambda: _policy(workspace, params)), progress)
-        gathered = gather(params.consult.sources, attempts, attempts, setting)
-        feedback = {
-            attempt.name: items for attempt, items in zip(attempts, gathered.items, strict=True)
-        }
-        rows = [replace(row, feedback=feedback.get(row.rollout_id, ())) for row in rows]
+        rows, report = consult_all(
+            rollouts,
+            problems,
+            params.consult,
+            params.verification.num_workers,
+            journal,
+            setting,
+            progress,
+        )
         context = {
             "iteration": iteration,
             "consult": non_default_settings(params.consult),
-            **gathered.report,
+            **report,
         }
         write_table(workspace.consultations_file(iteration), CONSULTATIONS, rows, context)
         journal.remove()

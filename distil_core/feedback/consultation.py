@@ -6,10 +6,44 @@ from typing import Any
 
 from distil_core.config.models import ConsultParams
 from distil_core.errors import DataError, VerifierError
-from distil_core.feedback.sources.base import Attempt
+from distil_core.feedback.sources import gather
+from distil_core.feedback.sources.base import Attempt, SourceSetting
 from distil_core.problems.base import Problem
+from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import ConsultationRow, RolloutRow
 from distil_core.verifiers.base import Verifier
+from distil_core.verifiers.pool import Journal, JournalVerifier, VerificationJob, verify_all
+
+
+def consult_all(
+    rollouts: Sequence[RolloutRow],
+    problems: Mapping[str, Problem],
+    params: ConsultParams,
+    num_workers: int,
+    journal: Journal,
+    setting: SourceSetting,
+    progress: ProgressCallback,
+) -> tuple[list[ConsultationRow], dict[str, Any]]:
+    """A row for each rollout, in order, with the feedback of all sources; and what the sources
+    report.
+
+    problems: by id. num_workers: verifiers at a time. setting: what the sources are asked with.
+    Raises `DataError` where a rollout is of no problem.
+    """
+    answered = [rollout for rollout in rollouts if rollout.error is None]
+    jobs = (
+        VerificationJob(problem_of(rollout, problems), rollout.response) for rollout in answered
+    )
+    verify_all(jobs, len(answered), params, num_workers, journal, progress)
+    verifier = JournalVerifier(journal)
+    rows = [consult(verifier, problem_of(one, problems), one) for one in rollouts]
+    attempts = attempts_of(rows, rollouts, problems)
+    gathered = gather(params.sources, attempts, attempts, setting)
+    feedback = {
+        attempt.name: items for attempt, items in zip(attempts, gathered.items, strict=True)
+    }
+    rows = [replace(row, feedback=feedback.get(row.rollout_id, ())) for row in rows]
+    return rows, gathered.report
 
 
 def consult(verifier: Verifier, problem: Problem, rollout: RolloutRow) -> ConsultationRow:

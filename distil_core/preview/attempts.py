@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,10 +23,9 @@ from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_ex
 from distil_core.evaluation.judging import JudgedResponse
 from distil_core.evaluation.sampling import verify_and_judge
 from distil_core.feedback.compose import has_feedback
-from distil_core.feedback.consultation import attempts_of, consult
+from distil_core.feedback.consultation import consult_all
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
-from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.preview.loaded import LoadedModels
@@ -43,7 +42,7 @@ from distil_core.training.feedback_table import (
     judged_rollouts,
 )
 from distil_core.verifiers import build_verifier
-from distil_core.verifiers.pool import Journal, JournalVerifier, VerificationJob, verify_all
+from distil_core.verifiers.pool import Journal
 from distil_core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -139,9 +138,9 @@ class Preview:
         }
         rollouts = self._sample(problems, contexts, tokenizer)
         with Journal(self._scratch_dir / "verdicts.sqlite", "preview") as journal:
-            consultations = self._consult(problems, rollouts, renderer, tokenizer, journal)
-            student_ids = self._student_ids(rollouts)
             by_id = {problem.problem_id: problem for problem in problems}
+            consultations = self._consult(by_id, rollouts, renderer, tokenizer, journal)
+            student_ids = self._student_ids(rollouts)
             judged = judged_rollouts(rollouts, consultations, by_id, renderer)
             answers = self._ask(judged, consultations, renderer, journal)
             journal.remove()
@@ -221,35 +220,27 @@ class Preview:
 
     def _consult(
         self,
-        problems: Sequence[Problem],
+        problems: Mapping[str, Problem],
         rollouts: Sequence[RolloutRow],
         renderer: ContextRenderer,
         tokenizer: PreTrainedTokenizerBase,
         journal: Journal,
     ) -> list[ConsultationRow]:
-        by_id = {problem.problem_id: problem for problem in problems}
-        jobs = [
-            VerificationJob(by_id[one.problem_id], one.response)
-            for one in rollouts
-            if one.error is None
-        ]
-        consult_params = self._params.consult
+        params = self._params
+        setting = SourceSetting(
+            params.seed, lambda: AskablePolicy(self._student(), tokenizer, renderer), no_progress
+        )
         with self._clock.part("consult"):
-            workers = self._params.verification.num_workers
-            verify_all(jobs, len(jobs), consult_params, workers, journal, self._progress)
-            verifier = JournalVerifier(journal)
-            rows = [consult(verifier, by_id[one.problem_id], one) for one in rollouts]
-            attempts = attempts_of(rows, rollouts, by_id)
-
-            def policy() -> AskablePolicy:
-                return AskablePolicy(self._student(), tokenizer, renderer)
-
-            setting = SourceSetting(self._params.seed, policy, no_progress)
-            gathered = gather(consult_params.sources, attempts, attempts, setting)
-        feedback = {
-            attempt.name: items for attempt, items in zip(attempts, gathered.items, strict=True)
-        }
-        return [replace(row, feedback=feedback.get(row.rollout_id, ())) for row in rows]
+            rows, _ = consult_all(
+                rollouts,
+                problems,
+                params.consult,
+                params.verification.num_workers,
+                journal,
+                setting,
+                self._progress,
+            )
+        return rows
 
     def _student_ids(self, rollouts: Sequence[RolloutRow]) -> list[list[int]]:
         asked = [one for one in rollouts if one.response_ids]

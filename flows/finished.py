@@ -10,21 +10,17 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import distil_core
-import distil_flows
-import distil_tasks
 from distil_core.campaign.extends import read_settings
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.errors import DistilError
 from distil_core.files import private_folder, write_text
 from distil_core.lineage.dvc.lock import lock_file
 from distil_core.lineage.dvc.stage import are_up_to_date
+from distil_core.lineage.environment import package
 from distil_core.lineage.mlflow.record import is_recorded
 from distil_core.lineage.snapshot.take import present_snapshot
 from distil_core.pipeline import stage_addresses
 from distil_core.workspace import Workspace
-
-_PACKAGES = (distil_core, distil_tasks, distil_flows)
 
 
 @dataclass(frozen=True)
@@ -64,11 +60,7 @@ def finished(workspace: Workspace) -> Notes | None:
 
 def _state(workspace: Workspace) -> str:
     """Digest of the code, the settings, what is recorded and the list of iterations."""
-    digest = hashlib.blake2b(digest_size=16)
-    for package in _PACKAGES:
-        root = Path(str(package.__file__)).resolve().parent
-        for file in sorted(root.rglob("*.py")):
-            digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    digest = hashlib.blake2b(package().encode(), digest_size=16)
     # With what params.yaml extends.
     settings = read_settings(workspace.params_file, workspace.params_file.name).values
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())

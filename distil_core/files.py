@@ -30,7 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target)
     room = target.parent / f".{target.name}.{os.getpid()}.partial"
-    _remove(room)
+    remove(room)
     temporary = room / target.name
     try:
         room.mkdir()
@@ -47,7 +47,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             ) from error
         raise
     finally:
-        _remove(room)
+        remove(room)
 
 
 def write_text(target: Path, text: str, private: bool = False) -> None:
@@ -87,6 +87,14 @@ def why_not_written(error: OSError) -> str | None:
     )
 
 
+def remove(path: Path) -> None:
+    """A file, a folder with all in it, or a link and not what it leads to; there may be none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def link_or_copy(source: str, target: str) -> None:
     """A hard link, or a copy where the file system has none. For files that are never changed in
     place; in the form `shutil.copytree` asks for."""
@@ -108,7 +116,7 @@ def remove_leftovers(target: Path) -> None:
     for path in target.parent.glob(f".{glob.escape(target.name)}.*.*"):
         process_id, _, kind = path.name.removeprefix(f".{target.name}.").partition(".")
         if kind in ("partial", "replaced") and process_id.isdigit() and not _lives(int(process_id)):
-            _remove(path)
+            remove(path)
 
 
 def _lives(process_id: int) -> bool:
@@ -127,14 +135,14 @@ def _replace(temporary: Path, target: Path) -> None:
         return
     # Moved away first, so that a half-deleted folder never has the target's name.
     replaced = temporary.parent.with_suffix(".replaced")
-    _remove(replaced)
+    remove(replaced)
     os.replace(target, replaced)
     try:
         os.replace(temporary, target)
     except BaseException:
         os.replace(replaced, target)
         raise
-    _remove(replaced)
+    remove(replaced)
 
 
 def _is_disk_full(error: Exception) -> bool:
@@ -142,13 +150,6 @@ def _is_disk_full(error: Exception) -> bool:
         return True
     # safetensors and tokenizers write from Rust, whose errors have the errno only in their text.
     return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -38,14 +38,12 @@ def default_remote_url(workspace: Workspace) -> str | None:
 
 def cache_folder(workspace: Workspace) -> Path:
     """Where DVC keeps all versions of all artifacts."""
-    named = _read(workspace)["cache"].get("dir")
-    return (
-        Path(_absolute(str(named), _folder(workspace))) if named else _folder(workspace) / "cache"
-    )
+    return Path(cache_config(workspace)["dir"])
 
 
 def content_url(remote: str, md5: str) -> str:
-    """The URL at which a remote keeps the content (for a folder, the listing of its files)."""
+    """The URL at which a remote, or the path at which a cache, keeps the content (for a folder, the
+    listing of its files)."""
     return f"{remote}/files/md5/{md5[:2]}/{md5[2:]}"
 
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from distil_core.files import private_folder, write_bytes, write_text
-from distil_core.lineage.dvc.config import cache_folder
+from distil_core.files import private_folder, remove, write_bytes, write_text
+from distil_core.lineage.dvc.config import cache_folder, content_url
 from distil_core.lineage.dvc.digest import content_md5
 from distil_core.lineage.dvc.lock import artifacts, lock_file, read_entries, remove_entries
 from distil_core.lineage.dvc.session import open_repo
@@ -110,7 +110,7 @@ def _set_aside_files(
     for item in sorted(folder.iterdir()) if folder.is_dir() else []:
         md5 = recorded.get(workspace.relative(item))
         if md5 and all(file.is_file() for file in _cached(cache, md5)) and content_md5(item) == md5:
-            _remove(item)
+            remove(item)
         else:
             target = kept / workspace.relative(item)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,19 +127,8 @@ def _set_aside_files(
 
 def _cached(cache: Path, md5: str) -> Iterator[Path]:
     """The files in the cache that content of this digest is made of."""
-    first = _cache_file(cache, md5)
+    first = Path(content_url(str(cache), md5))
     yield first
     if md5.endswith(".dir") and first.is_file():
         for entry in json.loads(first.read_text(encoding="utf-8")):
-            yield _cache_file(cache, entry["md5"])
-
-
-def _cache_file(cache: Path, md5: str) -> Path:
-    return cache / "files" / "md5" / md5[:2] / md5[2:]
-
-
-def _remove(item: Path) -> None:
-    if item.is_dir() and not item.is_symlink():
-        shutil.rmtree(item)
-    else:
-        item.unlink()
+            yield Path(content_url(str(cache), entry["md5"]))

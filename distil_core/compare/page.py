@@ -1,11 +1,9 @@
 """Render a comparison: one self-contained HTML text, in the form of the campaign's report."""
 
 from collections.abc import Sequence
-from functools import cache, partial
-from importlib.resources import files
+from functools import partial
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from distil_core.compare import charts
@@ -24,8 +22,11 @@ from distil_core.compare.sides import Side
 from distil_core.compare.words import conclusion
 from distil_core.evaluation.contrast import SIDES_SHARE, Contrast
 from distil_core.evaluation.over_seeds import Estimate
+from distil_core.html_page import inline, page_environment
 
-_NONE = "\N{EN DASH}"
+_REPORT = "distil_core.report"
+"""Whose style sheet and macros the page has."""
+
 _FIGURES = (
     ("pass@1", "pass_at_1"),
     ("malformed", "malformed_rate"),
@@ -43,11 +44,11 @@ def render_comparison(comparison: Comparison, title: str) -> str:
     sides = comparison.sides
     ks = comparison.shown_ks
     return (
-        _environment()
+        page_environment("distil_core.compare", _REPORT, share=_share)
         .get_template("comparison.html")
         .render(
             title=title,
-            style=Markup(_style()),
+            style=inline(_REPORT, "report.css"),
             conclusion=conclusion(comparison),
             several=len(sides) > 1,
             seeds=comparison.has_seeds,
@@ -67,32 +68,6 @@ def render_comparison(comparison: Comparison, title: str) -> str:
             ],
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("distil_core.compare"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "signed": _signed, "share": _share}
-    return environment
-
-
-@cache
-def _style() -> str:
-    return files("distil_core.report").joinpath("templates/report.css").read_text("utf-8")
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return _NONE if value is None else format(value, form)
-
-
-def _signed(value: float | None) -> str:
-    return _NONE if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _share(value: float) -> str:

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from distil_core.evaluation.comparison import matching_order
 from distil_core.evaluation.hindsight import average_regrets
 from distil_core.evaluation.summary import HELD_OUT
+from distil_core.html_page import NOT_THERE, inline, page_environment
 from distil_core.report import figures
 from distil_core.report.gather import (
     MAX_TABLE_ROWS,
@@ -25,7 +23,6 @@ from distil_core.workspace import iteration_key
 
 _NUM_PROBLEMS_SHOWN = 5
 _PROBLEM_COLUMNS = ("problem_id", "num_correct", "num_samples", "first_response", "first_verdict")
-_NONE = "\N{EN DASH}"
 _SETTINGS_SHOWN = (
     *("seed", "compute", "problems", "base", "context", "sample", "consult", "tabulate"),
     *("train", "evaluate", "gate", "checks"),
@@ -38,11 +35,11 @@ def render_report(campaign: CampaignFacts) -> str:
     champion = campaign.iterations[last.evidence.champion]
     ks = figures.common_ks(campaign)
     return (
-        _environment()
+        page_environment("distil_core.report", generalisation_options=_generalisation_options)
         .get_template("report.html")
         .render(
             campaign=campaign,
-            style=Markup(_style()),
+            style=inline("distil_core.report", "report.css"),
             base=base,
             last=last,
             champion=champion,
@@ -64,36 +61,6 @@ def render_report(campaign: CampaignFacts) -> str:
             key=iteration_key,
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("distil_core.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": _score,
-        "signed": _signed,
-        "generalisation_options": _generalisation_options,
-    }
-    return environment
-
-
-@cache
-def _style() -> str:
-    return files("distil_core.report").joinpath("templates/report.css").read_text("utf-8")
-
-
-def _score(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return _NONE if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _generalisation_options(settings: Mapping[str, str]) -> str:
@@ -372,7 +339,7 @@ def _settings(campaign: CampaignFacts) -> list[dict[str, Any]]:
 
 def _other_values(iterations: Sequence[IterationFacts], name: str, value: str) -> str:
     others = [
-        f"{facts.evidence.settings.get(name, _NONE)} (iteration {facts.evidence.iteration})"
+        f"{facts.evidence.settings.get(name, NOT_THERE)} (iteration {facts.evidence.iteration})"
         for facts in iterations
         if facts.evidence.settings.get(name) != value
     ]

@@ -2,29 +2,28 @@
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+
+from distil_core.html_page import inline, page_environment
+
+_PACKAGE = "distil_core.report.samples"
 
 
 def render_samples(campaign: str, samples: Mapping[str, Any]) -> str:
     """The whole file. It loads nothing; styles, script and samples are inline, and a policy in the
     page keeps it from loading anything."""
-    environment = Environment(
-        loader=PackageLoader("distil_core.report.samples"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("samples.html").render(
-        campaign=campaign,
-        iteration=samples["iteration"],
-        style=Markup(_text("samples.css")),
-        script=Markup(_text("samples.js")),
-        data=Markup(_embedded(samples)),
+    return (
+        page_environment(_PACKAGE)
+        .get_template("samples.html")
+        .render(
+            campaign=campaign,
+            iteration=samples["iteration"],
+            style=inline(_PACKAGE, "samples.css"),
+            script=inline(_PACKAGE, "samples.js"),
+            data=Markup(_embedded(samples)),
+        )
     )
 
 
@@ -33,7 +32,3 @@ def _embedded(samples: Mapping[str, Any]) -> str:
     that stands, and does not know entities."""
     text = json.dumps(samples, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _text(name: str) -> str:
-    return files("distil_core.report.samples").joinpath("templates", name).read_text("utf-8")

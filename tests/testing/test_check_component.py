@@ -48,12 +48,18 @@ def distil(
 ) -> Iterator[Distil]:
     """`distil check-component ..` in a folder, the workspace unless another is given."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # Other tests have a package of this name too.
+    _forget_my_lab()
 
     def run(*arguments: str, root: Path = workspace) -> tuple[int, str]:
         monkeypatch.chdir(root)
         return distil_command("check-component", *arguments)
 
     yield run
+    _forget_my_lab()
+
+
+def _forget_my_lab() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
         del sys.modules[name]
 

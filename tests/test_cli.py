@@ -16,7 +16,6 @@ from distil_core.campaign.iterations import existing_iterations
 from distil_core.campaign.load import load_iteration_params, load_params_file
 from distil_core.doctor import Finding, examine
 from distil_core.workspace import Workspace
-from distil_flows.cli import main
 
 sys.path.append(str(Path(__file__).parent / "flows"))
 import front_door_scratch as scratch
@@ -72,16 +71,12 @@ def test_importing_the_command_imports_nothing_heavy() -> None:
 
 
 @pytest.fixture
-def distil(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Distil:
+def distil(monkeypatch: pytest.MonkeyPatch, distil_command: Distil) -> Distil:
     """Runs the command in a workspace, in this process: its status and what it said."""
 
     def run(workspace: Workspace, *arguments: str) -> tuple[int, str]:
         monkeypatch.chdir(workspace.root)
-        monkeypatch.setattr(sys, "argv", ["distil", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(str(ended.value.code)), said.out + said.err
+        return distil_command(*arguments)
 
     return run
 

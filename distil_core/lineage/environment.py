@@ -63,7 +63,8 @@ def _files(package_name: str) -> Iterator[tuple[str, Path]]:
         for folder, _, names in os.walk(place, followlinks=True):
             for name in names:
                 file = Path(folder, name)
-                if file.suffix != ".pyc":
+                # An editor's lock is a link to nowhere.
+                if file.suffix != ".pyc" and file.is_file():
                     yield f"{package_name}/{file.relative_to(place).as_posix()}", file
 
 

@@ -18,8 +18,8 @@ def temporary_worktree(
     workspace: Workspace, commit: str, say: Say, keep: bool = False
 ) -> Iterator[Workspace]:
     """The commit's files in a git worktree of their own, which is removed when the block ends. The
-    folder around it may be written into. keep: leave it, and say where it is; so does what cannot
-    be removed, since that spoils nothing of what was done in it."""
+    folder around it may be written into. keep: leave it, and say where it is. One that cannot be
+    removed is said too, and no error: what was done in it stands."""
     folder = Path(tempfile.mkdtemp(prefix="distil-worktree-"))
     tree = folder / "workspace"
     # Without hooks: a user's hook may check out data, as DVC's does.

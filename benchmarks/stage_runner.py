@@ -39,6 +39,7 @@ from distil_core.lineage.dvc.session import load_stage, open_repo
 from distil_core.lineage.dvc.stage import run_stage
 from distil_core.lineage.dvc.upstream import load_pipeline
 from distil_core.pipeline import stage_addresses
+from distil_core.process_variables import variables_set
 from distil_core.workspace import Workspace
 from distil_flows.stages import stage_versions
 
@@ -139,9 +140,7 @@ def _listening(made: Campaign) -> Iterator[None]:
     # The copied stages, which are clients now, and not those that are installed.
     sources = str(made.workspace.root / "src")
     variables = {SOCKET: made.socket, "PATH": path, "PYTHONPATH": sources}
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ |= variables
-    with socket.socket(socket.AF_UNIX) as listener:
+    with variables_set(variables), socket.socket(socket.AF_UNIX) as listener:
         listener.bind(made.socket)
         listener.listen()
         threading.Thread(target=_serve, args=(made, listener), daemon=True).start()
@@ -149,11 +148,6 @@ def _listening(made: Campaign) -> Iterator[None]:
             yield
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
 
 
 def _serve(made: Campaign, listener: socket.socket) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distil_core.files import private_file, private_folder
+from distil_core.process_variables import variables_set
 from distil_core.workspace import Workspace
 from distil_flows import _internals
 from distil_flows.api_identity import PrefectApiError, answering, check_version, is_ours
@@ -211,17 +212,11 @@ def _in_force(url: str, pages_url: str, password: str) -> Iterator[None]:
         "PREFECT_UI_URL": pages_url,
         "PREFECT_API_AUTH_STRING": password,
     }
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    _internals.reload_settings()
     try:
-        yield
+        with variables_set(variables):
+            _internals.reload_settings()
+            yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         _internals.reload_settings()
 
 

@@ -56,6 +56,7 @@ def _in_this_process(
 ) -> None:
     for done, job in enumerate(jobs, start=1):
         if job.key not in journal:
+            watch.expect(job)
             outcome = judge(verifier, job)
             journal.record(job.key, outcome)
             watch.note(job, outcome)
@@ -85,6 +86,7 @@ def _in_workers(
                 taken += 1
                 if job.key not in under_way and job.key not in journal:
                     under_way.add(job.key)
+                    watch.expect(job)
                     pool.submit(job)
             reward.report(taken - len(under_way))
             if not under_way:

@@ -1,5 +1,6 @@
 """Scratch workspaces with the project's own code and a campaign so small that it runs at once."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,13 +8,16 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from distil_core.workspace import Workspace
+from distil_flows.api_server import answering
 
 PROJECT = Path(__file__).parents[2]
 CODE = ("distil_core", "flows", "tasks")
@@ -71,26 +75,33 @@ def tiny(params: dict[str, Any]) -> dict[str, Any]:
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment for a command in a workspace, whose own code comes first."""
+    return programs_first(Path(sys.executable).parent) | {"PYTHONPATH": "src", **variables}
+
+
+def programs_first(programs: Path) -> dict[str, str]:
+    """This process's environment without its settings of Prefect, and with these programs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
     return kept | {
-        "PATH": path,
-        "PYTHONPATH": "src",
+        "PATH": f"{programs}{os.pathsep}{kept.get('PATH', '')}",
         "OMP_NUM_THREADS": "1",
         # Runs are to be picked up at once.
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        **variables,
     }
 
 
-def start(root: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
-    """`python -m ..` in the workspace `root`, its output in a pipe."""
+def start(
+    root: Path,
+    *arguments: str,
+    output: int | IO[bytes] = subprocess.PIPE,
+    **variables: str,
+) -> "subprocess.Popen[str]":
+    """`python -m ..` in the workspace `root`, its output in a pipe or a file."""
     return subprocess.Popen(
         [sys.executable, "-m", *arguments],
         cwd=root,
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
@@ -113,6 +124,33 @@ def stop(process: "subprocess.Popen[str]") -> str:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
     return output
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[str]:
+    """The API address of a `prefect server start` with the settings in `home`, on a port of its
+    own."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    arguments = ("prefect", "server", "start", "--port", str(port))
+    # Into a file: on a busy machine it complains more than a pipe holds, and then waits for ever.
+    with (home / "server.log").open("wb") as log:
+        process = start(home, *arguments, output=log, PREFECT_API_URL=url)
+    try:
+        wait_for("prefect server", lambda: answering(url) == "prefect")
+        yield url
+    finally:
+        stop(process)
+
+
+def everything(server: str, kind: str) -> list[dict[str, Any]]:
+    """What the server's API has of a kind, such as "flow_runs"."""
+    request = urllib.request.Request(
+        f"{server}/{kind}/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        found: list[dict[str, Any]] = json.load(response)
+    return found
 
 
 def free_port() -> int:

@@ -146,23 +146,16 @@ def _prove(folder: Path, url: str) -> str:
 
 
 def test_a_server_is_ours_by_proof_not_by_its_word(tmp_path: Path) -> None:
-    port = scratch.free_port()
-    url = f"http://127.0.0.1:{port}/api"
     own, other = tmp_path / "own", tmp_path / "other"
     own.mkdir()
     (own / "pyproject.toml").write_text('[tool.prefect]\nhome = ".prefect"\n')
-    arguments = ("prefect", "server", "start", "--port", str(port))
-    process = scratch.start(own, *arguments, PREFECT_API_URL=url)
-    try:
-        scratch.wait_for("prefect server", lambda: answering(url) == "prefect", timeout_s=180)
+    with scratch.prefect_server(own) as url:
         said = _prove(own, url)
         assert said == "proved True\nserve ''\nown False \n"
         # Nothing of the proof stays.
         with closing(sqlite3.connect(own / ".prefect" / "prefect.db")) as database:
             assert database.execute("SELECT count(*) FROM variable").fetchone() == (0,)
         said = _prove(other, url)
-    finally:
-        scratch.stop(process)
     assert "proved False\n" in said
     assert "serve the Prefect server at" in said
     assert f"export PREFECT_API_URL={url}" in said

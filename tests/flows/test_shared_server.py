@@ -3,22 +3,15 @@
 About 90 s on two cores: processes that import torch and Prefect.
 """
 
-import json
 import os
 import shutil
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import front_door_scratch as scratch
 import pytest
 
 from distil_core.workspace import Workspace
-from distil_flows.api_server import answering
 from distil_flows.ownership import (
     delete_other_deployments,
     deployment_name,
@@ -28,31 +21,6 @@ from distil_flows.ownership import (
 )
 
 FLOWS = ("distil-iteration", "distil-campaign")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The API address of a `prefect server start` that is no workspace's own."""
-    port = scratch.free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    home = tmp_path_factory.mktemp("prefect")
-    shutil.copy(scratch.PROJECT / "pyproject.toml", home)
-    with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-            cwd=home,
-            env=scratch.environment(PREFECT_API_URL=url),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        scratch.wait_for("prefect server", lambda: answering(url) == "prefect")
-        yield url
-    finally:
-        scratch.stop(process)
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +37,6 @@ def workspaces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Wor
 
 def prefect(root: Path, server: str, *arguments: str) -> tuple[int, str]:
     return scratch.run(root, "prefect", "--no-prompt", *arguments, PREFECT_API_URL=server)
-
-
-def everything(server: str, kind: str) -> list[dict[str, Any]]:
-    request = urllib.request.Request(
-        f"{server}/{kind}/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        found: list[dict[str, Any]] = json.load(response)
-    return found
 
 
 def test_a_worker_does_each_run_in_the_workspace_that_was_deployed(
@@ -109,7 +68,7 @@ def test_a_worker_does_each_run_in_the_workspace_that_was_deployed(
         assert status == 0, output
     finally:
         scratch.stop(worker)
-    runs = everything(server, "flow_runs")
+    runs = scratch.everything(server, "flow_runs")
     (failed,) = (run for run in runs if run["state_type"] == "FAILED")
     message = failed["state"]["message"]
     assert f"does not know the run's workspace: {first.root} is not on this machine" in message
@@ -118,7 +77,7 @@ def test_a_worker_does_each_run_in_the_workspace_that_was_deployed(
         tags = [set(run["tags"]) for run in runs if workspace_tag(workspace) in run["tags"]]
         assert len(tags) == 1
         assert "campaign:chain-arithmetic" in tags[0]
-    keys = {artifact["key"] for artifact in everything(server, "artifacts")}
+    keys = {artifact["key"] for artifact in scratch.everything(server, "artifacts")}
     for workspace in workspaces:
         label = workspace_label(workspace)
         assert f"chain-arithmetic-{label}-iteration-000" in keys

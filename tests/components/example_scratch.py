@@ -1,11 +1,6 @@
 """The example package installed as anybody would install theirs, and workspaces that use it."""
 
-import os
 import shutil
-import subprocess
-import sysconfig
-import venv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +8,7 @@ from typing import Any
 import yaml
 
 from tests.flows import front_door_scratch
+from tests.installed.virtual_environment import VirtualEnvironment, make_environment
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "tests" / "example_package"
@@ -23,40 +19,14 @@ OBJECTIVE = {"name": "my_lab.focal_objective", "options": {"gamma": 1.5}}
 
 
 @dataclass(frozen=True)
-class Environment:
-    """A Python that has the package. source: the package's folder, a copy that may be edited."""
+class Environment(VirtualEnvironment):
+    """One that has the package. source: the package's folder, a copy that may be edited."""
 
-    python: Path
     source: Path
 
-    def run(self, root: Path, *arguments: str) -> tuple[int, str]:
+    def run_module(self, root: Path, *arguments: str) -> tuple[int, str]:
         """Exit status and output of `python -m ..` in `root`."""
-        done = subprocess.run(
-            [str(self.python), "-m", *arguments],
-            cwd=root,
-            env=self.variables(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=1800,
-            check=False,
-        )
-        return done.returncode, done.stdout
-
-    def variables(self) -> dict[str, str]:
-        """This process's, with the environment's programs first."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("PREFECT_") and name not in ("PYTHONPATH", "VIRTUAL_ENV")
-        }
-        path = f"{self.python.parent}{os.pathsep}{kept.get('PATH', '')}"
-        return kept | {
-            "PATH": path,
-            "OMP_NUM_THREADS": "1",
-            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        }
+        return self.run(root, "python", "-m", *arguments)
 
 
 def install(folder: Path, *, editable: bool) -> Environment:
@@ -68,40 +38,9 @@ def install(folder: Path, *, editable: bool) -> Environment:
     shutil.copytree(
         PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     )
-    python = make_environment(folder)
-    pip_install(python, *["-e"][: int(editable)], str(source))
-    return Environment(python, source)
-
-
-def install_packages(folder: Path, packages: Sequence[Path]) -> Environment:
-    """Such an environment with these packages. source: the first one's folder."""
-    python = make_environment(folder)
-    pip_install(python, *map(str, packages))
-    return Environment(python, packages[0])
-
-
-def make_environment(folder: Path) -> Path:
-    """The Python of a new environment below `folder` that has all that this one has."""
-    home = folder / "environment"
-    venv.create(home, with_pip=False, symlinks=True)
-    here = sysconfig.get_path("purelib")
-    packages = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
-    # Its own packages first, then this environment's, whose own .pth files count too.
-    (Path(packages) / "these.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    return home / "bin" / "python"
-
-
-def pip_install(python: Path, *arguments: str) -> None:
-    """Without looking anywhere else for what the packages need: it is there."""
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", *options, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    environment = make_environment(folder)
+    environment.pip_install(*["-e"][: int(editable)], str(source))
+    return Environment(environment.programs, source)
 
 
 def make_workspace(root: Path) -> Path:

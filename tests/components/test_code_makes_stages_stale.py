@@ -35,7 +35,7 @@ class Campaign:
             self.file(name).write_text(text)
 
     def run(self, *arguments: str) -> str:
-        status, output = self.environment.run(self.root, *arguments)
+        status, output = self.environment.run_module(self.root, *arguments)
         assert status == 0, output
         return output
 
@@ -48,7 +48,7 @@ class Campaign:
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     environment = scratch.install(tmp_path_factory.mktemp("installed"), editable=True)
     root = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
-    status, output = environment.run(root, "distil_flows.cli", "run")
+    status, output = environment.run_module(root, "distil_flows.cli", "run")
     assert status == 0, output
     found = Campaign(environment, root)
     assert found.stale() == set()
@@ -142,7 +142,7 @@ def test_a_component_that_is_gone_is_named(campaign: Campaign) -> None:
     file = campaign.file(OBJECTIVE)
     aside = file.rename(file.with_suffix(".away"))
     try:
-        status, output = campaign.environment.run(
+        status, output = campaign.environment.run_module(
             campaign.root, "distil_tasks.train", "--iteration", "1", "--force"
         )
         assert status == 1

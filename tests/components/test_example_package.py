@@ -22,7 +22,7 @@ def campaign(
 ) -> tuple[Path, str]:
     """The workspace after `make run`, and what that said."""
     root = scratch.make_workspace(tmp_path_factory.mktemp("campaign") / "workspace")
-    status, output = environment.run(root, "distil_flows.cli", "run")
+    status, output = environment.run_module(root, "distil_flows.cli", "run")
     assert status == 0, output
     return root, output
 
@@ -42,7 +42,7 @@ def test_names_lead_to_the_installed_package(
         " str(one.source_file)] for one in found]))\n"
         "assert 'answer_key' in EXPERTS.names() and 'oracle' in EXPERTS.names()\n"
     )
-    status, output = environment.run(tmp_path, "ask")
+    status, output = environment.run_module(tmp_path, "ask")
     assert status == 0, output
     found = json.loads(output)
     assert [one[:4] for one in found] == [
@@ -52,7 +52,7 @@ def test_names_lead_to_the_installed_package(
         ["my_lab.focal_objective", "dotted_path", None, None],
     ]
     for *_, file in found:
-        assert Path(file).is_relative_to(environment.python.parents[1])
+        assert Path(file).is_relative_to(environment.programs.parent)
 
 
 def test_a_campaign_of_its_components_runs(campaign: tuple[Path, str]) -> None:
@@ -68,7 +68,7 @@ def test_a_campaign_of_its_components_runs(campaign: tuple[Path, str]) -> None:
 def test_dvc_has_nothing_to_do_after_it(
     environment: scratch.Environment, campaign: tuple[Path, str]
 ) -> None:
-    status, output = environment.run(campaign[0], "dvc", "status")
+    status, output = environment.run_module(campaign[0], "dvc", "status")
     assert (status, output.strip()) == (0, "Data and pipelines are up to date.")
 
 

@@ -13,10 +13,9 @@ import yaml
 from distil_core.component_kinds import KINDS, registry_of
 from distil_core.errors import ConfigError
 from distil_core.scaffold import NewPackage, new_package
+from tests.installed.virtual_environment import VirtualEnvironment, make_environment
 
-sys.path.append(str(Path(__file__).parents[1] / "components"))
-import example_scratch as scratch
-
+PROJECT = Path(__file__).parents[2]
 NAMES = {kind: f"my_{kind.replace(' ', '_')}" for kind in KINDS}
 
 
@@ -27,40 +26,45 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, NewPackage]:
 
 
 @pytest.fixture(scope="module")
-def python(
+def environment(
     packages: dict[str, NewPackage], tmp_path_factory: pytest.TempPathFactory
-) -> scratch.Environment:
-    """An environment that has all of the packages."""
-    folders = [package.folder for package in packages.values()]
-    return scratch.install_packages(tmp_path_factory.mktemp("environment"), folders)
+) -> VirtualEnvironment:
+    """One that has all of the packages."""
+    environment = make_environment(tmp_path_factory.mktemp("environment"))
+    environment.pip_install(*(str(package.folder) for package in packages.values()))
+    return environment
 
 
-def checked(python: scratch.Environment, folder: Path, *arguments: str) -> str:
-    status, output = python.run(folder, *arguments)
+def checked(environment: VirtualEnvironment, folder: Path, *arguments: str) -> str:
+    status, output = environment.run(folder, "python", "-m", *arguments)
     assert status == 0, output
     return output
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_own_tests_pass(
-    packages: dict[str, NewPackage], python: scratch.Environment, kind: str
+    packages: dict[str, NewPackage], environment: VirtualEnvironment, kind: str
 ) -> None:
     """From outside of its folder, so that it is the installed package that is tried."""
     tests = str(packages[kind].folder / "tests")
-    output = checked(python, python.python.parent, "pytest", "-q", "-p", "no:cacheprovider", tests)
+    output = checked(
+        environment, environment.programs, "pytest", "-q", "-p", "no:cacheprovider", tests
+    )
     assert "passed" in output
     assert "failed" not in output
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_check_component_accepts_it(
-    packages: dict[str, NewPackage], python: scratch.Environment, kind: str
+    packages: dict[str, NewPackage], environment: VirtualEnvironment, kind: str
 ) -> None:
     arguments = ["--rows", "tests/rows.jsonl"] if kind == "row format" else []
     if kind == "verifier":
         arguments = ["--source", NAMES["problem source"], "--response", "Answer: 12"]
     folder = packages[kind].folder
-    output = checked(python, folder, "distil_flows.cli", "check-component", NAMES[kind], *arguments)
+    output = checked(
+        environment, folder, "distil_flows.cli", "check-component", NAMES[kind], *arguments
+    )
     assert f"{kind} {NAMES[kind]!r}" in output
     assert " failed" not in output
 
@@ -93,7 +97,7 @@ def test_types_are_right(packages: dict[str, NewPackage], tmp_path: Path) -> Non
         ],
         cwd=folders[0].parent,
         # Where an installed DistIL would be found.
-        env=os.environ | {"MYPYPATH": str(scratch.PROJECT / "src")},
+        env=os.environ | {"MYPYPATH": str(PROJECT / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""Pin the files that problems are read from: their digests, written into `params.yaml`.
+"""Pin the files that problems and a base are read from: their digests, written into `params.yaml`.
 
 A file outside the campaign is named by path and SHA-256, so that an iteration never silently reads
 another one. Nobody should have to copy 64 digits for that.
@@ -32,8 +32,8 @@ class PinnedPath:
 
 
 def pin_files(workspace: Workspace) -> list[PinnedPath]:
-    """Write the digest of each file that problems are read from into `params.yaml`, its comments
-    kept. The former file is kept as by `distil restart --set`.
+    """Write the digest of each file that problems or a base are read from into `params.yaml`, its
+    comments kept. The former file is kept as by `distil restart --set`.
 
     Raises `ConfigError`, with nothing changed, where a file cannot be read, the settings name none,
     or they are wrong in another way.
@@ -47,7 +47,7 @@ def pin_files(workspace: Workspace) -> list[PinnedPath]:
     if not pinned:
         raise ConfigError(
             "params.yaml names no file to pin: a problem source such as jsonl or parquet has "
-            "`train: {path: ..}` in problems.source.options"
+            "`train: {path: ..}` in problems.source.options, and base.path_or_id may be a GGUF file"
         )
     overrides = [f'{each.setting}="{each.now}"' for each in pinned if each.now != each.before]
     if overrides:
@@ -70,6 +70,10 @@ def unpinned(settings: Mapping[str, Any]) -> list[str]:
 
 def _named_files(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Place, path and digest of each."""
+    base = settings.get("base")
+    path = base.get("path_or_id") if isinstance(base, Mapping) else None
+    if isinstance(base, Mapping) and str(path).lower().endswith(".gguf"):
+        yield "base", str(path), str(base.get("sha256") or "")
     for place in _PLACES:
         options: Any = settings
         for key in place.split("."):

@@ -77,14 +77,30 @@ class PretrainedBase(Settings):
     kind: Literal["pretrained"]
     """A checkpoint from elsewhere."""
     path_or_id: str
-    """A local folder, or an id of the hub."""
+    """A local folder, a local GGUF file (`*.gguf`), or an id of the hub."""
+    sha256: str | None = None
+    """Digest of the GGUF file, which pins it; `distil pin` writes it. null for anything else."""
     revision: str | None = None
     """A commit of the hub's repository, which pins the content."""
     allow_download: bool = False
     """Whether the hub is asked for what is not in the local cache; needs a revision."""
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether path_or_id names a GGUF file."""
+        return self.path_or_id.lower().endswith(".gguf")
+
     @model_validator(mode="after")
     def _pinned(self) -> "PretrainedBase":
+        if self.is_gguf and (self.allow_download or self.revision):
+            raise ValueError(
+                f"path_or_id {self.path_or_id} names a file, which is never downloaded: leave out "
+                "revision and allow_download; base.sha256 pins the file"
+            )
+        if self.sha256 is not None and not self.is_gguf:
+            raise ValueError(
+                f"sha256 pins a GGUF file, and path_or_id {self.path_or_id} is none: leave it out"
+            )
         if self.allow_download and not self.revision:
             raise ValueError(
                 "allow_download needs a revision (a commit of the hub's repository): without one "

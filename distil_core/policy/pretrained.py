@@ -1,4 +1,5 @@
-"""A base policy from outside: a local Hugging Face folder, or a hub id pinned to a revision."""
+"""A base policy from outside: a local Hugging Face folder, a GGUF file, or a hub id pinned to a
+revision."""
 
 import json
 import shutil
@@ -21,6 +22,7 @@ from distil_core.policy.checkpoint_files import (
     weight_files,
 )
 from distil_core.policy.conventions import read_json_object
+from distil_core.policy.gguf_file import unpacked_gguf
 
 _GENERATION = "generation_config.json"
 
@@ -54,9 +56,11 @@ def view_pretrained(base: PretrainedBase, policy_dir: Path) -> list[str]:
 
 
 def source_folder(base: PretrainedBase) -> Path:
-    """The folder that the settings name, downloaded where that is allowed. Raises
-    `CheckpointError`."""
+    """The folder that the settings name, downloaded where that is allowed, or made of the GGUF file
+    that they name. Raises `CheckpointError`."""
     source = Path(base.path_or_id).expanduser()
+    if base.is_gguf:
+        return unpacked_gguf(source, base.sha256)
     return source if source.is_dir() else _download(base)
 
 

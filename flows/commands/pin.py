@@ -1,4 +1,5 @@
-"""`distil pin`: write the digests of the files that problems are read from into params.yaml."""
+"""`distil pin`: write the digests of the files that problems or a base are read from into
+params.yaml."""
 
 import argparse
 

@@ -7,6 +7,7 @@ import pytest
 
 from distil_core.campaign.load import load_params
 from distil_core.campaign.pins import pin_files, unpinned_files
+from distil_core.config.models import PretrainedBase
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
 
@@ -80,6 +81,20 @@ def test_a_file_that_is_not_there_changes_nothing(workspace: Workspace) -> None:
     with pytest.raises(ConfigError, match=r"cannot read data\.jsonl, which params\.yaml names"):
         pin_files(workspace)
     assert workspace.params_file.read_text() == OWN + CHAT
+
+
+def test_a_base_in_a_file(workspace: Workspace) -> None:
+    (workspace.root / "model.gguf").write_bytes(b"GGUF")
+    text = workspace.params_file.read_text()
+    workspace.params_file.write_text(text.replace("some/model", "model.gguf"))
+    assert unpinned_files(workspace)[0] == "model.gguf"
+    pinned = pin_files(workspace)[0]
+    digest = hashlib.sha256(b"GGUF").hexdigest()
+    assert (pinned.setting, pinned.before, pinned.now) == ("base.sha256", "", digest)
+    base = load_params(workspace).base
+    assert isinstance(base, PretrainedBase)
+    assert base.sha256 == digest
+    assert unpinned_files(workspace) == []
 
 
 def test_settings_without_files(workspace: Workspace) -> None:

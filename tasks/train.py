@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distil_core.campaign.chain import first_table
+from distil_core.campaign.load import load_iteration_params
+from distil_core.campaign.sampler import training_temperature
 from distil_core.campaign.stage_code import all_digests
 from distil_core.config.models import ComputeParams, IterationParams
 from distil_core.files import atomic_path, write_text
@@ -54,6 +56,11 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     component = params.train.objective
     objective = OBJECTIVES.build(component.name, component.options)
     seed = derive_seed(params.seed, iteration, "train")
+    temperature = training_temperature(
+        params,
+        range(first, iteration),
+        lambda number: load_iteration_params(workspace, number, with_components=False),
+    )
     resume = ResumePoint(
         workspace.resume_file("train", iteration),
         fingerprint(
@@ -64,10 +71,13 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             seed=seed,
             parent=folder_digest(parent_dir),
             tables=learned_from,
+            **({} if temperature is None else {"temperature": temperature}),
         ),
         params.resume.checkpoint_every_s,
     )
-    setup = TrainingSetup(params.train, seed, params.compute.dtype, end_token_ids(tokenizer))
+    setup = TrainingSetup(
+        params.train, seed, params.compute.dtype, end_token_ids(tokenizer), temperature
+    )
     curve = train(model, rows, objective, setup, progress, average, resume)
     write_curve(workspace.train_curve_file(iteration), with_table_facts(curve, rows))
     policy_dir = workspace.policy_dir(iteration)

@@ -12,6 +12,7 @@ from distil_core.campaign.parts import (
     registries,
     with_typed_options,
 )
+from distil_core.campaign.sampler import require_scored_as_sampled
 from distil_core.config.models import IterationParams, Params
 from distil_core.errors import ConfigError
 from distil_core.registry import refuse_secrets
@@ -87,6 +88,7 @@ def parse_params(values: Any, where: str) -> Params:
     """Settings already read from YAML; `where` names their origin in errors."""
     params = _validated(Params, values, where)
     require_purpose(params, where)
+    require_scored_as_sampled(params, where)
     return params
 
 

@@ -1,7 +1,7 @@
 """Group-relative policy optimisation on the reward alone: RLVR with one number per rollout.
 
 docs/method.md#other-objectives. With A the rollout's reward against its group's and
-r_t = pi(y_t) / mu(y_t):
+r_t = pi(y_t) / mu(y_t), both at the sampler's temperature:
 
     loss = -(1/Z) * sum_t m_t * min( r_t * A, clip(r_t, 1 - clip_low, 1 + clip_high) * A )
 
@@ -9,13 +9,14 @@ Reads rewards and the sampled tokens only: rows without an expert train like any
 that the expert wrote itself do not train at all.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
+from distil_core.objectives.estimators.as_sampled import as_sampled_logprobs_bt
 from distil_core.objectives.estimators.matching import at_least_float32
 from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
 
@@ -27,6 +28,8 @@ _LARGEST_LOG_RATIO = 20.0
 
 class Options(LossOptions):
     """Group-relative advantage on the reward, clipped."""
+
+    scores_as_sampled: ClassVar[bool] = True
 
     clip_low: Annotated[float, Field(ge=0, le=1)] = 0.2
     """How far below 1 a ratio still earns. 0.2 is PPO's and GRPO's own."""
@@ -53,7 +56,7 @@ class GroupRelativePolicyOptimisation:
         options, sampled_b = self.options, batch.sampled_rows_b
         mask_bt = batch.response_mask_bt & sampled_b[:, None]
         # Padding may be NaN, so it is masked before the arithmetic.
-        sampled_bt = torch.where(mask_bt, at_least_float32(batch.sampled_logprobs_bt), 0.0)
+        sampled_bt = torch.where(mask_bt, at_least_float32(as_sampled_logprobs_bt(batch)), 0.0)
         behaviour_bt = torch.where(mask_bt, at_least_float32(batch.behaviour_logprobs_bt), 0.0)
         log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)
         ratios_bt = torch.exp(log_ratios_bt)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives.base import ObjectiveBatch
+from distil_core.objectives.estimators.as_sampled import BatchAsSampled
 from distil_core.training.feedback_rows import FeedbackRow
 
 
@@ -54,13 +55,19 @@ def make_labels(
     )
 
 
-def make_objective_batch(
-    labels: RowLabels, student_logprobs: tuple[Tensor, Tensor]
-) -> ObjectiveBatch:
+def make_objective_batch(labels: RowLabels, student_logprobs: tuple[Tensor, ...]) -> ObjectiveBatch:
     """The batch that an objective reads, on the student's device. student_logprobs: on the buckets
-    and of the sampled tokens, from the function of that name."""
-    student_btk, sampled_bt = student_logprobs
+    and of the sampled tokens, also at a temperature where asked for, from the function of that
+    name."""
+    student_btk, sampled_bt, *as_sampled = student_logprobs
     moved = {name: value.to(sampled_bt.device) for name, value in vars(labels).items()}
+    if as_sampled:
+        return BatchAsSampled(
+            student_bucket_logprobs_btk=student_btk,
+            sampled_logprobs_bt=sampled_bt,
+            as_sampled_logprobs_bt=as_sampled[0],
+            **moved,
+        )
     return ObjectiveBatch(
         student_bucket_logprobs_btk=student_btk, sampled_logprobs_bt=sampled_bt, **moved
     )

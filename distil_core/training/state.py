@@ -20,13 +20,15 @@ class TrainingSetup:
 
     seed: every random number depends only on it and the step. forward_dtype: in which the model
     computes; its weights should be float32 in either case. end_token_ids: a response that does not
-    end in one of them is truncated; needed to mask those.
+    end in one of them is truncated; needed to mask those. temperature: of the sampler, where the
+    objective reads the student at it and it is not 1.
     """
 
     params: TrainParams
     seed: int
     forward_dtype: Literal["float32", "bfloat16"] = "float32"
     end_token_ids: Collection[int] = ()
+    temperature: float | None = None
 
 
 @dataclass

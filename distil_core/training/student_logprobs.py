@@ -32,9 +32,11 @@ def student_logprobs(
     forward_dtype: str = "float32",
     tiled_above: int | None = None,
     sequences: Sequence[Sequences] | None = None,
-) -> tuple[Tensor, Tensor]:
+    temperature: float | None = None,
+) -> tuple[Tensor, ...]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
-    each response token, [B, T]; float32 or wider, with gradient where it is enabled.
+    each response token, [B, T]; float32 or wider, with gradient where it is enabled. temperature:
+    then the latter follows once more, of softmax(logits / temperature).
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a larger vocabulary is read in tiles, and the logits never exist all at
@@ -42,12 +44,14 @@ def student_logprobs(
     than rounding. Where there is no response token, sequences give 0.
     """
     if is_tiled(model, tiled_above):
-        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, sequences)
+        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, sequences, temperature)
     if sequences is not None:
-        return _logprobs_in_sequences(model, tokens, expert_ids_btk, forward_dtype, sequences)
+        return _logprobs_in_sequences(
+            model, tokens, expert_ids_btk, forward_dtype, sequences, temperature
+        )
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
-    return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk)
+    return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk, temperature)
 
 
 def as_sequences(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
@@ -68,7 +72,8 @@ def _tiled_logprobs(
     expert_ids_btk: Tensor,
     forward_dtype: str,
     sequences: Sequence[Sequences] | None,
-) -> tuple[Tensor, Tensor]:
+    temperature: float | None,
+) -> tuple[Tensor, ...]:
     half = forward_dtype == "bfloat16"
     with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
         if sequences is not None:
@@ -78,15 +83,28 @@ def _tiled_logprobs(
             places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
             hidden_btd = response_hidden(model, tokens)
             hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
-    head = model.get_output_embeddings()
+    head, cap = model.get_output_embeddings(), softcap(model)
+    response_ids_n = tokens.response_ids_bt.flatten()[places_n]
     values = head_logprobs(
         hidden_nd.bfloat16() if half else hidden_nd,
         head.weight,
         expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],
-        tokens.response_ids_bt.flatten()[places_n],
+        response_ids_n,
         bias_v=head.bias,
-        softcap=softcap(model),
+        softcap=cap,
     )
+    if temperature is not None:
+        # (c / T) tanh((h / T) W / (c / T)) is c tanh(h W / c) / T: the head of what is divided.
+        divided_nd = hidden_nd / temperature
+        _, as_sampled_n = head_logprobs(
+            divided_nd.bfloat16() if half else divided_nd,
+            head.weight,
+            torch.full_like(response_ids_n, len(head.weight))[:, None],
+            response_ids_n,
+            bias_v=None if head.bias is None else head.bias / temperature,
+            softcap=None if cap is None else cap / temperature,
+        )
+        values = (*values, as_sampled_n)
     return _in_place(values, places_n, tokens)
 
 
@@ -96,7 +114,8 @@ def _logprobs_in_sequences(
     expert_ids_btk: Tensor,
     forward_dtype: str,
     sequences: Sequence[Sequences],
-) -> tuple[Tensor, Tensor]:
+    temperature: float | None,
+) -> tuple[Tensor, ...]:
     response_ids_n = tokens.response_ids_bt.flatten()
     expert_ids_nk = expert_ids_btk.to(response_ids_n.device).flatten(0, 1)
     places, values = [], []
@@ -106,16 +125,19 @@ def _logprobs_in_sequences(
         places.append(part.places_n)
         values.append(
             logprobs_of_logits(
-                logits_mv, response_ids_n[part.places_n], expert_ids_nk[part.places_n]
+                logits_mv,
+                response_ids_n[part.places_n],
+                expert_ids_nk[part.places_n],
+                temperature,
             )
         )
-    buckets, sampled = zip(*values, strict=True)
-    return _in_place((torch.cat(buckets), torch.cat(sampled)), torch.cat(places), tokens)
+    joined = tuple(torch.cat(pieces) for pieces in zip(*values, strict=True))
+    return _in_place(joined, torch.cat(places), tokens)
 
 
 def _in_place(
-    values: tuple[Tensor, Tensor], places_n: Tensor, tokens: ResponseBatch
-) -> tuple[Tensor, Tensor]:
+    values: tuple[Tensor, ...], places_n: Tensor, tokens: ResponseBatch
+) -> tuple[Tensor, ...]:
     """Values of N response tokens at their places in [B, T]."""
     shape = tokens.response_ids_bt.shape
 
@@ -123,17 +145,25 @@ def _in_place(
         empty = values_n.new_zeros(shape.numel(), *values_n.shape[1:])
         return empty.index_copy(0, places_n, values_n).unflatten(0, shape)
 
-    return placed(values[0]), placed(values[1])
+    return tuple(placed(values_n) for values_n in values)
 
 
 def logprobs_of_logits(
-    logits_btv: Tensor, response_ids_bt: Tensor, expert_ids_btk: Tensor
-) -> tuple[Tensor, Tensor]:
+    logits_btv: Tensor,
+    response_ids_bt: Tensor,
+    expert_ids_btk: Tensor,
+    temperature: float | None = None,
+) -> tuple[Tensor, ...]:
     """Like `student_logprobs`, from logits."""
     widened_btv = logits_btv.to(torch.promote_types(logits_btv.dtype, torch.float32))
     logprobs_btv = torch.log_softmax(widened_btv, dim=-1)
     sampled_bt = logprobs_btv.gather(-1, response_ids_bt[..., None]).squeeze(-1)
-    return bucket_logprobs(logprobs_btv, expert_ids_btk.to(logprobs_btv.device)), sampled_bt
+    buckets_btk = bucket_logprobs(logprobs_btv, expert_ids_btk.to(logprobs_btv.device))
+    if temperature is None:
+        return buckets_btk, sampled_bt
+    tempered_btv = torch.log_softmax(widened_btv / temperature, dim=-1)
+    as_sampled_bt = tempered_btv.gather(-1, response_ids_bt[..., None]).squeeze(-1)
+    return buckets_btk, sampled_bt, as_sampled_bt
 
 
 def bucket_logprobs(logprobs_btv: Tensor, expert_ids_btk: Tensor) -> Tensor:

@@ -78,6 +78,7 @@ def train(
                 derive_seed(seed, "dropout", step),
                 params.tiled_head_above_vocabulary,
                 batches.prefetch,
+                setup.temperature,
             )
             gradient_norm = _clipped_norm(weights, params.max_grad_norm, step)
             state.finish_step(
@@ -126,6 +127,7 @@ def _backward(
     dropout_seed: int,
     tiled_above: int | None = None,
     when_busy: Callable[[], None] = lambda: None,
+    temperature: float | None = None,
 ) -> dict[str, float]:
     """Compute one batch's gradients; returns the loss and the objective's diagnostics.
 
@@ -134,17 +136,23 @@ def _backward(
     objective is differentiated with respect to them, and then each part is computed again to
     backpropagate its share.
 
-    when_busy: called when this thread begins a long wait.
+    when_busy: called when this thread begins a long wait. temperature: as in `student_logprobs`.
     """
     size = len(step_batch.parts[0].expert_ids_btk)
     parts = step_batch.parts
 
-    def forward(number: int) -> tuple[Tensor, Tensor]:
+    def forward(number: int) -> tuple[Tensor, ...]:
         # The same in both passes, so that dropout drops the same values.
         _seed_dropout(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number].to(model.device)
         return student_logprobs(
-            model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, part.sequences
+            model,
+            part.tokens,
+            part.expert_ids_btk,
+            forward_dtype,
+            tiled_above,
+            part.sequences,
+            temperature,
         )
 
     if len(parts) == 1:
@@ -152,8 +160,7 @@ def _backward(
     else:
         with torch.no_grad():
             pieces = [forward(number) for number in range(len(parts))]
-        bucket_pieces, sampled_pieces = zip(*pieces, strict=True)
-        student = torch.cat(bucket_pieces), torch.cat(sampled_pieces)
+        student = tuple(torch.cat(values) for values in zip(*pieces, strict=True))
         for values in student:
             values.requires_grad_()
     output = objective(make_objective_batch(step_batch.labels, student))

@@ -80,9 +80,9 @@ class Display:
         if self._bars and self._overall is not None:
             self._bars.advance(self._overall)
 
-    def line(self, text: str) -> None:
-        """Print a line that stays."""
-        self.console.print(text, markup=False, highlight=False)
+    def line(self, text: str, style: str | None = None) -> None:
+        """Print a line that stays. style: such as 'red'."""
+        self.console.print(text, markup=False, highlight=False, style=style)
 
 
 class _Bar:

@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
+from distil_core.campaign.better_expert import evaluated_expert, expert_alarm
 from distil_core.campaign.iterations import existing_iterations, extend
 from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import other_code
@@ -182,12 +183,14 @@ def _say_findings(workspace: Workspace, name: str, iteration: int) -> None:
     """What the checks of the tables that the stage has made found beyond limits."""
     params = load_iteration_params(workspace, iteration, with_components=False)
     display = current_display()
-    for finding in findings_of_stage(workspace, stage_spec(name).stage, params):
-        if finding.level == "ok":
-            continue
-        get_run_logger().warning(finding.line())
+    found = findings_of_stage(workspace, stage_spec(name).stage, params)
+    said = [(one.line(), one.level != "warn") for one in found if one.level != "ok"]
+    if alarm := expert_alarm(workspace, stage_spec(name).stage, params):
+        said.append((alarm, True))
+    for line, is_alarm in said:
+        (get_run_logger().error if is_alarm else get_run_logger().warning)("%s", line)
         if display:
-            display.line(f"{'':<14} {finding.line()}")
+            display.line(f"{'':<14} {line}", style="bold red" if is_alarm else None)
 
 
 @task(
@@ -289,8 +292,9 @@ def _publish(
     campaign = params.campaign
     found = findings(all_checks(workspace, iteration), params.checks)
     key = f"{campaign}-{workspace_label(workspace)}-iteration-{iteration_key(iteration)}"
+    gain = evaluated_expert(workspace, params)
     create_markdown_artifact(
-        iteration_page(iteration, outcomes, metrics, parent_metrics, decision, found),
+        iteration_page(iteration, outcomes, metrics, parent_metrics, decision, found, gain),
         key=key,
         description=f"Iteration {iteration} of {campaign} in {workspace.root}",
     )

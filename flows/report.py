@@ -12,6 +12,7 @@ from rich.table import Table
 
 from distil_core.campaign.iterations import existing_iterations
 from distil_core.checks.limits import Finding
+from distil_core.evaluation.better_expert import ExpertGain
 from distil_core.evaluation.decision import GateDecision, read_decision
 from distil_core.evaluation.learning_curve import learning_curve_figure, pass_at_ks
 from distil_core.lineage.dvc.stage import StageOutcome
@@ -168,10 +169,14 @@ def iteration_page(
     parent_metrics: Mapping[str, float],
     decision: GateDecision | None = None,
     found: Sequence[Finding] = (),
+    expert: ExpertGain | None = None,
 ) -> str:
     """Markdown: the evaluation beside the parent's, the gate's decision, what the checks of the
-    tables found, and what happened to each stage."""
+    tables found, and what happened to each stage. expert: of the evaluation; first where it is not
+    better than the policy."""
     lines = [f"# Iteration {iteration}", ""]
+    if expert and not expert.is_better:
+        lines += [f"> \U0001f534 **ALARM: {expert.words}.**", ""]
     if metrics:
         lines += ["## Held-out evaluation", "", *_comparison(metrics, parent_metrics), ""]
     if decision:
@@ -201,6 +206,7 @@ def _gate_lines(decision: GateDecision) -> list[str]:
         f"{verdict}. pass@1 on the same problems, against policy {decision.compared_with}: "
         f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]. The next "
         f"iteration starts from policy {decision.handed_over}."
+        + (f" Of that policy, {decision.expert.words}." if decision.expert else "")
     ]
 
 

@@ -82,7 +82,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
                 judged,
                 settings.num_expert_samples,
                 params.consult.sources,
-                params.context.expert_template,
+                renderer,
                 SourceSetting(params.seed, lambda: policy, no_progress),
             )
             del engine, policy  # its memory, before another policy is loaded

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distil_core.config.models import IterationParams
+from distil_core.evaluation.better_expert import expert_gain
 from distil_core.evaluation.comparison import other_sampler, paired_differences
 from distil_core.evaluation.decision import GateDecision, write_decision
 from distil_core.evaluation.gate import judge_policy
@@ -52,6 +53,10 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         reasons=reasons,
         from_champion=from_champion,
         from_parent=from_parent,
+        # Iterations of before there was the setting keep the bytes of their decisions.
+        expert=expert_gain(new if goes_on else parent, num_bootstrap, seed)
+        if params.gate.require_better_expert is not None
+        else None,
     )
     policy_dir, parent_dir = workspace.policy_dir(iteration), workspace.parent_dir(iteration)
     handover_dir = workspace.handover_dir(iteration)

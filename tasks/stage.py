@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from distil_core.campaign.better_expert import expert_alarm, require_better_expert
 from distil_core.campaign.load import load_iteration_params
 from distil_core.campaign.stage_code import adopt_code, other_code, require_frozen_code
 from distil_core.checks.kept import measured_now, written_by
@@ -87,12 +88,14 @@ def run_body(
 ) -> None:
     """Do the stage's work, unrecorded, and note the seconds it took and when it finished.
 
-    Raises `CheckError` where a table that it would go on from is beyond a limit that stops.
+    Raises `CheckError` where a table that it would go on from is beyond a limit that stops, and
+    `GateError` where the iteration's expert has to be better than the student and is not.
     """
     iteration = iteration if spec.stage.per_iteration else 0
     params = load_iteration_params(workspace, iteration, with_components=spec.stage.uses_torch)
     require_frozen_code(workspace, spec.stage, params, spec.version)
     require_within_limits(workspace, spec.stage, params)
+    require_better_expert(workspace, spec.stage, params, prepare_torch, progress)
     with live_figures(workspace, params.campaign, spec.address(iteration)) as live:
         work(spec, workspace, params, _Watched(progress, live))
     for table in written_by(spec.stage):
@@ -206,6 +209,8 @@ def _say_findings(spec: StageSpec, workspace: Workspace, iteration: int) -> None
     for finding in findings_of_stage(workspace, spec.stage, params):
         if finding.level != "ok":
             print(f"{spec.name}: {finding.line()}", file=sys.stderr)
+    if alarm := expert_alarm(workspace, spec.stage, params):
+        print(f"{spec.name}: {alarm}", file=sys.stderr)
 
 
 def _parse_arguments(spec: StageSpec) -> argparse.Namespace:

@@ -6,7 +6,7 @@ Training reads nothing but the feedback table.
 from typing import Any
 
 from distil_core.campaign.chain import expert_policy_dir
-from distil_core.config.models import IterationParams, TabulateParams
+from distil_core.config.models import IterationParams, TabulateParams, WordingParams
 from distil_core.experts import build_expert
 from distil_core.experts.base import RecordingExpert
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
@@ -56,23 +56,24 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         workspace.expert_record_dir,
         params.seed,
     )
-    template = params.context.expert_template
-    num_without_feedback = count_without_feedback(template, judged, expert.needs_feedback)
+    num_without_feedback = count_without_feedback(renderer, judged, expert.needs_feedback)
     context = {
         "iteration": iteration,
         "num_rollouts": rollouts.num_rows,
         "num_without_verdict": rollouts.num_rows - len(judged),
         "num_without_feedback": num_without_feedback,
-        "expert_template": template,
+        "expert_template": params.context.expert_template,
         "tabulate": _as_set(params.tabulate),
         "tokenizer_digest": digest,
     }
+    if params.context.wording != WordingParams():
+        context["wording"] = params.context.wording.model_dump()
     if params.context.shorten:
         context["num_shortened"] = count_shortened([item.context for item in judged])
     if "engine_drift" in rollouts_context:
         context["engine_drift"] = rollouts_context["engine_drift"]
     folder = workspace.feedback_dir(iteration)
-    labeller = Labeller(expert, renderer, template, params.tabulate)
+    labeller = Labeller(expert, renderer, params.tabulate)
     compact = params.tabulate.storage == "compact"
     write_shards(folder, FEEDBACK, labeller.shards(judged, progress), context, compact)
     if labeller.continuations:

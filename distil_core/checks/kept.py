@@ -5,6 +5,7 @@ came from a cache, a remote or an earlier version), and tell by the table's dige
 are. So they are no output of a stage: the same table has the same checks wherever it lies.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from distil_core import pipeline
 from distil_core.checks import measures
+from distil_core.errors import DataError
 from distil_core.files import write_text
 from distil_core.pipeline import Artifact, Stage
 from distil_core.tables.store import stated_digest
@@ -23,22 +25,34 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class CheckedTable:
-    """A kind of table. name: as pages show it. measure: from its path to values by check."""
+    """A kind of table. name: as pages show it. measure: from its path to values by check. digest:
+    of the table at a path, which tells it from another one."""
 
     name: str
     artifact: Artifact
     measure: Callable[[Path], dict[str, float]]
+    digest: Callable[[Path], str] = stated_digest
 
     def path(self, workspace: Workspace, iteration: int) -> Path:
         """The iteration's table."""
         return self.artifact.locate(workspace, iteration)
 
 
+def _digest_of_bytes(path: Path) -> str:
+    try:
+        return hashlib.blake2b(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error}): run the stage that writes it") from error
+
+
 ROLLOUTS = CheckedTable("rollouts", pipeline.ROLLOUTS, measures.rollouts)
 CONSULTATIONS = CheckedTable("consultations", pipeline.CONSULTATIONS, measures.consultations)
 FEEDBACK = CheckedTable("feedback", pipeline.FEEDBACK, measures.feedback)
+TRAINING = CheckedTable(
+    "training", pipeline.TRAIN_CURVE, measures.training, digest=_digest_of_bytes
+)
 EVALUATION = CheckedTable("evaluation", pipeline.EVALUATION, measures.evaluation)
-CHECKED_TABLES = (ROLLOUTS, CONSULTATIONS, FEEDBACK, EVALUATION)
+CHECKED_TABLES = (ROLLOUTS, CONSULTATIONS, FEEDBACK, TRAINING, EVALUATION)
 
 
 def written_by(stage: Stage) -> list[CheckedTable]:
@@ -50,7 +64,7 @@ def table_checks(workspace: Workspace, table: CheckedTable, iteration: int) -> d
     """The values by check: kept ones, or else measured now and kept. Raises `DataError` where the
     table is missing or damaged."""
     path = table.path(workspace, iteration)
-    found = _read(workspace.checks_file(path), stated_digest(path))
+    found = _read(workspace.checks_file(path), table.digest(path))
     return measured_now(workspace, table, iteration) if found is None else found
 
 
@@ -61,7 +75,7 @@ def kept_checks(workspace: Workspace, iteration: int) -> dict[str, dict[str, flo
         path = table.path(workspace, iteration)
         file = workspace.checks_file(path)
         if file.exists() and path.exists():
-            checks = _read(file, stated_digest(path))
+            checks = _read(file, table.digest(path))
             if checks is not None:
                 found[table.name] = checks
     return found
@@ -83,7 +97,7 @@ def measured_now(workspace: Workspace, table: CheckedTable, iteration: int) -> d
     content = {
         "version": _VERSION,
         "table": workspace.relative(path),
-        "digest": stated_digest(path),
+        "digest": table.digest(path),
         "checks": checks,
     }
     write_text(workspace.checks_file(path), json.dumps(content, indent=1) + "\n")

@@ -9,6 +9,7 @@ from distil_core.checks.kept import (
     EVALUATION,
     FEEDBACK,
     ROLLOUTS,
+    TRAINING,
     CheckedTable,
     table_checks,
     written_by,
@@ -18,12 +19,13 @@ from distil_core.errors import CheckError
 from distil_core.pipeline import Stage
 from distil_core.workspace import Workspace
 
-Level = Literal["ok", "warn", "stop"]
+Level = Literal["ok", "warn", "alarm", "stop"]
 
 _BEFORE: Mapping[str, tuple[CheckedTable, ...]] = {
     "consult": (ROLLOUTS,),
     "tabulate": (ROLLOUTS, CONSULTATIONS),
     "train": (ROLLOUTS, CONSULTATIONS, FEEDBACK),
+    "evaluate": (TRAINING,),
 }
 """Tables of its own iteration that a stage does not go on from beyond a limit. `sample` asks the
 evaluation of the policy that it samples with."""
@@ -33,7 +35,12 @@ _REMEDIES = {
     "truncation_share": "raise max_new_tokens of sample and evaluate",
     "malformed_share": "say the form of answers in context.student_template",
     "without_verdict_share": "see the errors in the table, and mend the verifier",
-    "silent_share": "have consult give feedback that context.expert_template names",
+    "dead_group_share": "a reward alone teaches nothing here: take problems that are solved now "
+    "and then, or more rollouts of each",
+    "silent_share": "have consult give feedback that context.expert_template names and "
+    "context.wording keeps",
+    "gradient_norm_max": "nothing was learned: see whether all groups are dead, the expert is "
+    "silent, or every response is masked",
     "expert_gain": "have context.expert_template say the feedback so that the expert can read it",
     "mass_error": "the table is not what the expert said: run tabulate again",
 }
@@ -56,7 +63,10 @@ class Finding:
         if self.limit is None:
             return text
         bound = "more than" if self.check in MINIMA else "at most"
-        return f"{text}, expected {bound} {self.limit:g} (checks.{self.check}.{self.level})"
+        text += f", expected {bound} {self.limit:g} (checks.{self.check}.{self.level})"
+        if self.level != "alarm":
+            return text
+        return f"ALARM: {text}: {_REMEDIES.get(self.check, 'see docs/checks.md')}"
 
     @property
     def shown(self) -> str:
@@ -76,9 +86,14 @@ def findings(checks: Mapping[str, Mapping[str, float]], limits: CheckParams) -> 
 
 
 def _finding(table: str, check: str, value: float, limits: CheckLimits) -> Finding:
-    for level, limit in (("stop", limits.stop), ("warn", limits.warn)):
+    by_level: tuple[tuple[Level, float | None], ...] = (
+        ("stop", limits.stop),
+        ("alarm", limits.alarm),
+        ("warn", limits.warn),
+    )
+    for level, limit in by_level:
         if limit is not None and (value <= limit if check in MINIMA else value > limit):
-            return Finding(table, check, value, "stop" if level == "stop" else "warn", limit)
+            return Finding(table, check, value, level, limit)
     return Finding(table, check, value, "ok", None)
 
 

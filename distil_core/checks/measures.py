@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from distil_core.errors import DataError
 from distil_core.evaluation.summary import columns_of, complete, is_complete
 from distil_core.tables.schemas import (
     CONSULTATIONS,
@@ -102,6 +103,15 @@ def feedback(path: Path) -> Measured:
             found["mass_error"] = max(found["mass_error"], _largest_error(masses_t[labelled_t]))
         found["continuation_rows"] = float(num_continued)
     return found
+
+
+def training(path: Path) -> Measured:
+    """Of train_curve.csv. Raises `DataError` where it is missing or lacks the norms."""
+    try:
+        norms = pl.read_csv(path, columns=["gradient_norm"])["gradient_norm"].to_numpy()
+        return {"steps": float(len(norms)), "gradient_norm_max": float(norms.max())}
+    except (OSError, ValueError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path} cannot be read ({error}): run the stage that writes it") from error
 
 
 def evaluation(path: Path) -> Measured:

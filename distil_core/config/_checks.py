@@ -6,7 +6,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from distil_core.config._base import Finite, Settings
 
-MINIMA = frozenset({"expert_gain"})
+MINIMA = frozenset({"expert_gain", "gradient_norm_max"})
 """Checks whose value has to be above its limits; all others may not be above theirs."""
 
 
@@ -15,6 +15,8 @@ class CheckLimits(Settings):
 
     warn: Finite | None = None
     """Beyond it a warning is shown wherever the check is."""
+    alarm: Finite | None = None
+    """Beyond it the warning is an alarm: in red, with what to do."""
     stop: Finite | None = None
     """Beyond it no further stage works on the table; what there is stays."""
 
@@ -26,7 +28,7 @@ class CheckParams(Settings):
 
     failed_share: CheckLimits = CheckLimits(warn=0.05)
     """Rollouts that the engine could not sample."""
-    truncation_share: CheckLimits = CheckLimits(warn=0.2)
+    truncation_share: CheckLimits = CheckLimits(warn=0.2, alarm=0.999)
     """Responses cut at max_new_tokens, of rollouts and in the evaluation."""
     duplicate_share: CheckLimits = CheckLimits()
     """Rollouts with the same tokens as an earlier one of the same problem."""
@@ -36,17 +38,20 @@ class CheckParams(Settings):
     """Rollouts, or problems of the evaluation, that lack a verdict."""
     malformed_share: CheckLimits = CheckLimits(warn=0.5)
     """Responses that break the task's format, of rollouts and in the evaluation."""
-    dead_group_share: CheckLimits = CheckLimits()
+    dead_group_share: CheckLimits = CheckLimits(alarm=0.999)
     """Problems whose rollouts all have the same reward, which says nothing to a reward's
     gradient."""
     without_feedback_share: CheckLimits = CheckLimits()
     """Rollouts about which no feedback was given."""
-    silent_share: CheckLimits = CheckLimits(warn=0.5)
+    silent_share: CheckLimits = CheckLimits(warn=0.5, alarm=0.999)
     """Rollouts about which the expert has nothing to say."""
     unlabelled_share: CheckLimits = CheckLimits()
     """Tokens without a distribution of the expert, in rollouts that have an expert."""
     mass_error: CheckLimits = CheckLimits(stop=0.01)
     """How far the expert's stored probabilities and their tail are from 1 at the worst token."""
+    gradient_norm_max: CheckLimits = CheckLimits(alarm=1e-6)
+    """The largest gradient norm of all training steps of an iteration, before clipping; it has to
+    be above its limits. Near zero, nothing was learned."""
     expert_gain: CheckLimits = CheckLimits(warn=0.0)
     """How much more often the expert is right, with feedback, than the student without, on the same
     held-out problems; it has to be above its limits. Of the policy that an iteration starts from,

@@ -1,8 +1,8 @@
 """Settings of the improvement gate."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from distil_core.config._base import NonNegative, Settings
 
@@ -33,6 +33,21 @@ class GateParams(Settings):
     did. continue: from the policy all the same. stop: there is no next iteration."""
     alarms: AlarmParams
     """Signs of collapse that bar promotion too."""
+    require_better_expert: bool | None = None
+    """Whether an iteration samples and trains only where its expert was measured to be better than
+    the policy that it starts from: right more often on the same held-out problems, after it read
+    the feedback, with the whole 95% interval of the difference above zero. An expert that is no
+    policy, or is not asked (evaluate.num_expert_samples: 0), is not measured and not held up. null
+    means true for a pretrained base and an objective that reads the expert, and false for a base
+    made here; `distil restart` freezes what it means."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Iterations that ask for no better expert are frozen as they always were."""
+        values: dict[str, Any] = serialise(self)
+        if self.require_better_expert is None:
+            values.pop("require_better_expert", None)
+        return values
 
     def name_scores(self, num_samples: int) -> None:
         """While settings are read: put the number of samples in place of the n of `pass_at_n`.

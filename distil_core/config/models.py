@@ -35,6 +35,7 @@ from distil_core.config._feedback import (
     ContextParams,
     SelfEvaluationParams,
     ShorteningRule,
+    WordingParams,
 )
 from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
@@ -83,6 +84,7 @@ __all__ = [
     "TrainParams",
     "VerificationParams",
     "WarmStartPhase",
+    "WordingParams",
 ]
 
 
@@ -230,6 +232,9 @@ def _require_llama_layers(targets: tuple[str, ...]) -> None:
             )
 
 
+_READ_NO_EXPERT = frozenset({"grpo"})
+"""Objectives that learn from rewards alone."""
+
 READ_BY_NO_STAGE = frozenset({"num_iterations", "verification", "resume", "checks"})
 """Sections of `Params` that no stage in dvc.yaml depends on: they change no iteration."""
 
@@ -273,6 +278,9 @@ class Params(Settings):
     @model_validator(mode="after")
     def _possible(self) -> "Params":
         self.gate.name_scores(self.evaluate.num_samples)
+        if type(self) is Params:
+            # The class is frozen for all others; a frozen iteration means what it says.
+            object.__setattr__(self, "gate", self._gate_with_its_default())
         self._require_known_margins()
         num_train = self.problems.num_train
         if num_train != "all" and self.sample.num_prompts > num_train:
@@ -314,6 +322,16 @@ class Params(Settings):
         if self.compute.device == "cpu" and self.compute.dtype == "bfloat16":
             raise ValueError("compute.dtype bfloat16 needs compute.device cuda: use float32 on cpu")
         return self
+
+    def _gate_with_its_default(self) -> GateParams:
+        """With what gate.require_better_expert means where it is left out. In a frozen iteration
+        that is false: those of before there was the setting are as they were."""
+        chosen, is_pretrained = self.gate.require_better_expert, self.base.kind == "pretrained"
+        if chosen is None and is_pretrained and self.train.objective.name not in _READ_NO_EXPERT:
+            chosen = True
+        elif chosen is False and not is_pretrained:
+            chosen = None
+        return self.gate.model_copy(update={"require_better_expert": chosen})
 
     def _require_known_margins(self) -> None:
         num_samples = self.evaluate.num_samples

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from distil_core.errors import DataError
+from distil_core.evaluation.better_expert import ExpertGain, stored_gain
 from distil_core.evaluation.comparison import Difference
 from distil_core.files import write_text
 from distil_core.workspace import Workspace
@@ -18,7 +19,8 @@ class GateDecision:
     from; parent, whose policy this one started from; compared_with, the champion before this one.
 
     stopped: whether the campaign ends here. reasons: why the policy was not promoted; '' where it
-    was. from_champion, from_parent: paired differences of each score.
+    was. from_champion, from_parent: paired differences of each score. expert: beside the policy
+    handed over, where it was asked and the settings say whether it has to be better.
     """
 
     iteration: int
@@ -31,6 +33,7 @@ class GateDecision:
     reasons: str
     from_champion: Mapping[str, Difference]
     from_parent: Mapping[str, Difference]
+    expert: ExpertGain | None = None
 
     @property
     def verdict(self) -> str:
@@ -54,6 +57,8 @@ class GateDecision:
                 for end, value in asdict(difference).items():
                     suffix = "" if end == "value" else f"_{end}"
                     named[f"{base}/{score}{suffix}"] = value
+        if self.expert is not None:
+            named["expert_is_better"] = float(self.expert.is_better)
         return named
 
 
@@ -61,6 +66,9 @@ def write_decision(workspace: Workspace, decision: GateDecision) -> None:
     """Write decision.json, with truth values as 0 and 1 so that `dvc metrics` can compare them."""
     values = asdict(decision)
     values |= {name: int(values[name]) for name in ("promoted", "stopped")}
+    del values["expert"]
+    if decision.expert is not None:
+        values["expert"] = decision.expert.stored()
     write_text(workspace.decision_file(decision.iteration), json.dumps(values, indent=2) + "\n")
 
 
@@ -73,6 +81,8 @@ def read_decision(workspace: Workspace, iteration: int) -> GateDecision:
         for base in ("from_champion", "from_parent"):
             values[base] = {name: Difference(**ends) for name, ends in values[base].items()}
         values |= {name: bool(values[name]) for name in ("promoted", "stopped")}
+        if "expert" in values:
+            values["expert"] = stored_gain(values["expert"])
         return GateDecision(**values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(

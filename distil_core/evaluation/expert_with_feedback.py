@@ -16,7 +16,6 @@ from torch import Tensor
 from distil_core.config.models import TILED_HEAD_ABOVE, Component
 from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, JudgedResponse
-from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import Attempt, SourceSetting
@@ -64,15 +63,15 @@ def judged_attempts(
     judged: Mapping[str, Sequence[JudgedResponse]],
     num_attempts: int,
     sources: Iterable[Component],
-    expert_template: str,
+    renderer: ContextRenderer,
     setting: SourceSetting,
 ) -> list[JudgedAttempt]:
     """The first `num_attempts` samples of each problem, with the feedback that `consult` gathers
     on rollouts; without those that leave the expert nothing to read, and without problems that
     lack a verdict.
 
-    judged: each problem's samples. sources: of `consult`. setting: with the weights that sampled
-    them.
+    judged: each problem's samples. sources: of `consult`. renderer: of the expert's contexts.
+    setting: with the weights that sampled them.
     """
     attempts: list[Attempt] = []
     asked: list[Attempt] = []
@@ -94,7 +93,7 @@ def judged_attempts(
     return [
         JudgedAttempt(problem, index, attempt.response, attempt.verdict, feedback)
         for (problem, index), attempt, feedback in zip(places, asked, gathered.items, strict=True)
-        if has_feedback(expert_template, feedback)
+        if renderer.has_feedback(feedback)
     ]
 
 

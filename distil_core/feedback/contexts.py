@@ -19,9 +19,11 @@ from distil_core.feedback.chat_template import render_chat
 from distil_core.feedback.compose import (
     TemplatePart,
     expert_values,
+    has_feedback,
     render,
     template_parts,
 )
+from distil_core.feedback.wording import worded, worded_verdict
 from distil_core.policy.conventions import beginning
 from distil_core.policy.text_segments import Segment
 from distil_core.policy.tokenizer import encode_context
@@ -46,11 +48,13 @@ class ContextRenderer:
     """Renders both contexts of a campaign. Raises `ConfigError` where they do not end in the same
     token.
 
-    ending_ids: the tokens in which every context ends, right before the response.
+    ending_ids: the tokens in which every context ends, right before the response. expert_template:
+    of the settings.
     """
 
     def __init__(self, params: ContextParams, tokenizer: PreTrainedTokenizerBase):
         self._params = params
+        self.expert_template = params.expert_template
         self._tokenizer = tokenizer
         self._student_parts = self._parts(params.student_template)
         self._expert_parts = self._parts(params.expert_template)
@@ -71,8 +75,17 @@ class ContextRenderer:
     ) -> RenderedContext:
         """The expert's context. name: of the rollout, for the `DataError` where the context is too
         long."""
-        values = expert_values(prompt, attempt, verdict, feedback)
+        said = worded_verdict(verdict, self._params.wording)
+        values = expert_values(prompt, attempt, said, self.worded(feedback))
         return self._fitted(self._expert_parts, values, name)
+
+    def worded(self, feedback: Sequence[FeedbackItem]) -> tuple[FeedbackItem, ...]:
+        """The feedback in the words of `context.wording`."""
+        return worded(feedback, self._params.wording)
+
+    def has_feedback(self, feedback: Sequence[FeedbackItem]) -> bool:
+        """Whether the expert's context has any feedback; if not, the expert has nothing to say."""
+        return has_feedback(self.expert_template, self.worded(feedback))
 
     def question(self, template: str, values: Mapping[str, str], name: str) -> RenderedContext:
         """A context of another kind, by the same rules; it need not end like the two."""

@@ -22,7 +22,6 @@ from distil_core.errors import ConfigError
 from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_expert
 from distil_core.evaluation.judging import JudgedResponse
 from distil_core.evaluation.sampling import verify_and_judge
-from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.consultation import consult_all
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
@@ -263,8 +262,7 @@ class Preview:
     ) -> dict[str, tuple[JudgedResponse, Sequence[int]]]:
         """By rollout, what the expert writes itself, judged."""
         expert_dir = self._writing_expert_dir()
-        template = self._params.context.expert_template
-        asked = [one for one in judged if has_feedback(template, one.feedback)]
+        asked = [one for one in judged if renderer.has_feedback(one.feedback)]
         if expert_dir is None or not asked:
             return {}
         verdicts = {row.rollout_id: row.verdict for row in consultations}
@@ -306,12 +304,12 @@ class Preview:
             expert = self._models.expert(
                 params, self._policy.expert_dir(params), self._workspace.expert_record_dir
             )
-            template, complaint = params.context.expert_template, None
+            complaint = None
             try:
-                count_without_feedback(template, judged, expert.needs_feedback)
+                count_without_feedback(renderer, judged, expert.needs_feedback)
             except ConfigError as error:
                 complaint = str(error)
-            labeller = Labeller(expert, renderer, template, params.tabulate)
+            labeller = Labeller(expert, renderer, params.tabulate)
             rows = _rows(labeller, judged[:1])
         with self._clock.part("tabulate"):
             rows += _rows(labeller, judged[1:])

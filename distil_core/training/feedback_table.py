@@ -10,7 +10,6 @@ from distil_core.config.models import TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
-from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback, no_progress
@@ -70,19 +69,20 @@ def judged_rollouts(
 
 
 def count_without_feedback(
-    expert_template: str, judged: Sequence[JudgedRollout], needs_feedback: bool
+    renderer: ContextRenderer, judged: Sequence[JudgedRollout], needs_feedback: bool
 ) -> int:
     """The number of rollouts whose expert context has no feedback. needs_feedback: the expert's.
 
     Raises `ConfigError` where there is feedback but the template uses none of it: every row would
     be masked out, and training would silently change nothing.
     """
-    num_without = sum(not has_feedback(expert_template, one.feedback) for one in judged)
-    kinds = sorted({item.kind for one in judged for item in one.feedback if item.text})
+    num_without = sum(not renderer.has_feedback(one.feedback) for one in judged)
+    said = (item for one in judged for item in renderer.worded(one.feedback))
+    kinds = sorted({item.kind for item in said if item.text})
     if needs_feedback and num_without == len(judged) and kinds:
         raise ConfigError(
             f"the tools gave feedback of kind {', '.join(kinds)}, but context.expert_template "
-            f"takes none of it: name it there in braces; found {expert_template!r}"
+            f"takes none of it: name it there in braces; found {renderer.expert_template!r}"
         )
     return num_without
 
@@ -97,12 +97,10 @@ class Labeller:
         self,
         expert: Expert,
         renderer: ContextRenderer,
-        expert_template: str,
         params: TabulateParams,
     ):
         self._expert = expert
         self._renderer = renderer
-        self._template = expert_template
         self._params = params
         self.continuations: list[ContinuationRow] = []
 
@@ -131,7 +129,7 @@ class Labeller:
             progress(min(start + size, len(judged)), len(judged))
 
     def _query(self, one: JudgedRollout) -> ExpertQuery | None:
-        if self._expert.needs_feedback and not has_feedback(self._template, one.feedback):
+        if self._expert.needs_feedback and not self._renderer.has_feedback(one.feedback):
             return None
         return ExpertQuery(
             context_ids=one.context.token_ids,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distil_core.config.models import ContextParams
 from distil_core.feedback.compose import render_expert, render_student
+from distil_core.feedback.wording import worded, worded_verdict
 from distil_core.policy.tokenizer import encode_context, encode_text
 from distil_core.problems.base import Problem, SupervisedSource
 from distil_core.seeds import generator
@@ -57,8 +58,8 @@ def correction_examples(
             context.expert_template,
             problem.prompt,
             attempt,
-            verification.verdict,
-            verification.feedback,
+            worded_verdict(verification.verdict, context.wording),
+            worded(verification.feedback, context.wording),
         )
         inputs = [*encode_text(tokenizer, attempt), end]
         labels = encode_text(tokenizer, source.oracle_characters(problem, attempt))

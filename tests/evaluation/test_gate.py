@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distil_core.config.models import AlarmParams, GateParams
 from distil_core.errors import DataError, GateError
+from distil_core.evaluation.better_expert import ExpertGain
 from distil_core.evaluation.bootstrap import interval, resampled_means
 from distil_core.evaluation.comparison import Difference, other_sampler, paired_differences
 from distil_core.evaluation.decision import GateDecision, read_decision, write_decision
@@ -208,6 +209,14 @@ def test_a_decision_is_read_back(tmp_path: Path) -> None:
     assert read_decision(workspace, 2) == decision
     assert decision.figures()["from_parent/pass_at_1_low"] == -0.2
     assert json.loads(workspace.decision_file(2).read_text())["promoted"] == 0
+    assert "expert" not in json.loads(workspace.decision_file(2).read_text())
+    beside = Difference(0.2, 0.1, 0.3)
+    better = ExpertGain(40, Difference(0.3, 0.2, 0.4), Difference(0.1, 0.0, 0.2), beside)
+    asked = replace(decision, expert=better)
+    write_decision(workspace, asked)
+    assert read_decision(workspace, 2) == asked
+    assert asked.figures()["expert_is_better"] == 1
+    assert json.loads(workspace.decision_file(2).read_text())["expert"]["is_better"] == 1
     workspace.decision_file(2).write_text('{"iteration": 2}')
     with pytest.raises(DataError, match=r"expected a gate's decision.*dvc repro gate@002"):
         read_decision(workspace, 2)

@@ -2,11 +2,13 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from distil_core.evaluation.better_expert import ExpertGain
 from distil_core.evaluation.comparison import Difference
 from distil_core.evaluation.decision import GateDecision, write_decision
 from distil_core.lineage.dvc.stage import StageOutcome
@@ -33,6 +35,23 @@ def _write_metrics(workspace: Workspace, *metrics: dict[str, float]) -> None:
         path = workspace.metrics_file(iteration)
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(values))
+
+
+def _expert(gain: Difference) -> ExpertGain:
+    return ExpertGain(40, Difference(0.02, 0.0, 0.05), Difference(0.1, 0.05, 0.15), gain)
+
+
+def test_an_expert_that_is_not_better_is_said_first() -> None:
+    decision = _decision(True)
+    worse = _expert(Difference(-0.08, -0.12, -0.03))
+    page = iteration_page(1, [], {}, {}, replace(decision, expert=worse), [], worse)
+    first = page.splitlines()[2]
+    assert first.startswith("> \U0001f534 **ALARM: the expert is not better than the student: ")
+    assert "0.020 [0.000, 0.050] of the time" in first
+    assert "-0.080 [-0.120, -0.030]" in first
+    assert "Of that policy, the expert is not better" in page
+    better = _expert(Difference(0.08, 0.03, 0.12))
+    assert "ALARM" not in iteration_page(1, [], {}, {}, decision, [], better)
 
 
 def _decision(promoted: bool, stopped: bool = False) -> GateDecision:

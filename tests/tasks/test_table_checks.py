@@ -12,13 +12,14 @@ from distil_core.checks.kept import (
     EVALUATION,
     FEEDBACK,
     ROLLOUTS,
+    TRAINING,
     all_checks,
     kept_checks,
     table_checks,
     written_by,
 )
 from distil_core.checks.limits import findings, findings_of_stage, require_within_limits
-from distil_core.config.models import CheckParams, IterationParams
+from distil_core.config.models import MINIMA, CheckParams, IterationParams
 from distil_core.errors import CheckError, DataError
 from distil_core.pipeline import STAGES, stage_named
 from distil_core.workspace import Workspace
@@ -40,7 +41,9 @@ def test_each_table_of_the_pipeline_has_its_checks(workspace: Workspace) -> None
         table.name for table in CHECKED_TABLES
     }
     found = all_checks(workspace, 1)
-    assert list(found) == ["rollouts", "consultations", "feedback", "evaluation"]
+    assert list(found) == ["rollouts", "consultations", "feedback", "training", "evaluation"]
+    assert found["training"]["steps"] == 5
+    assert found["training"]["gradient_norm_max"] > 1e-3
     assert found["rollouts"]["rows"] == found["feedback"]["rows"] == 24
     assert found["feedback"]["mass_error"] < 1e-5
     assert list(all_checks(workspace, 0)) == ["evaluation"]
@@ -59,6 +62,18 @@ def test_what_is_kept_is_of_this_very_table(workspace: Workspace) -> None:
     shutil.copy(workspace.rollouts_file(2), workspace.rollouts_file(1))
     assert kept_checks(workspace, 1) == {}
     assert table_checks(workspace, ROLLOUTS, 1)["rows"] == 24
+
+
+def test_a_training_curve_is_known_by_its_bytes(workspace: Workspace) -> None:
+    path = workspace.train_curve_file(1)
+    first = table_checks(workspace, TRAINING, 1)
+    path.write_text("step,gradient_norm\n0,0.0\n1,1e-9\n")
+    assert table_checks(workspace, TRAINING, 1) == {"steps": 2.0, "gradient_norm_max": 1e-9}
+    assert first["steps"] == 5
+    for damage in ("", "step\n0\n"):
+        path.write_text(damage)
+        with pytest.raises(DataError, match="cannot be read"):
+            table_checks(workspace, TRAINING, 1)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 1, "digest": "x"}'])
@@ -84,7 +99,16 @@ def test_a_table_that_is_not_here_or_is_none_of_ours(workspace: Workspace) -> No
         ("truncation_share", 0.2, {"warn": 0.2, "stop": 0.5}, "ok"),
         ("truncation_share", 0.21, {"warn": 0.2, "stop": 0.5}, "warn"),
         ("truncation_share", 0.51, {"warn": 0.2, "stop": 0.5}, "stop"),
-        ("truncation_share", 1.0, {"warn": None}, "ok"),
+        ("truncation_share", 1.0, {"warn": None}, "alarm"),
+        ("truncation_share", 1.0, {"warn": None, "alarm": None}, "ok"),
+        ("truncation_share", 1.0, {}, "alarm"),
+        ("silent_share", 1.0, {}, "alarm"),
+        ("silent_share", 1.0, {"stop": 0.9}, "stop"),
+        ("dead_group_share", 1.0, {}, "alarm"),
+        ("dead_group_share", 0.99, {}, "ok"),
+        ("gradient_norm_max", 0.0, {}, "alarm"),
+        ("gradient_norm_max", 1e-3, {}, "ok"),
+        ("gradient_norm_max", 1e-3, {"stop": 0.01}, "stop"),
         ("expert_gain", 0.01, {"warn": 0.0, "stop": -0.1}, "ok"),
         ("expert_gain", 0.0, {"warn": 0.0, "stop": -0.1}, "warn"),
         ("expert_gain", -0.1, {"warn": 0.0, "stop": -0.1}, "stop"),
@@ -110,7 +134,16 @@ def test_a_finding_says_which_limit_it_is_beyond() -> None:
     )
 
 
+def test_an_alarm_says_what_to_do() -> None:
+    (found,) = findings({"feedback": {"silent_share": 1.0}}, CheckParams())
+    assert found.line() == (
+        "ALARM: feedback: silent_share 1, expected at most 0.999 (checks.silent_share.alarm): have "
+        "consult give feedback that context.expert_template names and context.wording keeps"
+    )
+
+
 STOPS = {
+    "evaluate": ("gradient_norm_max", "training"),
     "consult": ("duplicate_share", "rollouts"),
     "tabulate": ("dead_group_share", "consultations"),
     "train": ("unlabelled_share", "feedback"),
@@ -123,7 +156,7 @@ def test_a_stop_comes_before_the_next_stage_and_loses_nothing(
 ) -> None:
     check, table = STOPS[stage]
     before = {path: path.read_bytes() for path in workspace.root.rglob("*.parquet")}
-    asked = params(1, **{check: {"stop": -1.0}})
+    asked = params(1, **{check: {"stop": 99.0 if check in MINIMA else -1.0}})
     with pytest.raises(
         CheckError, match=rf"{stage}@001 does not begin: {table}: {check} "
     ) as found:

@@ -12,6 +12,7 @@ _REGISTRIES = {
     "feedback source": ("distil_core.feedback.sources", "SOURCES"),
     "objective": ("distil_core.objectives", "OBJECTIVES"),
     "problem source": ("distil_core.problems", "PROBLEM_SOURCES"),
+    "program": ("distil_core.experts.programs", "PROGRAMS"),
     "row format": ("distil_core.problems.row_formats", "ROW_FORMATS"),
     "verifier": ("distil_core.verifiers", "VERIFIERS"),
 }

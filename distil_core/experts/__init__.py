@@ -12,7 +12,7 @@ EXPERTS: Registry[ExpertOptions, Expert] = Registry(
         "expert",
         "distil_core.experts",
         "distil.experts",
-        ("base", "labels", "response_record"),
+        ("base", "labels", "programs", "response_record"),
     ),
     ExpertOptions,
     Expert,

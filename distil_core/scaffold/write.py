@@ -21,6 +21,7 @@ _SETTINGS = {
     "feedback source": "consult: {{feedback_sources: [{{name: {name}}}]}}",
     "objective": "train: {{objective: {{name: {name}, options: {{sharpness: 2.0}}}}}}",
     "problem source": "problems: {{source: {{name: {name}, options: {{largest: 99}}}}}}",
+    "program": "tabulate: {{expert: {{name: program, options: {{program: {{name: {name}}}}}}}}}",
     "row format": "problems: {{source: {{name: jsonl, options: {{row_format: {name}, ..}}}}}}",
     "verifier": "consult: {{verifier: {{name: {name}}}}}",
 }

@@ -11,6 +11,7 @@ from distil_core.testing.experts import check_expert, expert_checks
 from distil_core.testing.feedback_sources import check_feedback_source, feedback_source_checks
 from distil_core.testing.objectives import check_objective, objective_checks
 from distil_core.testing.problem_sources import check_problem_source, problem_source_checks
+from distil_core.testing.programs import check_program, program_checks
 from distil_core.testing.row_formats import check_row_format, row_format_checks
 from distil_core.testing.verifiers import check_verifier, verifier_checks
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_feedback_source",
     "check_objective",
     "check_problem_source",
+    "check_program",
     "check_row_format",
     "check_verifier",
     "engine_checks",
@@ -31,6 +33,7 @@ __all__ = [
     "feedback_source_checks",
     "objective_checks",
     "problem_source_checks",
+    "program_checks",
     "row_format_checks",
     "run_checks",
     "verifier_checks",

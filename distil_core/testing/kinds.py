@@ -15,14 +15,16 @@ from distil_core.testing.experts import expert_checks
 from distil_core.testing.feedback_sources import feedback_source_checks
 from distil_core.testing.objectives import objective_checks
 from distil_core.testing.problem_sources import problem_source_checks
+from distil_core.testing.programs import program_checks
 from distil_core.testing.row_formats import row_format_checks
 from distil_core.testing.verifiers import verifier_checks
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a component is tried with. problems: for verifiers and experts. responses: in the form
-    that a verifier reads. rows: for row formats. policy_dir: for engines and experts."""
+    """What a component is tried with. problems: for verifiers, experts and programs. responses:
+    in the form that a verifier or a program reads. rows: for row formats. policy_dir: for engines
+    and experts."""
 
     problems: Sequence[Problem] = ()
     responses: Sequence[str] = ()
@@ -40,6 +42,7 @@ def component_checks(
         "feedback source": lambda: feedback_source_checks(name, options),
         "objective": lambda: objective_checks(name, options),
         "problem source": lambda: problem_source_checks(name, options),
+        "program": lambda: program_checks(name, options, samples.problems, samples.responses),
         "row format": lambda: row_format_checks(name, options, samples.rows),
         "verifier": lambda: verifier_checks(name, options, samples.problems, samples.responses),
     }

@@ -19,6 +19,7 @@ KINDS = (
     "feedback-source",
     "objective",
     "problem-source",
+    "program",
     "row-format",
     "verifier",
 )
@@ -39,8 +40,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--source",
         metavar="NAME",
-        help="problem source to try a verifier or an expert with; that of params.yaml where that "
-        "names the component",
+        help="problem source to try a verifier, an expert or a program with; that of params.yaml "
+        "where that names the component",
     )
     command.add_argument("--source-options", metavar="YAML", help="its options, or a file of them")
     command.add_argument(
@@ -48,7 +49,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TEXT",
-        help="a response in the form that a verifier reads, right or wrong; may be repeated",
+        help="a response in the form that a verifier or program reads, right or wrong; may be "
+        "repeated",
     )
     command.add_argument(
         "--rows", type=Path, metavar="FILE", help="JSON lines that a row format is tried with"

@@ -12,6 +12,7 @@ KINDS = (
     "feedback-source",
     "objective",
     "problem-source",
+    "program",
     "row-format",
     "verifier",
 )

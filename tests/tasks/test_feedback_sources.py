@@ -426,3 +426,54 @@ def test_experts_from_outside_are_a_dependency_of_their_own(workspace: Workspace
     white_box = read_rows(workspace.feedback_dir(1), FEEDBACK)
     run_stages("tabulate", workspace, small_settings(), 1)
     assert white_box == read_rows(workspace.feedback_dir(1), FEEDBACK)
+
+
+OBJECTIVES: dict[str, Values] = {
+    "behaviour_cloning": {},
+    "blend": {"reward_weight": 0.5},
+    "forward_cross_entropy": {},
+    "jensen_shannon": {},
+    "reverse_kl": {},
+    "sampled_reverse_kl": {},
+}
+
+
+def test_a_program_labels_rollouts_for_each_objective(workspace: Workspace) -> None:
+    values = small_settings()
+    values["tabulate"]["expert"] = {
+        "name": "program",
+        "options": {
+            "program": {
+                "name": "source_oracle",
+                "options": {"source": values["problems"]["source"]},
+            },
+            "continuations_per_rollout": 1,
+        },
+    }
+    run_stages("consult tabulate", workspace, values, 1)
+    first = {p.name: p.read_bytes() for p in workspace.feedback_dir(1).rglob("*.*")}
+    assert {"program_answers.jsonl", "expert_failures.jsonl"} <= first.keys()
+    rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    assert all(row.has_expert and all(count == 1 for count in row.expert_counts) for row in rows)
+    # The same labels as the oracle's, which is asked in another way.
+    oracle = small_settings()
+    oracle["tabulate"]["expert"] = {
+        "name": "oracle",
+        "options": {"source": values["problems"]["source"], "label_smoothing": 0.0},
+    }
+    run_stages("tabulate", workspace, oracle, 1)
+    expected = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    assert [row.expert_ids for row in rows] == [row.expert_ids for row in expected]
+    # Again from the record, bit for bit: nothing is asked.
+    shutil.rmtree(workspace.feedback_dir(1))
+    run_stages("tabulate", workspace, values, 1)
+    assert first == {p.name: p.read_bytes() for p in workspace.feedback_dir(1).rglob("*.*")}
+    for name, options in OBJECTIVES.items():
+        values["train"]["objective"] = {"name": name, "options": options}
+        run_stages("train", workspace, values, 1)
+        curve = (workspace.train_curve_file(1)).read_text().splitlines()
+        column = curve[0].split(",").index("loss")
+        losses = [float(line.split(",")[column]) for line in curve[1:]]
+        assert len(losses) == 3, name
+        assert np.isfinite(losses).all(), name
+        assert any(losses), name

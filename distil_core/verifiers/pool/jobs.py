@@ -52,5 +52,5 @@ def settings_digest(params: ConsultParams, stage_version: int) -> str:
 def _code_digest(name: str) -> str:
     """Of the verifier and of what starts it, which other code of ours leaves as it is."""
     room = VERIFIERS.place.package
-    pool = code_digest(import_closure(f"{room}.pool", [room]))
+    pool = code_digest(import_closure(f"{room}.pool", [room, "distil_core.worker_pool"]))
     return pool + code_of(VERIFIERS.resolve(name), room).digest

@@ -202,7 +202,7 @@ for piece in pieces:
     [
         ("error unavailable", r"unavailable"),
         ("defect here", r"failed while it was built"),
-        ("exit 7", r"ended with status 7 before it could judge"),
+        ("exit 7", r"ended with status 7 before it could answer"),
     ],
 )
 def test_a_verifier_that_cannot_be_built(scratch: ScratchRun, build: str, said: str) -> None:

@@ -1,0 +1,6 @@
+"""Work in processes that may hang or die: each with a time limit, watched and replaced."""
+
+from distil_core.worker_pool.pool import WorkerPool
+from distil_core.worker_pool.serving import WorkerFailure, serve
+
+__all__ = ["WorkerFailure", "WorkerPool", "serve"]

@@ -93,7 +93,7 @@ def test_each_component_has_its_turn(verifier_cases: dict[str, Case]) -> None:
     sources = {*SOURCE_OPTIONS, *STORED_ROWS, "reasoning_gym"}
     assert sources == {*PROBLEM_SOURCES.place.built_in_names()}
     assert [*FEEDBACK_SOURCES] == SOURCES.place.built_in_names()
-    assert EXPERTS.place.built_in_names() == ["black_box", "oracle", "self", "white_box"]
+    assert EXPERTS.place.built_in_names() == ["black_box", "oracle", "program", "self", "white_box"]
     assert ENGINES.place.built_in_names() == ["transformers", "vllm"]
 
 

@@ -21,6 +21,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "focal_objective": ["--options", "{gamma: 2.0}"],
     "exact_answer": ["--source", "my_lab.doubling", "--response", "24"],
     "doubling": [],
+    "calculator": [],
     "first_word": ["--source", "my_lab.doubling", "--source-options", "options.yaml"],
     "patient_engine": ["--options", "{rows: 3}"],
     "trivia_rows": ["--rows", "rows.jsonl"],

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from distil_core.errors import ConfigError
 
+CHAMPION_FOLDER = "champion"
+"""In the folder of a policy that is handed over and is not the champion."""
+
 SCORES_FOLDER = "scores"
 """What dvc.yaml names as metrics: one small file an iteration."""
 
@@ -84,6 +87,13 @@ class Workspace:
         parent_dir = self.parent_dir(iteration)
         average_dir = parent_dir / "average"
         return average_dir if average_dir.is_dir() else parent_dir
+
+    def parent_champion_dir(self, iteration: int) -> Path:
+        """The champion before the iteration: kept in the folder of the policy that was handed
+        over, where that is another one."""
+        parent_dir = self.parent_dir(iteration)
+        champion_dir = parent_dir / CHAMPION_FOLDER
+        return champion_dir if champion_dir.is_dir() else parent_dir
 
     def rollouts_file(self, iteration: int) -> Path:
         return self.iteration_dir(iteration) / "rollouts.parquet"

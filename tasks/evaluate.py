@@ -26,6 +26,7 @@ from distil_core.evaluation.sampling import (
     verify_and_judge,
 )
 from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
+from distil_core.experts import sampling_of_expert
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
 from distil_core.files import write_text
@@ -147,7 +148,8 @@ def _ask_expert(
     have no verdict."""
     settings = sampling_settings(params.evaluate)
     expert = build_engine(params.sample.engine, expert_dir, params.compute)
-    samples = sample_expert(attempts, expert, renderer, settings, params.seed, progress)
+    own = sampling_of_expert(params.tabulate.expert, settings)
+    samples = sample_expert(attempts, expert, renderer, own, params.seed, progress)
     del expert
     problems = [attempt.problem for attempt in attempts]
     # It has the student's tokens, but its checkpoint may name other end tokens.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distil_core.config.models import IterationParams
+from distil_core.errors import GateError
 from distil_core.evaluation.better_expert import expert_gain
 from distil_core.evaluation.comparison import other_sampler, paired_differences
 from distil_core.evaluation.decision import GateDecision, write_decision
@@ -63,13 +64,32 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     if stops:
         forbid_next(iteration, reasons, handover_dir)
     else:
-        hand_over(policy_dir if goes_on else parent_dir, policy_dir, handover_dir)
+        handed_dir = policy_dir if goes_on else parent_dir
+        hand_over(handed_dir, policy_dir, handover_dir, _taken_along(workspace, params, decision))
     _pass_on(
         new_file if verdict.is_promoted else champion_file,
         workspace.champion_evaluation_file(iteration),
     )
     _pass_on(new_file if goes_on else parent_file, workspace.handover_evaluation_file(iteration))
     write_decision(workspace, decision)
+
+
+def _taken_along(
+    workspace: Workspace, params: IterationParams, decision: GateDecision
+) -> Path | None:
+    """The champion, where it is asked for and neither the policy that is handed over nor in its
+    folder already."""
+    handed, champion = decision.handed_over, decision.champion
+    if not params.gate.keep_champion or handed in (champion, decision.parent):
+        return None
+    champion_dir = workspace.parent_champion_dir(params.iteration)
+    if champion_dir == workspace.parent_dir(params.iteration) and decision.parent != champion:
+        raise GateError(
+            f"gate.keep_champion of iteration {params.iteration}: the champion, policy {champion}, "
+            f"did not come along with policy {decision.parent}, which this iteration started from. "
+            "Set it from the first iteration on (`distil restart`)"
+        )
+    return champion_dir
 
 
 def _read(path: Path) -> tuple[Columns, Mapping[str, Any]]:

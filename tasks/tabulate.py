@@ -7,7 +7,7 @@ from typing import Any
 
 from distil_core.campaign.chain import expert_policy_dir
 from distil_core.config.models import IterationParams, TabulateParams, WordingParams
-from distil_core.experts import build_expert
+from distil_core.experts import EXPERTS, build_expert
 from distil_core.experts.base import RecordingExpert
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.policy.tokenizer import check_same_tokenizer, load_tokenizer, tokenizer_digest
@@ -68,6 +68,11 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     }
     if params.context.wording != WordingParams():
         context["wording"] = params.context.wording.model_dump()
+    temperature = EXPERTS.options(
+        params.tabulate.expert.name, params.tabulate.expert.options
+    ).distribution_temperature
+    if temperature != 1.0:
+        context["expert_temperature"] = temperature
     if params.context.shorten:
         context["num_shortened"] = count_shortened([item.context for item in judged])
     if "engine_drift" in rollouts_context:

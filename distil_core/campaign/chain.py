@@ -24,8 +24,12 @@ def parent_iteration(iteration: int) -> int:
 def expert_policy_dir(workspace: Workspace, iteration: int, expert: Component) -> Path:
     """The checkpoint with the expert's weights, or only with the student's tokenizer. expert: as
     `tabulate` names it, here and below."""
-    if _uses_parent(iteration, expert) and _options(expert).policy_weights == "ema":
-        return workspace.parent_average_dir(iteration)
+    if _uses_parent(iteration, expert):
+        weights = _options(expert).policy_weights
+        if weights == "ema":
+            return workspace.parent_average_dir(iteration)
+        if weights == "champion":
+            return workspace.parent_champion_dir(iteration)
     return _expert_policy(workspace, iteration, expert)
 
 
@@ -74,8 +78,11 @@ def require_history(params: IterationParams, frozen: Callable[[int], IterationPa
     frozen: the settings of an earlier iteration.
     """
     number = params.iteration
-    if number > 1 and _options(params.tabulate.expert).policy_weights == "ema":
+    weights = _options(params.tabulate.expert).policy_weights
+    if number > 1 and weights == "ema":
         _require_average(number, frozen(number - 1))
+    if weights == "champion":
+        _require_champion(number, frozen)
     for earlier in range(first_table(number, params.train.num_tables), number):
         if frozen(earlier).train.num_tables == 1:
             raise ConfigError(
@@ -98,6 +105,19 @@ def _require_average(number: int, parent: IterationParams) -> None:
             f"iteration {number - 1} was to keep, but train.average_decay is null there. Set both "
             "from the first iteration on (`distil restart`), or use frozen or snapshot"
         )
+
+
+def _require_champion(number: int, frozen: Callable[[int], IterationParams]) -> None:
+    for earlier in range(1, number):
+        gate = frozen(earlier).gate
+        if gate.on_regression == "continue" and not gate.keep_champion:
+            raise ConfigError(
+                f"tabulate.expert.options.weights champion of iteration {number} needs the weights "
+                f"of the last policy that was promoted, but the gate of iteration {earlier} hands "
+                "on another one (gate.on_regression continue) and does not keep it. Set "
+                "gate.keep_champion from the first iteration on (`distil restart`), or use frozen "
+                "or snapshot"
+            )
 
 
 def _options(expert: Component) -> ExpertOptions:

@@ -41,12 +41,19 @@ class GateParams(Settings):
     means true for a pretrained base and an objective that reads the expert, and false for a base
     made here; `distil restart` freezes what it means."""
 
+    keep_champion: bool = False
+    """Whether a policy that is handed over without being promoted (on_regression 'continue') takes
+    the champion along in its folder, for an expert with weights 'champion'."""
+
     @model_serializer(mode="wrap")
     def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Iterations that ask for no better expert are frozen as they always were."""
+        """Iterations that ask for no better expert, or keep none, are frozen as they always
+        were."""
         values: dict[str, Any] = serialise(self)
         if self.require_better_expert is None:
             values.pop("require_better_expert", None)
+        if not self.keep_champion:
+            values.pop("keep_champion", None)
         return values
 
     def name_scores(self, num_samples: int) -> None:

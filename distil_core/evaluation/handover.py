@@ -12,15 +12,19 @@ from pathlib import Path
 from distil_core.errors import GateError
 from distil_core.files import atomic_path, link_or_copy, write_text
 from distil_core.training.table_list import TABLE_LIST_FILE
+from distil_core.workspace import CHAMPION_FOLDER
 
 STOP_FILE = "stopped.json"
 
 
-def hand_over(policy_dir: Path, newest_dir: Path, handover_dir: Path) -> None:
+def hand_over(
+    policy_dir: Path, newest_dir: Path, handover_dir: Path, champion_dir: Path | None = None
+) -> None:
     """Make `policy_dir` the start of the next iteration.
 
     newest_dir: the policy trained last. If it has a list of the tables learned from so far, the
     list is handed over too: the tables stay useful when the policy trained on them is dropped.
+    champion_dir: another policy that is taken along, as a checkpoint alone.
     """
     with atomic_path(handover_dir) as temporary:
         shutil.copytree(policy_dir, temporary, copy_function=link_or_copy)
@@ -28,6 +32,13 @@ def hand_over(policy_dir: Path, newest_dir: Path, handover_dir: Path) -> None:
         if listed.exists() and newest_dir != policy_dir:
             (temporary / TABLE_LIST_FILE).unlink(missing_ok=True)
             link_or_copy(str(listed), str(temporary / TABLE_LIST_FILE))
+        if champion_dir is not None:
+            shutil.copytree(
+                champion_dir,
+                temporary / CHAMPION_FOLDER,
+                copy_function=link_or_copy,
+                ignore=shutil.ignore_patterns("average", CHAMPION_FOLDER, TABLE_LIST_FILE),
+            )
 
 
 def forbid_next(iteration: int, reasons: str, handover_dir: Path) -> None:

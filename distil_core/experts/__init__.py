@@ -1,9 +1,11 @@
 """Experts: they say what they would do at the student's states. One module each, found by name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from distil_core.components import ComponentPlace
-from distil_core.config.models import ComputeParams, TabulateParams
+from distil_core.config.models import Component, ComputeParams, TabulateParams
+from distil_core.engines.base import SamplingSettings
 from distil_core.experts.base import Expert, ExpertOptions, ExpertSetting
 from distil_core.registry import Registry
 
@@ -40,3 +42,10 @@ def build_expert(
         seed=seed,
     )
     return EXPERTS.build(params.expert.name, params.expert.options, setting=setting)
+
+
+def sampling_of_expert(expert: Component, settings: SamplingSettings) -> SamplingSettings:
+    """How the expert's own responses are sampled where the student's are by `settings`: from the
+    distributions that are stored of it."""
+    temperature = EXPERTS.options(expert.name, expert.options).distribution_temperature
+    return replace(settings, temperature=settings.temperature * temperature)

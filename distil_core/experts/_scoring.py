@@ -8,10 +8,11 @@ from typing import Self
 
 from pydantic import PositiveInt, model_validator
 
-from distil_core.config.models import Component, OnePassLayout
+from distil_core.config.models import Component, OnePassLayout, Positive
 from distil_core.engines import ENGINES, build_engine
 from distil_core.engines.base import Engine, ScoreRequest
 from distil_core.errors import ExpertError
+from distil_core.experts._temperature import can_divide, engine_at_temperature
 from distil_core.experts.base import ExpertAnswer, ExpertOptions, ExpertQuery, ExpertSetting
 from distil_core.progress import ProgressCallback
 
@@ -25,6 +26,11 @@ class ScoringOptions(ExpertOptions):
     """Of that engine, as in `train.layout`."""
     engine: Component | None = None
     """What scores, as in sample.engine."""
+    temperature: Positive = 1.0
+    """Logits are divided by it before the distribution is stored, over the whole vocabulary: below
+    1 the expert is sharper, and what of its doubts it keeps is not copied. Its own responses, whose
+    accuracy `evaluate` measures, are sampled at this times evaluate.temperature. Other than 1 it
+    needs the transformers engine."""
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
@@ -39,12 +45,23 @@ class ScoringOptions(ExpertOptions):
             )
         if self.engine is not None:
             ENGINES.options(self.engine.name, self.engine.options)
+        if self.temperature != 1.0 and not can_divide(self.scoring_engine):
+            raise ValueError(
+                f"found temperature {self.temperature:g} beside engine "
+                f"{self.scoring_engine.name!r}, which gives the most likely ids of the model's own "
+                "distribution only: use the engine transformers (batch_size), or temperature 1"
+            )
         return self
 
     @property
     def writes_responses(self) -> bool:
         """True: the model that scores the student's tokens can also write responses."""
         return True
+
+    @property
+    def distribution_temperature(self) -> float:
+        """As set."""
+        return self.temperature
 
     @property
     def scoring_engine(self) -> Component:
@@ -91,11 +108,17 @@ class ScoringExpert:
 
 
 def scoring_expert(
-    weights_dir: Path, setting: ExpertSetting, engine: Component, needs_feedback: bool = True
+    weights_dir: Path,
+    setting: ExpertSetting,
+    options: ScoringOptions,
+    needs_feedback: bool = True,
 ) -> ScoringExpert:
     """The expert whose weights and tokenizer are in `weights_dir`; dropout is never active."""
+    engine, temperature = options.scoring_engine, options.temperature
     return ScoringExpert(
-        build_engine(engine, weights_dir, setting.compute),
+        build_engine(engine, weights_dir, setting.compute)
+        if temperature == 1.0
+        else engine_at_temperature(engine, weights_dir, setting.compute, temperature),
         setting.max_context_tokens,
         setting.top_k,
         setting.top_p,

@@ -11,9 +11,10 @@ from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
 from distil_core.registry import ComponentOptions
 
-PolicyWeights = Literal["frozen", "snapshot", "ema"]
-"""Which of the campaign's policies: the base, the one that sampled this iteration's rollouts, or
-the moving average of the weights so far (train.average_decay)."""
+PolicyWeights = Literal["frozen", "snapshot", "ema", "champion"]
+"""Which of the campaign's policies: the base, the one that sampled this iteration's rollouts, the
+moving average of the weights so far (train.average_decay), or the last one that the gate
+promoted."""
 
 
 class ExpertOptions(ComponentOptions):
@@ -38,6 +39,12 @@ class ExpertOptions(ComponentOptions):
         model that can be sampled from in the expert's context, to measure how good it is itself.
         """
         return False
+
+    @property
+    def distribution_temperature(self) -> float:
+        """What the logits of its model are divided by before its distributions are stored, and
+        before it is sampled from to measure how good it is. 1 leaves them as they are."""
+        return 1.0
 
     @property
     def scoring_engine(self) -> Component | None:

@@ -40,4 +40,4 @@ def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
             f"{expected}): its distributions would be over other tokens. Use a checkpoint with "
             "the student's tokenizer, or ask this model for text (expert 'black_box')"
         )
-    return scoring_expert(folder, setting, options.scoring_engine, options.needs_feedback)
+    return scoring_expert(folder, setting, options, options.needs_feedback)

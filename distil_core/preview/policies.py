@@ -11,7 +11,7 @@ from distil_core.errors import ConfigError
 from distil_core.experts import EXPERTS
 from distil_core.policy.pretrained import view_pretrained
 from distil_core.validation import did_you_mean
-from distil_core.workspace import Workspace
+from distil_core.workspace import CHAMPION_FOLDER, Workspace
 
 LATEST = "latest"
 _OF_BASE = ("seed", "problems", "base", "context", "consult")
@@ -36,8 +36,9 @@ class PreviewedPolicy:
         ).policy_weights
         if weights == "frozen":
             return self.base_dir
-        average = self.policy_dir / "average"
-        return average if weights == "ema" and average.is_dir() else self.policy_dir
+        kept = {"ema": "average", "champion": CHAMPION_FOLDER}.get(weights)
+        folder = self.policy_dir / kept if kept else self.policy_dir
+        return folder if folder.is_dir() else self.policy_dir
 
     def writing_expert_dir(self, params: Params, root: Path) -> Path | None:
         """The checkpoint that writes the expert's own responses; None for an expert that is no

@@ -321,6 +321,23 @@ def test_a_damaged_list_is_refused(workspace: Workspace, find: str, replace: str
         existing_iterations(workspace)
 
 
+def test_a_champion_as_expert_has_to_be_kept(workspace: Workspace) -> None:
+    change(workspace, "gate.on_regression", "continue")
+    change(workspace, "tabulate.expert.options.weights", "champion")
+    with pytest.raises(ConfigError, match=r"gate of iteration 1 hands on another one .*Set gate.k"):
+        restart(workspace, VERSIONS)
+    change(workspace, "gate.keep_champion", True)
+    restart(workspace, VERSIONS)
+    policies = listing(workspace)["iterations"]
+    assert policies["001"]["expert_policy"] == "data/policy-000"
+    assert policies["002"]["expert_policy"] == "data/iterations/001/handover"
+    assert listing(workspace)["evaluations"]["000"]["expert_policy"] == "data/policy-000"
+    # Where no other policy is handed over, the champion is what is.
+    change(workspace, "gate.keep_champion", False)
+    change(workspace, "gate.on_regression", "keep")
+    restart(workspace, VERSIONS)
+
+
 def test_parents_and_experts(workspace: Workspace) -> None:
     assert parent_iteration(3) == 2
     with pytest.raises(ConfigError, match="iteration 0 has no parent"):

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from distil_core.config.models import Component, ComputeParams, TabulateParams
-from distil_core.engines.base import ScoreRequest
+from distil_core.engines.base import SamplingSettings, ScoreRequest
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import CheckpointError, ConfigError, ExpertError
-from distil_core.experts import EXPERTS, build_expert
+from distil_core.experts import EXPERTS, build_expert, sampling_of_expert
 from distil_core.experts.base import Expert, ExpertQuery
 from distil_core.feedback.compose import render_expert
 from distil_core.policy.model import load_model, save_policy
@@ -118,6 +118,61 @@ def test_a_context_is_refused_rather_than_cut(
         expert(policy_dir, compute, longest - 1).answer(queries, no_progress)
 
 
+@pytest.mark.parametrize("layout", ["padded", "prefix_tree"])
+@pytest.mark.parametrize("temperature", [0.25, 0.7, 3.0])
+def test_a_temperature_is_of_the_whole_distribution_before_it_is_cut(
+    policy_dir: Path,
+    compute: ComputeParams,
+    queries: list[ExpertQuery],
+    temperature: float,
+    layout: str,
+) -> None:
+    """From the model's own logits, by the definition: log-softmax of logits / T, the fewest ids
+    that hold top_p, at most top_k, and the rest as tail."""
+    params = tabulate(temperature=temperature, layout=layout, batch_size=8)
+    answers = build_expert(params, policy_dir, compute, 60).answer(queries, no_progress)
+    model = load_model(policy_dir, compute)
+    for asked, answer in zip(queries, answers, strict=True):
+        ids = torch.tensor([[*asked.context_ids, *asked.response_ids]])
+        with torch.inference_mode():
+            logits_tv = model(ids).logits[0, len(asked.context_ids) - 1 : -1]
+        logprobs_tv = torch.log_softmax(logits_tv.double() / temperature, dim=-1)
+        start = 0
+        for t, count in enumerate(answer.distribution.counts_t):
+            stored = slice(start, start + count)
+            start += count
+            ranked, order = logprobs_tv[t].sort(descending=True)
+            before = torch.cat([torch.zeros(1).double(), ranked.exp().cumsum(0)[:-1]])
+            assert count == min(5, int((before < 0.9).sum()))
+            assert answer.distribution.token_ids[stored].tolist() == order[:count].tolist()
+            np.testing.assert_allclose(
+                answer.distribution.logprobs[stored], ranked[:count], rtol=0, atol=2e-5
+            )
+            np.testing.assert_allclose(
+                answer.distribution.tail_logprobs_t[t],
+                ranked[count:].logsumexp(0),
+                rtol=0,
+                atol=2e-5,
+            )
+
+
+def test_temperature_one_is_the_same_to_the_bit(
+    policy_dir: Path, compute: ComputeParams, queries: list[ExpertQuery]
+) -> None:
+    plain = expert(policy_dir, compute).answer(queries, no_progress)
+    one = build_expert(tabulate(temperature=1.0), policy_dir, compute, 60)
+    for first, second in zip(plain, one.answer(queries, no_progress), strict=True):
+        for name, expected in vars(first.distribution).items():
+            np.testing.assert_array_equal(getattr(second.distribution, name), expected)
+
+
+def test_its_own_responses_are_sampled_from_what_is_stored() -> None:
+    settings = SamplingSettings(8, 0.5, 0.9)
+    sharp = tabulate(temperature=0.5).expert
+    assert sampling_of_expert(sharp, settings) == SamplingSettings(8, 0.25, 0.9)
+    assert sampling_of_expert(tabulate().expert, settings) == settings
+
+
 def test_nothing_asked_nothing_said(policy_dir: Path, compute: ComputeParams) -> None:
     assert expert(policy_dir, compute).answer([], no_progress) == []
 
@@ -156,6 +211,14 @@ def test_what_cannot_be_built(policy_dir: Path, compute: ComputeParams, tmp_path
         ({"engine": {"name": "transformers", "options": {}}}, "batch_size"),
         ({"engine": {"name": "vllm", "options": {"mode": "elsewhere"}}}, "mode"),
         ({"engine": {"name": "steam", "options": {}}}, "unknown engine 'steam'"),
+        ({"batch_size": 2, "temperature": 0}, "temperature: .*greater than 0"),
+        (
+            {
+                "engine": {"name": "vllm", "options": {"mode": "in_process"}},
+                "temperature": 0.5,
+            },
+            "temperature 0.5 beside engine 'vllm', which gives the most likely ids",
+        ),
     ],
 )
 def test_it_scores_with_one_engine(options: dict[str, Any], message: str) -> None:

@@ -217,6 +217,23 @@ def test_rollouts_of_another_template_are_refused(workspace: Workspace) -> None:
     assert not workspace.feedback_dir(1).exists()
 
 
+def test_a_sharper_expert_is_said_in_the_tables_metadata(workspace: Workspace) -> None:
+    values = small_settings()
+    run_stages("consult tabulate", workspace, values, 1)
+    plain = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    assert "expert_temperature" not in read_table(workspace.feedback_dir(1), FEEDBACK)[1]
+    values["tabulate"]["expert"]["options"]["temperature"] = 0.25
+    run_stages("tabulate", workspace, values, 1)
+    table, context = read_table(workspace.feedback_dir(1), FEEDBACK)
+    assert context["expert_temperature"] == 0.25
+    assert context["tabulate"]["expert"]["options"]["temperature"] == 0.25
+    for one, other in zip(plain, FEEDBACK.to_rows(table), strict=True):
+        starts = [np.cumsum([0, *row.expert_counts])[:-1] for row in (one, other)]
+        for first, second in zip(*starts, strict=True):
+            assert one.expert_ids[first] == other.expert_ids[second]
+            assert other.expert_logprobs[second] > one.expert_logprobs[first] - 1e-6
+
+
 def test_the_average_is_saved_with_each_policy_and_taken_up_exactly(workspace: Workspace) -> None:
     values = small_settings()
     values["train"]["average_decay"] = 0.75

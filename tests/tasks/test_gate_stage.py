@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from distil_core.campaign.chain import expert_dependency, expert_policy_dir
 from distil_core.campaign.load import parse_iteration_params
-from distil_core.config.models import IterationParams
+from distil_core.config.models import Component, IterationParams
 from distil_core.errors import GateError
 from distil_core.evaluation.decision import read_decision
 from distil_core.progress import no_progress
@@ -20,10 +21,11 @@ from distil_tasks import gate, sample
 PROJECT = Path(__file__).parents[2]
 
 
-def params(iteration: int, on_regression: str) -> IterationParams:
+def params(iteration: int, on_regression: str, **gate_settings: Any) -> IterationParams:
     values: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     values["evaluate"] |= {"num_samples": 4, "num_bootstrap": 200}
     values["gate"] |= {"margins": {"pass_at_1": 0.02}, "on_regression": on_regression}
+    values["gate"] |= gate_settings
     return parse_iteration_params(
         {**values, "iteration": iteration, "stage_versions": {}}, f"{iteration}.yaml"
     )
@@ -69,10 +71,13 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def run(workspace: Workspace, on_regression: str, iterations: int = 3) -> list[dict[str, Any]]:
+def run(
+    workspace: Workspace, on_regression: str, iterations: int = 3, **gate_settings: Any
+) -> list[dict[str, Any]]:
     found = []
     for iteration in range(1, iterations + 1):
-        gate.body(workspace, params(iteration, on_regression), no_progress)
+        settings = params(iteration, on_regression, **gate_settings)
+        gate.body(workspace, settings, no_progress)
         decision = read_decision(workspace, iteration)
         weights = workspace.handover_dir(iteration) / "weights"
         found.append(
@@ -137,6 +142,57 @@ def test_a_policy_evaluated_with_another_sampler_is_not_promoted(workspace: Work
     assert (first["promoted"], first["champion"]) == (False, 0)
     assert "(temperature 0.2 instead of 1.0)" in read_decision(workspace, 1).reasons
     assert (third["promoted"], third["champion"]) == (True, 3)
+
+
+def test_the_champion_comes_along_where_another_policy_is_handed_over(
+    workspace: Workspace,
+) -> None:
+    """Policy 1 is promoted, 2 and 3 are not, 4 is."""
+    evaluated(workspace, 4, 4)
+    (workspace.policy_dir(1) / "average").mkdir()
+    (workspace.policy_dir(1) / "average" / "weights").touch()
+    run(workspace, "continue", 4, keep_champion=True)
+    expert = Component(name="self", options={"weights": "champion", "batch_size": 1})
+
+    def read(iteration: int) -> tuple[str, str]:
+        folder = expert_policy_dir(workspace, iteration, expert)
+        return (folder / "weights").read_text(), expert_dependency(workspace, iteration, expert)
+
+    assert read(1) == ("policy 0", "data/policy-000")
+    assert read(2) == ("policy 1", "data/iterations/001/handover")
+    # What DVC watches is the folder in which the champion lies.
+    assert read(3) == ("policy 1", "data/iterations/002/handover")
+    assert read(4) == ("policy 1", "data/iterations/003/handover")
+    assert read(5) == ("policy 4", "data/iterations/004/handover")
+    champion = workspace.handover_dir(3) / "champion"
+    assert sorted(path.name for path in champion.iterdir()) == ["weights"]
+    assert (workspace.handover_dir(3) / "weights").read_text() == "policy 3"
+    # Without it, or where nothing else is handed over, there is no such folder.
+    for on_regression, kept in (("continue", False), ("keep", True)):
+        run(workspace, on_regression, 4, keep_champion=kept)
+        assert not list(workspace.root.rglob("champion"))
+    assert read(4) == ("policy 1", "data/iterations/003/handover")
+
+
+def test_a_champion_that_was_not_kept_is_not_made_up(workspace: Workspace) -> None:
+    run(workspace, "continue", 2)
+    with pytest.raises(GateError, match="the champion, policy 1, did not come along with policy 2"):
+        gate.body(workspace, params(3, "continue", keep_champion=True), no_progress)
+
+
+def test_a_champion_that_came_along_stays_where_the_next_one_is_kept(
+    workspace: Workspace,
+) -> None:
+    run(workspace, "continue", 2, keep_champion=True)
+    gate.body(workspace, params(3, "keep"), no_progress)
+    assert (workspace.parent_champion_dir(4) / "weights").read_text() == "policy 1"
+    assert (workspace.parent_dir(4) / "weights").read_text() == "policy 2"
+
+
+def test_a_gate_that_keeps_none_is_frozen_as_ever() -> None:
+    assert "keep_champion" not in params(1, "keep").model_dump(mode="json")["gate"]
+    kept = params(1, "keep", keep_champion=True).model_dump(mode="json")["gate"]
+    assert kept["keep_champion"] is True
 
 
 def test_twice_the_same_bytes(workspace: Workspace) -> None:

@@ -205,10 +205,21 @@ class History:
         for path in artifacts(self._entries[address], "deps"):
             match = _POLICY_PATH.fullmatch(path)
             if match and match[3] == "handover":
-                return self[iteration - 1].handed_over
+                return self._of_handover(iteration)
             if match:
                 return int(match[1] or match[2])
         return None
+
+    def _of_handover(self, iteration: int) -> int:
+        """Which policy the expert read in the folder that was handed to the iteration."""
+        before = self[iteration - 1]
+        champion = before.decision.champion if before.decision else before.handed_over
+        if champion == before.handed_over:
+            return champion
+        # As written, since an older iteration's component may have other options by now.
+        frozen = read_frozen(self.workspace, self.workspace.frozen_params_file(iteration))
+        weights = lookup(frozen, "tabulate.expert.options").get("weights")
+        return champion if weights == "champion" else before.handed_over
 
     def _decision(self, iteration: int, by_role: Mapping[str, Artifact]) -> GateDecision | None:
         if iteration == 0:

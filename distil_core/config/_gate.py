@@ -40,7 +40,6 @@ class GateParams(Settings):
     policy, or is not asked (evaluate.num_expert_samples: 0), is not measured and not held up. null
     means true for a pretrained base and an objective that reads the expert, and false for a base
     made here; `distil restart` freezes what it means."""
-
     keep_champion: bool = False
     """Whether a policy that is handed over without being promoted (on_regression 'continue') takes
     the champion along in its folder, for an expert with weights 'champion'."""

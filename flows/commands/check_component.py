@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distil_core.component_kinds import KINDS, registry_of
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
 
@@ -13,16 +14,7 @@ if TYPE_CHECKING:
     from distil_core.config.models import Component, Params
     from distil_core.problems.base import Problem
 
-KINDS = (
-    "engine",
-    "expert",
-    "feedback-source",
-    "objective",
-    "problem-source",
-    "program",
-    "row-format",
-    "verifier",
-)
+_KINDS = tuple(kind.replace(" ", "-") for kind in KINDS)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -30,7 +22,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "name", help="as in the settings, such as my_lab.focal_objective, or a short name"
     )
-    command.add_argument("--kind", choices=KINDS, help="what it is, where its Options do not tell")
+    command.add_argument("--kind", choices=_KINDS, help="what it is, where its Options do not tell")
     command.add_argument(
         "--options",
         metavar="YAML",
@@ -65,7 +57,6 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(workspace: Workspace, arguments: argparse.Namespace) -> int:
     """Print the table; 1 where a check failed."""
-    from distil_core.component_kinds import registry_of
     from distil_core.testing import as_table, run_checks
     from distil_core.testing.kinds import Samples, component_checks, kind_of
 

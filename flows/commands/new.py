@@ -3,24 +3,16 @@
 import argparse
 from pathlib import Path
 
+from distil_core.component_kinds import KINDS
 from distil_core.workspace import Workspace
 from distil_flows.commands import path_from_here
 
-KINDS = (
-    "engine",
-    "expert",
-    "feedback-source",
-    "objective",
-    "problem-source",
-    "program",
-    "row-format",
-    "verifier",
-)
+_KINDS = tuple(kind.replace(" ", "-") for kind in KINDS)
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    command.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    command.add_argument("kind", choices=_KINDS, metavar="KIND", help=", ".join(_KINDS))
     command.add_argument("name", metavar="NAME", help="of the component and of its package")
     command.add_argument(
         "--directory",

@@ -32,7 +32,10 @@ class Upgrade(NamedTuple):
 def outdated_stages(workspace: Workspace) -> list[str]:
     """The stages of this version that `dvc.yaml` lacks, or defines without something that they
     have. What a user added to them does no harm."""
-    present = _stages(workspace)
+    return _outdated(_stages(workspace))
+
+
+def _outdated(present: Mapping[str, Any]) -> list[str]:
     ours = parse_yaml(pipeline_text())["stages"]
     return [name for name in _NAMES if not _contains(present.get(name), ours[name])]
 
@@ -53,8 +56,8 @@ def upgrade(workspace: Workspace) -> Upgrade:
 
     Raises `LineageError` where the file cannot be read, or another process works on the workspace.
     """
-    outdated = outdated_stages(workspace)
     before = _stages(workspace)
+    outdated = _outdated(before)
     if not outdated:
         return Upgrade([], [])
     path = workspace.root / "dvc.yaml"

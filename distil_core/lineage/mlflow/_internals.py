@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +116,10 @@ def is_lost_race(error: Exception) -> bool:
     return "IntegrityError" in str(error)
 
 
+@cache
 def schema_versions() -> list[str]:
-    """Versions of the database's schema that this MLflow knows, the present one first."""
+    """Versions of the database's schema that this MLflow knows, the present one first. Its scripts
+    are read once: that takes longer than all else in opening a store."""
     import mlflow.store.db_migrations
     from alembic.script import ScriptDirectory
 

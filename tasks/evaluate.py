@@ -33,6 +33,7 @@ from distil_core.files import write_text
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.problems.base import Problem
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.seeds import derive_seed
@@ -57,7 +58,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     renderer = ContextRenderer(params.context, tokenizer)
     splits = _read_splits(workspace, params.problems.generalisation is not None)
     problems = [problem for split in splits.values() for problem in split]
-    contexts = [renderer.student(problem.prompt, problem.problem_id) for problem in problems]
+    contexts = [renderer.student(prompt_of(problem), problem.problem_id) for problem in problems]
     requests = evaluation_requests(
         problems, [context.token_ids for context in contexts], settings.num_samples, params.seed
     )
@@ -160,7 +161,7 @@ def _ask_expert(
     )
     successes = [index for index, response in enumerate(judged) if response.is_correct]
     contexts = [
-        renderer.student(attempts[index].problem.prompt, attempts[index].name).token_ids
+        renderer.student(prompt_of(attempts[index].problem), attempts[index].name).token_ids
         for index in successes
     ]
     logprobs = response_logprobs(

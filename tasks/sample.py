@@ -8,6 +8,7 @@ from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 from distil_core.problems.choice import choose_problems
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import ROLLOUTS
@@ -34,7 +35,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     )
     renderer = ContextRenderer(params.context, tokenizer)
     contexts = {
-        problem.problem_id: renderer.student(problem.prompt, problem.problem_id)
+        problem.problem_id: renderer.student(prompt_of(problem), problem.problem_id)
         for problem in problems
     }
     planned = plan_rollouts(
@@ -52,7 +53,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     context = {
         "iteration": iteration,
         "sample": params.sample.model_dump(),
-        "student_template": params.context.student_template,
+        "student_template": params.context.model_dump()["student_template"],
         "tokenizer_digest": tokenizer_digest(tokenizer),
     }
     if params.context.shorten:

@@ -62,7 +62,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         "num_rollouts": rollouts.num_rows,
         "num_without_verdict": rollouts.num_rows - len(judged),
         "num_without_feedback": num_without_feedback,
-        "expert_template": params.context.expert_template,
+        "expert_template": params.context.model_dump()["expert_template"],
         "tabulate": _as_set(params.tabulate),
         "tokenizer_digest": digest,
     }

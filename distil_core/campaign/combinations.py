@@ -56,12 +56,23 @@ def _without_effect(params: Params) -> Iterator[str]:
             f"base.num_corrections {base.num_corrections} makes corrections, and no phase of "
             "base.phases has a correction_fraction above 0: leave it out, or raise one"
         )
-    for rule in params.context.shorten:
-        if rule.field not in _fields_of_templates(params):
+    context = params.context
+    stripped = [field for field in context.strip_thinking if field != "history"]
+    for setting, field in [
+        *(("shorten", rule.field) for rule in context.shorten),
+        *(("strip_thinking", field) for field in stripped),
+    ]:
+        if field not in _fields_of_templates(params):
+            what = "the rule" if setting == "shorten" else "it"
             yield (
-                f"context.shorten names {rule.field}, which is in no template: leave the rule out, "
-                f"or write {{{rule.field}}} into context.expert_template"
+                f"context.{setting} names {field}, which is in no template: leave {what} out, "
+                f"or write {{{field}}} into context.expert_template"
             )
+    if params.problems.source.options.get("prompt_messages") == "turns" and not context.chat:
+        yield (
+            "problems.source.options.prompt_messages is turns, and only a chat template can write "
+            "these: set context.chat: true, or prompt_messages: joined"
+        )
 
 
 def _too_long(params: Params) -> Iterator[str]:
@@ -81,7 +92,10 @@ def _too_long(params: Params) -> Iterator[str]:
 
 def _fields_of_templates(params: Params) -> set[str]:
     own = params.consult.self_evaluation
-    templates = [params.context.student_template, params.context.expert_template]
-    templates += [own.template] if own is not None else []
+    templates = [] if own is None else [own.template]
+    for template in (params.context.student_template, params.context.expert_template):
+        messages = [] if isinstance(template, str) else template
+        templates += [template] if isinstance(template, str) else []
+        templates += [message.content for message in messages]
     parsed = (piece for template in templates for piece in Formatter().parse(template))
     return {field for _, field, _, _ in parsed if field}

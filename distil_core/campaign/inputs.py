@@ -15,12 +15,14 @@ from distil_core.config.models import Params, PretrainedBase
 from distil_core.errors import ConfigError, DistilError
 from distil_core.experts import EXPERTS
 from distil_core.feedback.contexts import ContextRenderer
+from distil_core.feedback.prompt_turns import roles_of
 from distil_core.policy.checkpoint_files import require_model_folder
 from distil_core.policy.conventions import read_json_object
 from distil_core.policy.pretrained import model_folder, tokenizer_folder
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems import build_generalisation_source, build_source
 from distil_core.problems.base import Problem, StoredSource
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.splits import campaign_problems
 from distil_core.problems.store import read_problems
 from distil_core.verifiers import build_verifier
@@ -156,7 +158,10 @@ def _stored_problems(params: Params) -> list[Problem]:
 
 
 def _longest(problems: Sequence[Problem]) -> list[Problem]:
-    return sorted(problems, key=lambda problem: -len(problem.prompt))[:_NUM_LONGEST]
+    longest = sorted(problems, key=lambda problem: -len(problem.prompt))[:_NUM_LONGEST]
+    # A chat template may refuse some orders of turns, so one conversation of each is with them.
+    forms = {roles_of(prompt_of(problem)): problem for problem in problems}
+    return [*longest, *forms.values()]
 
 
 def _wrong_contexts(
@@ -165,9 +170,12 @@ def _wrong_contexts(
     """The first context that cannot be made."""
     if tokenizer is None:
         return
+    where = ""
     try:
         renderer = ContextRenderer(params.context, tokenizer)
         for problem in problems:
-            renderer.student(problem.prompt, problem.problem_id)
+            prompt = prompt_of(problem)
+            where = "" if isinstance(prompt, str) else f" (the prompt {problem.prompt[:60]!r})"
+            renderer.student(prompt, problem.problem_id)
     except DistilError as error:
-        yield str(error)
+        yield f"{error}{where}"

@@ -53,12 +53,16 @@ _COMPARED = (
     "context.chat",
     "context.bos",
     "context.chat_date",
+    "context.chat_template_kwargs",
     "consult.verifier",
 )
 """What a policy's scores depend on besides the policy: the same in all that a gate compares."""
 
 _SHORTENING = ("context.max_context_tokens", "context.shorten", "context.shortening_marker")
 """Likewise, where a rule shortens what the student reads: the prompt."""
+
+_HISTORY = ("context.strip_thinking",)
+"""Likewise, where it changes the earlier turns that the student reads."""
 
 
 def existing_iterations(workspace: Workspace) -> list[int]:
@@ -248,7 +252,9 @@ def _require_comparable(params: Params, last: IterationParams) -> None:
     shortens = any(
         rule.field == "prompt" for each in (params, last) for rule in each.context.shorten
     )
-    differing = _changes(params, last, _COMPARED + (_SHORTENING if shortens else ()))
+    strips = {"history" in each.context.strip_thinking for each in (params, last)}
+    paths = _COMPARED + (_SHORTENING if shortens else ())
+    differing = _changes(params, last, paths + (_HISTORY if len(strips) > 1 else ()))
     if differing:
         raise ConfigError(
             f"params.yaml: {described(differing)} differ from iteration {last.iteration}. The gate "
@@ -290,7 +296,8 @@ def _changes(params: Params, earlier: Params, paths: Sequence[str]) -> list[Chan
         before: Any = earlier.model_dump(mode="json")
         after: Any = params.model_dump(mode="json")
         for part in path.split("."):
-            before, after = before[part], after[part]
+            # Some settings are written only where they are set.
+            before, after = before.get(part, {}), after.get(part, {})
         found += changes(before, after, path)
     return found
 

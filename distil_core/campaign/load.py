@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+from distil_core.campaign.chat_template_file import with_chat_template_text
 from distil_core.campaign.combinations import require_purpose
 from distil_core.campaign.extends import Resolved, presets, read_mapping, read_settings
 from distil_core.campaign.migrations import migrated, schema_version
@@ -86,7 +87,7 @@ def load_iteration_params(
 
 def parse_params(values: Any, where: str) -> Params:
     """Settings already read from YAML; `where` names their origin in errors."""
-    params = _validated(Params, values, where)
+    params = _validated(Params, with_chat_template_text(values, where), where)
     require_purpose(params, where)
     require_scored_as_sampled(params, where)
     return params
@@ -180,12 +181,15 @@ def _check_feedback(params: Params) -> None:
             )
     context, kinds = params.context, known_kinds(params.consult.sources)
     check_templates(context.student_template, context.expert_template, kinds, context.chat)
-    shortenable = {"prompt", "attempt", *kinds}
-    if unknown := sorted({rule.field for rule in context.shorten} - shortenable):
-        raise ConfigError(
-            f"context.shorten: unknown field {unknown}; known: {', '.join(sorted(shortenable))}"
-            f"{did_you_mean(unknown[0], shortenable)}"
-        )
+    for setting, named, known in (
+        ("shorten", {rule.field for rule in context.shorten}, {"prompt", "attempt", *kinds}),
+        ("strip_thinking", {*context.strip_thinking}, {"attempt", "history", *kinds}),
+    ):
+        if unknown := sorted(named - known):
+            raise ConfigError(
+                f"context.{setting}: unknown field {unknown}; known: {', '.join(sorted(known))}"
+                f"{did_you_mean(unknown[0], known)}"
+            )
 
 
 def _check_expert_engine(params: Params) -> None:

@@ -1,5 +1,7 @@
 """What all settings are built from: the frozen base, components by name, bounded numbers."""
 
+from functools import partial
+from operator import eq
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -15,6 +17,12 @@ PositiveFraction = Annotated[float, Field(gt=0, le=1)]
 
 class Settings(StrictModel):
     """Base of all settings. Each is documented by the docstring below it."""
+
+
+def added(default: Any) -> Any:
+    """A setting that earlier versions did not have: it is not written where it has its default, so
+    that iterations without it are frozen as they always were."""
+    return Field(default=default, exclude_if=partial(eq, default))
 
 
 class Component(Settings):

@@ -1,12 +1,10 @@
-"""Settings of contexts and of the feedback that goes into them."""
+"""Settings of the feedback that goes into contexts."""
 
 import re
-from datetime import date
 from string import Formatter
 from typing import Any, Literal
 
 from pydantic import (
-    Field,
     PositiveInt,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -14,100 +12,6 @@ from pydantic import (
 )
 
 from distil_core.config._base import Component, Positive, PositiveFraction, Settings
-
-
-class ShorteningRule(Settings):
-    """A field whose content may be shortened where a context is too long."""
-
-    field: str
-    """The field of a template whose content is shortened: prompt, attempt, or a kind of
-    feedback."""
-    keep: Literal["start", "end", "both"]
-    """Which part of the content stays."""
-
-
-_PARTS_OF_CORRECTION = {"expression", "value", "stated"}
-
-
-class WordingParams(Settings):
-    """How what tools say reads in the expert's context. What a verifier stores stays as it is, so
-    that other words need no other verdicts."""
-
-    keep: Literal["all", "corrections"] = "all"
-    """Which lines the expert reads. 'corrections' keeps those that name a checked expression with
-    the value that it really has (docs/feedback-tools.md#corrections): where there is none, the
-    tools have said nothing."""
-    correction: str | None = None
-    """The words of a correction, with the fields {expression}, {value} and {stated}, such as
-    'Calculator: {expression} = {value}'; null leaves the tool's own."""
-    separator: str = "\n"
-    """Stands between lines; a blank or '; ' makes one line of them."""
-    kinds: tuple[str, ...] = ("execution_trace", "tool_output")
-    """The kinds of feedback that this is about; others, such as a peer's solution, stay as they
-    are."""
-    verdicts: dict[Literal["correct", "wrong", "malformed", "truncated"], str] = Field(
-        default_factory=dict
-    )
-    """Other words for verdicts, for the field {verdict}."""
-
-    @model_validator(mode="after")
-    def _correction_has_known_fields(self) -> "WordingParams":
-        try:
-            pieces = list(Formatter().parse(self.correction or ""))
-        except ValueError as error:
-            raise ValueError(f"correction: {error} (write a literal brace twice)") from error
-        fields = {field for _, field, _, _ in pieces if field is not None}
-        if not fields <= _PARTS_OF_CORRECTION or any(form or how for _, _, form, how in pieces):
-            raise ValueError(
-                "correction: expected the fields {expression}, {value} and {stated} alone, found "
-                f"{self.correction!r}"
-            )
-        return self
-
-
-class ContextParams(Settings):
-    """How a problem and its feedback become text. docs/feedback-tools.md lists the fields in
-    braces."""
-
-    student_template: str
-    """What the student reads before it answers, with the field {prompt}."""
-    expert_template: str
-    """What the expert reads before it scores the same answer: {prompt}, and fields of the feedback
-    such as {attempt} and {execution_trace}."""
-    max_context_tokens: PositiveInt
-    """The longest context, in tokens. A longer one is shortened by the rules of `shorten`, or is an
-    error."""
-    chat: bool = False
-    """Whether the templates are a user's message in the tokenizer's own chat template."""
-    shorten: tuple[ShorteningRule, ...] = ()
-    """What to shorten where a context exceeds max_context_tokens, in this order, each field to
-    nothing before the next. With none, such a context is an error."""
-    shortening_marker: str = "[...]"
-    """Stands where content was left out."""
-    bos: Literal["auto", "never", "always"] = "auto"
-    """Whether contexts begin with the model's first token where the template does not write it.
-    'auto': as the checkpoint's own files say, and with chat as its chat template does. 'never' adds
-    none, 'always' does."""
-    chat_date: date = date(2026, 1, 1)
-    """What a chat template is told that asks for today's date, so that the same settings give the
-    same tokens on another day."""
-    wording: WordingParams = WordingParams()
-    """How what tools say reads in the expert's context."""
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_set(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Iterations whose expert reads the tools' own words are frozen as they always were."""
-        values: dict[str, Any] = serialise(self)
-        if self.wording == WordingParams():
-            values.pop("wording", None)
-        return values
-
-    @model_validator(mode="after")
-    def _each_field_once(self) -> "ContextParams":
-        fields = [rule.field for rule in self.shorten]
-        if len(set(fields)) < len(fields):
-            raise ValueError(f"shorten names a field twice: {', '.join(fields)}")
-        return self
 
 
 class SelfEvaluationParams(Settings):

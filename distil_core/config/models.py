@@ -30,13 +30,15 @@ from distil_core.config._base_policy import (
     WarmStartPhase,
 )
 from distil_core.config._checks import MINIMA, CheckLimits, CheckParams
-from distil_core.config._feedback import (
-    ConsultParams,
+from distil_core.config._contexts import (
     ContextParams,
-    SelfEvaluationParams,
+    ExpertChatParams,
     ShorteningRule,
+    Template,
+    TemplateMessage,
     WordingParams,
 )
+from distil_core.config._feedback import ConsultParams, SelfEvaluationParams
 from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
     TILED_HEAD_ABOVE,
@@ -61,6 +63,7 @@ __all__ = [
     "ConsultParams",
     "ContextParams",
     "EvaluateParams",
+    "ExpertChatParams",
     "Fraction",
     "FromScratchBase",
     "GateParams",
@@ -81,6 +84,8 @@ __all__ = [
     "Settings",
     "ShorteningRule",
     "TabulateParams",
+    "Template",
+    "TemplateMessage",
     "TrainParams",
     "VerificationParams",
     "WarmStartPhase",

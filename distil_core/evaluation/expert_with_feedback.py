@@ -28,6 +28,7 @@ from distil_core.policy.batching import (
     vocabulary_size,
 )
 from distil_core.problems.base import Problem
+from distil_core.problems.messages import prompt_of
 from distil_core.progress import ProgressCallback
 from distil_core.seeds import derive_seed
 from distil_core.training.head_logprobs import token_logprobs
@@ -114,7 +115,7 @@ def sample_expert(
     requests = []
     for attempt in attempts:
         context = renderer.expert(
-            attempt.problem.prompt,
+            prompt_of(attempt.problem),
             attempt.text,
             attempt.stated_verdict,
             attempt.feedback,

@@ -32,6 +32,7 @@ from distil_core.policy.checkpoint_files import (
 )
 from distil_core.policy.conventions import end_token_ids, read_json_object
 from distil_core.policy.tokenizer import load_tokenizer
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.store import read_problems
 from distil_core.workspace import Workspace
 
@@ -106,16 +107,17 @@ def _write_model(
     tokenizer = load_tokenizer(source)
     generation = _generation_config(source, tokenizer, params.evaluate)
     _write_json(folder / _GENERATION, generation)
-    text = campaign_chat_template(params.context, tokenizer)
+    prompts = [prompt_of(one) for one in read_problems(workspace.problems_dir / "eval.parquet")]
+    conversations = not all(isinstance(prompt, str) for prompt in prompts)
+    text = campaign_chat_template(params.context, tokenizer, conversations)
     (folder / _CHAT_TEMPLATE).write_text(text, encoding="utf-8")
     settings = read_json_object(folder / _TOKENIZER_CONFIG)
     if settings.pop("chat_template", None) is not None:
         # Some programs would read it in place of the file.
         _write_json(folder / _TOKENIZER_CONFIG, settings)
-    problems = read_problems(workspace.problems_dir / "eval.parquet")[:_MAX_COMPARED]
-    prompts = [problem.prompt for problem in problems]
-    same = count_same_tokens(load_tokenizer(folder), params.context, tokenizer, prompts)
-    return Template(num_same=same, num_compared=len(prompts))
+    compared = prompts[:_MAX_COMPARED]
+    same = count_same_tokens(load_tokenizer(folder), params.context, tokenizer, compared)
+    return Template(num_same=same, num_compared=len(compared))
 
 
 def _generation_config(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from datetime import date
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from distil_core.errors import ConfigError
 from distil_core.policy.conventions import end_token_ids
@@ -25,11 +27,13 @@ from distil_core.policy.conventions import end_token_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 1.0, 512 * 2**20, 2**20
 # A loose backstop; the limit on CPU time decides.
 _WALL_S = 120.0
-_ADVICE = "write the turns into the templates and set context.chat: false"
-_MARK = "\ue000a\ue001"
+ADVICE = "write the turns into the templates and set context.chat: false"
+MARK = "\ue000a\ue001"
+"""An answer that no template writes by itself."""
 
 
 def render_chat(
@@ -37,22 +41,25 @@ def render_chat(
     messages: Sequence[Mapping[str, str]],
     add_generation_prompt: bool,
     today: date,
+    kwargs: Mapping[str, Any] = _NO_OPTIONS,
+    chat_template: str | None = None,
 ) -> str:
     """The conversation in the tokenizer's chat template, as text with its special tokens.
 
-    today: the date that the template gets. Raises `ConfigError` where there is no template, or it
-    is broken, refuses this conversation, or exceeds its limits.
+    today: the date that the template gets. kwargs: further variables, its options. chat_template:
+    in place of the tokenizer's own. Raises `ConfigError` where there is no template, or it is
+    broken, refuses this conversation, has no such option, or exceeds its limits.
     """
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"context.chat is true, but the policy's tokenizer has no chat template: {_ADVICE}"
-        )
-    try:
-        template = tokenizer.get_chat_template()
-    except ValueError as error:
-        raise ConfigError(f"the tokenizer's chat template cannot be used ({error})") from error
+    template = _template(tokenizer) if chat_template is None else chat_template
+    for name in kwargs:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            raise ConfigError(
+                f"chat_template_kwargs: the chat template has no option {name!r}: it does not name "
+                "it anywhere. Leave it out, or correct its name"
+            )
     variables = {
         **tokenizer.special_tokens_map,
+        **kwargs,
         "messages": [dict(message) for message in messages],
         "tools": None,
         "documents": None,
@@ -62,7 +69,19 @@ def render_chat(
         written = json.dumps(variables)
     except TypeError as error:
         raise ConfigError(f"the tokenizer's special tokens are no text ({error})") from error
-    return _rendered(template, written, today.isoformat())
+    roles = [message["role"] for message in messages]
+    return _rendered(template, written, today.isoformat(), ", ".join(roles))
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str:
+    if not tokenizer.chat_template:
+        raise ConfigError(
+            f"context.chat is true, but the policy's tokenizer has no chat template: {ADVICE}"
+        )
+    try:
+        return str(tokenizer.get_chat_template())
+    except ValueError as error:
+        raise ConfigError(f"the tokenizer's chat template cannot be used ({error})") from error
 
 
 def response_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -71,18 +90,18 @@ def response_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     ends = end_token_ids(tokenizer)
     if len(ends) == 1 or not tokenizer.chat_template:
         return ends[0]
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": MARK}]
     try:
         text = render_chat(tokenizer, turns, False, date(2026, 1, 1))
     except ConfigError:
         # Such a template is refused when it is used for contexts; here it just has no answer.
         return ends[0]
-    after = tokenizer.encode(text.rpartition(_MARK)[2], add_special_tokens=False)
+    after = tokenizer.encode(text.rpartition(MARK)[2], add_special_tokens=False)
     return next((token_id for token_id in after if token_id in ends), ends[0])
 
 
 @lru_cache(maxsize=256)
-def _rendered(template: str, variables: str, today: str) -> str:
+def _rendered(template: str, variables: str, today: str, roles: str) -> str:
     jinja2 = find_spec("jinja2")
     if jinja2 is None or jinja2.origin is None:
         raise ConfigError("context.chat needs the package jinja2, which is not installed")
@@ -107,12 +126,12 @@ def _rendered(template: str, variables: str, today: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _refused(f"it did not end within {_WALL_S:.0f} s") from None
+        raise _refused(f"it did not end within {_WALL_S:.0f} s", roles) from None
     if done.returncode:
-        raise _refused(_ending(done))
+        raise _refused(_ending(done), roles)
     answer = json.loads(done.stdout)
     if "error" in answer:
-        raise _refused(answer["error"])
+        raise _refused(answer["error"], roles)
     return str(answer["text"])
 
 
@@ -128,8 +147,18 @@ def _ending(done: subprocess.CompletedProcess[str]) -> str:
     return f"its process ended with {done.returncode}: {done.stderr.strip()[-300:]}"
 
 
-def _refused(reason: str) -> ConfigError:
+def _refused(reason: str, roles: str) -> ConfigError:
+    if "system" in roles:
+        taken = f"these turns ({roles})"
+        advice = (
+            "where it takes no system turn, say what that says in the user's message instead (of "
+            "the templates, or with prompt_messages: joined of the problems); or write the turns "
+            "into the templates and set context.chat: false"
+        )
+    elif roles == "user":
+        taken, advice = "a user's message alone", ADVICE
+    else:
+        taken, advice = f"these turns ({roles})", ADVICE
     return ConfigError(
-        f"the tokenizer's chat template cannot be used for a user's message alone ({reason}): "
-        f"{_ADVICE}"
+        f"the tokenizer's chat template cannot be used for {taken} ({reason}): {advice}"
     )

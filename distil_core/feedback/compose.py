@@ -9,6 +9,7 @@ response token, and the response keeps the student's own tokens, which are never
 from collections.abc import Collection, Mapping, Sequence
 from string import Formatter
 
+from distil_core.config.models import Template, TemplateMessage
 from distil_core.errors import ConfigError
 from distil_core.policy.text_segments import Segment
 from distil_core.validation import did_you_mean
@@ -17,12 +18,17 @@ from distil_core.verifiers.base import FeedbackItem
 STUDENT_FIELDS = frozenset({"prompt"})
 ATTEMPT_FIELDS = frozenset({"prompt", "attempt", "verdict"})
 """Of the expert's template, besides the kinds of feedback that there are."""
+SYSTEM = "system"
+"""In the system's turn of either: the system turn of a problem that has one."""
 
 TemplatePart = tuple[str, str | None]
 
 
 def check_templates(
-    student_template: str, expert_template: str, kinds: Collection[str], chat: bool = False
+    student_template: Template,
+    expert_template: Template,
+    kinds: Collection[str],
+    chat: bool = False,
 ) -> None:
     """Raise `ConfigError` for an unknown field, a student template that could leak feedback, or
     templates that end differently (a chat template makes all contexts end alike). kinds: the
@@ -31,15 +37,11 @@ def check_templates(
         ("context.student_template", student_template, STUDENT_FIELDS),
         ("context.expert_template", expert_template, ATTEMPT_FIELDS.union(kinds)),
     ):
-        fields = _fields(name, template)
-        if unknown := fields - known:
-            raise ConfigError(
-                f"{name}: unknown field {sorted(unknown)}; known: {', '.join(sorted(known))}"
-                f"{did_you_mean(min(unknown), sorted(known))}"
-            )
-        if "prompt" not in fields:
-            raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")
-    if chat:
+        if isinstance(template, str):
+            _require_fields(name, template, known)
+        else:
+            _check_messages(name, template, known)
+    if chat or not isinstance(student_template, str) or not isinstance(expert_template, str):
         return
     endings = (_ending(student_template), _ending(expert_template))
     if not all(endings) or endings[0][-1] != endings[1][-1]:
@@ -50,16 +52,65 @@ def check_templates(
         )
 
 
-def render_student(template: str, prompt: str) -> list[Segment]:
-    """The student's context."""
-    return render(template_parts(template), {"prompt": prompt})
+def _require_fields(name: str, template: str, known: Collection[str]) -> None:
+    _require_known(name, template, known)
+    if "prompt" not in _fields(name, template):
+        raise ConfigError(f"{name}: must contain {{prompt}}, found {template!r}")
+
+
+def _require_known(name: str, template: str, known: Collection[str]) -> None:
+    if unknown := _fields(name, template).difference(known):
+        raise ConfigError(
+            f"{name}: unknown field {sorted(unknown)}; known: {', '.join(sorted(known))}"
+            f"{did_you_mean(min(unknown), sorted(known))}"
+        )
+
+
+def _check_messages(name: str, messages: Sequence[TemplateMessage], known: Collection[str]) -> None:
+    for place, message in enumerate(messages):
+        own = {*known, SYSTEM} if message.role == "system" else known
+        _require_known(f"{name}.{place}.content", message.content, own)
+    asking = [message for message in messages if "prompt" in _fields(name, message.content)]
+    if [message.role for message in asking] != ["user"]:
+        raise ConfigError(
+            f"{name}: {{prompt}} must stand in one message, of the user, found it in "
+            f"{', '.join(message.role for message in asking) or 'none'}"
+        )
+
+
+def as_messages(template: Template) -> Sequence[TemplateMessage]:
+    """The template's turns; a text is the user's."""
+    if isinstance(template, str):
+        return [TemplateMessage(role="user", content=template)]
+    return template
+
+
+def template_text(template: Template) -> str:
+    """A template for a policy without a chat template. Raises `ConfigError` for messages."""
+    if not isinstance(template, str):
+        raise ConfigError(
+            "a template of messages needs a chat template: write the turns into a text"
+        )
+    return template
+
+
+def fields_of(template: Template) -> set[str]:
+    """The names in braces, of all its messages."""
+    contents = [message.content for message in as_messages(template)]
+    return set[str]().union(*(_fields("a template", content) for content in contents))
+
+
+def render_student(template: Template, prompt: str) -> list[Segment]:
+    """The student's context, without a chat template."""
+    return render(template_parts(template_text(template)), {"prompt": prompt})
 
 
 def render_expert(
-    template: str, prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
+    template: Template, prompt: str, attempt: str, verdict: str, feedback: Sequence[FeedbackItem]
 ) -> list[Segment]:
-    """The expert's context."""
-    return render(template_parts(template), expert_values(prompt, attempt, verdict, feedback))
+    """The expert's context, without a chat template."""
+    values = expert_values(prompt, attempt, verdict, feedback)
+    return render(template_parts(template_text(template)), values)
 
 
 def expert_values(
@@ -75,9 +126,9 @@ def expert_values(
     return values
 
 
-def has_feedback(template: str, feedback: Sequence[FeedbackItem]) -> bool:
+def has_feedback(template: Template, feedback: Sequence[FeedbackItem]) -> bool:
     """Whether the expert's context has any feedback; if not, the expert has nothing to say."""
-    fields = _fields("context.expert_template", template)
+    fields = fields_of(template)
     return any(item.kind in fields and item.text for item in feedback)
 
 

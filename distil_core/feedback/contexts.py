@@ -8,29 +8,34 @@ is cut silently.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from distil_core.config.models import ContextParams
+from distil_core.config.models import ContextParams, ExpertChatParams
 from distil_core.errors import ConfigError, DataError
-from distil_core.feedback.chat_template import render_chat
-from distil_core.feedback.compose import (
-    TemplatePart,
-    expert_values,
-    has_feedback,
-    render,
-    template_parts,
+from distil_core.feedback.chat_parts import ChatForm, Turn, require_same_prefix
+from distil_core.feedback.compose import TemplatePart, expert_values, has_feedback, render
+from distil_core.feedback.prompt_turns import (
+    HISTORY,
+    TEXT,
+    prompt_values,
+    roles_of,
+    shown_prompt,
+    turns_around,
 )
+from distil_core.feedback.thinking import without_thinking
 from distil_core.feedback.wording import worded, worded_verdict
-from distil_core.policy.conventions import beginning
+from distil_core.policy.conventions import beginning, fails_without_bos
 from distil_core.policy.text_segments import Segment
 from distil_core.policy.tokenizer import encode_context
+from distil_core.problems.messages import Prompt
 from distil_core.verifiers.base import FeedbackItem
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Whose = Literal["student", "expert"]
 
 
 @dataclass(frozen=True)
@@ -46,28 +51,34 @@ class RenderedContext:
 
 class ContextRenderer:
     """Renders both contexts of a campaign. Raises `ConfigError` where they do not end in the same
-    token.
+    token, or a chat template cannot write them.
 
-    ending_ids: the tokens in which every context ends, right before the response. expert_template:
-    of the settings.
+    ending_ids: the tokens in which every context ends, right before the response.
+    assistant_prefix: what the chat template writes there after the last turn; '' without one.
+    adds_first_token: whether contexts begin with the model's first token because of context.bos,
+    and not by the template itself.
+    expert_template: of the settings.
     """
 
     def __init__(self, params: ContextParams, tokenizer: PreTrainedTokenizerBase):
         self._params = params
         self.expert_template = params.expert_template
         self._tokenizer = tokenizer
-        self._student_parts = self._parts(params.student_template)
-        self._expert_parts = self._parts(params.expert_template)
-        self.ending_ids = self._common_ending()
+        self._forms = _chat_forms(params, tokenizer)
+        self._made: dict[tuple[Whose, tuple[str, ...]], list[TemplatePart]] = {}
+        student, expert = (self._made_parts(whose, TEXT) for whose in ("student", "expert"))
+        self.assistant_prefix = self._common_prefix()
+        self.ending_ids = self._common_ending(student, expert)
+        self.adds_first_token = student[0] == (self._beginning(), None)
 
-    def student(self, prompt: str, name: str) -> RenderedContext:
+    def student(self, prompt: Prompt, name: str) -> RenderedContext:
         """The student's context. name: of the problem, for the `DataError` where the context is too
         long."""
-        return self._fitted(self._student_parts, {"prompt": prompt}, name)
+        return self._asked("student", prompt, {}, name)
 
     def expert(
         self,
-        prompt: str,
+        prompt: Prompt,
         attempt: str,
         verdict: str,
         feedback: Sequence[FeedbackItem],
@@ -76,12 +87,21 @@ class ContextRenderer:
         """The expert's context. name: of the rollout, for the `DataError` where the context is too
         long."""
         said = worded_verdict(verdict, self._params.wording)
-        values = expert_values(prompt, attempt, said, self.worded(feedback))
-        return self._fitted(self._expert_parts, values, name)
+        values = expert_values("", attempt, said, self.worded(feedback))
+        if "attempt" in self._params.strip_thinking:
+            values["attempt"] = without_thinking(attempt)
+        return self._asked("expert", prompt, values, name)
 
     def worded(self, feedback: Sequence[FeedbackItem]) -> tuple[FeedbackItem, ...]:
-        """The feedback in the words of `context.wording`."""
-        return worded(feedback, self._params.wording)
+        """The feedback as the expert reads it: in the words of `context.wording`, and without
+        thinking in the fields of `context.strip_thinking`."""
+        stripped = [
+            replace(item, text=without_thinking(item.text))
+            if item.kind in self._params.strip_thinking
+            else item
+            for item in feedback
+        ]
+        return worded(stripped, self._params.wording)
 
     def has_feedback(self, feedback: Sequence[FeedbackItem]) -> bool:
         """Whether the expert's context has any feedback; if not, the expert has nothing to say."""
@@ -89,7 +109,8 @@ class ContextRenderer:
 
     def question(self, template: str, values: Mapping[str, str], name: str) -> RenderedContext:
         """A context of another kind, by the same rules; it need not end like the two."""
-        return self._fitted(self._parts(template), values, name)
+        parts = self._parts("student", turns_around(template, TEXT, "a question's template"))
+        return self._fitted(parts, values, name)
 
     def require_same_ending(self, *contexts: Sequence[int]) -> None:
         """Raise `DataError` unless the response follows the same tokens in all contexts."""
@@ -100,6 +121,18 @@ class ContextRenderer:
                     f"a context ends in tokens {found}, expected {self.ending_ids}: it was made "
                     "with another template. Run sample again"
                 )
+
+    def _asked(
+        self, whose: Whose, prompt: Prompt, values: Mapping[str, str], name: str
+    ) -> RenderedContext:
+        strip_history = HISTORY in self._params.strip_thinking
+        parts = self._made_parts(whose, roles_of(prompt))
+        found = self._fitted(parts, {**values, **prompt_values(prompt, strip_history)}, name)
+        if isinstance(prompt, str):
+            return found
+        # Who reads text alone gets the whole conversation in place of {prompt}.
+        text = shown_prompt(prompt, found.values["prompt"])
+        return replace(found, values={**values, "prompt": text})
 
     def _fitted(
         self, parts: Sequence[TemplatePart], values: Mapping[str, str], name: str
@@ -148,13 +181,22 @@ class ContextRenderer:
                 too_long = middle
         return _shortened(text, fitting, keep, marker)
 
-    def _common_ending(self) -> list[int]:
+    def _common_prefix(self) -> str:
+        if self._forms is None:
+            return ""
+        student, expert = (
+            self._forms[whose].assistant_prefix(self._turns(whose, TEXT))
+            for whose in ("student", "expert")
+        )
+        require_same_prefix(student, expert)
+        return student
+
+    def _common_ending(
+        self, student_parts: Sequence[TemplatePart], expert_parts: Sequence[TemplatePart]
+    ) -> list[int]:
         """The tokens of the common ending of both templates' last literal texts. They are encoded
         apart from the content before them, so that every context ends in them."""
-        student, expert = (
-            self._tokenizer.encode(_last_literal(parts), add_special_tokens=False)
-            for parts in (self._student_parts, self._expert_parts)
-        )
+        student, expert = (self._last_ids(parts) for parts in (student_parts, expert_parts))
         count = 0
         while count < min(len(student), len(expert)) and student[-1 - count] == expert[-1 - count]:
             count += 1
@@ -166,26 +208,71 @@ class ContextRenderer:
             )
         return list(student[-count:])
 
-    def _parts(self, template: str) -> list[TemplatePart]:
-        parts = self._chat_parts(template) if self._params.chat else template_parts(template)
+    def _last_ids(self, parts: Sequence[TemplatePart]) -> list[int]:
+        return list(self._tokenizer.encode(_last_literal(parts), add_special_tokens=False))
+
+    def _made_parts(self, whose: Whose, roles: tuple[str, ...]) -> list[TemplatePart]:
+        """The template's text around a prompt whose messages have these roles; made once each."""
+        if (whose, roles) not in self._made:
+            parts = self._parts(whose, self._turns(whose, roles))
+            if roles != TEXT and self._last_ids(parts)[-len(self.ending_ids) :] != self.ending_ids:
+                raise ConfigError(
+                    f"the chat template ends the {whose}'s context otherwise where the prompt is a "
+                    f"conversation ({', '.join(roles)}) than where it is a text: the response's "
+                    "tokens must follow the same text in all contexts"
+                )
+            self._made[whose, roles] = parts
+        return self._made[whose, roles]
+
+    def _turns(self, whose: Whose, roles: tuple[str, ...]) -> list[Turn]:
+        if roles != TEXT and self._forms is None:
+            raise ConfigError(
+                f"the prompt of a problem is a conversation ({', '.join(roles)}), which only a "
+                "chat template can write: set context.chat: true, or let the problem source join "
+                "it to a text (prompt_messages: joined)"
+            )
+        name = f"{whose}_template"
+        return turns_around(getattr(self._params, name), roles, f"context.{name}")
+
+    def _parts(self, whose: Whose, turns: Sequence[Turn]) -> list[TemplatePart]:
+        if self._forms is None:
+            (turn,) = turns
+            parts = list(turn.parts)
+        else:
+            parts = self._forms[whose].parts(turns)
         beginning = self._beginning()
         if not beginning or self._begins_with(parts, beginning):
+            self._require_one_beginning(parts)
             return parts
         # Encoded on its own: a tokenizer writes it before a text, not within one.
         return [(beginning, None), *parts]
 
     def _beginning(self) -> str:
         """The text with which every context must begin, by `context.bos`; '' for none."""
-        if self._params.bos == "always":
+        params = self._params
+        if params.bos == "always":
             if not (found := beginning(self._tokenizer) or self._tokenizer.bos_token):
                 raise ConfigError(
                     "context.bos is always, but the policy's tokenizer has no first token "
                     "(bos_token): set it to auto"
                 )
             return str(found)
-        # A chat template writes the model's first token itself, if there is one.
-        automatic = self._params.bos == "auto" and not self._params.chat
-        return beginning(self._tokenizer) if automatic else ""
+        if params.bos == "never":
+            return ""
+        if not params.chat:
+            return beginning(self._tokenizer)
+        # A chat template writes the model's first token itself, if there is one. Some models write
+        # nonsense without it, whatever template a fine-tune gave them.
+        return str(self._tokenizer.bos_token or "") if fails_without_bos(self._tokenizer) else ""
+
+    def _require_one_beginning(self, parts: Sequence[TemplatePart]) -> None:
+        bos = self._tokenizer.bos_token_id
+        first = self._tokenizer.encode(parts[0][0], add_special_tokens=False)[:2]
+        if bos is not None and list(first) == [bos, bos]:
+            raise ConfigError(
+                f"contexts would begin with {self._tokenizer.bos_token!r} twice: leave it out of "
+                "the template"
+            )
 
     def _begins_with(self, parts: Sequence[TemplatePart], beginning: str) -> bool:
         wanted, found = (
@@ -194,33 +281,24 @@ class ContextRenderer:
         )
         return bool(found[: len(wanted)] == wanted)
 
-    def _chat_parts(self, template: str) -> list[TemplatePart]:
-        """The template as a user's message in the tokenizer's chat template.
 
-        Fields pass through the chat template as placeholders, so that content is neither read as
-        Jinja nor trimmed, and can be encoded as content afterwards.
-        """
-        parts = template_parts(template)
-        fields = [field for _, field in parts if field is not None]
-        message, number = "", 0
-        for literal, field in parts:
-            message += literal
-            if field is not None:
-                message += f"\ue000{number}\ue001"
-                number += 1
-        rendered = render_chat(
-            self._tokenizer,
-            [{"role": "user", "content": message}],
-            add_generation_prompt=True,
-            today=self._params.chat_date,
+def _chat_forms(
+    params: ContextParams, tokenizer: PreTrainedTokenizerBase
+) -> dict[Whose, ChatForm] | None:
+    """How the contexts are written as a chat; None where they are texts."""
+    if not params.chat:
+        return None
+    own, kwargs = params.expert_chat or ExpertChatParams(), params.chat_template_kwargs
+    if own.chat_template_file is not None:
+        raise ConfigError(
+            f"context.expert_chat.chat_template_file {own.chat_template_file!r} was not read: "
+            "settings files are read by `load_params`"
         )
-        pieces = re.split("\ue000([0-9]+)\ue001", rendered)
-        if pieces[1::2] != [str(index) for index in range(len(fields))]:
-            raise ConfigError(
-                "the tokenizer's chat template does not repeat a user's message as it is: write "
-                "the turns into the templates and set context.chat: false"
-            )
-        return list(zip(pieces[::2], [*fields, None], strict=True))
+    expert_kwargs = kwargs if own.chat_template_kwargs is None else own.chat_template_kwargs
+    return {
+        "student": ChatForm(tokenizer, "student", params.chat_date, kwargs),
+        "expert": ChatForm(tokenizer, "expert", params.chat_date, expert_kwargs, own.chat_template),
+    }
 
 
 def count_shortened(contexts: Sequence[RenderedContext]) -> dict[str, int]:

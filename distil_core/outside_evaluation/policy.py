@@ -17,6 +17,7 @@ from distil_core.export.evidence import SETTINGS_FILE
 from distil_core.feedback.chat_template import render_chat
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import decode, load_tokenizer
+from distil_core.problems.messages import Message
 from distil_core.seeds import derive_seed
 from distil_core.workspace import Workspace
 
@@ -50,17 +51,23 @@ class EvaluatedPolicy:
         return self._conversation(messages)
 
     def _conversation(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        context = self.params.context
+        context, template = self.params.context, self.params.context.student_template
+        trained_on = self.params.problems.source.options.get("prompt_messages")
+        if not isinstance(template, str) or trained_on == "turns":
+            prompt = tuple(Message(each["role"], each["content"]) for each in messages)
+            return self._renderer.student(prompt, "of the task").token_ids
         turns = [
             message
             if message["role"] != "user"
             else {
                 "role": "user",
-                "content": context.student_template.format(prompt=message["content"]),
+                "content": template.format(prompt=message["content"]),
             }
             for message in messages
         ]
-        text = render_chat(self._tokenizer, turns, True, context.chat_date)
+        text = render_chat(
+            self._tokenizer, turns, True, context.chat_date, context.chat_template_kwargs
+        )
         found = list(self._tokenizer.encode(text, add_special_tokens=False))
         if len(found) > context.max_context_tokens:
             raise ExportError(

@@ -28,11 +28,13 @@ _ADDS_BOS = "add_bos_token"
 class Conventions:
     """end_token_ids: in addition to the tokenizer's own. adds_bos: add_bos_token of
     tokenizer_config.json, if it is there. needs_bos: whether a text must begin with the tokenizer's
-    first token although the tokenizer may not write it itself."""
+    first token although the tokenizer may not write it itself. fails_without_bos: whether the model
+    is of a family that writes nonsense without it, in whatever chat template."""
 
     end_token_ids: tuple[int, ...] = ()
     adds_bos: bool | None = None
     needs_bos: bool = False
+    fails_without_bos: bool = False
 
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, Conventions] = WeakKeyDictionary()
@@ -56,7 +58,7 @@ def read_conventions(policy_dir: Path) -> Conventions:
     adds_bos = said if isinstance(said, bool) else None
     family = str(config.get("model_type", "")).startswith(_NEED_BOS)
     needs_bos = family if adds_bos is None else adds_bos
-    return Conventions(_token_ids(named, policy_dir / source), adds_bos, needs_bos)
+    return Conventions(_token_ids(named, policy_dir / source), adds_bos, needs_bos, family)
 
 
 def register_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
@@ -92,6 +94,11 @@ def beginning(tokenizer: PreTrainedTokenizerBase) -> str:
         return "".join(map(str, tokenizer.convert_ids_to_tokens(marked[:start])))
     needs_bos = _KNOWN.get(tokenizer, Conventions()).needs_bos
     return str(tokenizer.bos_token) if needs_bos and tokenizer.bos_token else ""
+
+
+def fails_without_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether this policy writes nonsense after a context without its tokenizer's first token."""
+    return _KNOWN.get(tokenizer, Conventions()).fails_without_bos
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from distil_core.preview.loaded import LoadedModels
 from distil_core.preview.policies import PreviewedPolicy
 from distil_core.problems.base import Problem
 from distil_core.problems.choice import choose_problems
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.splits import campaign_problems
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.tables.schemas import ConsultationRow, FeedbackTableRow, RolloutRow
@@ -133,7 +134,7 @@ class Preview:
         renderer = ContextRenderer(params.context, tokenizer)
         problems, num_held_out = self._problems()
         contexts = {
-            problem.problem_id: renderer.student(problem.prompt, problem.problem_id)
+            problem.problem_id: renderer.student(prompt_of(problem), problem.problem_id)
             for problem in problems
         }
         rollouts = self._sample(problems, contexts, tokenizer)

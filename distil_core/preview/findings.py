@@ -6,6 +6,7 @@ from typing import Literal
 
 from distil_core.preview.attempts import Tried
 from distil_core.preview.figures import Figures
+from distil_core.preview.first_token import missing_bos
 
 NOT_BETTER = (
     "the expert is not better than the student with this template: training toward it will hurt"
@@ -117,6 +118,8 @@ def _responses(tried: Tried, figures: Figures) -> Iterator[Finding]:
             f"{truncated} of {count} responses reach sample.max_new_tokens {limit}, and a "
             "truncated one is never right",
         )
+    if (missing := missing_bos(tried)) is not None:
+        yield Finding("warning", missing)
     for token, number in figures.inner_specials.items():
         yield Finding(
             "warning",

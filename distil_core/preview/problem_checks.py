@@ -20,6 +20,7 @@ from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.pretrained import model_folder, tokenizer_folder
 from distil_core.policy.tokenizer import character_tokenizer, load_tokenizer
 from distil_core.problems.base import Problem, ProblemSource
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.splits import campaign_problems
 from distil_core.progress import ProgressCallback
 from distil_core.verifiers import build_verifier
@@ -276,7 +277,7 @@ def _contexts(
     student, expert = CheckResult(STUDENT), CheckResult(EXPERT)
     longest = [0, 0]
     for one in judged:
-        name, prompt = one.problem.problem_id, one.problem.prompt
+        name, prompt = one.problem.problem_id, prompt_of(one.problem)
         found = one.wrong if isinstance(one.wrong, Verification) else one.empty
         given = one.shuffled if found is one.wrong else ""
         if not isinstance(found, Verification):

@@ -103,7 +103,10 @@ def _context(name: str, context: ContextView) -> list[RenderableType]:
     for segment in context.segments:
         text.append(segment.text, style="dim" if segment.is_template else "cyan")
     return [
-        _heading(f"{name}: {len(context.tokens)} tokens (the template's own text is dim)"),
+        _heading(
+            f"{name}: {len(context.tokens)} tokens, {context.beginning} (the template's own text "
+            "is dim)"
+        ),
         text,
         _row_of_tokens(context.tokens),
     ]

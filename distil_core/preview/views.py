@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from distil_core.feedback.contexts import RenderedContext
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.text_segments import Segment
 from distil_core.preview.attempts import Attempt, Tried
 from distil_core.preview.estimate import Estimate
 from distil_core.preview.figures import Figures, likeliest_ids
 from distil_core.preview.findings import Finding
+from distil_core.preview.first_token import count_with_bos, described_beginning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,10 +32,12 @@ class Token:
 
 @dataclass(frozen=True)
 class ContextView:
-    """segments: text as it was filled in, each with whether it is the template's own."""
+    """segments: text as it was filled in, each with whether it is the template's own. beginning:
+    whether the first token is the model's own."""
 
     segments: Sequence[Segment]
     tokens: Sequence[Token]
+    beginning: str
 
     @property
     def text(self) -> str:
@@ -98,7 +102,7 @@ def view_of(
         ProblemView(
             problem.problem_id,
             problem.prompt,
-            ContextView(context.segments, _tokens(tried.tokenizer, context.token_ids)),
+            _context(tried.tokenizer, context),
             [
                 _attempt(tried, one)
                 for one in tried.attempts
@@ -139,14 +143,17 @@ def _attempt(tried: Tried, one: Attempt) -> AttemptView:
         ending=_ending(tokenizer, rollout.response_ids, rollout.finish_reason == "length"),
         feedback=[(item.kind, item.text) for item in one.consultation.feedback],
         error=one.consultation.error,
-        expert=ContextView(context.segments, _tokens(tokenizer, context.token_ids))
-        if context
-        else None,
+        expert=_context(tokenizer, context) if context else None,
         silent=one.row is not None and not one.row.has_expert,
         answer=answer.text if answer else None,
         answer_verdict=answer.stated_verdict if answer else "",
         answer_ending=_ending(tokenizer, one.answer_ids, answer.is_truncated) if answer else "",
     )
+
+
+def _context(tokenizer: PreTrainedTokenizerBase, context: RenderedContext) -> ContextView:
+    tokens = _tokens(tokenizer, context.token_ids)
+    return ContextView(context.segments, tokens, described_beginning(tokenizer, context.token_ids))
 
 
 def _ending(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], truncated: bool) -> str:
@@ -219,6 +226,14 @@ def figure_rows(tried: Tried, figures: Figures, estimated: Estimate) -> list[tup
             "tokens at most, the student's and the expert's; context.max_context_tokens is "
             f"{tried.params.context.max_context_tokens}",
         )
+    )
+    with_bos, num_contexts = count_with_bos(tried)
+    bos = tried.tokenizer.bos_token
+    note = f"contexts begin with the tokenizer's first token ({bos})"
+    rows.append(
+        ("first token", f"{with_bos} of {num_contexts}", note)
+        if bos is not None
+        else ("first token", _NONE, "the tokenizer has none (bos_token)")
     )
     expert_rate = estimated.expert_tokens_per_second
     rows.append(

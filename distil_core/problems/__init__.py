@@ -13,6 +13,7 @@ PROBLEM_SOURCES: Registry[ProblemSourceOptions, ProblemSource] = Registry(
         contract_modules=(
             "base",
             "choice",
+            "messages",
             "reasoning_gym_library",
             "refused",
             "row_formats",

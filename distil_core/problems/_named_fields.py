@@ -10,6 +10,7 @@ from distil_core.problems._row_fields import (
     find,
     is_blank,
     read_text,
+    read_turns,
     reference_text,
     require_finite,
     require_no_messages,
@@ -17,6 +18,7 @@ from distil_core.problems._row_fields import (
 )
 from distil_core.problems._row_options import RowOptions
 from distil_core.problems.base import Problem
+from distil_core.problems.messages import Message, transcript, with_messages
 from distil_core.problems.row_formats import Row
 
 
@@ -33,10 +35,13 @@ class NamedFields:
         options = self._options
         assert options.reference_field is not None, "checked when the options were read"
         reference = reference_text(find(row, options.reference_field), options.reference_field)
+        if options.prompt_messages == "turns" and (messages := self._turns(row)):
+            kept = with_messages(self._kept(row), messages)
+            return Problem(transcript(messages), reference, as_json(kept, METADATA))
         prompt = self._prompt(row)
         if is_blank(prompt):
             raise ValueError("the prompt is blank: expected text that the student can read")
-        return Problem(prompt, reference, self._metadata(row))
+        return Problem(prompt, reference, as_json(self._kept(row), METADATA))
 
     def never_found(self) -> list[str]:
         """The template's fields that none of the rows so far had."""
@@ -51,6 +56,11 @@ class NamedFields:
         if text is None or is_blank(text):
             raise ValueError(f"{name!r} must be text that is not blank, found {value!r:.80}")
         return text
+
+    def _turns(self, row: Row) -> tuple[Message, ...] | None:
+        name = self._options.prompt_field
+        assert name is not None, "checked when the options were read"
+        return read_turns(find(row, name), name)
 
     def _filled(self, row: Row) -> str:
         texts = []
@@ -68,7 +78,8 @@ class NamedFields:
             )
         return _joined(self._literals, texts)
 
-    def _metadata(self, row: Row) -> str:
+    def _kept(self, row: Row) -> dict[str, Any]:
+        """What verifiers may read."""
         options = self._options
         if options.metadata_fields is None:
             used = {options.prompt_field, options.reference_field}
@@ -81,7 +92,7 @@ class NamedFields:
             }
         for name, value in kept.items():
             require_finite(value, repr(name))
-        return as_json(kept, METADATA)
+        return kept
 
 
 def _parsed(template: str) -> tuple[list[str], list[str]]:

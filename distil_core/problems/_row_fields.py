@@ -9,9 +9,10 @@ import unicodedata
 from decimal import Decimal
 from typing import Any
 
+from distil_core.problems.messages import Message, Role
 from distil_core.problems.row_formats import Row
 
-_ROLES = {
+_ROLES: dict[str, Role] = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -102,6 +103,42 @@ def read_text(value: Any, name: str) -> str | None:
     if isinstance(value, list) and value and all(map(_is_text_part, value)):
         return _content(value, name)
     return value if isinstance(value, str) else None
+
+
+def read_turns(value: Any, name: str) -> tuple[Message, ...] | None:
+    """The messages of a conversation, a blank system turn left out; None for what is no messages.
+
+    Raises `ValueError` where it does not end with a user's message, has a system turn elsewhere
+    than at its beginning, other roles, or a turn without text.
+    """
+    found = _messages(value)
+    if found is None:
+        return None
+    turns = []
+    for place, message in enumerate(found):
+        role = _role(message)
+        if role not in ("system", "user", "assistant"):
+            raise ValueError(
+                f"{name}.{place} is a message of {role!r}: expected system, user or assistant; "
+                "tools and their calls are no part of a prompt here"
+            )
+        text = _content(message.get("content", message.get("value")), f"{name}.{place}")
+        if role == "system" and place:
+            raise ValueError(
+                f"{name}.{place} is a system message: expected one at the beginning only"
+            )
+        if not is_blank(text):
+            turns.append(Message(role, text))
+        elif role != "system":
+            called = " but calls of tools" if message.get("tool_calls") else ""
+            raise ValueError(f"{name}.{place}, a message of {role!r}, has no text{called}")
+    if not turns or turns[-1].role != "user":
+        roles = ", ".join(str(_role(message)) for message in found[-9:])
+        raise ValueError(
+            f"{name!r} must end with a user's message, which the student answers, found "
+            f"({roles}): leave the answer out of the prompt, and name it as reference_field"
+        )
+    return tuple(turns)
 
 
 def _messages(value: Any) -> list[dict[str, Any]] | None:

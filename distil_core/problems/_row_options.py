@@ -22,6 +22,10 @@ class RowOptions(ProblemSourceOptions):
     """What the student sees, from several fields, such as "{system}\\n\\n{prompt}"; a field that is
     null, blank or absent from the row is empty, and takes the blanks that set it apart with it, but
     not all of them may be; one that is neither text nor messages becomes JSON."""
+    prompt_messages: Literal["joined", "turns"] = "joined"
+    """What becomes of chat messages in prompt_field: 'joined', a user's message as text, after a
+    system's and a blank line; 'turns', a conversation that ends with a user's message, which the
+    model's chat template writes (needs context.chat)."""
     reference_field: str | None = None
     """The gold solution; a number as people write it, other values as JSON."""
     metadata_fields: tuple[str, ...] | None = None
@@ -57,6 +61,7 @@ class RowOptions(ProblemSourceOptions):
         fields = {
             "prompt_field": self.prompt_field,
             "prompt_template": self.prompt_template,
+            "prompt_messages": None if self.prompt_messages == "joined" else self.prompt_messages,
             "reference_field": self.reference_field,
             "metadata_fields": self.metadata_fields,
         }
@@ -68,6 +73,11 @@ class RowOptions(ProblemSourceOptions):
             return self
         if ("prompt_field" in named) == ("prompt_template" in named):
             raise ValueError("expected one of prompt_field, prompt_template and row_format")
+        if self.prompt_messages == "turns" and self.prompt_field is None:
+            raise ValueError(
+                "prompt_messages: turns needs prompt_field, which holds the messages: "
+                "prompt_template makes a text"
+            )
         if self.reference_field is None:
             raise ValueError("expected reference_field, or a row_format")
         self._check_metadata_names()

@@ -12,6 +12,7 @@ from distil_core.problems._named_fields import NamedFields
 from distil_core.problems._row_fields import MissingField, described, find
 from distil_core.problems._row_options import RowOptions
 from distil_core.problems.base import Problem
+from distil_core.problems.messages import prompt_of
 from distil_core.problems.refused import Refused
 from distil_core.problems.row_formats import ROW_FORMATS, Row, RowFormat
 from distil_core.seeds import generator
@@ -234,6 +235,11 @@ def _require_agreement(
             f"{one.where}: the prompt is that of {other.where}, but the reference differs "
             f"({one.problem.reference[-60:]!r} and {other.problem.reference[-60:]!r}): correct or "
             "remove one of them"
+        )
+    if other is not one and prompt_of(other.problem) != prompt_of(one.problem):
+        raise DataError(
+            f"{one.where}: the prompt's text is that of {other.where}, but its messages are "
+            "others: correct or remove one of them"
         )
     if one.row_id is None:
         return

@@ -12,6 +12,7 @@ from distil_core.errors import ConfigError, DataError
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.problems.base import Problem
+from distil_core.problems.messages import prompt_of
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.tables.rounding import round_distributions
 from distil_core.tables.schemas import (
@@ -51,9 +52,10 @@ def judged_rollouts(
     for rollout, consultation in zip(rollouts, consultations, strict=True):
         if consultation.reward is None:
             continue
-        problem, feedback = problems[rollout.problem_id], consultation.feedback
+        problem = problems[rollout.problem_id]
+        feedback = consultation.feedback
         context = renderer.expert(
-            problem.prompt,
+            prompt_of(problem),
             rollout.response,
             consultation.verdict,
             feedback,

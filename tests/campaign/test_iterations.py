@@ -245,6 +245,30 @@ def test_extend_refuses_what_makes_evaluations_incomparable(
     assert restart(workspace, VERSIONS) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "none"),
+    [
+        ("context.chat_template_kwargs", {"enable_thinking": False}, {}),
+        ("context.strip_thinking", ["history"], []),
+    ],
+)
+def test_extend_refuses_another_form_of_chat(
+    workspace: Workspace, setting: str, value: Any, none: Any
+) -> None:
+    change(workspace, "base", {"kind": "pretrained", "path_or_id": "model"})
+    change(workspace, "context.chat", True)
+    restart(workspace, VERSIONS)
+    frozen = workspace.frozen_params_file(0).read_text(encoding="utf-8")
+    # Where it is not set it is not written, as in iterations frozen before there was such a thing.
+    assert setting.partition(".")[2] not in frozen
+    change(workspace, setting, value)
+    with pytest.raises(ConfigError, match=rf"{setting}.*distil restart"):
+        extend(workspace, VERSIONS)
+    change(workspace, setting, none)
+    change(workspace, "context.strip_thinking", ["attempt"])
+    assert extend(workspace, VERSIONS) == [3]
+
+
 def test_extend_with_another_number_of_samples(workspace: Workspace) -> None:
     """pass@k for k up to the fewest can be compared; a margin on another score never could."""
     restart(workspace, VERSIONS)

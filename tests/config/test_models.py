@@ -50,7 +50,7 @@ def message(settings: dict[str, Any], changes: dict[str, Any]) -> str:
         (
             "context.expert_template",
             3,
-            "context.expert_template: expected text, found 3: write it in quotes",
+            "context.expert_template: expected text or a list, found 3: write it in quotes",
         ),
         ("context.max_context_tokens", None, "context.max_context_tokens: .*found null"),
         ("sample", [], "sample: expected a mapping"),

@@ -58,7 +58,9 @@ class AnswerRecord:
             )
             self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.DatabaseError as error:
-            self._connection = None
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
             raise DataError(
                 f"recorded answers in {self._path} cannot be used ({error}): wait for the process "
                 "that is at it, or delete the file to ask the program again"

@@ -12,6 +12,7 @@ import yaml
 
 from distil_core.campaign.iterations import restart
 from distil_core.lineage.dvc.stage import StageOutcome, is_up_to_date
+from distil_core.lineage.evidence.iteration import History
 from distil_core.workspace import Workspace
 from distil_tasks.stage import StageSpec
 
@@ -110,6 +111,47 @@ def test_older_tables_and_the_average_are_part_of_what_dvc_watches(
     checkout = [sys.executable, "-m", "dvc", "checkout", "-q", "data/iterations/001/policy"]
     subprocess.run(checkout, cwd=workspace.root, check=True)
     assert average.read_bytes() == content
+
+
+def test_the_champion_is_part_of_what_dvc_watches(
+    workspace: Workspace, values: dict[str, Any]
+) -> None:
+    """Policy 1 is not promoted, since its sampler is another, and handed over all the same."""
+    values["tabulate"]["expert"]["options"]["weights"] = "champion"
+    values["gate"] |= {"on_regression": "continue", "keep_champion": True}
+    freeze(workspace, values)
+    frozen = workspace.frozen_params_file(1)
+    text = frozen.read_text()
+    other = yaml.safe_load(text)
+    other["evaluate"]["temperature"] = 0.5
+    frozen.write_text(yaml.safe_dump(other))
+    for name in ("problems", "base", "evaluate"):
+        run(workspace, name, 0)
+    for iteration in (1, 2):
+        for name in (*STAGES, "evaluate", "gate"):
+            assert run(workspace, name, iteration).status == "ran"
+    weights = (workspace.parent_champion_dir(2) / "model.safetensors").read_bytes()
+    assert workspace.parent_champion_dir(2) == workspace.handover_dir(1) / "champion"
+    assert weights == (workspace.policy_dir(0) / "model.safetensors").read_bytes()
+    history = History(workspace)
+    assert (history[2].parent, history[2].expert) == (1, 0)
+    table = workspace.feedback_dir(2)
+    before = {file.name: file.read_bytes() for file in table.glob("*.parquet")}
+    # DVC brings the champion back with the policy that it came along with, to the same table.
+    shutil.rmtree(workspace.handover_dir(1))
+    checkout = [sys.executable, "-m", "dvc", "checkout", "-q", "data/iterations/001/handover"]
+    subprocess.run(checkout, cwd=workspace.root, check=True)
+    assert is_up_to_date(workspace, "tabulate@002")
+    # Where policy 1 is promoted, the same policy is handed over, and the expert is another one.
+    frozen.write_text(text)
+    for name in ("evaluate", "gate"):
+        assert run(workspace, name, 1).status == "ran"
+    assert workspace.parent_champion_dir(2) == workspace.handover_dir(1)
+    assert not is_up_to_date(workspace, "tabulate@002")
+    assert run(workspace, "sample", 2).status == "ran"
+    assert run(workspace, "consult", 2).status in ("ran", "unchanged")
+    assert run(workspace, "tabulate", 2).status == "ran"
+    assert before != {file.name: file.read_bytes() for file in table.glob("*.parquet")}
 
 
 def test_other_weights_in_a_white_box_make_the_table_stale(

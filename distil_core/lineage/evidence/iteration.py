@@ -213,13 +213,10 @@ class History:
     def _of_handover(self, iteration: int) -> int:
         """Which policy the expert read in the folder that was handed to the iteration."""
         before = self[iteration - 1]
-        champion = before.decision.champion if before.decision else before.handed_over
-        if champion == before.handed_over:
-            return champion
         # As written, since an older iteration's component may have other options by now.
         frozen = read_frozen(self.workspace, self.workspace.frozen_params_file(iteration))
         weights = lookup(frozen, "tabulate.expert.options").get("weights")
-        return champion if weights == "champion" else before.handed_over
+        return before.champion if weights == "champion" else before.handed_over
 
     def _decision(self, iteration: int, by_role: Mapping[str, Artifact]) -> GateDecision | None:
         if iteration == 0:

@@ -49,7 +49,7 @@ ROLLOUTS = CheckedTable("rollouts", pipeline.ROLLOUTS, measures.rollouts)
 CONSULTATIONS = CheckedTable("consultations", pipeline.CONSULTATIONS, measures.consultations)
 FEEDBACK = CheckedTable("feedback", pipeline.FEEDBACK, measures.feedback)
 TRAINING = CheckedTable(
-    "training", pipeline.TRAIN_CURVE, measures.training, digest=_digest_of_bytes
+    "train_curve", pipeline.TRAIN_CURVE, measures.training, digest=_digest_of_bytes
 )
 EVALUATION = CheckedTable("evaluation", pipeline.EVALUATION, measures.evaluation)
 CHECKED_TABLES = (ROLLOUTS, CONSULTATIONS, FEEDBACK, TRAINING, EVALUATION)

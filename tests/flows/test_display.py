@@ -34,6 +34,16 @@ def test_bars_on_a_terminal_leave_the_same_line() -> None:
     assert "sample@001     ran            1.2 s" in shown
 
 
+def test_an_alarm_is_red_on_a_terminal() -> None:
+    screen = io.StringIO()
+    display = Display(Console(file=screen, force_terminal=True, color_system="standard"))
+    display.line("a warning")
+    display.line("ALARM: [bold]nothing[/bold] was learned", style="bold red")
+    plain, alarm = screen.getvalue().splitlines()
+    assert plain == "a warning"
+    assert alarm == "\x1b[1;31mALARM: [bold]nothing[/bold] was learned\x1b[0m"
+
+
 def test_long_work_says_how_far_it_is_now_and_then() -> None:
     said: list[str] = []
     progress = Periodic(said.append, every_s=0)

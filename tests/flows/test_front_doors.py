@@ -79,7 +79,8 @@ def test_checks_of_the_tables_are_beside_them_in_mlflow_and_in_prefect(
         for path in workspace.root.glob("data/iterations/*/*.checks.json")
         for check, value in json.loads(path.read_text())["checks"].items()
     }
-    assert {name for _, name, _ in found} == {"rollouts", "consultations", "feedback", "evaluation"}
+    tables = {"rollouts", "consultations", "feedback", "train_curve", "evaluation"}
+    assert {name for _, name, _ in found} == tables
     with closing(sqlite3.connect(workspace.mlflow_database)) as connection:
         logged = connection.execute(
             "SELECT key, step, value FROM metrics WHERE key LIKE 'checks/%'"
@@ -92,6 +93,31 @@ def test_checks_of_the_tables_are_beside_them_in_mlflow_and_in_prefect(
     assert {row["check"] for row in json.loads(json.loads(shown))} >= {"mass_error", "expert_gain"}
     # A policy of two steps writes little that has the form of an answer.
     assert "evaluation: malformed_share" in output
+    assert "ALARM: the expert is not better than the student" in output
+    (page,) = _artifacts(workspace, "%-iteration-001")
+    assert "ALARM: the expert is not better than the student" in page
+
+
+def _artifacts(workspace: Workspace, key: str) -> list[str]:
+    with closing(sqlite3.connect(workspace.root / ".prefect/prefect.db")) as connection:
+        found = connection.execute("SELECT data FROM artifact WHERE key LIKE ?", (key,)).fetchall()
+    return [data for (data,) in found]
+
+
+def test_an_iteration_without_a_better_expert_does_not_begin(finished: Workspace) -> None:
+    params = yaml.safe_load(finished.params_file.read_text())
+    params["gate"]["require_better_expert"] = True
+    finished.params_file.write_text(yaml.safe_dump(params))
+    extend(finished, stage_versions())
+    reason = "sample@002 does not begin, since the expert is not better than the student"
+    for arguments in (("distil_flows.cli", "run"), ("dvc", "repro")):
+        status, output = scratch.run(finished.root, *arguments)
+        assert status != 0
+        assert reason in " ".join(output.split())
+        assert "gate.require_better_expert: false in iterations/002.yaml" in " ".join(
+            output.split()
+        )
+    assert not finished.rollouts_file(2).exists()
 
 
 def test_a_second_run_starts_nothing_and_says_so(first_run: tuple[Workspace, str]) -> None:

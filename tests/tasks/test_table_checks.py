@@ -41,9 +41,9 @@ def test_each_table_of_the_pipeline_has_its_checks(workspace: Workspace) -> None
         table.name for table in CHECKED_TABLES
     }
     found = all_checks(workspace, 1)
-    assert list(found) == ["rollouts", "consultations", "feedback", "training", "evaluation"]
-    assert found["training"]["steps"] == 5
-    assert found["training"]["gradient_norm_max"] > 1e-3
+    assert list(found) == ["rollouts", "consultations", "feedback", "train_curve", "evaluation"]
+    assert found["train_curve"]["steps"] == 5
+    assert found["train_curve"]["gradient_norm_max"] > 1e-3
     assert found["rollouts"]["rows"] == found["feedback"]["rows"] == 24
     assert found["feedback"]["mass_error"] < 1e-5
     assert list(all_checks(workspace, 0)) == ["evaluation"]
@@ -143,7 +143,7 @@ def test_an_alarm_says_what_to_do() -> None:
 
 
 STOPS = {
-    "evaluate": ("gradient_norm_max", "training"),
+    "evaluate": ("gradient_norm_max", "train_curve"),
     "consult": ("duplicate_share", "rollouts"),
     "tabulate": ("dead_group_share", "consultations"),
     "train": ("unlabelled_share", "feedback"),

@@ -27,6 +27,7 @@ from distil_core.policy.batching import (
     response_logits,
     vocabulary_size,
 )
+from distil_core.policy.known_tokens import head_parameters
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
 from distil_core.progress import ProgressCallback
@@ -201,13 +202,13 @@ def _whole(model: PreTrainedModel, batch: ResponseBatch, temperature: float) -> 
 
 def _of_tiles(model: PreTrainedModel, batch: ResponseBatch, temperature: float) -> Tensor:
     mask_bt = batch.response_mask_bt
-    head = model.get_output_embeddings()
+    weight_vd, bias_v = head_parameters(model)
     logprobs_n = token_logprobs(
         response_hidden(model, batch)[mask_bt],
-        head.weight,
+        weight_vd,
         batch.response_ids_bt[mask_bt],
         temperature=temperature,
-        bias_v=head.bias,
+        bias_v=bias_v,
         softcap=softcap(model),
     )
     placed_bt = logprobs_n.new_zeros(mask_bt.shape)

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distil_core.policy.known_tokens import num_logits
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -95,5 +97,5 @@ def response_hidden(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
-    """The number of logits at each position."""
-    return int(model.get_output_embeddings().weight.shape[0])
+    """The number of logits at each position, without a head's padding."""
+    return num_logits(model)

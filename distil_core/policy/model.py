@@ -13,6 +13,7 @@ from distil_core.files import atomic_path
 from distil_core.policy.checkpoint_files import require_model_folder
 from distil_core.policy.conventions import write_conventions
 from distil_core.policy.device import require_device
+from distil_core.policy.known_tokens import leave_out_padding, num_known_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +22,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_model(policy_dir: Path, compute: ComputeParams) -> PreTrainedModel:
-    """The model of a checkpoint folder, in evaluation mode, on the configured device.
+    """The model of a checkpoint folder, in evaluation mode, on the configured device. A head that
+    is padded beyond the tokenizer has logits for the tokens alone.
 
     Raises `CheckpointError` when the folder is missing, incomplete or damaged, and what
     `require_device` raises. Only safetensors are read, and no code of the folder is run.
@@ -67,6 +69,8 @@ def read_model(policy_dir: Path, dtype: torch.dtype | Literal["auto"]) -> PreTra
             "of the campaign"
         )
     found: PreTrainedModel = model.eval()
+    if (num_known := num_known_tokens(policy_dir)) is not None:
+        leave_out_padding(found, num_known)
     return found
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from distil_core.errors import TrainingError
 from distil_core.policy.batching import ResponseBatch, response_hidden, response_logits
+from distil_core.policy.known_tokens import head_parameters
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,11 +50,12 @@ def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
             f"the decoder of {name} gives {hidden_btd.shape[-1]} features, its head reads "
             f"{head.in_features}: {advice}"
         )
+    weight_vd, bias_v = head_parameters(model)
     found_btv = _capped(
         torch.nn.functional.linear(
             hidden_btd.double(),
-            head.weight.double(),
-            None if head.bias is None else head.bias.double(),
+            weight_vd.double(),
+            None if bias_v is None else bias_v.double(),
         ),
         softcap(model),
     )

@@ -15,6 +15,7 @@ from distil_core.policy.batching import (
     response_logits,
     vocabulary_size,
 )
+from distil_core.policy.known_tokens import head_parameters
 from distil_core.policy.packing import pack
 from distil_core.policy.prefix_tree import prefix_trees
 from distil_core.policy.sequences import Sequences, predicted_hidden, predicted_logits
@@ -83,14 +84,14 @@ def _tiled_logprobs(
             places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
             hidden_btd = response_hidden(model, tokens)
             hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
-    head, cap = model.get_output_embeddings(), softcap(model)
+    (weight_vd, bias_v), cap = head_parameters(model), softcap(model)
     response_ids_n = tokens.response_ids_bt.flatten()[places_n]
     values = head_logprobs(
         hidden_nd.bfloat16() if half else hidden_nd,
-        head.weight,
+        weight_vd,
         expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],
         response_ids_n,
-        bias_v=head.bias,
+        bias_v=bias_v,
         softcap=cap,
     )
     if temperature is not None:
@@ -98,10 +99,10 @@ def _tiled_logprobs(
         divided_nd = hidden_nd / temperature
         _, as_sampled_n = head_logprobs(
             divided_nd.bfloat16() if half else divided_nd,
-            head.weight,
-            torch.full_like(response_ids_n, len(head.weight))[:, None],
+            weight_vd,
+            torch.full_like(response_ids_n, len(weight_vd))[:, None],
             response_ids_n,
-            bias_v=None if head.bias is None else head.bias / temperature,
+            bias_v=None if bias_v is None else bias_v / temperature,
             softcap=None if cap is None else cap / temperature,
         )
         values = (*values, as_sampled_n)

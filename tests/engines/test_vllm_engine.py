@@ -285,6 +285,43 @@ def test_weights_are_swapped_without_a_restart(
     assert engine.drift()["engine_logprob_error_max"] < 1e-5
 
 
+def test_what_a_head_has_beyond_the_tokenizer_has_no_probability(
+    build: Any, policy: Path, tmp_path: Path, compute: ComputeParams
+) -> None:
+    """The same weights with a smaller tokenizer, as published heads are padded."""
+    known = 60
+    padded = Path(shutil.copytree(policy, tmp_path / "padded"))
+    content = json.loads((padded / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    content["model"]["vocab"] = {token: i for token, i in vocabulary.items() if i < known}
+    (padded / "tokenizer.json").write_text(json.dumps(content))
+    asked = [SampleRequest([5, 9, 17], seed) for seed in range(40)]
+    scored = [ScoreRequest([5, 9, 17], list(range(3, 40))), ScoreRequest([4], [7, 1])]
+    with_vllm = build(padded)
+    reference = TransformersEngine(
+        load_model(padded, compute.model_copy(update={"device": "cpu"})), [END], batch_size=16
+    )
+    responses = with_vllm.sample(asked, SETTINGS, no_progress)
+    assert max(max(one.token_ids) for one in responses) < known
+    rescored = reference.score(
+        [ScoreRequest(r.context_ids, s.token_ids) for r, s in zip(asked, responses, strict=True)],
+        known,
+        1.0,
+        no_progress,
+    )
+    for response, row in zip(responses, rescored, strict=True):
+        ids, logprobs = (part.reshape(-1, known) for part in (row.token_ids, row.logprobs))
+        own = logprobs[ids == np.array(response.token_ids)[:, None]]
+        np.testing.assert_allclose(response.behaviour_logprobs, own, rtol=0, atol=1e-5)
+    for top_k, top_p in ((99, 1.0), (8, 1.0), (99, 0.8)):
+        assert_same_scores(
+            with_vllm.score(scored, top_k, top_p, no_progress),
+            reference.score(scored, top_k, top_p, no_progress),
+        )
+    whole = build(policy).score(scored, 99, 1.0, no_progress)
+    assert all(row.counts_t.tolist() == [99] * len(row.counts_t) for row in whole)
+
+
 def test_a_folder_written_again_is_another_policy(
     build: Any, policy: Path, loud_policy: Callable[[int], Path], tmp_path: Path
 ) -> None:

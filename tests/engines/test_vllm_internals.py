@@ -84,6 +84,12 @@ found["second"] = replaced(second, ())
 replaced(first, ())
 found["second_without_head"] = replaced(second, (LM_HEAD,))
 found["first_again"] = replaced(first, ())
+KNOWN = 50
+_internals.leave_out_padding(runner, KNOWN)
+found["known"] = entries(KNOWN)
+found["sampled_known"] = greedy()
+_internals.leave_out_padding(runner, found["limits"][0])
+found["all_again"] = entries(3)[1]
 _internals.shut_down(llm)
 print(json.dumps(found))
 """
@@ -135,6 +141,24 @@ def test_tails_take_the_place_of_those(found: Any) -> None:
         by_token = dict(zip(all_ids, all_logprobs, strict=True))
         outside = _logsumexp(value for token, value in by_token.items() if token not in row_ids)
         assert row[0] == pytest.approx(outside, abs=1e-4)
+
+
+def test_logits_that_are_left_out_have_no_probability(found: Any) -> None:
+    for all_ids, all_logprobs, row_ids, row in zip(*found["all"], *found["known"], strict=True):
+        expected = {
+            token: value
+            for token, value in zip(all_ids, all_logprobs, strict=True)
+            if token < len(row_ids) - 1
+        }
+        mass = _logsumexp(expected.values())
+        assert set(row_ids[1:]) == set(expected)
+        for token, value in zip(row_ids[1:], row[1:], strict=True):
+            assert value == pytest.approx(expected[token] - mass, abs=1e-4)
+        assert row[0] == float("-inf")
+    ids, logprobs = found["sampled_known"]
+    assert max(ids) < len(found["known"][0][0]) - 1
+    assert all(value > float("-inf") for value in logprobs)
+    assert found["all_again"] == found["tails"][1]
 
 
 def test_samples_keep_their_own_tokens(found: Any) -> None:

@@ -40,6 +40,26 @@ def model_limits(model_runner: Any) -> tuple[int, int, int, str]:
     return size, int(config.max_model_len), max_logprobs, str(config.dtype)
 
 
+def leave_out_padding(model_runner: Any, num_known: int) -> None:
+    """From now on ids from `num_known` on have no probability: their logits are minus infinity.
+
+    Rests on the runner asking its model's `compute_logits` for the logits of samples and prompts
+    alike, once a policy is loaded as before.
+    """
+    model = model_runner.model
+    if not hasattr(model, "distil_compute_logits"):
+        model.distil_compute_logits = model.compute_logits
+
+    def without_padding(*arguments: Any, **named: Any) -> Any:
+        logits = model.distil_compute_logits(*arguments, **named)
+        # None on the ranks of a tensor-parallel engine that do not gather logits.
+        if logits is not None:
+            logits[..., num_known:] = -torch.inf
+        return logits
+
+    model.compute_logits = without_padding
+
+
 def report_tails(model_runner: Any) -> None:
     """From now on a prompt position's own token gives way to the mass outside its top K.
 

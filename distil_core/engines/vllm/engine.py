@@ -213,9 +213,10 @@ def _scored(top: TopK, top_p: float) -> ScoredResponse:
             "the policy's logits hold NaN or infinity: its weights are damaged, or too large for "
             "compute.dtype; nothing was written"
         )
-    kept_tk = torch.ones_like(logprobs_tk, dtype=torch.bool)
+    # Minus infinity: what a head has beyond the tokenizer, of which a large K lists some.
+    kept_tk = torch.isfinite(logprobs_tk)
     if top_p < 1.0:
-        kept_tk = mass_before(logprobs_tk) < top_p
+        kept_tk &= mass_before(logprobs_tk) < top_p
     left_tk = logprobs_tk.masked_fill(kept_tk, -torch.inf)
     tail_t = torch.cat([left_tk, torch.from_numpy(top.tail_t).double()[:, None]], 1).logsumexp(1)
     kept = kept_tk.numpy()

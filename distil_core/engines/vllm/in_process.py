@@ -42,6 +42,7 @@ class InProcessBackend:
                 **engine_arguments(options, compute, policy.folder), disable_log_stats=True
             )
             self._llm.collective_rpc("distil_report_tails")
+            self._llm.collective_rpc("distil_leave_out_padding", args=(str(policy.folder),))
             (description,) = self._llm.collective_rpc("distil_describe")
         self.limits = ModelLimits.parse(description)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from distil_core.engines.vllm import _internals
 from distil_core.policy.checkpoint_files import weight_files
+from distil_core.policy.known_tokens import num_known_tokens
 
 EXTENSION = f"{__name__}.PolicyWorker"
 LM_HEAD = "lm_head.weight"
@@ -28,10 +29,18 @@ class PolicyWorker:
     model_runner: Any
 
     def distil_load_policy(self, policy_dir: str, identity: str) -> None:
-        """Replace the weights by those of a checkpoint folder, without a restart."""
+        """Replace the weights by those of a checkpoint folder, without a restart, and leave out
+        what its head has beyond its tokenizer."""
         self.distil_identity = ""
         _internals.replace_weights(self.model_runner, checkpoint_tensors(Path(policy_dir)))
+        self.distil_leave_out_padding(policy_dir)
         self.distil_identity = identity
+
+    def distil_leave_out_padding(self, policy_dir: str) -> None:
+        """No id beyond the folder's tokenizer has any probability from now on."""
+        num_known = num_known_tokens(Path(policy_dir))
+        size, *_ = _internals.model_limits(self.model_runner)
+        _internals.leave_out_padding(self.model_runner, size if num_known is None else num_known)
 
     def distil_loaded_policy(self) -> str:
         """The identity of the last policy loaded; empty before the first."""

@@ -27,6 +27,7 @@ from distil_core.evaluation.sampling import (
 )
 from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
 from distil_core.experts import sampling_of_expert
+from distil_core.experts.end_tokens import OtherEnds
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
 from distil_core.files import write_text
@@ -155,6 +156,12 @@ def _ask_expert(
     problems = [attempt.problem for attempt in attempts]
     # It has the student's tokens, but its checkpoint may name other end tokens.
     tokenizer = load_tokenizer(expert_dir)
+    policy_dir = workspace.policy_dir(params.iteration)
+    ends = OtherEnds.between(load_tokenizer(policy_dir), tokenizer)
+    written = [
+        sample.token_ids if ends is None else ends.in_response(sample.token_ids)
+        for sample in samples
+    ]
     num_workers = params.verification.num_workers
     judged = verify_and_judge(
         problems, samples, params.consult, num_workers, journal, tokenizer, progress
@@ -165,9 +172,9 @@ def _ask_expert(
         for index in successes
     ]
     logprobs = response_logprobs(
-        load_model(workspace.policy_dir(params.iteration), params.compute),
+        load_model(policy_dir, params.compute),
         contexts,
-        [samples[index].token_ids for index in successes],
+        [written[index] for index in successes],
         settings.temperature,
     )
     scores = expert_scores(attempts, judged, dict(zip(successes, logprobs, strict=True)))

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from distil_core.errors import ConfigError, ExpertError
-from distil_core.experts._scoring import ScoringExpert, ScoringOptions, scoring_expert
-from distil_core.experts.base import ExpertSetting
-from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
+from distil_core.experts._scoring import ScoringOptions, scoring_expert
+from distil_core.experts.base import Expert, ExpertSetting
+from distil_core.experts.end_tokens import ExpertWithOtherEnds, OtherEnds
+from distil_core.policy.tokenizer import load_tokenizer, vocabulary_digest
 
 
 class Options(ScoringOptions):
-    """Another model with the same tokenizer."""
+    """Another model with the same tokenizer. It may end a response with other tokens, and have
+    another padding."""
 
     path: str
     """A Hugging Face folder, absolute or from the workspace's root. It becomes a dependency of the
@@ -24,20 +26,22 @@ class Options(ScoringOptions):
         return self.path
 
 
-def build(options: Options, setting: ExpertSetting) -> ScoringExpert:
-    """Raises `ExpertError` where the checkpoint's tokenizer is not the student's."""
+def build(options: Options, setting: ExpertSetting) -> Expert:
+    """Raises `ExpertError` where the checkpoint's tokens are not the student's."""
     folder = Path(options.path)
     if not folder.is_dir():
         raise ConfigError(
             f"tabulate.expert.options.path {options.path!r} of expert 'white_box' is no folder: "
             "expected a Hugging Face checkpoint (config, safetensors, tokenizer)"
         )
-    found = tokenizer_digest(load_tokenizer(folder))
-    expected = tokenizer_digest(load_tokenizer(setting.policy_dir))
+    tokenizer, student = load_tokenizer(folder), load_tokenizer(setting.policy_dir)
+    found, expected = vocabulary_digest(tokenizer), vocabulary_digest(student)
     if found != expected:
         raise ExpertError(
             f"the expert in {folder} has another tokenizer (digest {found}, the student's is "
             f"{expected}): its distributions would be over other tokens. Use a checkpoint with "
             "the student's tokenizer, or ask this model for text (expert 'black_box')"
         )
-    return scoring_expert(folder, setting, options, options.needs_feedback)
+    expert = scoring_expert(folder, setting, options, options.needs_feedback)
+    ends = OtherEnds.between(student, tokenizer)
+    return expert if ends is None else ExpertWithOtherEnds(expert, ends)

@@ -28,7 +28,7 @@ from distil_core.feedback.thinking import without_thinking
 from distil_core.feedback.wording import worded, worded_verdict
 from distil_core.policy.conventions import beginning, fails_without_bos
 from distil_core.policy.text_segments import Segment
-from distil_core.policy.tokenizer import encode_context
+from distil_core.policy.tokenizer import encode_context, encode_template
 from distil_core.problems.messages import Prompt
 from distil_core.verifiers.base import FeedbackItem
 
@@ -209,7 +209,8 @@ class ContextRenderer:
         return list(student[-count:])
 
     def _last_ids(self, parts: Sequence[TemplatePart]) -> list[int]:
-        return list(self._tokenizer.encode(_last_literal(parts), add_special_tokens=False))
+        begins = len(parts) == 1
+        return list(encode_template(self._tokenizer, _last_literal(parts), begins))
 
     def _made_parts(self, whose: Whose, roles: tuple[str, ...]) -> list[TemplatePart]:
         """The template's text around a prompt whose messages have these roles; made once each."""

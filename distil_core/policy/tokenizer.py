@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from distil_core.errors import CheckpointError, DataError
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-# Built once for each tokenizer, since a large vocabulary takes a second.
-_PLAIN: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer | None] = WeakKeyDictionary()
+# Built once for each tokenizer, since a large vocabulary takes a second. Which: as in `_changed`.
+_CHANGED: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[bool, bool], Tokenizer | None]] = (
+    WeakKeyDictionary()
+)
 # Cached, as a campaign's few templates are part of every context.
-_TEMPLATES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, list[int]]] = WeakKeyDictionary()
+_TEMPLATES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple[str, bool], list[int]]] = (
+    WeakKeyDictionary()
+)
 
+_WRITES_SPACE = ("normalizer", "pre_tokenizer")
+"""The parts of a tokenizer that may write a space before a text."""
 END_TOKEN, PAD_TOKEN, UNKNOWN_TOKEN = "<|end|>", "<|pad|>", "<|unknown|>"
 
 
@@ -94,49 +101,90 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def encode_context(tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment]) -> list[int]:
     """Token ids of a rendered context. Each segment is encoded on its own, so that content can
     neither end a turn nor merge with the template's text, and contexts with the same ending end in
-    the same token."""
+    the same token. The space that some tokenizers write before a text is written once."""
     token_ids: list[int] = []
+    begins = True
     for segment in segments:
-        if segment.is_template:
-            token_ids += _encode_template(tokenizer, segment.text)
-        else:
-            token_ids += encode_content(tokenizer, segment.text)
+        encode = encode_template if segment.is_template else encode_content
+        token_ids += encode(tokenizer, segment.text, begins)
+        # A tokenizer writes its first token before a text, not as a part of it.
+        begins = begins and segment.text == tokenizer.bos_token
     return token_ids
 
 
-def encode_content(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_content(tokenizer: PreTrainedTokenizerBase, text: str, begins: bool = True) -> list[int]:
     """Like `encode_text`, and also splits markers that a tokenizer added without declaring them
-    special, such as <think> or <tool_call>: they steer a model as much as special tokens do."""
-    if tokenizer not in _PLAIN:
-        _PLAIN[tokenizer] = _without_markers(tokenizer)
-    plain = _PLAIN[tokenizer]
-    if plain is None:
+    special, such as <think> or <tool_call>: they steer a model as much as special tokens do.
+    begins: whether no other text stands before it."""
+    changed = _changed(tokenizer, is_content=True, begins=begins)
+    if changed is None:
         return encode_text(tokenizer, text)
-    return list(plain.encode(text, add_special_tokens=False).ids)
+    return list(changed.encode(text, add_special_tokens=False).ids)
 
 
-def _encode_template(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+def encode_template(tokenizer: PreTrainedTokenizerBase, text: str, begins: bool) -> list[int]:
+    """Token ids of a template's text, in which special tokens are what they say."""
     encoded = _TEMPLATES.setdefault(tokenizer, {})
-    if text not in encoded:
-        encoded[text] = tokenizer.encode(text, add_special_tokens=False)
-    return encoded[text]
+    if (text, begins) not in encoded:
+        changed = _changed(tokenizer, is_content=False, begins=begins)
+        token_ids: list[int] = []
+        rest = text
+        if changed is not None:
+            # What follows a special token is a text of its own for such a tokenizer.
+            tokens = [re.escape(one.content) for one in tokenizer.added_tokens_decoder.values()]
+            rest = re.sub(f"^.*?(?={'|'.join(tokens)}|\\Z)", "", text, count=1, flags=re.DOTALL)
+            before = text[: len(text) - len(rest)]
+            token_ids = list(changed.encode(before, add_special_tokens=False).ids)
+        encoded[text, begins] = token_ids + tokenizer.encode(rest, add_special_tokens=False)
+    return encoded[text, begins]
 
 
-def _without_markers(tokenizer: PreTrainedTokenizerBase) -> Tokenizer | None:
-    """The tokenizer with its visible added tokens split like text; None where `encode_text` already
-    does that. Added runs of spaces, with which the tokenizer writes indentation, stay."""
-    added = tokenizer.added_tokens_decoder
-    markers = [token for token in added.values() if not token.special and token.content.strip()]
-    if not markers:
+def _changed(
+    tokenizer: PreTrainedTokenizerBase, *, is_content: bool, begins: bool
+) -> Tokenizer | None:
+    """The tokenizer as it is needed within a context; None where it is so itself. is_content: its
+    visible added tokens are split like text; added runs of spaces, with which it writes
+    indentation, stay. Unless it `begins` a text, it writes no space before it."""
+    made = _CHANGED.setdefault(tokenizer, {})
+    if (is_content, begins) not in made:
+        made[is_content, begins] = _make_changed(tokenizer, is_content, begins)
+    return made[is_content, begins]
+
+
+def _make_changed(
+    tokenizer: PreTrainedTokenizerBase, is_content: bool, begins: bool
+) -> Tokenizer | None:
+    added = tokenizer.added_tokens_decoder.values()
+    splits = is_content and any(not one.special and one.content.strip() for one in added)
+    if not tokenizer.is_fast or (begins and not splits):
+        return None
+    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    cut = {} if begins else {part: _without_space(settings[part]) for part in _WRITES_SPACE}
+    if not splits and all(settings[part] == found for part, found in cut.items()):
         return None
     from tokenizers import Tokenizer
 
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
-    for entry in settings["added_tokens"]:
+    for entry in settings["added_tokens"] if splits else ():
         entry["special"] = entry["special"] or bool(entry["content"].strip())
-    plain = Tokenizer.from_str(json.dumps(settings))
-    plain.encode_special_tokens = True
-    return plain
+    changed = Tokenizer.from_str(json.dumps(settings | cut))
+    changed.encode_special_tokens = is_content
+    changed.no_truncation()
+    changed.no_padding()
+    return changed
+
+
+def _without_space(part: Any) -> Any:
+    """A tokenizer's normalizer or pre-tokenizer, as in tokenizer.json, that writes no space before
+    a text."""
+    if part is None or part["type"] == "Prepend":
+        return None
+    if part["type"] == "Sequence":
+        name = "normalizers" if "normalizers" in part else "pretokenizers"
+        kept = [_without_space(one) for one in part[name]]
+        return part | {name: [one for one in kept if one is not None]}
+    if part["type"] == "Metaspace":
+        return part | {"prepend_scheme": "never"}
+    return part | {"add_prefix_space": False} if "add_prefix_space" in part else part
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
@@ -156,9 +204,20 @@ def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     """Digest of the vocabulary and special tokens. Tables store it, and readers compare it."""
-    entries = sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
-    text = repr((entries, tokenizer.eos_token_id, tokenizer.pad_token_id))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _digest((_entries(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id))
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of the vocabulary alone: which token each id is, whatever ends a text or pads it."""
+    return _digest(_entries(tokenizer))
+
+
+def _entries(tokenizer: PreTrainedTokenizerBase) -> list[tuple[str, int]]:
+    return sorted(tokenizer.get_vocab().items(), key=lambda entry: (entry[1], entry[0]))
+
+
+def _digest(content: object) -> str:
+    return hashlib.blake2b(repr(content).encode(), digest_size=16).hexdigest()
 
 
 def check_same_tokenizer(found_digest: str, expected_digest: str, what: str) -> None:

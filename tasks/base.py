@@ -5,6 +5,7 @@ from contextlib import closing
 
 import torch
 
+from distil_core.campaign.inputs import too_few_positions
 from distil_core.campaign.stage_code import all_digests
 from distil_core.config.models import FromScratchBase, IterationParams, PretrainedBase
 from distil_core.errors import ConfigError
@@ -31,6 +32,9 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     if isinstance(params.base, PretrainedBase):
         for line in link_pretrained(params.base, workspace.policy_dir(0)):
             print(f"base: {line}", file=sys.stderr)
+        # Of a downloaded one nothing was known before.
+        for reason in too_few_positions(params, workspace.policy_dir(0)):
+            raise ConfigError(reason)
         # Both contexts in its chat template, or with its first token: refused before anything is
         # sampled where they cannot be made.
         ContextRenderer(params.context, load_tokenizer(workspace.policy_dir(0)))

@@ -31,6 +31,10 @@ from distil_core.workspace import Workspace
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_POSITIONS = ("max_position_embeddings", "n_positions")
+"""How configurations call the number of positions; the second is GPT-2's and its relatives'."""
+_STRETCHES = ("yarn", "linear", "dynamic")
+"""Kinds of rotary embeddings whose factor reaches beyond max_position_embeddings."""
 _NUM_LONGEST = 32
 """Prompts of a split that contexts are made of, the longest: those are too long, if any is."""
 
@@ -69,7 +73,12 @@ def require_inputs_again(workspace: Workspace, params: Params) -> None:
 def too_few_positions(params: Params, folder: Path) -> Iterator[str]:
     """Where the longest context and response have more tokens than the model knows positions."""
     positions = model_positions(folder)
-    new_tokens = max(params.sample.max_new_tokens, params.evaluate.max_new_tokens)
+    own = params.consult.self_evaluation
+    new_tokens = max(
+        params.sample.max_new_tokens,
+        params.evaluate.max_new_tokens,
+        own.max_new_tokens if own is not None else 0,
+    )
     longest = params.context.max_context_tokens
     if positions is not None and longest + new_tokens > positions:
         yield (
@@ -80,12 +89,20 @@ def too_few_positions(params: Params, folder: Path) -> Iterator[str]:
 
 
 def model_positions(folder: Path) -> int | None:
-    """How many positions the model knows, by its configuration; None where that does not tell."""
+    """How many positions the model knows, by its configuration, those that it stretches (YaRN and
+    its like) included; None where that does not tell."""
     config = read_json_object(folder / "config.json")
     text_config = config.get("text_config")
-    nested = text_config if isinstance(text_config, dict) else {}
-    positions = nested.get("max_position_embeddings", config.get("max_position_embeddings"))
-    return positions if isinstance(positions, int) and positions > 0 else None
+    config |= text_config if isinstance(text_config, dict) else {}
+    named = (config[name] for name in _POSITIONS if name in config)
+    positions = next((number for number in named if isinstance(number, int) and number > 0), None)
+    rotary = config.get("rope_parameters") or config.get("rope_scaling")
+    if positions is None or not isinstance(rotary, dict):
+        return positions
+    factor, kind = rotary.get("factor"), rotary.get("rope_type", rotary.get("type"))
+    if kind not in _STRETCHES or not isinstance(factor, int | float):
+        return positions
+    return max(positions, int(rotary.get("original_max_position_embeddings", positions) * factor))
 
 
 def _raise(found: Sequence[str], params: Params) -> None:
@@ -118,7 +135,9 @@ def _wrong_with_the_expert(workspace: Workspace, params: Params) -> Iterator[str
     named = EXPERTS.options(expert.name, expert.options).checkpoint_path
     if named is not None:
         folder = workspace.root / Path(named).expanduser()
-        yield from _wrong_with_folder(folder, folder, f"the checkpoint of expert {expert.name!r}")
+        what = f"the checkpoint of expert {expert.name!r}"
+        wrong = list(_wrong_with_folder(folder, folder, what))
+        yield from wrong or too_few_positions(params, folder)
 
 
 def _wrong_with_folder(folder: Path, with_tokenizer: Path, what: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ import torch
 from distil_core.errors import CheckpointError
 from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.conventions import beginning, end_token_ids, read_json_object
+from distil_core.policy.known_tokens import named_tokens
 from distil_core.policy.model import read_model, write_policy
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
 
@@ -64,7 +65,9 @@ def _require_fitting(
 ) -> None:
     embedding: Any = model.get_input_embeddings()
     num_known = min(len(embedding.weight), vocabulary_size(model))
-    token, largest = max(_named_tokens(folder, tokenizer).items(), key=lambda entry: entry[1])
+    named, elsewhere = named_tokens(folder, tokenizer), _tokens_of_other_senses(folder)
+    wanted = {token: token_id for token, token_id in named.items() if token not in elsewhere}
+    token, largest = max(wanted.items(), key=lambda entry: entry[1])
     if largest >= num_known:
         raise CheckpointError(
             f"the tokenizer in {folder} is larger than the model's embedding: {token!r} is token "
@@ -80,17 +83,12 @@ def _require_fitting(
         )
 
 
-def _named_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The tokens that the folder's own files name. transformers adds defaults of the model family
-    to them, such as an unknown token that no text ever becomes."""
-    if not (folder / "tokenizer.json").exists():
-        return dict(tokenizer.get_vocab())
-    from tokenizers import Tokenizer
-
-    named = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
-    added = read_json_object(folder / "tokenizer_config.json").get("added_tokens_decoder") or {}
-    named |= {str(entry["content"]): int(token_id) for token_id, entry in added.items()}
-    return dict(named)
+def _tokens_of_other_senses(folder: Path) -> set[str]:
+    """Placeholders of images and the like, which a model that reads only text may share with its
+    relatives, and has no embedding for (Gemma 3 with 1 billion parameters and less)."""
+    settings = read_json_object(folder / "tokenizer_config.json")
+    names = (settings.get(f"{sense}_token") for sense in ("image", "audio", "video"))
+    return {name for name in names if isinstance(name, str)}
 
 
 def _changed(before: PreTrainedTokenizerBase, after: PreTrainedTokenizerBase) -> list[str]:

@@ -6,6 +6,8 @@ a model makes transformers load another model, and a link may lead anywhere.
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from distil_core.errors import CheckpointError
 from distil_core.policy.conventions import read_json_object
 
@@ -17,7 +19,9 @@ WANTED = (*_DESCRIBING, "*.safetensors")
 
 
 def require_model_folder(folder: Path) -> None:
-    """Raise `CheckpointError` unless the folder holds one whole model, as safetensors."""
+    """Raise `CheckpointError` unless the folder holds one whole model, as safetensors: each file as
+    long as its header says, and each tensor in the shard where the index says. No weights are read.
+    """
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
             f"{folder} holds an adapter's configuration beside a model's: transformers would load "
@@ -29,7 +33,7 @@ def require_model_folder(folder: Path) -> None:
             f"{folder / 'config.json'} names other weights (transformers_weights {named!r}): "
             f"expected {_WEIGHTS}, or its shards with {_INDEX}"
         )
-    weight_files(folder)
+    _require_whole(folder, weight_files(folder))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -90,6 +94,27 @@ def require_own_files(files: list[Path], folder: Path) -> None:
             )
         if not target.is_file():
             raise CheckpointError(f"{file} is no ordinary file: remove it, or copy the folder anew")
+
+
+def _require_whole(folder: Path, files: list[Path]) -> None:
+    held: dict[str, set[str]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                held[file.name] = set(tensors.keys())
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{file} is damaged or not whole, it cannot be loaded ({error}): copy or download "
+                "it anew"
+            ) from error
+    if (folder / _WEIGHTS).exists():
+        return
+    for name, place in sorted(read_json_object(folder / _INDEX)["weight_map"].items()):
+        if name not in held[place]:
+            raise CheckpointError(
+                f"{folder / _INDEX} says that {name} is in {place}, which holds no such tensor: "
+                "index and shards are of different checkpoints; copy or download them anew"
+            )
 
 
 def _nothing_to_read(folder: Path) -> str:

@@ -7,6 +7,7 @@ generation_config.json. Some models need a first token that their tokenizer does
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ _NEED_BOS = ("gemma", "recurrent_gemma")
 tokenizer's files say or leave out (measured on gemma-3-270m)."""
 
 _ADDS_BOS = "add_bos_token"
+_TOKENIZER_FILES = (
+    "*.model",
+    "*.txt",
+    "vocab.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+"""Of a tokenizer, besides what transformers always writes: other programs read them."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,14 @@ class Conventions:
     """end_token_ids: in addition to the tokenizer's own. adds_bos: add_bos_token of
     tokenizer_config.json, if it is there. needs_bos: whether a text must begin with the tokenizer's
     first token although the tokenizer may not write it itself. fails_without_bos: whether the model
-    is of a family that writes nonsense without it, in whatever chat template."""
+    is of a family that writes nonsense without it, in whatever chat template. tokenizer_files:
+    those that transformers may not write again."""
 
     end_token_ids: tuple[int, ...] = ()
     adds_bos: bool | None = None
     needs_bos: bool = False
     fails_without_bos: bool = False
+    tokenizer_files: tuple[Path, ...] = ()
 
 
 _KNOWN: WeakKeyDictionary[PreTrainedTokenizerBase, Conventions] = WeakKeyDictionary()
@@ -58,7 +69,9 @@ def read_conventions(policy_dir: Path) -> Conventions:
     adds_bos = said if isinstance(said, bool) else None
     family = str(config.get("model_type", "")).startswith(_NEED_BOS)
     needs_bos = family if adds_bos is None else adds_bos
-    return Conventions(_token_ids(named, policy_dir / source), adds_bos, needs_bos, family)
+    ends = _token_ids(named, policy_dir / source)
+    files = sorted(file for pattern in _TOKENIZER_FILES for file in policy_dir.glob(pattern))
+    return Conventions(ends, adds_bos, needs_bos, family, tuple(files))
 
 
 def register_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conventions) -> None:
@@ -67,9 +80,14 @@ def register_conventions(tokenizer: PreTrainedTokenizerBase, conventions: Conven
 
 
 def write_conventions(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write what transformers loses when it saves the tokenizer: whether a text begins with its
-    first token. The end tokens are in the model's generation_config.json."""
-    adds_bos = _KNOWN.get(tokenizer, Conventions()).adds_bos
+    """Write what transformers loses when it saves the tokenizer: files of other formats, and
+    whether a text begins with its first token. The end tokens are in the model's
+    generation_config.json."""
+    known = _KNOWN.get(tokenizer, Conventions())
+    for file in known.tokenizer_files:
+        if not (folder / file.name).exists():
+            shutil.copyfile(file, folder / file.name)
+    adds_bos = known.adds_bos
     path = folder / "tokenizer_config.json"
     content = read_json_object(path)
     if adds_bos is not None and content.get(_ADDS_BOS) is not adds_bos:

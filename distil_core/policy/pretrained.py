@@ -93,6 +93,12 @@ def _place(
 ) -> list[str]:
     """The checkpoint's files in `target`. source: the folder known to the user, for error
     messages."""
+    for name in ("config.json", "tokenizer_config.json"):
+        if not (checkpoint / name).exists():
+            raise CheckpointError(
+                f"{source} has no {name}: expected an ordinary Hugging Face folder (configuration, "
+                "safetensors, tokenizer); copy or download all of it"
+            )
     require_model_folder(checkpoint)
     small = [*describing_files(checkpoint), *index_files(checkpoint)]
     weights = weight_files(checkpoint)

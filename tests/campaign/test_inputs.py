@@ -83,6 +83,10 @@ def test_what_is_as_it_should_be_is_frozen(workspace: Workspace, distil: Distil)
             lambda root: (root / "model" / "model.safetensors").unlink(),
             "holds no *.safetensors weights",
         ),
+        (
+            lambda root: (root / "model" / "model.safetensors").write_bytes(b"half of it"),
+            "model.safetensors is damaged or not whole",
+        ),
     ],
 )
 def test_files_that_are_missing_or_others_are_named(
@@ -127,6 +131,63 @@ def test_contexts_over_the_models_positions_are_refused(
         distil,
         "context.max_context_tokens 61 and max_new_tokens 4 together exceed the 64 positions",
     )
+
+
+def test_contexts_over_the_experts_positions_are_refused(
+    workspace: Workspace, distil: Distil
+) -> None:
+    teacher = workspace.root / "teacher"
+    shutil.copytree(workspace.root / "model", teacher)
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
+    options = {"path": "teacher", "batch_size": 8}
+    change(workspace, tabulate={"expert": {"name": "white_box", "options": options}})
+    refused(workspace, distil, f"exceed the 32 positions of the model in {teacher}")
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"n_positions": 1024}, 1024),
+        ({"max_position_embeddings": 40, "text_config": {"max_position_embeddings": 50}}, 50),
+        ({"hidden_size": 8}, None),
+        (
+            {
+                "max_position_embeddings": 32768,
+                "rope_scaling": {
+                    "type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32768,
+                },
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_parameters": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 32768,
+                },
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8.0},
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": 64, "rope_parameters": {"full_attention": {}}}, 64),
+    ],
+)
+def test_how_many_positions_a_model_knows(
+    tmp_path: Path, config: dict[str, Any], expected: int | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert model_positions(tmp_path) == expected
 
 
 def test_contexts_over_their_limit_are_refused(workspace: Workspace, distil: Distil) -> None:

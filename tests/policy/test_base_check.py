@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import chat_tokenizer, edit_json, make_checkpoint
+from tiny_models import MARKERS, chat_tokenizer, edit_json, make_checkpoint
 from transformers import AutoModelForCausalLM
 
 from distil_core.config.models import ComputeParams, PretrainedBase
@@ -105,6 +105,14 @@ def _truncated(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(content[: len(content) // 2])
 
 
+def _with_another_models_index(folder: Path) -> None:
+    _in_shards(folder)
+    index = folder / "model.safetensors.index.json"
+    places = json.loads(index.read_text())["weight_map"]
+    first = places["model.embed_tokens.weight"]
+    edit_json(index, {"weight_map": places | {"model.layers.7.mlp.up_proj.weight": first}})
+
+
 def _pickled(folder: Path) -> None:
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
@@ -136,11 +144,17 @@ def _unknown_code(folder: Path) -> None:
         (_with_nan, r"model\.norm\.weight holds NaN or infinity"),
         (_without_a_shard, r"incomplete: 1 of \d+ shards are missing, the first is model-00001"),
         (_with_a_shard_elsewhere, "expected a safetensors file of this folder"),
-        (_truncated, "cannot be loaded"),
+        (_truncated, "is damaged or not whole, it cannot be loaded"),
+        (_with_another_models_index, r"says that model\.layers\.7\.mlp.* is in model-00"),
         (_pickled, r"only pytorch_model\.bin: pickled weights run code"),
         (_pickled_in_shards, "expected a safetensors file of this folder"),
         (_more_tokens, "larger than the model's embedding: '<|turn|>' is token 260"),
         (_unknown_code, "cannot be loaded"),
+        (lambda folder: (folder / "config.json").unlink(), r"hf has no config\.json: expected"),
+        (
+            lambda folder: (folder / "tokenizer_config.json").unlink(),
+            r"hf has no tokenizer_config\.json: expected",
+        ),
         (
             lambda folder: edit_json(folder / "generation_config.json", {"eos_token_id": 999}),
             r"token 999 as an end .*knows 0 to 259",
@@ -178,6 +192,48 @@ def test_shards_are_taken_and_other_weights_are_not(checkpoint: Path, tmp_path: 
     assert sorted(path.name for path in policy.glob("*.safetensors")) == names
     found = load_model(policy, COMPUTE).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_tied_weights_may_be_stored_twice(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "hf", chat_tokenizer(), tie_word_embeddings=True)
+    tensors = load_file(folder / WEIGHTS)
+    assert "lm_head.weight" not in tensors
+    expected = load_model(folder, COMPUTE).state_dict()
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    assert link(folder) == []
+    found = load_model(tmp_path / "policy-000", COMPUTE)
+    assert all(torch.equal(found.state_dict()[name], one) for name, one in expected.items())
+    head = found.get_output_embeddings()
+    assert head is not None
+    assert head.weight is found.get_input_embeddings().weight
+
+
+def test_a_placeholder_of_images_needs_no_embedding(tmp_path: Path) -> None:
+    """Gemma 3 with 1 billion parameters and less has one in its tokenizer only."""
+    tokenizer = chat_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [*MARKERS, "<image_soft_token>"]})
+    folder = make_checkpoint(tmp_path / "hf", tokenizer, vocabulary_size=len(tokenizer) - 1)
+    with pytest.raises(CheckpointError, match="'<image_soft_token>' is token 260"):
+        link(folder)
+    edit_json(folder / "tokenizer_config.json", {"image_token": "<image_soft_token>"})
+    link(folder)
+
+
+def test_files_of_the_tokenizer_that_transformers_does_not_write_are_kept(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (checkpoint / "tokenizer.model").write_bytes(b"as other programs read it")
+    link(checkpoint)
+    policy = tmp_path / "policy-000"
+    save_policy(load_model(policy, COMPUTE), load_tokenizer(policy), tmp_path / "policy-001")
+    save_policy(
+        load_model(policy, COMPUTE),
+        load_tokenizer(tmp_path / "policy-001"),
+        tmp_path / "policy-002",
+    )
+    kept = tmp_path / "policy-002" / "tokenizer.model"
+    assert kept.read_bytes() == b"as other programs read it"
 
 
 def test_a_link_out_of_the_folder_is_not_followed(checkpoint: Path, tmp_path: Path) -> None:

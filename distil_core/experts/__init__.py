@@ -14,7 +14,7 @@ EXPERTS: Registry[ExpertOptions, Expert] = Registry(
         "expert",
         "distil_core.experts",
         "distil.experts",
-        ("base", "labels", "programs", "response_record"),
+        ("base", "end_tokens", "labels", "programs", "response_record"),
     ),
     ExpertOptions,
     Expert,

@@ -59,9 +59,13 @@ def _convert(file: Path, folder: Path) -> None:
     named: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, dtype=torch.float32, output_loading_info=True, **named
+            file.parent,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **named,
         )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **named)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **named)
     except Exception as error:  # transformers and gguf raise many unrelated types
         raise CheckpointError(
             f"{file} cannot be read as GGUF ({type(error).__name__}: {error}): is it whole, and of "

@@ -330,4 +330,4 @@ def test_every_loading_says_that_no_code_is_run() -> None:
                 loading += 1
                 asked = {word.arg: ast.unparse(word.value) for word in node.keywords}
                 assert asked["trust_remote_code"] == "False", path
-    assert loading == 3
+    assert loading == 5

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Whose = Literal["student", "expert"]
+_BOTH: tuple[Whose, Whose] = ("student", "expert")
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ContextRenderer:
         self._tokenizer = tokenizer
         self._forms = _chat_forms(params, tokenizer)
         self._made: dict[tuple[Whose, tuple[str, ...]], list[TemplatePart]] = {}
-        student, expert = (self._made_parts(whose, TEXT) for whose in ("student", "expert"))
+        student, expert = (self._made_parts(whose, TEXT) for whose in _BOTH)
         self.assistant_prefix = self._common_prefix()
         self.ending_ids = self._common_ending(student, expert)
         self.adds_first_token = student[0] == (self._beginning(), None)
@@ -185,8 +186,7 @@ class ContextRenderer:
         if self._forms is None:
             return ""
         student, expert = (
-            self._forms[whose].assistant_prefix(self._turns(whose, TEXT))
-            for whose in ("student", "expert")
+            self._forms[whose].assistant_prefix(self._turns(whose, TEXT)) for whose in _BOTH
         )
         require_same_prefix(student, expert)
         return student

@@ -17,7 +17,7 @@ from distil_core.export.evidence import SETTINGS_FILE
 from distil_core.feedback.chat_template import render_chat
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import decode, load_tokenizer
-from distil_core.problems.messages import Message
+from distil_core.problems.messages import ROLES, Message
 from distil_core.seeds import derive_seed
 from distil_core.workspace import Workspace
 
@@ -54,7 +54,12 @@ class EvaluatedPolicy:
         context, template = self.params.context, self.params.context.student_template
         trained_on = self.params.problems.source.options.get("prompt_messages")
         if not isinstance(template, str) or trained_on == "turns":
-            prompt = tuple(Message(each["role"], each["content"]) for each in messages)
+            prompt = tuple(map(_message, messages))
+            if prompt[-1].role != "user":
+                raise ExportError(
+                    f"the task's last message is of {prompt[-1].role!r}: this policy was trained "
+                    "to answer a user's"
+                )
             return self._renderer.student(prompt, "of the task").token_ids
         turns = [
             message
@@ -91,6 +96,16 @@ class EvaluatedPolicy:
     def token_text(self, token_id: int) -> str:
         """One token, for a list of log-probabilities."""
         return str(self._tokenizer.convert_ids_to_tokens(token_id))
+
+
+def _message(each: Mapping[str, str]) -> Message:
+    role = ROLES.get(each["role"])
+    if role is None:
+        raise ExportError(
+            f"the task has a message of {each['role']!r}: expected system, user or assistant, as "
+            "this policy was trained on"
+        )
+    return Message(role, each["content"])
 
 
 def evaluated_policy(workspace: Workspace, wanted: str) -> EvaluatedPolicy:

@@ -9,7 +9,7 @@ import unicodedata
 from decimal import Decimal
 from typing import Any
 
-from distil_core.problems.messages import Message, Role
+from distil_core.problems.messages import ROLES, Message, Role
 from distil_core.problems.row_formats import Row
 
 _ROLES: dict[str, Role] = {
@@ -116,11 +116,11 @@ def read_turns(value: Any, name: str) -> tuple[Message, ...] | None:
         return None
     turns = []
     for place, message in enumerate(found):
-        role = _role(message)
-        if role not in ("system", "user", "assistant"):
+        role = ROLES.get(_role(message) or "")
+        if role is None:
             raise ValueError(
-                f"{name}.{place} is a message of {role!r}: expected system, user or assistant; "
-                "tools and their calls are no part of a prompt here"
+                f"{name}.{place} is a message of {_role(message)!r}: expected system, user or "
+                "assistant; tools and their calls are no part of a prompt here"
             )
         text = _content(message.get("content", message.get("value")), f"{name}.{place}")
         if role == "system" and place:

@@ -16,6 +16,9 @@ MESSAGES = "distil_prompt_messages"
 """Of a problem's metadata."""
 
 Role = Literal["system", "user", "assistant"]
+ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
+"""The roles that a message may have."""
+
 _NAMES = {"user": "User", "assistant": "Assistant"}
 
 

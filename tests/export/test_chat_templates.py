@@ -92,7 +92,11 @@ def test_turns_of_the_campaign_stand_around_those_that_are_given(
     turns = TURNS[1:last]
     if system is not None:
         turns = [{"role": "system", "content": system}, *turns]
-    prompt = (Message("user", "3+3="), Message("assistant", "6"), Message("user", "4+4="))
+    prompt: tuple[Message, ...] = (
+        Message("user", "3+3="),
+        Message("assistant", "6"),
+        Message("user", "4+4="),
+    )
     if spoken and system != TURNS[0]["content"]:
         prompt = (Message("system", "S"), *prompt)
     kept = tokenizer.chat_template

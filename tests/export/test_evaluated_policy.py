@@ -9,6 +9,7 @@ import anyio
 import pytest
 from export_scratch import params
 
+from distil_core.config.models import ContextParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.errors import EngineRefusedError, ExportError
@@ -60,6 +61,36 @@ def test_a_conversation_goes_through_the_models_chat_template(
     )
     with pytest.raises(ExportError, match=f"has {len(text)} tokens.*allows 60"):
         chat_policy.context(turns)
+
+
+def test_a_policy_of_several_turns_is_asked_as_it_was_trained(
+    chat_policy: EvaluatedPolicy, tmp_path: Path
+) -> None:
+    system = {"role": "system", "content": "S"}
+    turns = [system, {"role": "user", "content": "Q: {prompt}!"}]
+    changes = {"student_template": turns, "max_context_tokens": 90}
+    context = ContextParams.model_validate(
+        chat_policy.params.context.model_dump(mode="json") | changes
+    )
+    settings = chat_policy.params.model_copy(update={"context": context})
+    policy = EvaluatedPolicy(tmp_path / "policy", settings)
+    tokenizer = load_tokenizer(tmp_path / "policy")
+
+    def asked(*roles: str) -> list[int]:
+        return policy.context([{"role": role, "content": role[0]} for role in roles])
+
+    for roles, text in (
+        (["user"], "<system>S</><user>Q: u!</><assistant>"),
+        (
+            ["user", "assistant", "user"],
+            "<system>S</><user>u</><assistant>a</><user>Q: u!</><assistant>",
+        ),
+    ):
+        assert asked(*roles) == tokenizer.encode(text, add_special_tokens=False)
+    with pytest.raises(ExportError, match="last message is of 'assistant'"):
+        asked("user", "assistant")
+    with pytest.raises(ExportError, match="a message of 'tool'"):
+        asked("user", "tool", "user")
 
 
 class _Counting(TransformersEngine):

@@ -95,8 +95,18 @@ class Use:
     find: Callable[[Params], tuple[Component, ...]]
 
 
-def _is_from_scratch(params: Params) -> bool:
-    return params.base.kind == "from_scratch"
+def _learns_from_problems(params: Params) -> bool:
+    """Whether the base is warm-started on the campaign's problems."""
+    base = params.base
+    if base.kind == "from_scratch":
+        return True
+    return base.warm_start is not None and base.warm_start.file is None
+
+
+def _sources_of_base(params: Params) -> tuple[Component, ...]:
+    """What corrections for a pretrained base are made with; one made here has the verifier's."""
+    gathers = params.base.kind == "pretrained" and _learns_from_problems(params)
+    return params.consult.sources if gathers else ()
 
 
 def _harder_source(params: Params) -> tuple[Component, ...]:
@@ -116,11 +126,14 @@ _VERIFIER = Use("verifier", lambda params: (params.consult.verifier,))
 _EXPERT = Use("expert", lambda params: (params.tabulate.expert,))
 _OBJECTIVE = Use("objective", lambda params: (params.train.objective,))
 _SOURCE_OF_BASE = Use(
-    "problem source", lambda params: (params.problems.source,) if _is_from_scratch(params) else ()
+    "problem source",
+    lambda params: (params.problems.source,) if _learns_from_problems(params) else (),
 )
 _VERIFIER_OF_BASE = Use(
-    "verifier", lambda params: (params.consult.verifier,) if _is_from_scratch(params) else ()
+    "verifier",
+    lambda params: (params.consult.verifier,) if _learns_from_problems(params) else (),
 )
+_FEEDBACK_SOURCES_OF_BASE = Use("feedback source", _sources_of_base)
 _ENGINE_OF_SOURCES = Use(
     "engine", lambda params: (params.sample.engine,) if _may_ask_the_policy(params) else ()
 )
@@ -187,7 +200,7 @@ BASE = Stage(
     settings=("seed", "compute", "problems.source", "context", "consult", "base"),
     reads=(WARM_START_PROBLEMS,),
     writes=(BASE_POLICY,),
-    uses=(_SOURCE_OF_BASE, _VERIFIER_OF_BASE),
+    uses=(_SOURCE_OF_BASE, _VERIFIER_OF_BASE, _FEEDBACK_SOURCES_OF_BASE),
 )
 SAMPLE = Stage(
     "sample",

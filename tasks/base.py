@@ -1,5 +1,6 @@
 """Stage `base`: the policy that the first iteration starts from."""
 
+import shutil
 import sys
 from contextlib import closing
 
@@ -24,22 +25,28 @@ from distil_core.training.warm_start import warm_start
 from distil_core.training.warm_start_data import correction_examples, demonstration_examples
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
+from distil_tasks.base_warm_start import warm_start_checkpoint
 from distil_tasks.stage import StageSpec, main
 
 
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write data/policy-000, an ordinary Hugging Face folder."""
-    if isinstance(params.base, PretrainedBase):
-        for line in link_pretrained(params.base, workspace.policy_dir(0)):
-            print(f"base: {line}", file=sys.stderr)
-        # Of a downloaded one nothing was known before.
-        for reason in too_few_positions(params, workspace.policy_dir(0)):
-            raise ConfigError(reason)
-        # Both contexts in its chat template, or with its first token: refused before anything is
-        # sampled where they cannot be made.
-        ContextRenderer(params.context, load_tokenizer(workspace.policy_dir(0)))
-    else:
+    if not isinstance(params.base, PretrainedBase):
         _from_scratch(workspace, params, params.base, progress)
+        return
+    warm = params.base.warm_start
+    folder = workspace.policy_dir(0) if warm is None else workspace.scratch_dir / "cold-base"
+    for line in link_pretrained(params.base, folder):
+        print(f"base: {line}", file=sys.stderr)
+    # Of a downloaded one nothing was known before.
+    for reason in too_few_positions(params, folder):
+        raise ConfigError(reason)
+    # Both contexts in its chat template, or with its first token: refused before anything is
+    # sampled where they cannot be made.
+    renderer = ContextRenderer(params.context, load_tokenizer(folder))
+    if warm is not None:
+        warm_start_checkpoint(workspace, params, warm, folder, renderer, STAGE, progress)
+        shutil.rmtree(folder)
 
 
 def _from_scratch(

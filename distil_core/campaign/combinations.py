@@ -24,6 +24,9 @@ def _longer_warm_ups(params: Params) -> Iterator[str]:
         total = sum(phase.num_steps for phase in params.base.phases)
         all_phases = "the steps of all base.phases"
         stretches.append(("base", params.base.warmup_steps, total, all_phases))
+    elif (warm_start := params.base.warm_start) is not None:
+        section, steps = "base.warm_start", "the steps of all base.warm_start.phases"
+        stretches.append((section, warm_start.warmup_steps, warm_start.num_steps, steps))
     for section, warmup_steps, num_steps, steps in stretches:
         if warmup_steps > num_steps:
             yield (
@@ -40,6 +43,13 @@ def _without_effect(params: Params) -> Iterator[str]:
             f"train.micro_batch_rollouts {train.micro_batch_rollouts} exceeds "
             f"train.batch_rollouts {train.batch_rollouts}, which it is to be a part of: lower it, "
             "or set it to null"
+        )
+    warm_start = params.base.warm_start if params.base.kind == "pretrained" else None
+    if warm_start is not None and (warm_start.micro_batch_size or 0) > warm_start.batch_size:
+        yield (
+            f"base.warm_start.micro_batch_size {warm_start.micro_batch_size} exceeds "
+            f"base.warm_start.batch_size {warm_start.batch_size}, which it is to be a part of: "
+            "lower it, or set it to null"
         )
     if params.consult.peer_solution and params.sample.num_rollouts == 1:
         yield (

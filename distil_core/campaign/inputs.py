@@ -16,6 +16,7 @@ from distil_core.errors import ConfigError, DistilError
 from distil_core.experts import EXPERTS
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.prompt_turns import roles_of
+from distil_core.feedback.sources import known_kinds
 from distil_core.policy.checkpoint_files import require_model_folder
 from distil_core.policy.conventions import read_json_object
 from distil_core.policy.pretrained import model_folder, tokenizer_folder
@@ -25,6 +26,7 @@ from distil_core.problems.base import Problem, StoredSource
 from distil_core.problems.messages import prompt_of
 from distil_core.problems.splits import campaign_problems
 from distil_core.problems.store import read_problems
+from distil_core.training.supervised_file import read_supervised_rows
 from distil_core.verifiers import build_verifier
 from distil_core.workspace import Workspace
 
@@ -49,9 +51,9 @@ def require_inputs(workspace: Workspace, params: Params) -> None:
     try:
         problems = _stored_problems(params)
     except DistilError as error:
-        pin = "; `distil pin` writes it there" if unpinned(params.model_dump()) else ""
-        found.append(f"{error}{pin}")
+        found.append(f"{error}{_how_to_pin(params)}")
     found += _wrong_contexts(params, tokenizer, problems)
+    found += _wrong_warm_start(params)
     _raise(found, params)
 
 
@@ -174,6 +176,22 @@ def _stored_problems(params: Params) -> list[Problem]:
     with closing(build_verifier(params.consult)) as verifier:
         splits = campaign_problems(params, verifier.check_problem).splits
     return [problem for problems in splits.values() for problem in _longest(problems)]
+
+
+def _wrong_warm_start(params: Params) -> Iterator[str]:
+    """What is wrong with a user's own rows for the base; whether each fits is seen when they are
+    made into examples."""
+    warm = params.base.warm_start if isinstance(params.base, PretrainedBase) else None
+    if warm is None or warm.file is None:
+        return
+    try:
+        read_supervised_rows(warm.file, warm, known_kinds(params.consult.sources))
+    except DistilError as error:
+        yield f"{error}{_how_to_pin(params)}"
+
+
+def _how_to_pin(params: Params) -> str:
+    return "; `distil pin` writes it there" if unpinned(params.model_dump()) else ""
 
 
 def _longest(problems: Sequence[Problem]) -> list[Problem]:

@@ -24,9 +24,15 @@ def in_miniature(params: Params, limit: int) -> Params:
     num_prompts = min(params.sample.num_prompts, limit)
     values["sample"]["num_prompts"] = num_prompts
     _problems(values["problems"], limit, num_prompts * values["num_iterations"])
+    num_before, num_now = params.problems.num_warm_start, values["problems"]["num_warm_start"]
     if params.base.kind == "from_scratch":
-        num_before = params.problems.num_warm_start
-        _warm_start(values["base"], num_before, values["problems"]["num_warm_start"])
+        _warm_start(values["base"], num_before, num_now)
+    elif (warm := params.base.warm_start) is not None:
+        if warm.file is not None:
+            # The file stays whole: as many steps as for so many problems.
+            num_now = min(limit, warm.batch_size)
+            num_before = warm.num_steps * warm.batch_size
+        _warm_start(values["base"]["warm_start"], num_before, num_now)
     _training(values["train"], params, num_prompts)
     return parse_params(values, "params.yaml in miniature")
 
@@ -52,6 +58,8 @@ def _warm_start(base: dict[str, Any], num_before: int, num_now: int) -> None:
         phase | {"num_steps": max(1, ceil(phase["num_steps"] * share))} for phase in base["phases"]
     ]
     base["batch_size"] = min(base["batch_size"], num_now)
+    if base.get("micro_batch_size") is not None:
+        base["micro_batch_size"] = min(base["micro_batch_size"], base["batch_size"])
     num_steps = sum(phase["num_steps"] for phase in base["phases"])
     base["warmup_steps"] = min(ceil(base["warmup_steps"] * share), num_steps)
 

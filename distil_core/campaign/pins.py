@@ -1,4 +1,4 @@
-"""Pin the files that problems and a base are read from: their digests, written into `params.yaml`.
+"""Pin the files that the settings name: their digests, written into `params.yaml`.
 
 A file outside the campaign is named by path and SHA-256, so that an iteration never silently reads
 another one. Nobody should have to copy 64 digits for that.
@@ -15,7 +15,11 @@ from distil_core.campaign.params_file import prepare, replace
 from distil_core.errors import ConfigError
 from distil_core.workspace import Workspace
 
-_PLACES = ("problems.source.options", "problems.generalisation.options")
+_PLACES = (
+    "problems.source.options",
+    "problems.generalisation.options",
+    "base.warm_start",
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -32,8 +36,8 @@ class PinnedPath:
 
 
 def pin_files(workspace: Workspace) -> list[PinnedPath]:
-    """Write the digest of each file that problems or a base are read from into `params.yaml`, its
-    comments kept. The former file is kept as by `distil restart --set`.
+    """Write the digest of each file that the settings name into `params.yaml`, its comments
+    kept. The former file is kept as by `distil restart --set`.
 
     Raises `ConfigError`, with nothing changed, where a file cannot be read, the settings name none,
     or they are wrong in another way.

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distil_core.config._base import Fraction, NonNegative, Positive, Settings
+from distil_core.config._base import Fraction, NonNegative, Positive, Settings, added
 from distil_core.config._training import OnePassLayout
+from distil_core.config._warm_start import WarmStartParams, WarmStartPhase
 
 
 class ArchitectureParams(Settings):
@@ -30,15 +31,6 @@ class ArchitectureParams(Settings):
                 f"num_heads {self.num_heads} (rotary positions need an even head size)"
             )
         return self
-
-
-class WarmStartPhase(Settings):
-    """One stretch of warm-start steps."""
-
-    num_steps: PositiveInt
-    """Optimizer steps."""
-    correction_fraction: Fraction
-    """Share of each batch that is feedback-conditioned corrections; the rest is demonstrations."""
 
 
 class FromScratchBase(Settings):
@@ -78,12 +70,14 @@ class PretrainedBase(Settings):
     """A checkpoint from elsewhere."""
     path_or_id: str
     """A local folder, a local GGUF file (`*.gguf`), or an id of the hub."""
-    sha256: str | None = None
+    sha256: str | None = added(None)
     """Digest of the GGUF file, which pins it; `distil pin` writes it. null for anything else."""
     revision: str | None = None
     """A commit of the hub's repository, which pins the content."""
     allow_download: bool = False
     """Whether the hub is asked for what is not in the local cache; needs a revision."""
+    warm_start: WarmStartParams | None = added(None)
+    """Supervised steps before the first iteration; null for none."""
 
     @property
     def is_gguf(self) -> bool:

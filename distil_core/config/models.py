@@ -27,7 +27,6 @@ from distil_core.config._base_policy import (
     BaseParams,
     FromScratchBase,
     PretrainedBase,
-    WarmStartPhase,
 )
 from distil_core.config._checks import MINIMA, CheckLimits, CheckParams
 from distil_core.config._contexts import (
@@ -47,6 +46,12 @@ from distil_core.config._training import (
     OnePassLayout,
     TrainParams,
 )
+from distil_core.config._warm_start import (
+    AttemptParams,
+    SupervisedFile,
+    WarmStartParams,
+    WarmStartPhase,
+)
 
 __all__ = [
     "MINIMA",
@@ -55,6 +60,7 @@ __all__ = [
     "TILED_HEAD_ABOVE",
     "AlarmParams",
     "ArchitectureParams",
+    "AttemptParams",
     "BaseParams",
     "CheckLimits",
     "CheckParams",
@@ -83,11 +89,13 @@ __all__ = [
     "SelfEvaluationParams",
     "Settings",
     "ShorteningRule",
+    "SupervisedFile",
     "TabulateParams",
     "Template",
     "TemplateMessage",
     "TrainParams",
     "VerificationParams",
+    "WarmStartParams",
     "WarmStartPhase",
     "WordingParams",
 ]
@@ -120,7 +128,8 @@ class ProblemParams(Settings):
     source: Component
     """Where problems come from."""
     num_warm_start: Annotated[int, Field(ge=0)]
-    """Problems that a base made here is warm-started on; 0 for a pretrained one."""
+    """Problems that a base is warm-started on: one made here, or a pretrained one with
+    base.warm_start; otherwise 0."""
     num_train: PositiveInt | Literal["all"]
     """Problems to sample from; `all` that the source's files hold."""
     num_eval: PositiveInt | Literal["all"]
@@ -315,6 +324,7 @@ class Params(Settings):
                 f"base.num_corrections {num_corrections} exceeds problems.num_warm_start "
                 f"{self.problems.num_warm_start}, which they are made of: lower it, or leave it out"
             )
+        self._require_problems_of_warm_start()
         if self.base.kind == "from_scratch" and self.train.lora is not None:
             _require_llama_layers(self.train.lora.target_modules)
         if self.base.kind == "from_scratch" and self.context.chat:
@@ -337,6 +347,21 @@ class Params(Settings):
         elif chosen is False and not is_pretrained:
             chosen = None
         return self.gate.model_copy(update={"require_better_expert": chosen})
+
+    def _require_problems_of_warm_start(self) -> None:
+        if self.base.kind != "pretrained" or (warm_start := self.base.warm_start) is None:
+            return
+        if warm_start.file is None and not self.problems.num_warm_start:
+            raise ValueError(
+                "base.warm_start needs problems.num_warm_start > 0 to learn from, or rows of your "
+                "own (base.warm_start.file)"
+            )
+        if (warm_start.num_corrections or 0) > self.problems.num_warm_start:
+            raise ValueError(
+                f"base.warm_start.num_corrections {warm_start.num_corrections} exceeds "
+                f"problems.num_warm_start {self.problems.num_warm_start}, which they are made of: "
+                "lower it, or leave it out"
+            )
 
     def _require_known_margins(self) -> None:
         num_samples = self.evaluate.num_samples

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distil_core.config.models import IterationParams, PretrainedBase
+from distil_core.config.models import BaseParams, IterationParams, PretrainedBase
 from distil_core.evaluation.learning_curve import pass_at_ks
 from distil_core.export.evidence import EVIDENCE_FILE, SETTINGS_FILE, snapshot_of_policy
 from distil_core.lineage.evidence.iteration import Evidence
@@ -166,8 +166,7 @@ def _settings(params: IterationParams) -> Iterator[tuple[str, Any]]:
     yield "problems", _component(source.name, source.options)
     verifier = params.consult.verifier
     yield "verifier", _component(verifier.name, verifier.options)
-    base = params.base
-    yield "base", base.path_or_id if isinstance(base, PretrainedBase) else "trained from scratch"
+    yield "base", _base(params.base)
     if params.iteration == 0:
         return
     expert, objective, train = params.tabulate.expert, params.train.objective, params.train
@@ -179,6 +178,15 @@ def _settings(params: IterationParams) -> Iterator[tuple[str, Any]]:
         f"{train.learning_rate:g}",
     )
     yield "seed", params.seed
+
+
+def _base(base: BaseParams) -> str:
+    if not isinstance(base, PretrainedBase):
+        return "trained from scratch"
+    if base.warm_start is None:
+        return base.path_or_id
+    source = "rows of a file" if base.warm_start.file else "problems of the campaign"
+    return f"{base.path_or_id}, warm-started on {source} for {base.warm_start.num_steps} steps"
 
 
 def _component(name: str, options: dict[str, Any]) -> str:

@@ -99,3 +99,9 @@ def response_hidden(model: PreTrainedModel, batch: ResponseBatch) -> Tensor:
 def vocabulary_size(model: PreTrainedModel) -> int:
     """The number of logits at each position, without a head's padding."""
     return num_logits(model)
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """How many positions the model knows; None where its configuration does not say."""
+    found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None

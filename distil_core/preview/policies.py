@@ -96,11 +96,18 @@ def _folder(chosen: str) -> PreviewedPolicy:
 def _base(
     workspace: Workspace, params: Params, scratch_dir: Path
 ) -> tuple[Path, str, tuple[str, ...]]:
-    if params.base.kind == "pretrained":
+    folder = workspace.policy_dir(0)
+    if params.base.kind == "pretrained" and (
+        params.base.warm_start is None or not (folder / "config.json").exists()
+    ):
         folder = scratch_dir / "base"
         notes = view_pretrained(params.base, folder)
+        if params.base.warm_start is not None:
+            notes.append(
+                "the base is looked at before its warm start (base.warm_start), after which it "
+                "answers otherwise: `distil restart`, then `dvc repro base` makes it"
+            )
         return folder, f"the base {params.base.path_or_id}", tuple(notes)
-    folder = workspace.policy_dir(0)
     if not (folder / "config.json").exists():
         raise ConfigError(
             "base.kind is from_scratch: the stage `base` makes the policy, and there is none in "

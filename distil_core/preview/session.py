@@ -89,7 +89,7 @@ class PreviewSession:
     def _policy_of(self, params: Params) -> PreviewedPolicy:
         """Laid out again only for another base: merging an adapter takes a while."""
         key = params.base.model_dump_json()
-        if params.base.kind == "from_scratch":
+        if params.base.kind == "from_scratch" or params.base.warm_start is not None:
             # What its notes say depends on all settings, and there is nothing to lay out.
             key = params.model_dump_json()
         if self._policy is None or self._policy[0] != key:

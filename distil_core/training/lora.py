@@ -18,12 +18,14 @@ class Adapters:
     """Adds adapters to `model`, in place: each target's weight W acts as W + alpha / rank * B A, B
     starts at zero, and only A and B have gradients. `merge` restores an ordinary model.
 
-    seed: for A. Raises `TrainingError` for a target that is not a linear layer of the model, or
-    whose weight another layer shares.
+    seed: for A. section: of the settings, for errors. Raises `TrainingError` for a target that is
+    not a linear layer of the model, or whose weight another layer shares.
     """
 
-    def __init__(self, model: PreTrainedModel, params: LoraParams, seed: int):
-        _require_targets(model, params.target_modules)
+    def __init__(
+        self, model: PreTrainedModel, params: LoraParams, seed: int, section: str = "train"
+    ):
+        _require_targets(model, params.target_modules, f"{section}.lora.target_modules")
         # Imported here, as peft takes seconds: only where adapters are trained.
         from peft import LoraConfig, get_peft_model
 
@@ -44,7 +46,7 @@ class Adapters:
         self._adapted.merge_and_unload(safe_merge=True)
 
 
-def _require_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
+def _require_targets(model: PreTrainedModel, targets: tuple[str, ...], setting: str) -> None:
     linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     shared = _shared_weights(model)
     possible = ", ".join(sorted({name.rpartition(".")[2] for name in linear - shared}))
@@ -56,12 +58,12 @@ def _require_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
         }
         if not found or found - linear:
             raise TrainingError(
-                f"train.lora.target_modules: {target!r} names no linear layers of "
+                f"{setting}: {target!r} names no linear layers of "
                 f"{type(model).__name__}; it has {possible or 'none'}"
             )
         if found & shared:
             raise TrainingError(
-                f"train.lora.target_modules: the weight of {min(found & shared)!r} is also "
+                f"{setting}: the weight of {min(found & shared)!r} is also "
                 f"another layer's, which merging would change: choose among {possible}"
             )
 

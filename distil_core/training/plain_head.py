@@ -29,12 +29,15 @@ def softcap(model: PreTrainedModel) -> float | None:
 
 
 @torch.no_grad()
-def require_plain_head(model: PreTrainedModel, tokens: ResponseBatch) -> None:
+def require_plain_head(
+    model: PreTrainedModel, tokens: ResponseBatch, section: str = "train"
+) -> None:
     """Raise `TrainingError` unless the logits are softcap(hidden @ weight + bias). This is compared
-    with what the model computes for the first of `tokens`, in two forward passes."""
+    with what the model computes for the first of `tokens`, in two forward passes. section: of the
+    settings, for the error."""
     tokens = _first_tokens(tokens, _COMPARED_TOKENS)
     name, head = type(model).__name__, model.get_output_embeddings()
-    advice = "set train.tiled_head_above_vocabulary: null, which has the model make its logits"
+    advice = f"set {section}.tiled_head_above_vocabulary: null, which has the model make its logits"
     # Exactly this class: a subclass or an adapter's layer computes something else with the weight.
     if type(head) is not torch.nn.Linear:
         raise TrainingError(

@@ -14,7 +14,9 @@ from distil_core.policy.batching import vocabulary_size
 from distil_core.policy.prefix_tree import unsupported_reason
 from distil_core.progress import ProgressCallback, report_figures
 from distil_core.seeds import derive_seed
+from distil_core.training.activation_checkpointing import set_activation_checkpointing
 from distil_core.training.chosen_rows import group_batches, masked_rows
+from distil_core.training.dropout import seed_dropout
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.finite_loss import require_finite_loss
 from distil_core.training.layout_check import require_rows_apart
@@ -55,7 +57,7 @@ def train(
     state = TrainingState(model, optimizer, average)
     if resume is not None:
         resume.load(state)
-    _set_activation_checkpointing(model, params.activation_checkpointing)
+    set_activation_checkpointing(model, params.activation_checkpointing, "train")
     _require_possible(model, rows, setup)
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -93,7 +95,7 @@ def train(
                 resume.save(state)
             report_figures(progress, step + 1, state.curve[-1])
             progress(step + 1, params.num_steps)
-    _set_activation_checkpointing(model, False)
+    set_activation_checkpointing(model, False, "train")
     if adapters is not None:
         adapters.merge()
     model.eval()
@@ -143,7 +145,7 @@ def _backward(
 
     def forward(number: int) -> tuple[Tensor, ...]:
         # The same in both passes, so that dropout drops the same values.
-        _seed_dropout(derive_seed(dropout_seed, number) if number else dropout_seed)
+        seed_dropout(derive_seed(dropout_seed, number) if number else dropout_seed)
         part = parts[number].to(model.device)
         return student_logprobs(
             model,
@@ -177,14 +179,6 @@ def _backward(
     if step_batch.num_masked:
         diagnostics["masked_rollouts"] = float(step_batch.num_masked)
     return diagnostics
-
-
-def _seed_dropout(seed: int) -> None:
-    # `torch.manual_seed` takes a millisecond on a machine without a GPU: it notes for one that may
-    # be found later who asked, with a stack trace.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
 
 
 def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> float:
@@ -221,16 +215,3 @@ def _require_possible(model: PreTrainedModel, rows: FeedbackRows, setup: Trainin
             setup.forward_dtype,
             params.tiled_head_above_vocabulary,
         )
-
-
-def _set_activation_checkpointing(model: PreTrainedModel, on: bool) -> None:
-    if not on:
-        if model.is_gradient_checkpointing:
-            model.gradient_checkpointing_disable()
-        return
-    if not model.supports_gradient_checkpointing:
-        raise TrainingError(
-            f"train.activation_checkpointing: {type(model).__name__} does not support it; leave "
-            "it out, or lower train.micro_batch_rollouts"
-        )
-    model.gradient_checkpointing_enable({"use_reentrant": False})

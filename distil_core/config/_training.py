@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distil_core.config._base import Component, Fraction, NonNegative, Positive, Settings
+from distil_core.config._base import Component, Fraction, NonNegative, Positive, Settings, added
 
 Layout = Literal["padded", "packed", "prefix_tree"]
 """How rows lie in a model's input; see `TrainParams`."""
@@ -75,6 +75,25 @@ class TrainParams(Settings):
     """How rows lie in the model's input. 'padded': one in a sequence. 'packed': one after another
     in few sequences, without padding. 'prefix_tree': what rows begin with alike, such as the
     context of a group, is computed once."""
+
+    problem_weights: Literal["equal", "success_deviation"] = added("equal")
+    """How much each prompt's rollouts count. 'success_deviation': as sqrt(p (1 - p)), p the mean
+    reward of its rollouts, over the mean of all prompts that are trained on, so that prompts which
+    are solved now and then count most, and those always or never solved not at all."""
+    dropped_groups: Literal["none", "all_correct", "equal_rewards", "no_signal"] = added("none")
+    """Prompts whose rollouts are not trained on: those of which all rollouts have reward 1
+    ('all_correct'), the same reward ('equal_rewards'), or the same reward and no expert
+    ('no_signal'). Their share is `dropped_group_fraction` of the training curve. An expert that
+    reads feedback teaches most where all rollouts are wrong, so 'equal_rewards' is for objectives
+    of the reward."""
+    position_half_life_tokens: Positive | None = added(None)
+    """Tokens of a response over which a token's loss comes to count half, so that early decisions
+    count more; null counts all alike."""
+    expert_disagreement: Literal["unmeasured", "reported", "only"] = added("unmeasured")
+    """Positions where the expert's likeliest stored token is not the student's likeliest one of
+    these, or where only the student gives more to all that is not stored. 'reported': their share
+    is `disagreeing_fraction` of the training curve. 'only': no others are trained, though these
+    stay in the credit of what came before and count in what the loss is divided by."""
 
     @model_validator(mode="after")
     def _exact_average(self) -> "TrainParams":

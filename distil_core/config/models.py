@@ -107,7 +107,7 @@ class ComputeParams(Settings):
     device: Literal["cpu", "cuda"]
     """Where models run."""
     dtype: Literal["float32", "bfloat16"]
-    """Of weights and activations; bfloat16 needs cuda."""
+    """Of weights and activations; on a CPU, bfloat16 needs one with instructions for it."""
     num_threads: PositiveInt
     """Of torch in each process; results depend on it."""
 
@@ -334,8 +334,6 @@ class Params(Settings):
             )
         if self.base.kind == "from_scratch":
             self._require_enough_positions(self.base.architecture.max_positions)
-        if self.compute.device == "cpu" and self.compute.dtype == "bfloat16":
-            raise ValueError("compute.dtype bfloat16 needs compute.device cuda: use float32 on cpu")
         return self
 
     def _gate_with_its_default(self) -> GateParams:

@@ -95,6 +95,18 @@ class FeedbackRows:
     def __len__(self) -> int:
         return len(self._rewards)
 
+    def sampled(self, group: Sequence[int]) -> list[int]:
+        """The rows of a group that the student sampled."""
+        return [index for index in group if not self._by_expert[index]]
+
+    def rewards(self, indices: Sequence[int]) -> NDArray[np.float32]:
+        """Of these rows."""
+        return self._rewards[list(indices)]
+
+    def any_expert(self, indices: Sequence[int]) -> bool:
+        """Whether the expert says something of any of these rows."""
+        return bool(self._has_expert[list(indices)].any())
+
     @property
     def longest(self) -> int:
         """The number of tokens of the longest row, context and response."""

@@ -14,6 +14,7 @@ from distil_core.policy.sequences import Sequences
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import RowLabels, expert_buckets, make_labels
 from distil_core.training.student_logprobs import as_sequences
+from distil_core.training.token_weights import token_weights
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class BatchPart:
 @dataclass(frozen=True)
 class StepBatch:
     """All rows of one step, on the CPU. labels: what an objective reads besides the student. parts:
-    the same rows in micro-batches. num_masked: how many rows do not train."""
+    the same rows in micro-batches. num_masked: how many rows do not train. weights_bt: how much
+    each token counts; None where all count alike."""
 
     rollout_ids: list[str]
     labels: RowLabels
     parts: list[BatchPart]
     num_masked: int
+    weights_bt: Tensor | None = None
 
 
 def make_step_batch(
@@ -50,8 +53,11 @@ def make_step_batch(
     vocabulary_size: int,
     micro_batch_rollouts: int | None,
     layout: Layout,
+    row_weights: dict[int, float] | None = None,
+    half_life_tokens: float | None = None,
 ) -> StepBatch:
-    """The rows of these groups. masked: indices of rows that do not train."""
+    """The rows of these groups. masked: indices of rows that do not train. row_weights,
+    half_life_tokens: as in `token_weights`."""
     indices = [index for group in groups for index in group]
     batch_rows = [rows.row(index) for index in indices]
     tokens = collated(batch_rows)
@@ -74,6 +80,9 @@ def make_step_batch(
         ),
         parts=parts,
         num_masked=int((~trained_b).sum()),
+        weights_bt=token_weights(
+            indices, tokens.response_ids_bt.shape[1], row_weights, half_life_tokens
+        ),
     )
 
 

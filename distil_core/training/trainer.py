@@ -29,6 +29,12 @@ from distil_core.training.resume import ResumePoint
 from distil_core.training.state import TrainingSetup, TrainingState
 from distil_core.training.step_batch import StepBatch, collated, make_step_batch
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
+from distil_core.training.token_weights import (
+    disagreements,
+    kept_groups,
+    problem_weights,
+    scale_gradients,
+)
 from distil_core.training.weight_average import WeightAverage
 
 
@@ -52,16 +58,17 @@ def train(
     """
     params, seed = setup.params, setup.seed
     masked = masked_rows(rows, params, setup.end_token_ids)
+    groups = kept_groups(rows, params)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
     optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
     state = TrainingState(model, optimizer, average)
     if resume is not None:
         resume.load(state)
     set_activation_checkpointing(model, params.activation_checkpointing, "train")
-    _require_possible(model, rows, setup)
+    _require_possible(model, rows, groups, setup)
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
-    with Prefetcher(_step_batches(model, rows, masked, setup, state.num_done)) as batches:
+    with Prefetcher(_step_batches(model, rows, groups, masked, setup, state.num_done)) as batches:
         for step in range(state.num_done, params.num_steps):
             learning_rate = set_learning_rate(
                 optimizer,
@@ -81,7 +88,11 @@ def train(
                 params.tiled_head_above_vocabulary,
                 batches.prefetch,
                 setup.temperature,
+                params.expert_disagreement,
             )
+            if params.dropped_groups != "none":
+                num_dropped = len(rows.groups) - len(groups)
+                diagnostics["dropped_group_fraction"] = num_dropped / len(rows.groups)
             gradient_norm = _clipped_norm(weights, params.max_grad_norm, step)
             state.finish_step(
                 {
@@ -105,6 +116,7 @@ def train(
 def _step_batches(
     model: PreTrainedModel,
     rows: FeedbackRows,
+    groups: list[list[int]],
     masked: Set[int],
     setup: TrainingSetup,
     num_done: int,
@@ -112,12 +124,15 @@ def _step_batches(
     """The batches of the steps from `num_done` on."""
     params = setup.params
     batches = group_batches(
-        rows.groups, params.batch_rollouts, params.num_steps, setup.seed, rows.num_without_verdict
+        groups, params.batch_rollouts, params.num_steps, setup.seed, rows.num_without_verdict
     )
     vocabulary = vocabulary_size(model)
-    for groups in islice(batches, num_done, None):
+    weights = problem_weights(rows, groups, params)
+    for chosen in islice(batches, num_done, None):
         yield make_step_batch(
-            rows, groups, masked, vocabulary, params.micro_batch_rollouts, params.layout
+            *(rows, chosen, masked, vocabulary, params.micro_batch_rollouts, params.layout),
+            weights,
+            params.position_half_life_tokens,
         )
 
 
@@ -130,6 +145,7 @@ def _backward(
     tiled_above: int | None = None,
     when_busy: Callable[[], None] = lambda: None,
     temperature: float | None = None,
+    disagreement: str = "unmeasured",
 ) -> dict[str, float]:
     """Compute one batch's gradients; returns the loss and the objective's diagnostics.
 
@@ -139,6 +155,7 @@ def _backward(
     backpropagate its share.
 
     when_busy: called when this thread begins a long wait. temperature: as in `student_logprobs`.
+    disagreement: as `train.expert_disagreement`.
     """
     size = len(step_batch.parts[0].expert_ids_btk)
     parts = step_batch.parts
@@ -165,6 +182,9 @@ def _backward(
         student = tuple(torch.cat(values) for values in zip(*pieces, strict=True))
         for values in student:
             values.requires_grad_()
+    weights_bt, found = _weights(model, step_batch, student[0], disagreement)
+    if weights_bt is not None:
+        scale_gradients(student, weights_bt)
     output = objective(make_objective_batch(step_batch.labels, student))
     require_finite_loss(output, step_batch.rollout_ids)
     when_busy()
@@ -175,10 +195,27 @@ def _backward(
         for number in range(len(parts)):
             part = slice(number * size, (number + 1) * size)
             torch.autograd.backward(forward(number), [gradient[part] for gradient in gradients])
-    diagnostics = {"loss": output.loss.item(), **output.diagnostics}
+    diagnostics = {"loss": output.loss.item(), **output.diagnostics, **found}
     if step_batch.num_masked:
         diagnostics["masked_rollouts"] = float(step_batch.num_masked)
     return diagnostics
+
+
+def _weights(
+    model: PreTrainedModel, step_batch: StepBatch, student_btk: Tensor, disagreement: str
+) -> tuple[Tensor | None, dict[str, float]]:
+    """How much each token counts, None where all count alike; figures for the curve."""
+    if disagreement == "unmeasured":
+        return step_batch.weights_bt, {}
+    expert_ids_btk = torch.cat([part.expert_ids_btk for part in step_batch.parts])
+    differs_bt, share = disagreements(
+        step_batch.labels, expert_ids_btk, student_btk, vocabulary_size(model)
+    )
+    weights_bt = step_batch.weights_bt
+    if disagreement == "only":
+        ones_bt = torch.ones_like(differs_bt, dtype=torch.float32)
+        weights_bt = (ones_bt if weights_bt is None else weights_bt.to(ones_bt.device)) * differs_bt
+    return weights_bt, {"disagreeing_fraction": share}
 
 
 def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> float:
@@ -193,7 +230,9 @@ def _clipped_norm(weights: Sequence[Tensor], max_norm: float, step: int) -> floa
     return norm
 
 
-def _require_possible(model: PreTrainedModel, rows: FeedbackRows, setup: TrainingSetup) -> None:
+def _require_possible(
+    model: PreTrainedModel, rows: FeedbackRows, groups: list[list[int]], setup: TrainingSetup
+) -> None:
     """Check that the model supports the head and layout of the settings, by trying them on rows of
     the first step, with no more rows at once than training."""
     params = setup.params
@@ -207,7 +246,7 @@ def _require_possible(model: PreTrainedModel, rows: FeedbackRows, setup: Trainin
             "train.layout: packed or padded"
         )
     model.eval()
-    for part in next(_step_batches(model, rows, set(), setup, 0)).parts:
+    for part in next(_step_batches(model, rows, groups, set(), setup, 0)).parts:
         require_rows_apart(
             model,
             part.to(model.device),

@@ -35,7 +35,16 @@ def load(workspace: Workspace, text: str) -> Any:
 def test_the_default_is_the_file_of_this_repository(workspace: Workspace) -> None:
     """And it comes with the package, wherever that is installed."""
     assert presets()["default"].read_bytes() == (PROJECT / "params.yaml").read_bytes()
-    assert presets().keys() == {"default", "code", "instruct", "math", "science"}
+    assert presets().keys() == {
+        "default",
+        "code",
+        "instruct",
+        "math",
+        "opsd",
+        "paper",
+        "science",
+        "sdpo",
+    }
     assert load(workspace, "extends: default\n") == load_params_file(PROJECT / "params.yaml")
 
 

@@ -8,16 +8,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distil_core.campaign.load import parse_params
+from distil_core.campaign.load import load_params_file, parse_params
 from distil_core.campaign.miniature import MAX_ITERATIONS, in_miniature
 from distil_core.config.models import Params
 from distil_core.errors import ConfigError
 
 PROJECT = Path(__file__).parents[2]
-PRESETS = [
-    parse_params(yaml.safe_load(path.read_text(encoding="utf-8")), path.name)
-    for path in sorted((PROJECT / "presets").glob("*.yaml"))
-]
+PRESETS = [load_params_file(path) for path in sorted((PROJECT / "presets").glob("*.yaml"))]
 SIZES = (
     "num_iterations",
     "problems.num_train",
@@ -33,6 +30,31 @@ SIZES = (
     "train.micro_batch_rollouts",
     "train.warmup_steps",
 )
+
+
+def pretrained(warm_start: dict[str, Any]) -> Params:
+    """The preset `instruct`, warm-started on 512 problems."""
+    values = yaml.safe_load((PROJECT / "presets" / "instruct.yaml").read_text(encoding="utf-8"))
+    values["problems"]["num_warm_start"] = 512
+    values["base"]["warm_start"] = warm_start
+    return parse_params(values, "test")
+
+
+def test_a_pretrained_bases_warm_start_is_small_too() -> None:
+    settings = {
+        "phases": [{"num_steps": 64, "correction_fraction": 0.5}],
+        "learning_rate": 1e-5,
+        "warmup_steps": 8,
+        "micro_batch_size": 16,
+    }
+    rows = settings | {"file": {"path": "rows.jsonl", "sha256": ""}}
+    of_problems, of_rows = (
+        in_miniature(pretrained(each), 2).base.warm_start for each in (settings, rows)
+    )
+    assert of_problems.num_steps == 64 * 128 // 512
+    assert of_problems.warmup_steps == 2
+    assert of_rows.num_steps == 1
+    assert (of_rows.batch_size, of_rows.micro_batch_size) == (2, 2)
 
 
 def value(params: Params, path: str) -> Any:

@@ -96,6 +96,7 @@ JUDGEMENT = {
     "top_p": 1.0,
 }
 PRETRAINED = {"kind": "pretrained", "path_or_id": "some/model"}
+WARM_START = {"phases": [{"num_steps": 1, "correction_fraction": 0.5}], "learning_rate": 1e-5}
 IMPOSSIBLE = {
     "heads that do not divide": (
         {"base.architecture.num_heads": 5},
@@ -122,7 +123,10 @@ IMPOSSIBLE = {
         {"base.num_corrections": 8193},
         "base.num_corrections 8193 exceeds problems.num_warm_start 8192",
     ),
-    "half precision on a CPU": ({"compute.dtype": "bfloat16"}, "bfloat16 needs compute.device"),
+    "a warm start on nothing": (
+        {"base": {**PRETRAINED, "warm_start": WARM_START}, "problems.num_warm_start": 0},
+        "base.warm_start needs problems.num_warm_start > 0",
+    ),
     "contexts beyond the model": (
         {"base.architecture.max_positions": 103},
         "base.architecture.max_positions 103 is less than 104, context.max_context_tokens 96",
@@ -202,6 +206,8 @@ def test_an_impossible_combination_is_refused(settings: dict[str, Any], name: st
         {"problems.num_train": 384},
         {"base.architecture.max_positions": 104},
         {"compute.device": "cuda", "compute.dtype": "bfloat16"},
+        {"compute.dtype": "bfloat16"},
+        {"base": {**PRETRAINED, "warm_start": WARM_START}},
         {"base": PRETRAINED, "problems.num_warm_start": 0},
         {"base": {**PRETRAINED, "allow_download": True, "revision": "0123abc"}},
         {"sample.num_rollouts": 1, "train.objective.options": {"baseline": "none"}},

@@ -27,6 +27,20 @@ def example_settings(name: str) -> dict[str, Any]:
     return read_settings(path, f"examples/{name}/params.yaml").values
 
 
+def shrink(values: dict[str, Any], checkpoint: Path) -> None:
+    """Few and short of everything, for a base that is the checkpoint."""
+    values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
+    values["problems"]["num_eval"] = 3
+    values["base"]["path_or_id"] = str(checkpoint)
+    values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
+    values["verification"] = {"num_workers": 1}
+    values["train"] |= {"num_steps": 2, "batch_rollouts": 4, "warmup_steps": 0}
+    if values["train"].get("micro_batch_rollouts"):
+        values["train"]["micro_batch_rollouts"] = 2
+    values["evaluate"] |= {"num_samples": 2, "max_new_tokens": 12, "num_bootstrap": 100}
+    values["gate"]["margins"] = {"pass_at_1": 0.02}
+
+
 def word_problems(count: int, reference: str = "solution") -> Rows:
     return [
         {"question": f"{n} and {n}?", reference: f"{n}+{n}={2 * n}\n#### {2 * n}", "n": n}

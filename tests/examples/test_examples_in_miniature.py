@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_data import EXAMPLES, ROWS, example_settings, make_checkpoint, use_cached_files
+from example_data import (
+    EXAMPLES,
+    ROWS,
+    example_settings,
+    make_checkpoint,
+    shrink,
+    use_cached_files,
+)
 from example_data import use_own_files as use_files
 
 from distil_core.campaign import parse_iteration_params
@@ -84,16 +91,8 @@ def small(name: str, folder: Path, checkpoint: Path) -> dict[str, Any]:
         use_cached_files(values, folder / "hub", ROWS[name])
     elif name in ROWS:
         use_files(values, folder, ROWS[name])
-    values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
-    values["problems"] |= {"num_train": "all" if name in ROWS else 6, "num_eval": 3}
-    values["base"]["path_or_id"] = str(checkpoint)
-    values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
-    values["verification"] = {"num_workers": 1}
-    values["train"] |= {"num_steps": 2, "batch_rollouts": 4, "warmup_steps": 0}
-    if values["train"].get("micro_batch_rollouts"):
-        values["train"]["micro_batch_rollouts"] = 2
-    values["evaluate"] |= {"num_samples": 2, "max_new_tokens": 12, "num_bootstrap": 100}
-    values["gate"]["margins"] = {"pass_at_1": 0.02}
+    values["problems"]["num_train"] = "all" if name in ROWS else 6
+    shrink(values, checkpoint)
     return values
 
 

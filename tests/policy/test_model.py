@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from distil_core.config.models import ComputeParams, PretrainedBase
 from distil_core.errors import CheckpointError, ConfigError
+from distil_core.policy import device
 from distil_core.policy.model import load_model, save_policy
 from distil_core.policy.pretrained import link_pretrained
 
@@ -54,9 +55,28 @@ def test_the_same_policy_is_the_same_bytes(
         assert (tmp_path / "again" / name).read_bytes() == (policy_dir / name).read_bytes(), name
 
 
-def test_loads_in_the_configured_type(policy_dir: Path) -> None:
-    compute = ComputeParams(device="cpu", dtype="bfloat16", num_threads=1)
-    assert load_model(policy_dir, compute).dtype == torch.bfloat16
+HALF_ON_CPU = ComputeParams(device="cpu", dtype="bfloat16", num_threads=1)
+
+
+@pytest.mark.parametrize("feature", ["avx512_bf16", "amx_bf16", "bf16"])
+def test_loads_in_the_configured_type(
+    policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str
+) -> None:
+    name = "Features" if feature == "bf16" else "flags\t\t"
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{name}: fpu {feature} sse\n")
+    monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert load_model(policy_dir, HALF_ON_CPU).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("info", ["flags: fpu avx512f avx512_bf16x\n", "model name: bf16\n", None])
+def test_half_precision_needs_a_cpu_that_has_it(
+    policy_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, info: str | None
+) -> None:
+    if info is not None:
+        (tmp_path / "cpuinfo").write_text(info)
+    monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "cpuinfo")
+    with pytest.raises(ConfigError, match=r"a CPU that has no instructions for it"):
+        load_model(policy_dir, HALF_ON_CPU)
 
 
 def _truncate(folder: Path) -> None:

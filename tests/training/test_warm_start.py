@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from distil_core.config.models import Component, ConsultParams, ContextParams, FromScratchBase
+from distil_core.config.models import (
+    Component,
+    ConsultParams,
+    ContextParams,
+    FromScratchBase,
+    WarmStartParams,
+)
 from distil_core.errors import TrainingError
 from distil_core.policy.batching import collate, response_logits
 from distil_core.policy.new_model import new_model
@@ -18,9 +24,13 @@ from distil_core.problems.splits import make_splits
 from distil_core.progress import no_progress
 from distil_core.seeds import generator
 from distil_core.training.warm_start import (
+    BatchComputing,
     WarmStartExample,
+    _backward,
     _batch,
+    _parts,
     _supervised_loss,
+    require_computable,
     warm_start,
 )
 from distil_core.training.warm_start_data import correction_examples, demonstration_examples
@@ -212,3 +222,38 @@ def test_a_warm_start_that_blows_up_is_said(
     params = base_params(settings, learning_rate=1e30, warmup_steps=0)
     with pytest.raises(TrainingError, match=r"warm start: non-finite .* Lower base\.learning_rate"):
         warm_start(new_model(), demonstrations, corrections, params, 9, no_progress)
+
+
+@pytest.mark.parametrize("layout", ["padded", "prefix_tree"])
+@pytest.mark.parametrize("size", [1, 5, 100])
+@pytest.mark.parametrize("tiled_above", [None, 10])
+@pytest.mark.usefixtures("exact_norms")
+def test_in_parts_and_tiles_it_has_the_same_gradient(
+    new_model: Any,
+    demonstrations: list[WarmStartExample],
+    corrections: list[WarmStartExample],
+    layout: Any,
+    size: int,
+    tiled_above: int | None,
+) -> None:
+    model = new_model(1).double()
+    examples = [*corrections[:6], *demonstrations[:9]]
+    found = []
+    for computing, rows_at_once, how in (
+        (BatchComputing(), None, "padded"),
+        (BatchComputing(tiled_above=tiled_above), size, layout),
+    ):
+        model.zero_grad()
+        loss = _backward(model, _parts(examples, rows_at_once, how), computing, 3, lambda: None)
+        found.append([torch.tensor(loss), *(p.grad.clone() for p in model.parameters())])
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-12, check_dtype=False)
+    if tiled_above is not None:
+        require_computable(
+            model, examples, warm_params(layout), BatchComputing(tiled_above=tiled_above)
+        )
+
+
+def warm_params(layout: str) -> WarmStartParams:
+    phases = [{"num_steps": 1, "correction_fraction": 0.5}]
+    return WarmStartParams(phases=phases, learning_rate=0.1, layout=layout)

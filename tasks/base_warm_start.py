@@ -165,7 +165,6 @@ class _Base:
         texts = ProblemTexts(
             build_source(params.problems),
             self._warm,
-            params.context,
             params.consult,
             maker,
             params.seed,

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distil_core.config.models import ConsultParams, ContextParams, WarmStartParams
+from distil_core.config.models import ConsultParams, WarmStartParams
 from distil_core.errors import DataError, VerifierError
-from distil_core.feedback.compose import has_feedback
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import Attempt, SourceSetting
 from distil_core.problems.base import Problem, ProblemSource, SupervisedSource
@@ -54,7 +53,6 @@ class ProblemTexts:
         self,
         source: ProblemSource,
         params: WarmStartParams,
-        context: ContextParams,
         consult: ConsultParams,
         maker: ExampleMaker,
         seed: int,
@@ -62,7 +60,7 @@ class ProblemTexts:
         sample_all: SampleAll,
     ):
         self._source, self._params, self._seed = source, params, seed
-        self._context, self._consult, self._maker = context, consult, maker
+        self._consult, self._maker = consult, maker
         self._verify_all, self._sample_all = verify_all, sample_all
         self._notes: list[str] = []
 
@@ -152,7 +150,7 @@ class ProblemTexts:
             )
             for attempt, items, answer in zip(attempts, gathered.items, answers, strict=True)
             # Where there is no feedback the expert is not asked either.
-            if has_feedback(self._context.expert_template, items)
+            if self._maker.has_feedback(items)
         ]
         if not examples:
             raise DataError(

@@ -41,6 +41,10 @@ class ExampleMaker:
         self._max_response_tokens = max_response_tokens
         self._max_positions = max_positions
 
+    def has_feedback(self, items: Sequence[FeedbackItem]) -> bool:
+        """Whether the expert's context shows any of it."""
+        return self._renderer.has_feedback(items)
+
     def demonstration(self, prompt: Prompt, response: str, name: str) -> WarmStartExample:
         """The response in the student's context. name: of the text, for errors."""
         return self._example(self._renderer.student(prompt, name), response, name)

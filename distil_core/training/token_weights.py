@@ -85,8 +85,8 @@ def disagreements(
     labels: RowLabels, expert_ids_btk: Tensor, student_bucket_logprobs_btk: Tensor, num_ids: int
 ) -> tuple[Tensor, float]:
     """Where they disagree, bool [B, T], and its share of the trained positions where the expert
-    says something. They do where the expert's likeliest stored token is not the student's likeliest one
-    of these, or where the student gives more to all that is not stored and the expert does not.
+    says something. They do where the expert's likeliest stored token is not the student's likeliest
+    one of these, or where the student alone gives more to all that is not stored.
 
     num_ids: of the vocabulary; as an id it marks padding.
     """

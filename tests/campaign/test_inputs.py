@@ -98,6 +98,27 @@ def test_files_that_are_missing_or_others_are_named(
     assert (status, "params.yaml is frozen" in said) == (0, True), said
 
 
+def test_rows_of_a_warm_start_are_read_before_anything_is_frozen(
+    workspace: Workspace, distil: Distil
+) -> None:
+    rows = workspace.root / "mine.jsonl"
+    rows.write_text('{"prompt": "1+1?", "response": "#### 2"}\n{"prompt": "2+2?"}\n')
+    warm_start = {
+        "file": {"path": rows.name, "sha256": ""},
+        "phases": [{"num_steps": 1, "correction_fraction": 0.0}],
+        "learning_rate": 1e-5,
+    }
+    change(workspace, base={"warm_start": warm_start})
+    refused(workspace, distil, "mine.jsonl has SHA-256", "`distil pin` writes it there")
+    assert distil("pin")[0] == 0
+    refused(workspace, distil, "mine.jsonl, line 2: field 'response': expected text, found None")
+    rows.write_text('{"prompt": "1+1?", "response": "#### 2"}\n')
+    assert distil("pin")[0] == 0
+    assert distil("restart")[0] == 0
+    frozen = yaml.safe_load(workspace.frozen_params_file(0).read_text())["base"]["warm_start"]
+    assert len(frozen["file"]["sha256"]) == 64
+
+
 def test_rows_of_the_wrong_shape_are_named_by_line(workspace: Workspace, distil: Distil) -> None:
     rows = sums()
     rows[6] = {"question": "What is left?", "answr": "4"}

@@ -146,10 +146,10 @@ class _Base:
         assert self._warm.file is not None
         kinds = known_kinds(self._params.consult.sources)
         rows, refused = read_supervised_rows(self._warm.file, self._warm, kinds), Refused()
-        demonstrations, corrections = [], []
+        texts = WarmStartTexts([], [], [])
         for row in rows:
             try:
-                kind = demonstrations if row.feedback is None else corrections
+                kind = texts.demonstrations if row.feedback is None else texts.corrections
                 kind.append(maker.of_row(row))
             except DataError as error:
                 refused.add(row.where, str(error).removeprefix(f"{row.where}: "))
@@ -157,7 +157,7 @@ class _Base:
             raise DataError(
                 f"{refused.count} rows of base.warm_start.file cannot be used:\n  {refused}"
             )
-        return WarmStartTexts(demonstrations, corrections, [])
+        return texts
 
     def problems(self, workspace: Workspace, maker: ExampleMaker) -> WarmStartTexts:
         """Examples of the campaign's warm-start problems."""

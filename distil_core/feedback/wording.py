@@ -68,7 +68,7 @@ def worded(feedback: Sequence[FeedbackItem], wording: WordingParams) -> tuple[Fe
 
 def worded_verdict(verdict: str, wording: WordingParams) -> str:
     """The word for a verdict."""
-    return wording.verdicts.get(verdict, verdict)
+    return next((word for known, word in wording.verdicts.items() if known == verdict), verdict)
 
 
 def _in_words(line: str, wording: WordingParams) -> str | None:

@@ -86,7 +86,7 @@ def _tiled_logprobs(
             hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
     (weight_vd, bias_v), cap = head_parameters(model), softcap(model)
     response_ids_n = tokens.response_ids_bt.flatten()[places_n]
-    values = head_logprobs(
+    values: tuple[Tensor, ...] = head_logprobs(
         hidden_nd.bfloat16() if half else hidden_nd,
         weight_vd,
         expert_ids_btk.to(places_n.device).flatten(0, 1)[places_n],

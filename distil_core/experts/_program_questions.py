@@ -14,12 +14,8 @@ from distil_core.errors import DistilError, ExpertError
 from distil_core.experts.programs import PROGRAMS
 from distil_core.experts.programs.base import Program, Text, texts_of
 from distil_core.problems.base import Problem
-from distil_core.worker_pool import WorkerFailure, WorkerPool, serve
+from distil_core.worker_pool import BrokenWorkWatch, WorkerFailure, WorkerPool, serve
 
-MAX_FAILURES = 32
-MAX_EARLY_TIMEOUTS = 4
-"""Failures after which a program that gave no answer yet counts as broken."""
-_MIN_PROBLEMS = 4
 _MAX_MESSAGE_CHARACTERS = 500
 
 
@@ -114,41 +110,30 @@ def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:_MAX_MESSAGE_CHARACTERS]}{place}"
 
 
-class BrokenProgramWatch:
+class BrokenProgramWatch(BrokenWorkWatch[Failure]):
     """Ends a stage whose program gives no answer at all, or too often none in time."""
 
     def __init__(self, max_timeouts: int | None):
+        super().__init__(False, _no_answer)
         self._max_timeouts = max_timeouts
-        self._has_answer = False
-        self._num_failures = self._num_timeouts = 0
-        self._problems: set[str] = set()
-        self._first: Failure | None = None
+        self._num_late = 0
 
-    def note(self, question: Question, outcome: Outcome) -> None:
+    def note_outcome(self, question: Question, outcome: Outcome) -> None:
         """Raises `ExpertError` where every question so far failed, and enough of them did, or where
         too many took too long."""
-        if not isinstance(outcome, Failure):
-            self._has_answer = True
-            return
-        self._first = self._first or outcome
-        self._num_failures += 1
-        self._num_timeouts += outcome.reason == "timed_out"
-        # All states of one problem may share a cause.
-        self._problems.add(question.problem.problem_id)
-        many = self._num_failures >= MAX_FAILURES and len(self._problems) >= _MIN_PROBLEMS
-        if many or self._num_timeouts >= MAX_EARLY_TIMEOUTS:
-            self.finish()
-        if self._max_timeouts is not None and self._num_timeouts > self._max_timeouts:
+        failure = outcome if isinstance(outcome, Failure) else None
+        is_late = failure is not None and failure.reason == "timed_out"
+        self.note(question.key, question.problem.problem_id, failure, is_late)
+        self._num_late += is_late
+        if self._max_timeouts is not None and self._num_late > self._max_timeouts:
             raise ExpertError(
                 f"the program took too long on more than {self._max_timeouts} questions "
                 "(max_timeouts of expert 'program'): answers so far are recorded; raise timeout_s, "
                 "max_timeouts, or ask at fewer states"
             )
 
-    def finish(self) -> None:
-        """Raises `ExpertError` where every question failed."""
-        if self._first is not None and not self._has_answer:
-            raise ExpertError(
-                f"the program answered none of {self._num_failures} questions. The first: "
-                f"{self._first.message}"
-            )
+
+def _no_answer(num_failures: int, first: Failure) -> ExpertError:
+    return ExpertError(
+        f"the program answered none of {num_failures} questions. The first: {first.message}"
+    )

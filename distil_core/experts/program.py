@@ -166,6 +166,7 @@ class ProgramExpert:
         done = 0
         try:
             for question in questions:
+                self._watch.expect(question.key)
                 pool.submit(question)
             while done < len(questions):
                 for question, outcome in pool.collect():
@@ -184,7 +185,7 @@ class ProgramExpert:
             self._failed[question.key] = outcome
         else:
             self._answered[question.key] = question, outcome
-        self._watch.note(question, outcome)
+        self._watch.note_outcome(question, outcome)
 
     def _answer(self, rollout: _Rollout) -> ExpertAnswer:
         ids = rollout.query.response_ids

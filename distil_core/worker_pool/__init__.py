@@ -2,5 +2,6 @@
 
 from distil_core.worker_pool.pool import WorkerPool
 from distil_core.worker_pool.serving import WorkerFailure, serve
+from distil_core.worker_pool.watch import BrokenWorkWatch
 
-__all__ = ["WorkerFailure", "WorkerPool", "serve"]
+__all__ = ["BrokenWorkWatch", "WorkerFailure", "WorkerPool", "serve"]

@@ -14,11 +14,8 @@ from distil_core.progress import ProgressCallback, report_figures
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
 from distil_core.verifiers.pool.jobs import NoVerdictInTimeError, Outcome, VerificationJob
 from distil_core.verifiers.pool.journal import Journal
+from distil_core.worker_pool import BrokenWorkWatch
 
-MAX_FAILURES = 32
-MAX_TIMEOUTS = 4
-"""Failures after which a verifier that gave no verdict yet counts as broken."""
-_MIN_PROBLEMS = 4
 _MAX_MESSAGE_CHARACTERS = 500
 _VERDICTS = get_args(Verdict)
 
@@ -89,61 +86,23 @@ class RunningReward:
         self._progress(done, self._num_jobs)
 
 
-class BrokenVerifierWatch:
-    """Ends a stage whose verifier gives no verdict at all.
-
-    Failures count in the order of the jobs, so that it does not depend on the workers' speed
-    whether a stage ends. Timeouts count as they come: each costs `consult.verify_timeout_s`.
-    """
+class BrokenVerifierWatch(BrokenWorkWatch[VerifierError]):
+    """Ends a stage whose verifier gives no verdict at all."""
 
     def __init__(self, journal: Journal):
-        self._is_sound = self._has_verdict = journal.has_verdict
-        self._in_order: dict[bytes, tuple[VerificationJob, Outcome] | None] = {}
-        self._num_failures = self._num_timeouts = 0
-        self._problems: set[str] = set()
-        self._first: VerifierError | None = None
+        super().__init__(journal.has_verdict, _no_verdict)
 
-    def expect(self, job: VerificationJob) -> None:
-        """Note that this job comes next; its outcome may come later."""
-        if not self._is_sound:
-            self._in_order[job.key] = None
+    def note_outcome(self, job: VerificationJob, outcome: Outcome) -> None:
+        """Raises `VerifierError` where every job so far failed, and enough of them did."""
+        failure = None if isinstance(outcome, Verification) else outcome
+        is_timeout = isinstance(failure, NoVerdictInTimeError)
+        self.note(job.key, job.problem.problem_id, failure, is_timeout)
 
-    def note(self, job: VerificationJob, outcome: Outcome) -> None:
-        """Take an outcome of an expected job. Raises `VerifierError` where every job so far
-        failed, and enough of them did."""
-        if self._is_sound:
-            return
-        self._in_order[job.key] = (job, outcome)
-        self._has_verdict |= isinstance(outcome, Verification)
-        if isinstance(outcome, NoVerdictInTimeError):
-            self._num_timeouts += 1
-            if self._num_timeouts >= MAX_TIMEOUTS and not self._has_verdict:
-                raise self._error(self._num_timeouts, self._first or outcome)
-        while self._in_order and (found := next(iter(self._in_order.values()))) is not None:
-            del self._in_order[found[0].key]
-            self._count(*found)
 
-    def finish(self) -> None:
-        """Raises `VerifierError` where every job failed."""
-        if self._first is not None and not self._has_verdict:
-            raise self._error(self._num_failures, self._first)
-
-    def _count(self, job: VerificationJob, outcome: Outcome) -> None:
-        if isinstance(outcome, Verification):
-            self._is_sound = True
-            self._in_order.clear()
-            return
-        self._first = self._first or outcome
-        self._num_failures += 1
-        # All rollouts of one problem may share a cause.
-        self._problems.add(job.problem.problem_id)
-        if self._num_failures >= MAX_FAILURES and len(self._problems) >= _MIN_PROBLEMS:
-            raise self._error(self._num_failures, self._first)
-
-    def _error(self, num_failures: int, first: VerifierError) -> VerifierError:
-        error = VerifierError(
-            f"the verifier gave no verdict on any of {num_failures} responses, so this stage "
-            f"ends (nothing is lost, and it goes on from here). The first: {first}"
-        )
-        error.__cause__ = first
-        return error
+def _no_verdict(num_failures: int, first: VerifierError) -> VerifierError:
+    error = VerifierError(
+        f"the verifier gave no verdict on any of {num_failures} responses, so this stage ends "
+        f"(nothing is lost, and it goes on from here). The first: {first}"
+    )
+    error.__cause__ = first
+    return error

@@ -56,10 +56,10 @@ def _in_this_process(
 ) -> None:
     for done, job in enumerate(jobs, start=1):
         if job.key not in journal:
-            watch.expect(job)
+            watch.expect(job.key)
             outcome = judge(verifier, job)
             journal.record(job.key, outcome)
-            watch.note(job, outcome)
+            watch.note_outcome(job, outcome)
             reward.note(outcome)
         reward.report(done)
 
@@ -86,7 +86,7 @@ def _in_workers(
                 taken += 1
                 if job.key not in under_way and job.key not in journal:
                     under_way.add(job.key)
-                    watch.expect(job)
+                    watch.expect(job.key)
                     pool.submit(job)
             reward.report(taken - len(under_way))
             if not under_way:
@@ -94,7 +94,7 @@ def _in_workers(
             for job, outcome in pool.collect():
                 journal.record(job.key, outcome)
                 under_way.discard(job.key)
-                watch.note(job, outcome)
+                watch.note_outcome(job, outcome)
                 reward.note(outcome)
             journal.commit()
         pool.close()

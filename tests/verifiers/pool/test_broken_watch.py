@@ -30,10 +30,10 @@ def text_of_the_end(
     watch = BrokenVerifierWatch(journal)
     jobs = [VerificationJob(PROBLEMS[n % 8], f"response {n}") for n in range(len(outcomes))]
     for job in jobs:
-        watch.expect(job)
+        watch.expect(job.key)
     try:
         for number in arrivals:
-            watch.note(jobs[number], outcomes[number])
+            watch.note_outcome(jobs[number], outcomes[number])
         watch.finish()
     except VerifierError as error:
         return str(error)

@@ -1,7 +1,7 @@
 """Every built-in component keeps the contract that anybody's own is held to (80 s).
 
 Those that need a server or rows of their own have their turn beside their other tests: black_box,
-hugging_face, and the row formats.
+served, hugging_face, and the row formats.
 """
 
 import hashlib
@@ -93,7 +93,8 @@ def test_each_component_has_its_turn(verifier_cases: dict[str, Case]) -> None:
     sources = {*SOURCE_OPTIONS, *STORED_ROWS, "reasoning_gym"}
     assert sources == {*PROBLEM_SOURCES.place.built_in_names()}
     assert [*FEEDBACK_SOURCES] == SOURCES.place.built_in_names()
-    assert EXPERTS.place.built_in_names() == ["black_box", "oracle", "program", "self", "white_box"]
+    experts = ["black_box", "oracle", "program", "self", "served", "white_box"]
+    assert EXPERTS.place.built_in_names() == experts
     assert ENGINES.place.built_in_names() == ["transformers", "vllm"]
 
 

@@ -67,6 +67,10 @@ class TokenTexts:
             text = text.removeprefix(_ANCHOR).removesuffix(_ANCHOR)
         return None if text.endswith(_BROKEN) else text
 
+    def is_text(self, token_ids: Sequence[int]) -> bool:
+        """Whether none of them is a mark of the model's own."""
+        return self._no_text.isdisjoint(token_ids)
+
     def text_of(self, token_id: int) -> str | None:
         """None for a part of a character, and for a token that is no text."""
         if token_id not in self._texts:
@@ -143,6 +147,29 @@ class TokenMap:
             max(0.0, 1.0 - total),
         )
 
+    def sampled(self, answers: Sequence[Sequence[int]]) -> Distribution | None:
+        """Of the student's tokens that these answers of the expert begin with; None where none of
+        them can be used."""
+        firsts = [token for token in map(self._first_token, answers) if token is not None]
+        if not firsts:
+            return None
+        ids, counts = np.unique(np.array(firsts, np.int32), return_counts=True)
+        order = np.lexsort((ids, -counts))
+        return Distribution(ids[order], np.log(counts[order] / len(firsts)), 0.0)
+
+    def _first_token(self, answer: Sequence[int]) -> int | None:
+        ended = bool(answer) and answer[-1] in self._ends
+        said = answer[:-1] if ended else answer
+        text = self.of_expert.text(said)
+        if text is None or _BROKEN in text or not self.of_expert.is_text(said):
+            return None
+        written = self.of_student.tokens(text) if text else []
+        if written and self.of_student.text(written) != text:
+            return None
+        # Where the text was cut, its last token may be the beginning of a longer one.
+        certain = [*written, self._end] if ended else written[:-1]
+        return certain[0] if certain else None
+
     def _meaning(self, token_id: int) -> _Meaning | None:
         if token_id in self._ends:
             return _Meaning(self._end)
@@ -182,7 +209,11 @@ class OtherTokens:
         self.tokenizer = expert
         self.vocabulary_size = num_known_tokens(folder) or len(expert)
         self.counts = dict.fromkeys(
-            ("labelled_states", "unmet_states", "uncertain_states", "silent_rollouts"), 0
+            (
+                *("mapped_states", "unmet_states", "uncertain_states"),
+                *("sampled_states", "silent_rollouts"),
+            ),
+            0,
         )
         self._map = TokenMap(student, expert)
         self._parts = _context_parts(options, expert)
@@ -201,29 +232,56 @@ class OtherTokens:
             )
         return Prompt([*context_ids, *self._response(query), self._end], len(context_ids))
 
-    def answer(self, query: ExpertQuery, states: Sequence[Distribution]) -> ExpertAnswer:
-        """The distributions where boundaries meet. Without context ids, as it read none of ours."""
-        text, ids = self._text(query), query.response_ids
+    def labels(
+        self, query: ExpertQuery, states: Sequence[Distribution]
+    ) -> list[Distribution | None]:
+        """The distributions where boundaries meet."""
+        text = self._text(query)
         states_at: dict[int, Distribution] = {}
         for place, state in zip(
             self._map.of_expert.places(self._response(query), text), states, strict=True
         ):
             if place is not None:
                 states_at.setdefault(place, state)
-        labels: list[Distribution | None] = []
-        for place in self._map.of_student.places(ids, text)[: len(ids)]:
-            state = None if place is None else states_at.get(place)
-            label = None if state is None else self._map.mapped(state)
-            self.counts[
-                "unmet_states"
-                if state is None
-                else "uncertain_states"
-                if label is None
-                else "labelled_states"
-            ] += 1
-            labels.append(label)
+        found: list[Distribution | None] = []
+        for place in self._places(query):
+            met = None if place is None else states_at.get(place)
+            label = None if met is None else self._map.mapped(met)
+            if label is not None:
+                self.counts["mapped_states"] += 1
+            else:
+                self.counts["unmet_states" if met is None else "uncertain_states"] += 1
+            found.append(label)
+        return found
+
+    def prefixes(
+        self, query: ExpertQuery, labels: Sequence[Distribution | None]
+    ) -> dict[int, list[int]]:
+        """What the expert goes on from at each state without label, by position: its context and
+        what the student wrote so far, where that is whole characters."""
+        prompt, text = self.prompt(query), self._text(query)
+        context_ids = prompt.token_ids[: prompt.start]
+        return {
+            position: [*context_ids, *self._map.of_expert.tokens(text[:place])]
+            for position, place in enumerate(self._places(query))
+            if labels[position] is None and place is not None
+        }
+
+    def sampled(self, answers: Sequence[Sequence[int]]) -> Distribution | None:
+        """The label of a state at which these answers were sampled."""
+        label = self._map.sampled(answers)
+        self.counts["sampled_states"] += label is not None
+        return label
+
+    def answer(self, query: ExpertQuery, labels: Sequence[Distribution | None]) -> ExpertAnswer:
+        """Without context ids, as the expert read none of ours."""
         self.counts["silent_rollouts"] += not any(labels)
         return ExpertAnswer([], stored(labels, self._setting.top_k, self._setting.top_p))
+
+    def _places(self, query: ExpertQuery) -> list[int | None]:
+        """Where each of the student's tokens begins."""
+        ids = query.response_ids
+        return self._map.of_student.places(ids, self._text(query))[: len(ids)]
 
     def _response(self, query: ExpertQuery) -> list[int]:
         return self._map.of_expert.tokens(self._text(query))

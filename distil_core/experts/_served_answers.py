@@ -2,7 +2,6 @@
 and as distributions with a tail."""
 
 import base64
-import json
 import math
 import zlib
 from collections.abc import Sequence
@@ -105,6 +104,20 @@ def read_listed(answer: Any, prompt_ids: Sequence[int], start: int, top_k: int) 
     )
 
 
+def read_written(answer: Any) -> list[int]:
+    """The tokens that the server sampled, with the end token where it was drawn. Raises
+    `ValueError` for a malformed answer."""
+    try:
+        choice = answer["choices"][0]
+        token_ids, reason = choice["token_ids"], choice["finish_reason"]
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+    is_whole = isinstance(token_ids, list) and all(type(each) is int for each in token_ids)
+    if not is_whole or reason not in ("stop", "length"):
+        raise ValueError(f"expected tokens that ended by 'stop' or 'length', found {reason!r}")
+    return list(token_ids)
+
+
 def _listed(position: Any) -> dict[int, float]:
     """Log-probabilities by token id. Raises `ValueError`, also where one is NaN."""
     try:
@@ -190,8 +203,3 @@ def stored(states: Sequence[Distribution | None], top_k: int, top_p: float) -> S
         logprobs=np.concatenate([*logprobs, np.empty(0)]).astype(np.float32),
         tail_logprobs_t=np.array(tails, np.float32),
     )
-
-
-def recorded_text(server: dict[str, Any], listed: ListedTokens) -> str:
-    """What is recorded of an answer: which server gave it, and what it listed."""
-    return json.dumps({"server": server, **listed.packed()}, sort_keys=True)

@@ -32,6 +32,11 @@ class Options(ExpertOptions):
     """Whether `template` is a user's message in the chat template of `tokenizer`."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Options of that chat template, such as enable_thinking."""
+    samples_per_state: Annotated[int, Field(ge=0)] = 0
+    """Of an expert with other tokens: answers sampled at each state at which its distribution does
+    not say what the student's next token is. Each is a request."""
+    max_new_tokens: Annotated[int, Field(ge=2)] = 8
+    """Of each of these, in the expert's tokens. The last of a text cut there is not trusted."""
     needs_feedback: bool = True
     """Whether rollouts without feedback are left out."""
     api_key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
@@ -74,8 +79,11 @@ class Options(ExpertOptions):
         if self.chat_template_kwargs and not self.chat:
             raise ValueError("chat_template_kwargs are about chat: true, which is not set")
         if self.template is None:
-            if self.chat:
-                raise ValueError("chat is about template, which is not given")
+            if self.chat or self.samples_per_state:
+                raise ValueError(
+                    "chat and samples_per_state are about an expert that reads template, which is "
+                    "not given"
+                )
             return self
         if self.tokenizer is None:
             raise ValueError(

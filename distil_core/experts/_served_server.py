@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
@@ -14,7 +14,7 @@ from distil_core.credentials import is_loopback
 from distil_core.errors import ExpertError, ExpertUnavailableError
 from distil_core.experts._bounded import Deadline, bounded_content
 from distil_core.experts._endpoint import Budget, Endpoint
-from distil_core.experts._served_answers import read_listed, recorded_text
+from distil_core.experts._served_answers import read_listed, read_written
 from distil_core.experts._served_options import Options
 from distil_core.experts.response_record import Completion, Request
 from distil_core.policy.tokenizer import encode_text, vocabulary_digest
@@ -88,22 +88,27 @@ class ScoringServer:
         return self._card
 
     def ask(self, request: Request, prompt: Prompt) -> Completion:
-        """What the server lists at each token of the prompt from its `start` on, as it is recorded.
-        Call `check` first. request: `scoring_request` of the prompt."""
-        prompt_ids, top_k = prompt.token_ids, request.body["prompt_logprobs"]
-        # One more token, as vLLM samples one after each prompt.
-        if self._max_model_len is not None and len(prompt_ids) + 1 > self._max_model_len:
+        """The server's answer as it is recorded. Call `check` first. request: `scoring_request` of
+        the prompt, or `sampling_request`."""
+        prompt_ids, top_k = prompt.token_ids, request.body.get("prompt_logprobs")
+        needed = len(prompt_ids) + int(request.body["max_tokens"])
+        if self._max_model_len is not None and needed > self._max_model_len:
             raise ExpertError(
-                f"a context and response of {len(prompt_ids)} tokens do not fit into the server's "
-                f"--max-model-len {self._max_model_len}: raise it there, or lower "
-                "context.max_context_tokens or sample.max_new_tokens"
+                f"a context and response of {len(prompt_ids)} tokens, and "
+                f"{needed - len(prompt_ids)} more, do not fit into the server's --max-model-len "
+                f"{self._max_model_len}: raise it there, or lower context.max_context_tokens or "
+                "sample.max_new_tokens"
             )
 
         def read(answer: dict[str, Any]) -> Completion:
-            listed = read_listed(answer, prompt_ids, prompt.start, top_k)
+            if top_k is None:
+                said = {"token_ids": read_written(answer)}
+            else:
+                said = read_listed(answer, prompt_ids, prompt.start, top_k).packed()
             tokens = (answer.get("usage") or {}).get("total_tokens")
             known = tokens if type(tokens) is int and tokens >= 0 else None
-            return Completion(recorded_text(self._card, listed), "stop", known)
+            text = json.dumps({"server": self._card, **said}, sort_keys=True)
+            return Completion(text, "stop", known)
 
         try:
             return self._endpoint.complete(request, read)
@@ -220,6 +225,24 @@ def scoring_request(options: Options, prompt: Prompt, top_k: int) -> Request:
         "return_token_ids": True,
     }
     return Request(f"{options.base_url}/completions#from={prompt.start}", body)
+
+
+def sampling_request(options: Options, prompt_ids: Sequence[int], seed: int) -> Request:
+    """How the expert goes on from a prompt, sampled from its whole distribution, whatever its
+    generation_config says."""
+    body = {
+        "model": options.model,
+        "prompt": list(prompt_ids),
+        "max_tokens": options.max_new_tokens,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "seed": seed,
+        "return_token_ids": True,
+    }
+    return Request(f"{options.base_url}/completions", body)
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,8 @@
 """A model behind vLLM's OpenAI-compatible server as expert: its most likely tokens at each state.
 
 It reads the feedback and the student's response as token ids, and the server lists the most likely
-tokens, with their log-probabilities, at each of the response's. Answers are recorded. Where its
-tokenizer is another one, its distributions are mapped onto the student's tokens
-(`_served_alignment`).
+tokens, with their log-probabilities, at each of the response's. Where its tokenizer is another one,
+its distributions are mapped onto the student's tokens (`_served_alignment`). Answers are recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +17,12 @@ from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts._served_alignment import OtherTokens
 from distil_core.experts._served_answers import Distribution, distributions, stored, unpacked
 from distil_core.experts._served_options import Options
-from distil_core.experts._served_server import Prompt, ScoringServer, scoring_request
+from distil_core.experts._served_server import (
+    Prompt,
+    ScoringServer,
+    sampling_request,
+    scoring_request,
+)
 from distil_core.experts.base import ExpertAnswer, ExpertQuery, ExpertSetting
 from distil_core.experts.end_tokens import OtherEnds
 from distil_core.experts.response_record import (
@@ -31,6 +35,7 @@ from distil_core.files import write_text
 from distil_core.policy.known_tokens import num_known_tokens
 from distil_core.policy.tokenizer import load_tokenizer, vocabulary_digest
 from distil_core.progress import ProgressCallback
+from distil_core.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,8 +55,15 @@ class Reader(Protocol):
         """What the server is asked about."""
         ...
 
-    def answer(self, query: ExpertQuery, states: Sequence[Distribution]) -> ExpertAnswer:
-        """states: one for each token of the prompt from its `start` on."""
+    def labels(
+        self, query: ExpertQuery, states: Sequence[Distribution]
+    ) -> Sequence[Distribution | None]:
+        """Of each of the student's states; None where these say nothing. states: one for each token
+        of the prompt from its `start` on."""
+        ...
+
+    def answer(self, query: ExpertQuery, labels: Sequence[Distribution | None]) -> ExpertAnswer:
+        """labels: one for each token of the response."""
         ...
 
 
@@ -81,9 +93,15 @@ class SameTokens:
             )
         return Prompt([*query.context_ids, *query.response_ids], length)
 
-    def answer(self, query: ExpertQuery, states: Sequence[Distribution]) -> ExpertAnswer:
+    def labels(
+        self, query: ExpertQuery, states: Sequence[Distribution]
+    ) -> Sequence[Distribution | None]:
+        """The states are the student's."""
+        return states
+
+    def answer(self, query: ExpertQuery, labels: Sequence[Distribution | None]) -> ExpertAnswer:
         """The distributions, with the student's end for the expert's own."""
-        scored = stored(states, self._setting.top_k, self._setting.top_p)
+        scored = stored(labels, self._setting.top_k, self._setting.top_p)
         if self._ends is not None:
             scored = self._ends.in_distribution(scored)
         return ExpertAnswer(list(query.context_ids), scored)
@@ -99,6 +117,7 @@ class ServedExpert:
         self._options = options
         self._reader = reader
         self._record = record
+        self._setting = setting
         self._top_k = min(setting.top_k, reader.vocabulary_size)
         self._vocabulary = vocabulary_digest(reader.tokenizer)
         self._answered: dict[str, tuple[Request, Completion]] = {}
@@ -112,9 +131,14 @@ class ServedExpert:
         prompts = [self._reader.prompt(query) for query in queries]
         requests = [scoring_request(self._options, prompt, self._top_k) for prompt in prompts]
         self._ask(list(zip(requests, prompts, strict=True)), progress)
-        return [
-            self._reader.answer(query, self._states(request))
+        labels = [
+            list(self._reader.labels(query, self._states(request)))
             for query, request in zip(queries, requests, strict=True)
+        ]
+        if self._options.samples_per_state and isinstance(self._reader, OtherTokens):
+            self._sample(self._reader, queries, labels, progress)
+        return [
+            self._reader.answer(query, found) for query, found in zip(queries, labels, strict=True)
         ]
 
     def save_record(self, folder: Path) -> None:
@@ -130,6 +154,33 @@ class ServedExpert:
             **self._reader.counts,
         }
         write_text(folder / COUNTS_FILE, json.dumps(counts, indent=1, sort_keys=True) + "\n")
+
+    def _sample(
+        self,
+        reader: OtherTokens,
+        queries: Sequence[ExpertQuery],
+        labels: Sequence[list[Distribution | None]],
+        progress: ProgressCallback,
+    ) -> None:
+        """Fill in labels where there are none, from sampled answers."""
+        asked: list[tuple[list[Distribution | None], int, list[Request]]] = []
+        prompts: list[tuple[Request, Prompt]] = []
+        for query, found in zip(queries, labels, strict=True):
+            for position, prefix_ids in reader.prefixes(query, found).items():
+                requests = [
+                    # By the question, not the rollout: equal states are asked about once.
+                    sampling_request(self._options, prefix_ids, self._seed(prefix_ids, sample))
+                    for sample in range(self._options.samples_per_state)
+                ]
+                asked.append((found, position, requests))
+                prompts += [(request, Prompt(prefix_ids, len(prefix_ids))) for request in requests]
+        self._ask(prompts, progress)
+        for found, position, requests in asked:
+            answers = [_entry(self._answered[one.digest][1])["token_ids"] for one in requests]
+            found[position] = reader.sampled(answers)
+
+    def _seed(self, prefix_ids: Sequence[int], sample: int) -> int:
+        return derive_seed(self._setting.seed, "expert", repr(prefix_ids), sample) % 2**31
 
     def _states(self, request: Request) -> list[Distribution]:
         listed = unpacked(_entry(self._answered[request.digest][1]))

@@ -88,6 +88,11 @@ def queries(byte_level: Any) -> list[ExpertQuery]:
     return [*found, query(byte_level, RESPONSES[0], ends=False), query(byte_level, "")]
 
 
+def joined(tokenizer: Any, *segments: str) -> list[int]:
+    """Each on its own, as contexts are encoded."""
+    return [token for segment in segments for token in encode_text(tokenizer, segment)]
+
+
 def ask(expert: Expert, asked: list[ExpertQuery]) -> list[ExpertAnswer]:
     return expert.answer(asked, no_progress)
 
@@ -139,6 +144,8 @@ def test_it_keeps_the_contract_of_experts(relay: Relay, served_dir: Path, policy
     check_expert("served", options, policy_dir=served_dir)
     others = {"tokenizer": str(served_dir), "template": "{prompt} {tool_output}\n"}
     check_expert("served", options | others, policy_dir=policy_dir)
+    # In the same record as before.
+    check_expert("served", options | others | {"samples_per_state": 2}, policy_dir=policy_dir)
 
 
 def test_a_rerun_asks_nothing_and_gives_the_same_bits(
@@ -232,7 +239,7 @@ def test_other_tokens_give_the_sum_of_what_begins_alike(
     [answer] = ask(expert, [asked])
     assert answer.context_ids == []
 
-    context = encode_text(byte_level, "Q: 12+30=?\n\nIt is 42.\nA: ")
+    context = joined(byte_level, "Q: ", "12+30=?\n", "\n", "It is 42.", "\nA: ")
     written = encode_text(byte_level, response)
     ids = torch.tensor([[*context, *written]])
     with torch.no_grad():
@@ -269,9 +276,80 @@ def test_other_tokens_give_the_sum_of_what_begins_alike(
         )
     expert.save_record(tmp_path / "table")
     said = json.loads((tmp_path / "table" / "expert_counts.json").read_text())
-    assert said["labelled_states"] == len(places)
+    assert said["mapped_states"] == len(places)
     assert said["unmet_states"] == len(response) + 1 - len(places)
-    assert (said["uncertain_states"], said["silent_rollouts"]) == (0, 0)
+    assert (said["uncertain_states"], said["sampled_states"], said["silent_rollouts"]) == (0, 0, 0)
+
+
+def test_states_between_the_experts_tokens_get_sampled_labels(
+    build: Any, relay: Relay, served_dir: Path, policy_dir: Path, byte_level: Any, tmp_path: Path
+) -> None:
+    """What it writes there begins with the label; the states that have a distribution keep it."""
+    from distil_core.policy.tokenizer import load_tokenizer
+
+    student = load_tokenizer(policy_dir)
+    others = {"tokenizer": str(served_dir), "template": "Q: {prompt}\nA: ", "top_k": 291}
+    response = "the sum 12+30=42"
+    asked = [query(student, response)]
+    [without] = ask(build(policy_dir, **others), asked)
+    relay.seen.clear()
+    expert = build(policy_dir, samples_per_state=4, **others)
+    [found] = ask(expert, asked)
+    sampled = [
+        n for n, tail in enumerate(without.distribution.tail_logprobs_t) if tail == -math.inf
+    ]
+    assert sampled
+    bodies = relay.completions()
+    assert len(bodies) == 4 * len(sampled)
+    context = joined(byte_level, "Q: ", "12+30=?\n", "\nA: ")
+    told = {
+        position: [*context, *encode_text(byte_level, response[:position])] for position in sampled
+    }
+    assert {tuple(body["prompt"]) for body in bodies} == {tuple(ids) for ids in told.values()}
+    assert len({body["seed"] for body in bodies}) == len(bodies)
+
+    counts = found.distribution.counts_t
+    starts = np.cumsum(counts) - counts
+    answers = [
+        json.loads(json.loads(path.read_text())["response"]["text"]) | json.loads(path.read_text())
+        for path in (tmp_path / "record").rglob("*.json")
+    ]
+    labelled = 0
+    for position, prompt_ids in told.items():
+        firsts = []
+        for answer in answers:
+            if "token_ids" in answer and answer["request"]["body"]["prompt"] == prompt_ids:
+                text = decode(byte_level, [*answer["token_ids"], 5])[:-1]
+                if answer["token_ids"][0] == byte_level.eos_token_id:
+                    firsts.append(student.eos_token_id)
+                elif (
+                    len(text) > 1
+                    and not any(
+                        mark in text for mark in ("\ufffd", "<|pad|>", "<|turn|>", "<|end|>")
+                    )
+                    and set(text) <= set(student.get_vocab())
+                ):
+                    firsts.append(student.get_vocab()[text[0]])
+        part = slice(starts[position], starts[position] + counts[position])
+        expected = {token: firsts.count(token) / len(firsts) for token in firsts}
+        masses = np.exp(found.distribution.logprobs[part])
+        assert dict(zip(found.distribution.token_ids[part].tolist(), masses, strict=True)) == (
+            pytest.approx(expected)
+        )
+        labelled += bool(firsts)
+    assert labelled
+    kept = [n for n in range(len(counts)) if n not in sampled]
+    for position in kept:
+        assert (
+            found.distribution.tail_logprobs_t[position]
+            == (without.distribution.tail_logprobs_t[position])
+        )
+    expert.save_record(tmp_path / "table")
+    said = json.loads((tmp_path / "table" / "expert_counts.json").read_text())
+    assert (said["unmet_states"], said["sampled_states"]) == (len(sampled), labelled)
+    relay.seen.clear()
+    assert_same(ask(build(policy_dir, samples_per_state=4, **others), asked), [found], exact=True)
+    assert relay.seen == []
 
 
 def test_a_server_with_other_tokens_is_refused_before_it_is_asked(
@@ -299,7 +377,9 @@ def test_what_the_server_refuses_says_what_to_do(build: Any, relay: Relay, byte_
     with pytest.raises(ExpertError, match=r"(?s)start it with --max-logprobs 16 .*of 1000.*291"):
         ask(build(), asked)
     relay.change_body = lambda body: body
-    with pytest.raises(ExpertError, match=r"135 tokens do not fit .*--max-model-len 128"):
+    with pytest.raises(
+        ExpertError, match=r"135 tokens, and 1 more, do not fit .*--max-model-len 128"
+    ):
         ask(build(), [query(byte_level, "4" * 128)])
     with pytest.raises(ExpertError, match=r"has 100 tokens, expected 1 to 64"):
         ask(build(), [ExpertQuery([5] * 100, [6], "1")])
@@ -439,7 +519,8 @@ def test_a_damaged_record_is_named(build: Any, byte_level: Any, tmp_path: Path) 
         ({"base_url": "http://host/v1", "api_key_variable": "KEY"}, "not encrypted"),
         ({"template": "{prompt}"}, "name the folder"),
         ({"tokenizer": "x", "template": "{promt}"}, r"unknown field \['promt'\]"),
-        ({"chat": True}, "chat is about template"),
+        ({"chat": True}, "chat and samples_per_state are about"),
+        ({"samples_per_state": 2}, "chat and samples_per_state are about"),
         ({"chat_template_kwargs": {"enable_thinking": False}}, "chat: true"),
     ],
 )

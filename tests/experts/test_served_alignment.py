@@ -123,6 +123,28 @@ def test_tokens_that_are_no_text_or_not_the_students_are_left_to_the_tail() -> N
     assert latin.mapped(state({foreign: 1.0})) is None
 
 
+def test_sampled_answers_are_labels_where_their_first_token_is_certain() -> None:
+    student, expert = longest_match(["ab", "abb"]), longest_match(["ba"])
+    of_student, of_expert = student.get_vocab(), expert.get_vocab()
+    a, b, ba, end = (of_expert[name] for name in ("a", "b", "ba", "<|end|>"))
+    answers = [
+        [a, b, a],  # ab a
+        [a, b, b, a],  # abb a
+        [a, b, b, end],
+        [end],
+        [a, b],  # cut: ab, or the beginning of abb
+        [],
+        [b, of_expert["<|pad|>"], a],
+        [ba, ba],  # b ab a
+    ]
+    label = TokenMap(student, expert).sampled(answers)
+    expected = {"abb": 0.4, "ab": 0.2, "b": 0.2, "<|end|>": 0.2}
+    assert masses_of(label) == pytest.approx({of_student[one]: expected[one] for one in expected})
+    assert label is not None
+    assert label.tail == 0.0
+    assert TokenMap(student, expert).sampled([[a], []]) is None
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("12+3", [0, 1, 2, 3, 4]), ("\u00e9a", [0, None, 1, 2])],

@@ -60,9 +60,12 @@ def unpacked(entry: Any) -> ListedTokens:
     return ListedTokens(counts_t, token_ids, logprobs.view("<f4"), given_t.view("<f4"))
 
 
-def read_listed(answer: Any, prompt_ids: Sequence[int], start: int, top_k: int) -> ListedTokens:
-    """The tokens listed from position `start` of the prompt on. Raises `ValueError` for a malformed
-    answer, and `ExpertError` for one that asking again would not mend."""
+def read_listed(
+    answer: Any, prompt_ids: Sequence[int], start: int, top_k: int, top_p: float
+) -> ListedTokens:
+    """The tokens listed from position `start` of the prompt on, the fewest that hold `top_p`.
+    Raises `ValueError` for a malformed answer, and `ExpertError` for one that asking again would
+    not mend. top_k: as was asked for."""
     try:
         choice = answer["choices"][0]
         positions, echoed = choice.get("prompt_logprobs"), choice.get("prompt_token_ids")
@@ -91,7 +94,9 @@ def read_listed(answer: Any, prompt_ids: Sequence[int], start: int, top_k: int) 
             raise ValueError(f"{len(listed)} tokens at a position, asked for {top_k}")
         ranked = sorted(listed.items(), key=lambda entry: (-entry[1], entry[0]))
         kept = [(token, logprob) for token, logprob in ranked if logprob > _NO_MASS]
-        _require_probabilities([logprob for _, logprob in kept])
+        masses = np.exp([min(logprob, 1.0) for _, logprob in kept])
+        _require_probabilities(math.fsum(masses))
+        kept = kept[: _num_holding(masses, top_p)]
         counts.append(len(kept))
         ids += [token for token, _ in kept]
         logprobs += [logprob for _, logprob in kept]
@@ -129,13 +134,18 @@ def _listed(position: Any) -> dict[int, float]:
     return listed
 
 
-def _require_probabilities(logprobs: Sequence[float]) -> None:
-    mass = math.fsum(math.exp(min(logprob, 1.0)) for logprob in logprobs)
+def _require_probabilities(mass: float) -> None:
     if not 0.0 < mass <= 1.0 + _MASS_TOLERANCE:
         raise ExpertError(
             f"the server's log-probabilities at a position have mass {mass:.6g}, expected at most "
             "1: start it with --logprobs-mode raw_logprobs (its default), not with logits"
         )
+
+
+def _num_holding(masses: NDArray[np.float64], top_p: float) -> int:
+    """The fewest of these that hold `top_p`, most likely first; all where that is 1."""
+    before = np.concatenate([[0.0], np.cumsum(masses)[:-1]])
+    return len(masses) if top_p >= 1.0 else int((before < top_p).sum())
 
 
 @dataclass(frozen=True)
@@ -189,9 +199,7 @@ def stored(states: Sequence[Distribution | None], top_k: int, top_p: float) -> S
             tails.append(-math.inf)
             continue
         masses = np.exp(state.logprobs)
-        before = np.concatenate([[0.0], np.cumsum(masses)[:-1]])
-        kept = len(masses) if top_p >= 1.0 else int((before < top_p).sum())
-        kept = min(kept, top_k)
+        kept = min(_num_holding(masses, top_p), top_k)
         counts.append(kept)
         ids.append(state.ids[:kept])
         logprobs.append(state.logprobs[:kept])

@@ -35,10 +35,12 @@ class Prompt(NamedTuple):
 
 
 class ScoringServer:
-    """One server, for as long as it is asked. tokenizer: the one that it must have."""
+    """One server, for as long as it is asked. tokenizer: the one that it must have. top_p: what is
+    listed of a distribution is kept until it holds this mass."""
 
-    def __init__(self, options: Options, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, options: Options, tokenizer: PreTrainedTokenizerBase, top_p: float):
         self._options = options
+        self._top_p = top_p
         self._tokenizer = tokenizer
         self._key = _api_key(options.api_key_variable)
         limits = options.limits()
@@ -104,7 +106,8 @@ class ScoringServer:
             if top_k is None:
                 said = {"token_ids": read_written(answer)}
             else:
-                said = read_listed(answer, prompt_ids, prompt.start, top_k).packed()
+                listed = read_listed(answer, prompt_ids, prompt.start, top_k, self._top_p)
+                said = listed.packed()
             tokens = (answer.get("usage") or {}).get("total_tokens")
             known = tokens if type(tokens) is int and tokens >= 0 else None
             text = json.dumps({"server": self._card, **said}, sort_keys=True)
@@ -123,18 +126,17 @@ class ScoringServer:
 
     def _require_same_tokens(self) -> None:
         """Compare every id's text, by way of all ids' in a row, and the tokens of a text."""
-        local = self._tokenizer
+        local, model = self._tokenizer, self._options.model
         ids = sorted(set(local.get_vocab().values()))
         for place in range(0, len(ids), _IDS_AT_ONCE):
             some = ids[place : place + _IDS_AT_ONCE]
-            body = {"model": self._options.model, "tokens": some}
-            found = self._post("detokenize", body, lambda answer: _text(answer["prompt"]))
-            expected = str(local.decode(some))
-            if _bare(found) != _bare(expected):
+            question: dict[str, Any] = {"model": model, "tokens": some}
+            found = self._post("detokenize", question, lambda answer: _text(answer["prompt"]))
+            if _bare(found) != _bare(str(local.decode(some))):
                 raise self._other_tokens(f"ids {some[0]} to {some[-1]} are other texts there")
-        body = {"model": self._options.model, "prompt": _PROBE, "add_special_tokens": False}
-        answer = self._post("tokenize", body, lambda answer: json.dumps(answer["tokens"]))
-        if json.loads(answer) != encode_text(local, _PROBE):
+        question = {"model": model, "prompt": _PROBE, "add_special_tokens": False}
+        tokens = self._post("tokenize", question, lambda answer: json.dumps(answer["tokens"]))
+        if json.loads(tokens) != encode_text(local, _PROBE):
             raise self._other_tokens(f"a text has other tokens there: {_PROBE!r}")
 
     def _other_tokens(self, how: str) -> ExpertError:
@@ -212,10 +214,9 @@ class ScoringServer:
             ) from error
 
 
-def scoring_request(options: Options, prompt: Prompt, top_k: int) -> Request:
+def scoring_request(options: Options, prompt: Prompt, top_k: int, top_p: float) -> Request:
     """The question about a prompt. vLLM must sample a token, which is not looked at. The address'
-    fragment, which is not sent, tells questions apart whose answers are kept from another token
-    on."""
+    fragment, which is not sent, tells questions apart of whose answers other parts are kept."""
     body = {
         "model": options.model,
         "prompt": prompt.token_ids,
@@ -224,7 +225,7 @@ def scoring_request(options: Options, prompt: Prompt, top_k: int) -> Request:
         "prompt_logprobs": top_k,
         "return_token_ids": True,
     }
-    return Request(f"{options.base_url}/completions#from={prompt.start}", body)
+    return Request(f"{options.base_url}/completions#from={prompt.start}&top_p={top_p!r}", body)
 
 
 def sampling_request(options: Options, prompt_ids: Sequence[int], seed: int) -> Request:

@@ -129,7 +129,8 @@ class ServedExpert:
         """The distribution at each state. Raises `ExpertError` when the server cannot be asked, or
         has other tokens than it should; answers received until then are recorded."""
         prompts = [self._reader.prompt(query) for query in queries]
-        requests = [scoring_request(self._options, prompt, self._top_k) for prompt in prompts]
+        top_k, top_p = self._top_k, self._setting.top_p
+        requests = [scoring_request(self._options, prompt, top_k, top_p) for prompt in prompts]
         self._ask(list(zip(requests, prompts, strict=True)), progress)
         labels = [
             list(self._reader.labels(query, self._states(request)))
@@ -203,7 +204,7 @@ class ServedExpert:
             self._send(list(missing.values()), progress)
 
     def _send(self, asked: Sequence[tuple[Request, Prompt]], progress: ProgressCallback) -> None:
-        server = ScoringServer(self._options, self._reader.tokenizer)
+        server = ScoringServer(self._options, self._reader.tokenizer, self._setting.top_p)
         executor = ThreadPoolExecutor(self._options.concurrency)
 
         def ask(request: Request, prompt: Prompt) -> tuple[Request, Completion]:

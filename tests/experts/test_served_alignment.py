@@ -210,9 +210,12 @@ def test_a_list_of_the_most_likely_is_the_whole_distributions_beginning(
     order = np.argsort(-logprobs)[:top_k]
     named = {str(token): {"logprob": float(logprobs[token])} for token in [prompt[1], *order]}
     answer = {"choices": [{"prompt_logprobs": [None, named]}]}
-    [found] = distributions(read_listed(answer, prompt, 1, top_k), vocabulary_size)
-    kept = [token for token in order if token < vocabulary_size]
-    expected = np.exp(logprobs.astype(np.float64))[:vocabulary_size]
+    [found] = distributions(read_listed(answer, prompt, 1, top_k, top_p), vocabulary_size)
+    masses = np.exp(logprobs.astype(np.float64))
+    before = np.cumsum(masses[order]) - masses[order]
+    held = [token for token, mass in zip(order, before, strict=True) if mass < top_p or top_p == 1]
+    kept = [token for token in held if token < vocabulary_size]
+    expected = masses[:vocabulary_size]
     assert found.ids.tolist() == kept
     np.testing.assert_allclose(np.exp(found.logprobs), expected[kept], atol=1e-6)
     rest = expected.sum() - expected[kept].sum()
@@ -226,7 +229,7 @@ def test_a_tail_that_rounding_hides_is_as_large_as_is_certain() -> None:
     """The prompt's token is not listed, and all that is has mass 1 in float32."""
     named = {"2": {"logprob": -20.0}, "1": {"logprob": 0.0}}
     answer = {"choices": [{"prompt_logprobs": [None, named]}]}
-    [found] = distributions(read_listed(answer, [0, 2], 1, 1), 3)
+    [found] = distributions(read_listed(answer, [0, 2], 1, 1, 1.0), 3)
     assert found.tail == pytest.approx(math.exp(-20.0))
     with pytest.raises(ExpertError, match="no token below 1"):
-        distributions(read_listed(answer, [0, 2], 1, 1), 1)
+        distributions(read_listed(answer, [0, 2], 1, 1, 1.0), 1)

@@ -53,11 +53,16 @@ def unpacked(entry: Any) -> ListedTokens:
         if len(token_ids) != len(logprobs):
             raise ValueError("it is cut")
     except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"a recorded answer of expert 'served' is damaged ({type(error).__name__}: {error}): "
-            "delete it from .distil/expert-responses/ to ask again"
-        ) from error
+        raise damaged(error) from error
     return ListedTokens(counts_t, token_ids, logprobs.view("<f4"), given_t.view("<f4"))
+
+
+def damaged(error: Exception) -> DataError:
+    """What to raise where a recorded answer cannot be read."""
+    return DataError(
+        f"a recorded answer of expert 'served' is damaged ({type(error).__name__}: {error}): "
+        "delete it from .distil/expert-responses/ to ask again"
+    )
 
 
 def read_listed(

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from distil_core.errors import ConfigError, ExpertError
 from distil_core.experts._served_alignment import OtherTokens
-from distil_core.experts._served_answers import Distribution, distributions, stored, unpacked
+from distil_core.experts._served_answers import (
+    Distribution,
+    damaged,
+    distributions,
+    stored,
+    unpacked,
+)
 from distil_core.experts._served_options import Options
 from distil_core.experts._served_server import (
     Prompt,
@@ -226,7 +232,14 @@ class ServedExpert:
 
 
 def _entry(answer: Completion) -> Any:
-    return json.loads(answer.text or "null")
+    """What is recorded of an answer. Raises `DataError` where that does not say who gave it."""
+    try:
+        entry = json.loads(answer.text or "")
+        if not isinstance(entry["server"]["vocabulary"], str):
+            raise TypeError("no server")
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(error) from error
+    return entry
 
 
 def build(options: Options, setting: ExpertSetting) -> ServedExpert:

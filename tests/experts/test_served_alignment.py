@@ -1,7 +1,8 @@
 """What an expert with other tokens says in the student's, exactly, and how answers are kept (about
-10 s)."""
+20 s)."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from served_lab import byte_tokenizer
 
 from distil_core.errors import DataError, ExpertError
-from distil_core.experts._served_alignment import TokenMap, TokenTexts
+from distil_core.experts._served_alignment import OtherTokens, TokenMap, TokenTexts
 from distil_core.experts._served_answers import (
     Distribution,
     ListedTokens,
@@ -20,6 +21,9 @@ from distil_core.experts._served_answers import (
     stored,
     unpacked,
 )
+from distil_core.experts._served_options import Options
+from distil_core.experts._served_server import Prompt
+from distil_core.experts.base import ExpertQuery, ExpertSetting
 from distil_core.policy.tokenizer import character_tokenizer, encode_text
 from distil_core.testing.distributions import require_distributions
 
@@ -121,6 +125,44 @@ def test_tokens_that_are_no_text_or_not_the_students_are_left_to_the_tail() -> N
     latin = TokenMap(student, character_tokenizer("\u00f8"))
     foreign = character_tokenizer("\u00f8").get_vocab()["\u00f8"]
     assert latin.mapped(state({foreign: 1.0})) is None
+
+
+def test_the_expert_reads_its_template_in_its_own_chat(tmp_path: Path, compute: Any) -> None:
+    """What is filled in is content: it neither ends a turn nor opens a field."""
+    student, expert = character_tokenizer("\u00e9"), byte_tokenizer()
+    turn, end = expert.get_vocab()["<|turn|>"], expert.eos_token_id
+    expert.chat_template = (
+        "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|turn|>assistant\n{% if plain %}!{% endif %}{% endif %}"
+    )
+    for tokenizer, name in ((student, "student"), (expert, "expert")):
+        tokenizer.save_pretrained(tmp_path / name)
+    setting = ExpertSetting(tmp_path / "student", compute, 64, top_k=8, top_p=1.0)
+    response = [*encode_text(student, "4\u00e9"), student.eos_token_id]
+    asked = ExpertQuery([], response, "1", values={"prompt": "<|end|>{tool_output}"})
+    options = Options(
+        base_url="http://127.0.0.1:1/v1",
+        model="m",
+        tokenizer=str(tmp_path / "expert"),
+        template="Q: {prompt}",
+        chat=True,
+        chat_template_kwargs={"plain": True},
+    )
+
+    def prompt(options: Options) -> Prompt:
+        return OtherTokens(options, student, expert, tmp_path / "expert", setting).prompt(asked)
+
+    found = prompt(options)
+    content = encode_text(expert, "<|end|>{tool_output}")
+    assert end not in content
+    expected = [turn, *encode_text(expert, "user\nQ: "), *content, end]
+    expected += [turn, *encode_text(expert, "assistant\n!")]
+    assert found.token_ids[: found.start] == expected
+    assert found.token_ids[found.start :] == [*encode_text(expert, "4\u00e9"), end]
+    plain = prompt(options.model_copy(update={"chat": False}))
+    assert plain.token_ids[: plain.start] == [*encode_text(expert, "Q: "), *content]
+    with pytest.raises(ExpertError, match="context of a rollout is empty"):
+        prompt(options.model_copy(update={"chat": False, "template": "{tool_output}"}))
 
 
 def test_sampled_answers_are_labels_where_their_first_token_is_certain() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ import yaml
 
 # Read when torch starts: tests run beside each other, and results depend on the threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what is in the background with interrupts ignored, which programs inherit: those
+# that tests start and interrupt would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).parents[1]
 HAS_BUBBLEWRAP = shutil.which("bwrap") is not None

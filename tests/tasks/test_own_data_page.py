@@ -21,16 +21,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 EMPTY = "iterations: {}\nevaluations: {}\ncurves: {loss: {}, cross_entropy: {}, pass_at_k: {}}\n"
 
 
-def block(language: str) -> str:
-    """The page's only block in that language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+def block(language: str, word: str) -> str:
+    """The page's only block in that language that has the word."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if word in block)
     return str(found)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    (tmp_path / "data.jsonl").write_text(block("json"), encoding="utf-8")
-    (tmp_path / "params.yaml").write_text(block("yaml"), encoding="utf-8")
+    (tmp_path / "data.jsonl").write_text(block("json", "question"), encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(block("yaml", "extends"), encoding="utf-8")
     (tmp_path / "iterations.yaml").write_text(EMPTY)
     monkeypatch.chdir(tmp_path)
     return Workspace(tmp_path)
@@ -43,7 +44,7 @@ def test_all_problems_of_the_file_are_taken(workspace: Workspace) -> None:
     restart(workspace, {})
     params = load_iteration_params(workspace, 0)
     problems.body(workspace, params, no_progress)
-    rows = [json.loads(line) for line in block("json").splitlines()]
+    rows = [json.loads(line) for line in block("json", "question").splitlines()]
     found = {
         split: {problem.prompt for problem in read_problems(workspace.problems_dir / file)}
         for split, file in (("train", "train.parquet"), ("eval", "eval.parquet"))
@@ -60,7 +61,7 @@ def test_each_verdict_of_the_page(workspace: Workspace) -> None:
     pin_files(workspace)
     restart(workspace, {})
     first = {}
-    for row in map(json.loads, block("json").splitlines()):
+    for row in map(json.loads, block("json", "question").splitlines()):
         metadata = {name: row[name] for name in row.keys() - {"question", "answer"}}
         first.setdefault(row["kind"], Problem(row["question"], row["answer"], json.dumps(metadata)))
     rows = re.findall(r"^\| (text|number|date) \| `(.+)` \| (\w+) \|$", PAGE.read_text(), re.M)

@@ -26,7 +26,6 @@ from distil_core.evaluation.sampling import (
     verify_and_judge,
 )
 from distil_core.evaluation.summary import GENERALISATION, HELD_OUT, pass_at_k_csv, summarise
-from distil_core.experts import sampling_of_expert
 from distil_core.experts.end_tokens import OtherEnds
 from distil_core.feedback.contexts import ContextRenderer, count_shortened
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
@@ -150,8 +149,9 @@ def _ask_expert(
     have no verdict."""
     settings = sampling_settings(params.evaluate)
     expert = build_engine(params.sample.engine, expert_dir, params.compute)
-    own = sampling_of_expert(params.tabulate.expert, settings)
-    samples = sample_expert(attempts, expert, renderer, own, params.seed, progress)
+    samples = sample_expert(
+        attempts, expert, renderer, settings, params.tabulate.expert, params.seed, progress
+    )
     del expert
     problems = [attempt.problem for attempt in attempts]
     # It has the student's tokens, but its checkpoint may name other end tokens.

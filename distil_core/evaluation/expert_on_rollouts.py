@@ -95,7 +95,9 @@ def _judged_answers(
     sample = params.sample
     engine = build_engine(sample.engine, expert_dir, params.compute)
     sampling = SamplingSettings(sample.max_new_tokens, sample.temperature, sample.top_p)
-    responses = sample_expert(attempts, engine, renderer, sampling, params.seed, progress)
+    responses = sample_expert(
+        attempts, engine, renderer, sampling, params.tabulate.expert, params.seed, progress
+    )
     path = workspace.verification_journal(_VERDICTS, params.iteration)
     with Journal(path, settings_digest(params.consult, 1)) as journal:
         judged = verify_and_judge(

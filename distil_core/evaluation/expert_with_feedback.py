@@ -16,6 +16,7 @@ from torch import Tensor
 from distil_core.config.models import TILED_HEAD_ABOVE, Component
 from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, JudgedResponse
+from distil_core.experts import sampling_of_expert
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import Attempt, SourceSetting
@@ -108,11 +109,13 @@ def sample_expert(
     engine: Engine,
     renderer: ContextRenderer,
     settings: SamplingSettings,
+    expert: Component,
     seed: int,
     progress: ProgressCallback,
 ) -> list[SampledResponse]:
-    """One response of the expert for each attempt, in order. `DataError` where a context is too
-    long. engine: with the expert's weights."""
+    """One response of the expert for each attempt, in order, from the distributions that are stored
+    of it. `DataError` where a context is too long. engine: with the expert's weights. settings: how
+    the student's responses are sampled. expert: as in tabulate.expert."""
     requests = []
     for attempt in attempts:
         context = renderer.expert(
@@ -124,7 +127,7 @@ def sample_expert(
         )
         own_seed = derive_seed(seed, "evaluate", "expert", attempt.name)
         requests.append(SampleRequest(context.token_ids, own_seed))
-    return engine.sample(requests, settings, progress)
+    return engine.sample(requests, sampling_of_expert(expert, settings), progress)
 
 
 def expert_scores(

@@ -22,7 +22,6 @@ from distil_core.errors import ConfigError
 from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_expert
 from distil_core.evaluation.judging import JudgedResponse
 from distil_core.evaluation.sampling import verify_and_judge
-from distil_core.experts import sampling_of_expert
 from distil_core.feedback.consultation import consult_all
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
@@ -281,9 +280,14 @@ class Preview:
         params = self._params
         with self._clock.part("ask"):
             engine = self._models.engine(params.sample.engine, expert_dir, params.compute)
-            sampling = sampling_of_expert(params.tabulate.expert, self._sampling)
             responses: list[SampledResponse] = sample_expert(
-                attempts, engine, renderer, sampling, params.seed, self._progress
+                attempts,
+                engine,
+                renderer,
+                self._sampling,
+                params.tabulate.expert,
+                params.seed,
+                self._progress,
             )
         judged_answers = verify_and_judge(
             [one.problem for one in asked],

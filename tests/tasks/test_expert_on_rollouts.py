@@ -9,7 +9,9 @@ import yaml
 from distil_core.campaign.better_expert import require_better_expert
 from distil_core.config.models import IterationParams
 from distil_core.errors import GateError
+from distil_core.evaluation import expert_on_rollouts
 from distil_core.evaluation.expert_on_rollouts import gain_on_rollouts
+from distil_core.evaluation.expert_with_feedback import sample_expert
 from distil_core.pipeline import stage_named
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
@@ -44,6 +46,28 @@ def test_it_is_asked_on_each_problem_once(workspace: Workspace) -> None:
     assert found.student.value == pytest.approx(sum(right) / len(rollouts))
     assert found.gain.value == pytest.approx(found.expert.value - found.student.value)
     assert not list(workspace.scratch_dir.rglob("expert-*.sqlite"))
+
+
+def test_it_answers_from_the_distributions_that_are_stored_of_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temperature of the expert's counts as one of the sampler."""
+    answers: list[list[Any]] = []
+
+    def kept(*arguments: Any) -> list[Any]:
+        answers.append(sample_expert(*arguments))
+        return answers[-1]
+
+    monkeypatch.setattr(expert_on_rollouts, "sample_expert", kept)
+    expert = asking().tabulate.expert
+    sharp = expert.model_copy(update={"options": expert.options | {"temperature": 0.25}})
+    by_the_expert = asking(tabulate={"expert": sharp.model_dump()})
+    by_the_sampler = asking(sample={"temperature": 0.25})
+    for params in (by_the_expert, by_the_sampler, asking()):
+        gain_on_rollouts(workspace, params, workspace.policy_dir(0), no_progress)
+    ours, same, as_it_is = ([one.token_ids for one in each] for each in answers)
+    assert ours == same
+    assert ours != as_it_is
 
 
 def test_an_expert_without_anything_to_read_is_not_measured(workspace: Workspace) -> None:

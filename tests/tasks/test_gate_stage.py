@@ -1,6 +1,7 @@
 """The gate's stage on evaluations made up for it: what it writes under each policy (1 s)."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from distil_core.config.models import Component, IterationParams
 from distil_core.errors import GateError
 from distil_core.evaluation.decision import read_decision
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import EVALUATION, EvaluationRow
+from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import read_table, write_table
 from distil_core.workspace import Workspace
 from distil_tasks import gate, sample
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
+from evaluation_rows import row
 
 PROJECT = Path(__file__).parents[2]
 
@@ -36,21 +40,10 @@ def evaluated(
 ) -> None:
     """A policy that is right on `num_correct` of four samples of each of 40 problems."""
     rows = [
-        EvaluationRow(
+        row(
+            min(4, num_correct + index % 2),
             problem_id=f"{index:03d}",
-            split="eval",
-            num_samples=4,
-            num_correct=min(4, num_correct + index % 2),
-            num_malformed=0,
-            num_truncated=0,
-            num_distinct=1,
-            num_distinct_answers=1,
             majority_correct=float(num_correct > 2),
-            response_tokens_mean=6.0,
-            entropy_per_response=1.0,
-            entropy_per_token=0.2,
-            first_response="1",
-            first_verdict="wrong",
         )
         for index in range(40)
     ]

@@ -1,5 +1,6 @@
 """An iteration whose expert is not better does not begin, where settings ask for one (10 s)."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from distil_core.errors import GateError
 from distil_core.evaluation.decision import read_decision
 from distil_core.pipeline import stage_named
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import EVALUATION, EvaluationRow
+from distil_core.tables.schemas import EVALUATION
 from distil_core.tables.store import write_table
 from distil_core.workspace import Workspace
 from distil_flows.stages import stage_versions
 from distil_tasks import gate, sample
 from distil_tasks.stage import run_body
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
+from evaluation_rows import row
 
 PROJECT = Path(__file__).parents[2]
 VERSIONS = stage_versions()
@@ -77,24 +81,7 @@ def evaluated(workspace: Workspace, iteration: int, student: int, expert: int | 
     two."""
     asked = {} if expert is None else {"expert_num_samples": 2, "expert_num_correct": expert}
     rows = [
-        EvaluationRow(
-            problem_id=f"{index:03d}",
-            split="eval",
-            num_samples=4,
-            num_correct=min(4, student + index % 2),
-            num_malformed=0,
-            num_truncated=0,
-            num_distinct=1,
-            num_distinct_answers=1,
-            majority_correct=0.0,
-            response_tokens_mean=6.0,
-            entropy_per_response=1.0,
-            entropy_per_token=0.2,
-            first_response="1",
-            first_verdict="wrong",
-            **asked,
-        )
-        for index in range(40)
+        row(min(4, student + index % 2), problem_id=f"{index:03d}", **asked) for index in range(40)
     ]
     context = {"iteration": iteration, "evaluate": {}}
     write_table(workspace.evaluation_file(iteration), EVALUATION, rows, context)

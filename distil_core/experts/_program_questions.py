@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from distil_core.errors import DistilError, ExpertError
 from distil_core.experts.programs import PROGRAMS
 from distil_core.experts.programs.base import Program, Text, texts_of
 from distil_core.problems.base import Problem
-from distil_core.worker_pool import BrokenWorkWatch, WorkerFailure, WorkerPool, serve
-
-_MAX_MESSAGE_CHARACTERS = 500
+from distil_core.worker_pool import BrokenWorkWatch, WorkerFailure, WorkerPool, described, serve
 
 
 @dataclass(frozen=True)
@@ -100,14 +97,7 @@ def ask(program: Program, question: Question) -> Outcome:
             return Failure("raised", str(error))
         raise
     except (Exception, SystemExit) as error:
-        return Failure("raised", _described(error))
-
-
-def _described(error: BaseException) -> str:
-    """Class, message and place of an exception."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    return f"{type(error).__name__}: {str(error)[:_MAX_MESSAGE_CHARACTERS]}{place}"
+        return Failure("raised", described(error))
 
 
 class BrokenProgramWatch(BrokenWorkWatch[Failure]):

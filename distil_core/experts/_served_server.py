@@ -4,7 +4,6 @@ lists of a prompt's tokens."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,7 +41,7 @@ class ScoringServer:
         self._options = options
         self._top_p = top_p
         self._tokenizer = tokenizer
-        self._key = _api_key(options.api_key_variable)
+        self._key = options.api_key()
         limits = options.limits()
         self._endpoint = Endpoint(
             options.base_url, limits, Budget(limits), self._key, options.concurrency
@@ -255,21 +254,3 @@ def _text(value: Any) -> str:
 def _bare(text: str) -> str:
     """Without white space, which versions of transformers clean up differently."""
     return "".join(text.split())
-
-
-def _api_key(variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise ExpertError(
-            f"the environment variable {variable}, which tabulate.expert.options.api_key_variable "
-            "names, is not set: put the server's key there"
-        )
-    # Refused here, naming the variable: the HTTP library's error would quote the key.
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ExpertError(
-            f"the environment variable {variable} holds no key: expected printable ASCII without "
-            "blanks or line ends"
-        )
-    return key

@@ -7,7 +7,6 @@ empirical distribution. The rest of its text can become rows of its own
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -15,7 +14,7 @@ from string import Formatter
 from typing import Any
 
 from distil_core.engines.base import ScoredResponse
-from distil_core.errors import ConfigError, ExpertError
+from distil_core.errors import ConfigError
 from distil_core.experts._answers import read_message, read_text
 from distil_core.experts._black_box_options import RESPONSE_FIELD, Options
 from distil_core.experts._endpoint import Budget, Endpoint
@@ -137,7 +136,7 @@ class BlackBoxExpert:
         options = self._options
         read = read_text if options.api == "completions" else read_message
         endpoint = Endpoint(
-            options.base_url, options.limits(), self._budget, self._api_key(), options.concurrency
+            options.base_url, options.limits(), self._budget, options.api_key(), options.concurrency
         )
 
         def ask(request: Request) -> tuple[Request, Completion]:
@@ -157,24 +156,6 @@ class BlackBoxExpert:
             # Wait for answers under way, as they are paid for, and record them.
             executor.shutdown(cancel_futures=True)
             endpoint.close()
-
-    def _api_key(self) -> str | None:
-        name = self._options.api_key_variable
-        if name is None:
-            return None
-        key = os.environ.get(name)
-        if not key:
-            raise ExpertError(
-                f"the environment variable {name}, which tabulate.expert.options.api_key_variable "
-                "names, is not set: put the endpoint's key there"
-            )
-        # Refused here, naming the variable: the HTTP library's error would quote the key.
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ExpertError(
-                f"the environment variable {name} holds no key: expected printable ASCII without "
-                "blanks or line ends"
-            )
-        return key
 
     def _answer(self, query: ExpertQuery, states: Mapping[int, list[Request]]) -> ExpertAnswer:
         masses: list[dict[int, float]] = [{} for _ in query.response_ids]

@@ -16,6 +16,8 @@ from distil_core.errors import DistilError
 
 Answer = Callable[[Any], object]
 
+_MAX_MESSAGE_CHARACTERS = 500
+
 
 class WorkerFailure:
     """Sent where a worker cannot be built, or cannot answer anything here: the exception, and its
@@ -59,6 +61,17 @@ def serve(
     except (EOFError, ConnectionError):
         # The parent is gone, so nobody waits for an answer.
         return
+
+
+def described(error: BaseException) -> str:
+    """Class, message and place of what a user's code raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    try:
+        message = str(error)
+    except Exception as second:
+        message = f"its message cannot be had: {type(second).__name__}"
+    return f"{type(error).__name__}: {message[:_MAX_MESSAGE_CHARACTERS]}{place}"
 
 
 def _jobs(connection: Connection) -> Iterator[Any]:

@@ -6,7 +6,6 @@ errors would only hide.
 """
 
 import math
-import traceback
 from typing import get_args
 
 from distil_core.errors import DistilError, VerifierError
@@ -14,9 +13,8 @@ from distil_core.progress import ProgressCallback, report_figures
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verification, Verifier
 from distil_core.verifiers.pool.jobs import NoVerdictInTimeError, Outcome, VerificationJob
 from distil_core.verifiers.pool.journal import Journal
-from distil_core.worker_pool import BrokenWorkWatch
+from distil_core.worker_pool import BrokenWorkWatch, described
 
-_MAX_MESSAGE_CHARACTERS = 500
 _VERDICTS = get_args(Verdict)
 
 
@@ -34,20 +32,9 @@ def judge(verifier: Verifier, job: VerificationJob) -> Outcome:
         raise
     except (Exception, SystemExit) as error:
         return VerifierError(
-            f"the verifier failed on this response, which is a defect of it: {_described(error)}"
+            f"the verifier failed on this response, which is a defect of it: {described(error)}"
         )
     return outcome
-
-
-def _described(error: BaseException) -> str:
-    """Class, message and place of an exception."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    try:
-        message = str(error)
-    except Exception as second:
-        message = f"its message cannot be had: {type(second).__name__}"
-    return f"{type(error).__name__}: {message[:_MAX_MESSAGE_CHARACTERS]}{place}"
 
 
 def _defect_of(outcome: object) -> str | None:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flask
 import numpy as np
 import pytest
 import torch
@@ -268,6 +270,14 @@ def test_what_cannot_be_asked_for_is_said(engine: VllmEngine, build: Any, policy
 
 def same_tokens(found: list[SampledResponse], expected: list[SampledResponse]) -> bool:
     return [row.token_ids for row in found] == [row.token_ids for row in expected]
+
+
+def test_it_starts_beside_modules_that_must_not_be_examined(engine: VllmEngine) -> None:
+    """Outside of an application Flask's proxies raise at almost any question; vLLM asked them."""
+    assert "flask" in sys.modules
+    with pytest.raises(RuntimeError, match="outside of application context"):
+        hasattr(flask.current_app, "__dict__")
+    assert len(engine.sample(requests(1), SETTINGS, no_progress)) == 1
 
 
 def test_weights_are_swapped_without_a_restart(

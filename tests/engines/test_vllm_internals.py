@@ -19,6 +19,7 @@ PROJECT = Path(__file__).parents[2]
 _PROGRAM = """
 import json, sys
 from pathlib import Path
+from types import SimpleNamespace
 import torch
 from distil_core.config.models import ComputeParams
 from distil_core.engines.vllm import _internals
@@ -42,7 +43,22 @@ with _internals.torch_as_vllm_needs_it(1):
     found["unknown"] = [name for name in environment(options, compute)
                         if name.startswith("VLLM") and name not in known]
     everything = {"max_logprobs": -1, "disable_log_stats": True}
-    llm = LLM(**{**arguments(options, compute, first), **everything})
+    class Untouchable:
+        __dict__ = property(lambda self: 1 // 0)
+    sys.modules["of_others"] = SimpleNamespace(proxy=Untouchable())
+    with _internals.only_its_own_modules_examined():
+        llm = LLM(**{**arguments(options, compute, first), **everything})
+    from vllm.triton_utils import HAS_TRITON, dispatcher
+    from vllm.v1.worker.block_table import ComputeSlotMappingKernel
+    found["has_triton"] = HAS_TRITON
+    kernel = ComputeSlotMappingKernel.kernel
+    found["kernels_replaced"] = isinstance(kernel, dispatcher.KernelOverride)
+    try:
+        dispatcher._rebind_kernels([])
+        found["examines_others"] = False
+    except ZeroDivisionError:
+        found["examines_others"] = True
+    del sys.modules["of_others"]
     found["threads_replaced"] = torch.set_num_threads is not set_num_threads
 found["device_type"] = _internals.device_type()
 found["threads_restored"] = torch.set_num_threads is set_num_threads
@@ -186,6 +202,11 @@ def test_torch_is_put_back(found: Any) -> None:
     # The CPU build replaces it.
     assert found["threads_replaced"] or found["device"] == "cuda"
     assert found["threads_restored"]
+
+
+def test_what_others_imported_is_left_alone_and_kernels_are_still_replaced(found: Any) -> None:
+    assert found["examines_others"], "vLLM spares them by itself: delete what does it here"
+    assert found["kernels_replaced"] or found["has_triton"]
 
 
 def _logsumexp(values: Any) -> float:

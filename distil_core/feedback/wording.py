@@ -17,13 +17,14 @@ _FORMS = tuple(
         re.compile,
         (
             r"(?P<expression>.+) = (?P<value>[^=]+), not (?P<stated>.+)",
+            r"(?P<expression>.+) = (?P<value>(?P<stated>[^=]+)), as stated",
             r"(?:test \d+(?: \(hidden\))?: )?"
             r"(?P<expression>.+) returned (?P<stated>.+), expected (?P<value>.+)",
             r"(?P<expression>The final answer) (?P<stated>.+) is wrong; it is (?P<value>.+)\.",
         ),
     )
 )
-"""Lines that state a correction (docs/feedback-tools.md#corrections)."""
+"""Lines that state a correction, or that none is needed (docs/feedback-tools.md#corrections)."""
 
 _AS_SAID = WordingParams()
 

@@ -109,16 +109,27 @@ class _Equation:
 
     def correction(self) -> str:
         """The value that its left side really has."""
+        widest, stated = self._widest(), self.right[0]
+        return f"{self._written(widest)} = {plain(widest.value)}, not {self._written(stated)}"
+
+    def confirmation(self) -> str | None:
+        """That the value stated is right; None where another reading than the plain one holds."""
+        widest = self._widest()
+        stated = next((right for right in self.right if _shows(widest.value, right)), None)
+        if stated is None:
+            return None
+        return f"{self._written(widest)} = {self._written(stated)}, as stated"
+
+    def _widest(self) -> Reading:
         plain_readings = [
             reading
             for reading in self.left
             if not _IMPLIED_PRODUCT.search(self.line[reading.start : reading.end])
         ]
-        widest = max(plain_readings or self.left, key=lambda reading: reading.end - reading.start)
-        stated = self.right[0]
-        written = self.line[widest.start : widest.end].strip()
-        wrong = self.line[stated.start : stated.end].strip()
-        return f"{written} = {plain(widest.value)}, not {wrong}"
+        return max(plain_readings or self.left, key=lambda reading: reading.end - reading.start)
+
+    def _written(self, reading: Reading) -> str:
+        return self.line[reading.start : reading.end].strip()
 
 
 def wrong_equations(text: str) -> Iterator[str]:
@@ -127,6 +138,11 @@ def wrong_equations(text: str) -> Iterator[str]:
     A right side also holds if it is the value rounded to the decimals it shows, or is within half a
     cent. At most 200 equations of a text are read.
     """
+    return checked_equations(text, confirm=False)
+
+
+def checked_equations(text: str, *, confirm: bool) -> Iterator[str]:
+    """`wrong_equations`, and if asked those that plainly hold, in the order of the text."""
     reported: set[str] = set()
     checked = 0
     for source in _sources(text):
@@ -135,13 +151,14 @@ def wrong_equations(text: str) -> Iterator[str]:
             if checked >= _MAX_EQUATIONS:
                 return
             checked += 1
-            if equation.holds() or _holds_in_a_variant(line, equation.number):
+            is_right = equation.holds() or _holds_in_a_variant(line, equation.number)
+            if is_right and not confirm:
                 continue
-            correction = equation.correction()
-            key = re.sub(r"\s", "", correction)
-            if key not in reported:
+            found = equation.confirmation() if is_right else equation.correction()
+            key = re.sub(r"\s", "", found or "")
+            if found and key not in reported:
                 reported.add(key)
-                yield correction
+                yield found
 
 
 def _sources(text: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from distil_core.verifiers._number_text import (
     same_number,
 )
 from distil_core.verifiers._reasoning import without_reasoning
-from distil_core.verifiers._written_arithmetic import plain, wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations, plain
 from distil_core.verifiers.base import (
     FeedbackItem,
     Verdict,
@@ -35,7 +35,11 @@ from distil_core.verifiers.base import (
 
 
 class Options(VerifierOptions):
-    """None: the answer is the last `#### number` or `\\boxed{number}` of the response."""
+    """The answer is the last `#### number` or `\\boxed{number}` of the response."""
+
+    confirm_steps: bool = False
+    """Whether the tool also reports equations that hold (`48 / 2 = 24, as stated`), so that an
+    expert has something to read of a right attempt too."""
 
 
 class FinalNumberVerifier(Verifier):
@@ -43,7 +47,8 @@ class FinalNumberVerifier(Verifier):
     another number, and an answer that is not one number. Reward 1 for the reference's number, by
     the rule of docs/answers.md. A time of day (`10:30 a.m.`) is read as well."""
 
-    def __init__(self, reveal: str):
+    def __init__(self, options: Options, reveal: str):
+        self._confirm_steps = options.confirm_steps
         self._reveal = reveal
 
     def verify(self, problem: Problem, response: str) -> Verification:
@@ -51,7 +56,8 @@ class FinalNumberVerifier(Verifier):
         stated, expected = _expected(problem)
         marked = find_final_answer(without_reasoning(response), ("hash", "boxed"))
         verdict, line, form = _judged(expected, marked.text if marked else "")
-        feedback = [FeedbackItem("tool_output", found) for found in wrong_equations(response)]
+        equations = checked_equations(response, confirm=self._confirm_steps)
+        feedback = [FeedbackItem("tool_output", found) for found in equations]
         if verdict == "wrong" and self._reveal == "expected_outputs":
             value = plain(expected.value) if isinstance(expected, NumberText) else stated
             line += f"; it is {value}"
@@ -105,4 +111,4 @@ def _judged(expected: NumberText | ClockText, text: str) -> tuple[Verdict, str, 
 
 def build(options: Options, reveal: str) -> FinalNumberVerifier:
     """The verifier, by name from the registry."""
-    return FinalNumberVerifier(reveal)
+    return FinalNumberVerifier(options, reveal)

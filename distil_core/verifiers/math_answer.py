@@ -8,7 +8,7 @@ own process with hard limits. The tool recomputes the arithmetic written in the 
 from fractions import Fraction
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
@@ -35,7 +35,7 @@ from distil_core.verifiers._number_units import factor_between, is_percent
 from distil_core.verifiers._plain_answer import read_plain_answer
 from distil_core.verifiers._reasoning import without_reasoning
 from distil_core.verifiers._stored_answer import stored_answer
-from distil_core.verifiers._written_arithmetic import wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations
 from distil_core.verifiers.base import (
     FeedbackItem,
     Verdict,
@@ -55,12 +55,20 @@ class Options(VerifierOptions):
     `answer_tag` (`<answer>18</answer>`), `plain` (the last line)."""
     check_steps: bool = True
     """Report written equations that do not hold."""
+    confirm_steps: bool = False
+    """Report also those that hold (`48 / 2 = 24, as stated`)."""
     allow_unevaluated: bool = False
     """`37 * 43 + 11` may stand for 1602, and a sum or an integral for its value."""
     cpu_limit_s: float = Field(default=5.0, ge=0.1, le=600, allow_inf_nan=False)
     """CPU seconds of reading or comparing one answer."""
     memory_limit_mib: int = Field(default=1024, ge=512, le=65536)
     """Memory of reading or comparing one answer."""
+
+    @model_validator(mode="after")
+    def _confirms_what_is_checked(self) -> "Options":
+        if self.confirm_steps and not self.check_steps:
+            raise ValueError("confirm_steps: true needs check_steps: true")
+        return self
 
 
 class MathAnswerVerifier(Verifier):
@@ -79,7 +87,7 @@ class MathAnswerVerifier(Verifier):
         stated, expected = _expected(problem)
         found = find_final_answer(without_reasoning(response), self._options.forms)
         verdict, line = self._judge(problem, expected, found)
-        feedback = [*wrong_equations(response)] if self._options.check_steps else []
+        feedback = self._checked_steps(response)
         if line:
             revealed = f" The right answer is {stated}." if self._reveals else ""
             feedback.append(line + revealed)
@@ -90,6 +98,11 @@ class MathAnswerVerifier(Verifier):
             feedback=tuple(FeedbackItem("tool_output", text) for text in feedback),
             answer=stored_answer(form) if form is not None else None,
         )
+
+    def _checked_steps(self, response: str) -> list[str]:
+        if not self._options.check_steps:
+            return []
+        return [*checked_equations(response, confirm=self._options.confirm_steps)]
 
     def check_problem(self, problem: Problem) -> None:
         """Raises `VerifierError` when the reference cannot be read within the limits. The process

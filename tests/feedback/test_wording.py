@@ -34,6 +34,7 @@ def texts(items: Any) -> list[tuple[str, str]]:
     [
         ("26 + 98 = 124, not 199", ("26 + 98", "124", "199")),
         ("(1/2) + (1/4) = 0.75, not 1", ("(1/2) + (1/4)", "0.75", "1")),
+        ("48/2 = 24, as stated", ("48/2", "24", "24")),
         ("test 1: f(3) returned 8, expected 6", ("f(3)", "6", "8")),
         ("test 2 (hidden): g(x=1) returned [], expected [1, 2]", ("g(x=1)", "[1, 2]", "[]")),
         ("The final answer 71 is wrong; it is 72.", ("The final answer", "72", "71")),

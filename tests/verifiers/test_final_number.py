@@ -45,6 +45,16 @@ def test_feedback_names_each_line_that_does_not_hold_and_no_hidden_answer() -> N
     ]
 
 
+def test_steps_that_hold_are_told_if_asked() -> None:
+    problem, response = Problem("?", "#### 72"), "48 / 2 = 24\n24 + 48 = 73\n#### 73"
+    asked = VERIFIERS.build("final_number", {"confirm_steps": True}, reveal="nothing")
+    assert [item.text for item in asked.verify(problem, response).feedback] == [
+        "48 / 2 = 24, as stated",
+        "24 + 48 = 72, not 73",
+        "The final answer 73 is wrong.",
+    ]
+
+
 def test_the_hidden_answer_is_told_only_where_the_run_says_so() -> None:
     told = verify("#### 71", reference="#### 72", reveal="expected_outputs")
     assert told.feedback[-1].text == "The final answer 71 is wrong; it is 72."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from distil_core.verifiers._written_arithmetic import plain, wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations, plain, wrong_equations
 from tests.verifiers.shared_data import shared_rows
 
 # Found by reading them: these statements in GSM8K's reference solutions are false as written.
@@ -45,6 +45,32 @@ FALSE_IN_GSM8K = {
 )
 def test_what_does_not_hold_is_reported_with_what_it_yields(text: str, lines: list[str]) -> None:
     assert list(wrong_equations(text)) == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("2 + 2 = 4", ["2 + 2 = 4, as stated"]),
+        ("2 + 2 = 4, then 2 + 3 = 6", ["2 + 2 = 4, as stated", "2 + 3 = 5, not 6"]),
+        ("48/2 = <<48/2=24>>24 clips", ["48/2 = 24, as stated"]),
+        ("10 / 3 = 3.33", ["10 / 3 = 3.33, as stated"]),
+        ("2 + 3 = 5 * 2 = 10", ["2 + 3 = 5, as stated", "5 * 2 = 10, as stated"]),
+        # True in a reading that is not the plain one: nothing is said.
+        ("3 * 20 minutes = 1 hour", []),
+        ("50 + 20% = 60", []),
+        ("2x + 3 = 7, x = 2", []),
+        ("no equation", []),
+    ],
+)
+def test_what_plainly_holds_is_confirmed_if_asked(text: str, lines: list[str]) -> None:
+    assert list(checked_equations(text, confirm=True)) == lines
+
+
+@given(st.integers(-999, 999), st.sampled_from("+-*"), st.integers(0, 999), st.integers(-9, 9))
+def test_confirmed_and_wrong_are_all_that_is_checked(a: int, sign: str, b: int, error: int) -> None:
+    value = {"+": a + b, "-": a - b, "*": a * b}[sign] + error
+    (line,) = checked_equations(f"{a} {sign} {b} = {value}", confirm=True)
+    assert line.endswith(f" = {value}, as stated") == (error == 0)
 
 
 @pytest.mark.parametrize(

@@ -86,16 +86,18 @@ class Display:
 
 
 class _Bar:
-    """Moves a stage's bar, and shows its figures beside it."""
+    """Moves a stage's bar, and shows beside it the figures that came with the last step."""
 
     def __init__(self, bars: Progress, task: TaskID):
         self._bars, self._task = bars, task
+        self._figures = ""
 
     def __call__(self, done: int, total: int) -> None:
-        self._bars.update(self._task, completed=done, total=total)
+        self._bars.update(self._task, completed=done, total=total, figures=self._figures)
+        self._figures = ""
 
     def figures(self, step: int, values: Mapping[str, float]) -> None:
-        self._bars.update(self._task, figures=shown_figures(values))
+        self._figures = shown_figures(values)
 
 
 def current_display() -> Display | None:
@@ -104,23 +106,28 @@ def current_display() -> Display | None:
 
 
 class Periodic:
-    """A callback that reports progress with `say`, at most every `every_s` seconds, and the last
-    figures with it."""
+    """A callback that reports progress with `say`, at most every `every_s` seconds, and the
+    figures that came with it. Where it starts anew, as sampling does before verification, so does
+    the rate."""
 
     def __init__(self, say: Callable[[str], None], every_s: float = LINE_EVERY_S):
         self._say, self._every_s = say, every_s
-        self._started = self._last = time.monotonic()
+        self._began = self._moved = self._said = time.monotonic()
+        self._done = 0
         self._figures = ""
 
     def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self._last >= self._every_s:
-            self._last = now
-            rate = f"{done / (now - self._started):.1f}/s"
-            self._say(f"{done} of {total} ({rate}){self._figures}")
+        now, shown = time.monotonic(), self._figures
+        if done < self._done:
+            self._began = self._moved
+        self._done, self._moved, self._figures = done, now, ""
+        if now - self._said >= self._every_s:
+            self._said = now
+            rate = f"{done / (now - self._began):.1f}/s"
+            self._say(f"{done} of {total} ({rate}){shown}")
 
     def figures(self, step: int, values: Mapping[str, float]) -> None:
-        """Keep them for the next line."""
+        """Keep them for the line of this step."""
         shown = shown_figures(values)
         self._figures = f", {shown}" if shown else ""
 

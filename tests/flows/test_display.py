@@ -3,6 +3,7 @@
 import io
 import time
 
+import pytest
 from rich.console import Console
 
 from distil_core.progress import no_progress, report_figures
@@ -55,6 +56,26 @@ def test_long_work_says_how_far_it_is_now_and_then() -> None:
     assert silent == []
 
 
+def test_work_that_begins_anew_has_its_own_rate_and_figures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = iter([0.0, 10.0, 20.0, 22.0, 24.0])
+    monkeypatch.setattr("distil_flows.display.time.monotonic", lambda: next(now))
+    said: list[str] = []
+    progress = Periodic(said.append, every_s=0)
+    progress(50, 100)
+    report_figures(progress, 100, {"reward": 0.25})
+    progress(100, 100)
+    progress(4, 8)
+    progress(8, 8)
+    assert said == [
+        "50 of 100 (5.0/s)",
+        "100 of 100 (5.0/s), reward 0.250",
+        "4 of 8 (2.0/s)",
+        "8 of 8 (2.0/s)",
+    ]
+
+
 def test_loss_and_reward_are_seen_while_a_stage_works() -> None:
     said: list[str] = []
     progress = Periodic(said.append, every_s=0)
@@ -67,5 +88,10 @@ def test_loss_and_reward_are_seen_while_a_stage_works() -> None:
         report_figures(bar, 5, {"reward": 0.25})
         bar(5, 10)
         time.sleep(0.2)
-    assert "reward 0.250" in screen.getvalue()
+        assert "reward 0.250" in screen.getvalue()
+        screen.truncate(0)
+        bar(1, 3)
+        time.sleep(0.2)
+    assert "1/3" in screen.getvalue()
+    assert "reward" not in screen.getvalue()
     report_figures(no_progress, 5, {"loss": 0.4})

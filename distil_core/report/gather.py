@@ -31,8 +31,11 @@ from distil_core.tables.store import scan_table
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows, read_feedback
 from distil_core.workspace import Workspace
 
-MAX_TABLE_ROWS = 512
-"""Rollouts of each table that the matrix of losses is computed on."""
+_ROLLOUTS_READ = 512
+_ROLLOUTS_READ_BY_LARGE = 64
+_LARGE_BYTES = 10**8
+"""Of weights in their files. A larger policy reads fewer rollouts of each table: each of them reads
+every table, which would soon take longer than the training."""
 
 ROLLOUTS_SHOWN = 4
 
@@ -80,11 +83,12 @@ class IterationFacts:
 
 @dataclass(frozen=True)
 class CampaignFacts:
-    """A campaign. losses_ji: mean KL to the expert per token, of checkpoint j on table i + 1.
-    prompts: of the held-out problems, by problem id."""
+    """A campaign. losses_ji: mean KL to the expert per token, of checkpoint j on table i + 1, on
+    its first rollouts_read rollouts. prompts: of the held-out problems, by problem id."""
 
     name: str
     iterations: Sequence[IterationFacts]
+    rollouts_read: int
     losses_ji: NDArray[np.float64]
     credit_maps: Sequence[CreditMap]
     prompts: Mapping[str, str]
@@ -97,7 +101,8 @@ class CampaignFacts:
 
 def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> CampaignFacts:
     """Read the finished iterations. Losses and credit maps are computed here, which takes seconds
-    for a small policy; losses are cached below .distil/ by the digests of policy and table.
+    for a small policy; losses are cached below .distil/ by the digests of policy and table, each as
+    soon as it is known.
 
     Raises `DataError` when no iteration is finished, `LineageError` when a file is not the recorded
     one.
@@ -111,14 +116,16 @@ def gather_campaign(workspace: Workspace, progress: ProgressCallback) -> Campaig
         )
     iterations = [_iteration(workspace, history[number]) for number in range(last + 1)]
     problems = read_problems(workspace.problems_dir / "eval.parquet")
+    rollouts_read = _rollouts_read(workspace)
     return CampaignFacts(
         name=iterations[0].evidence.campaign,
         iterations=iterations,
-        losses_ji=_losses(workspace, iterations, progress),
+        rollouts_read=rollouts_read,
+        losses_ji=_losses(workspace, iterations, rollouts_read, progress),
         credit_maps=[
             credit_map
             for number in sorted({1, last} - {0})
-            for credit_map in _credit_maps(workspace, iterations[number])
+            for credit_map in _credit_maps(workspace, iterations[number], rollouts_read)
         ],
         prompts={problem.problem_id: problem.prompt for problem in problems},
     )
@@ -144,8 +151,17 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
     )
 
 
+def _rollouts_read(workspace: Workspace) -> int:
+    weights = workspace.policy_dir(0).glob("*.safetensors")
+    is_large = sum(file.stat().st_size for file in weights) > _LARGE_BYTES
+    return _ROLLOUTS_READ_BY_LARGE if is_large else _ROLLOUTS_READ
+
+
 def _losses(
-    workspace: Workspace, iterations: Sequence[IterationFacts], progress: ProgressCallback
+    workspace: Workspace,
+    iterations: Sequence[IterationFacts],
+    rollouts_read: int,
+    progress: ProgressCallback,
 ) -> NDArray[np.float64]:
     """The matrix [N + 1, N]; computes only the entries that are not cached."""
     path = workspace.scratch_dir / "hindsight_losses.json"
@@ -153,8 +169,9 @@ def _losses(
     tables = [facts.evidence.artifacts["feedback"] for facts in iterations[1:]]
     policies = [facts.evidence.policy for facts in iterations]
     names_ji = [
-        [f"{policy.md5}/{table.md5}/{MAX_TABLE_ROWS}" for table in tables] for policy in policies
+        [f"{policy.md5}/{table.md5}/{rollouts_read}" for table in tables] for policy in policies
     ]
+    known = {name: known[name] for names in names_ji for name in names if name in known}
     read: dict[int, FeedbackRows] = {}
     for j, facts in enumerate(iterations):
         missing = [i for i, name in enumerate(names_ji[j]) if name not in known]
@@ -162,26 +179,27 @@ def _losses(
             policy_dir = workspace.policy_dir(j)
             model = load_model(policy_dir, facts.params.compute)
             digest = tokenizer_digest(load_tokenizer(policy_dir))
-            for i in missing:
-                if i not in read:
-                    read[i] = read_feedback(workspace.feedback_dir(i + 1), digest)
-                known[names_ji[j][i]] = table_loss(model, read[i], MAX_TABLE_ROWS)
-        progress(j + 1, len(iterations))
-    wanted = {name: known[name] for names in names_ji for name in names}
-    write_text(path, json.dumps(wanted, indent=1) + "\n")
+        for i in missing:
+            if i not in read:
+                read[i] = read_feedback(workspace.feedback_dir(i + 1), digest)
+            known[names_ji[j][i]] = table_loss(model, read[i], rollouts_read)
+            write_text(path, json.dumps(known, indent=1) + "\n")
+            progress(len(known), len(policies) * len(tables))
     return np.array([[known[name] for name in names] for names in names_ji]).reshape(
         len(policies), len(tables)
     )
 
 
-def _credit_maps(workspace: Workspace, facts: IterationFacts) -> list[CreditMap]:
-    """Of an iteration's rollouts those on which student and expert disagree most, one for each
-    prompt, scored by the policy that sampled them."""
+def _credit_maps(
+    workspace: Workspace, facts: IterationFacts, rollouts_read: int
+) -> list[CreditMap]:
+    """Of an iteration's first rollouts those on which student and expert disagree most, one for
+    each prompt, scored by the policy that sampled them."""
     number = facts.evidence.iteration
     parent_dir = workspace.parent_dir(number)
     tokenizer = load_tokenizer(parent_dir)
     table = read_feedback(workspace.feedback_dir(number), tokenizer_digest(tokenizer))
-    rows = [table.row(index) for index in range(min(MAX_TABLE_ROWS, len(table)))]
+    rows = [table.row(index) for index in range(min(rollouts_read, len(table)))]
     rows = [row for row in rows if row.has_expert and not row.by_expert]
     costs = token_costs(load_model(parent_dir, facts.params.compute), rows)
     order = sorted(range(len(rows)), key=lambda index: -float(costs[index].disagreement_t.sum()))

@@ -13,12 +13,7 @@ from distil_core.evaluation.hindsight import average_regrets
 from distil_core.evaluation.summary import HELD_OUT
 from distil_core.html_page import NOT_THERE, inline, page_environment
 from distil_core.report import figures
-from distil_core.report.gather import (
-    MAX_TABLE_ROWS,
-    CampaignFacts,
-    CreditMap,
-    IterationFacts,
-)
+from distil_core.report.gather import CampaignFacts, CreditMap, IterationFacts
 from distil_core.workspace import iteration_key
 
 _NUM_PROBLEMS_SHOWN = 5
@@ -53,7 +48,6 @@ def render_report(campaign: CampaignFacts) -> str:
             steps=_steps(campaign),
             matrix=_matrix(campaign),
             regrets=average_regrets(campaign.losses_ji, campaign.parents),
-            max_table_rows=MAX_TABLE_ROWS,
             credit_maps=[_credit_view(credit_map) for credit_map in campaign.credit_maps],
             changes=_changed_problems(campaign, champion),
             lineage=[_lineage_row(facts) for facts in campaign.iterations],

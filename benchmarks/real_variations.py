@@ -1,0 +1,128 @@
+"""One iteration on a real chat model, with one thing changed at a time.
+
+`python -m benchmarks.real_variations real` after `make real` takes the rollouts of iteration 1 of
+that workspace and learns from them anew, with another expert or another objective and all else as
+in the campaign: verdicts, feedback table, training and evaluation are made by the stages' own code,
+in a scratch workspace. Three to five minutes for each on two cores.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from benchmarks.measure import machine, markdown_table
+from distil_core.campaign import load_iteration_params, parse_iteration_params
+from distil_core.config.models import IterationParams
+from distil_core.errors import DataError, DistilError
+from distil_core.progress import no_progress
+from distil_core.workspace import Workspace
+from distil_tasks import consult, evaluate, tabulate, train
+
+REFERENCE = {
+    "name": "program",
+    "options": {"program": {"name": "reference"}, "num_workers": 1, "label_smoothing": 0.02},
+}
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "expert not sharpened": {"tabulate.expert.options.temperature": 1.0},
+    "expert sharpened to 0.25": {"tabulate.expert.options.temperature": 0.25},
+    "expert silent on right attempts": {"consult.verifier.options.confirm_steps": False},
+    "the program `reference` as expert": {"tabulate.expert": REFERENCE},
+    "local matching, no future credit": {"train.objective.options.weight": 0.0},
+    "future credit not discounted": {"train.objective.options.discount": 1.0},
+    "reverse KL (SDPO)": {"train.objective": {"name": "reverse_kl", "options": {}}},
+    "the reward alone (GRPO)": {"train.objective": {"name": "grpo", "options": {}}},
+}
+"""What differs from the campaign, by dotted setting."""
+
+
+def main() -> None:
+    """Print a table with a row for each variation."""
+    parser = argparse.ArgumentParser("python -m benchmarks.real_variations", description=__doc__)
+    parser.add_argument("workspace", type=Path)
+    workspace = Workspace(parser.parse_args().workspace.resolve())
+    try:
+        params = load_iteration_params(workspace, 1)
+        rows = [
+            ["the base", *_figures(_metrics(workspace, 0))],
+            ["one iteration as it is", *_figures(_metrics(workspace, 1))],
+        ]
+        for name, changes in VARIATIONS.items():
+            print(name, file=sys.stderr, flush=True)
+            rows.append([name, *_figures(learned(workspace, params, changes))])
+    except DistilError as error:
+        sys.exit(f"{error}")
+    num_rows = params.sample.num_prompts * params.sample.num_rollouts
+    print(
+        f"{machine()}. One iteration of {num_rows} rollouts and {params.train.num_steps} steps at "
+        f"{params.train.learning_rate:g}; {params.problems.num_eval} held-out problems, "
+        f"{params.evaluate.num_samples} samples each; 95% intervals over problems.\n"
+    )
+    print(markdown_table(["", "pass@1", f"pass@{params.evaluate.num_samples}", "malformed"], rows))
+
+
+def learned(
+    workspace: Workspace, params: IterationParams, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The metrics of the policy that iteration 1 would have made with these changes."""
+    values = yaml.safe_load(workspace.frozen_params_file(1).read_text(encoding="utf-8"))
+    for name, value in {**changes, "evaluate.num_expert_samples": 0}.items():
+        _set(values, name, value)
+    changed = parse_iteration_params(values, "iteration 1, varied")
+    with TemporaryDirectory(dir=workspace.scratch_dir) as folder:
+        scratch = Workspace(Path(folder))
+        for path in (workspace.problems_dir, workspace.policy_dir(0), workspace.rollouts_file(1)):
+            _link(path, scratch.root / workspace.relative(path))
+        if changed.consult == params.consult and changed.tabulate == params.tabulate:
+            _link(workspace.feedback_dir(1), scratch.feedback_dir(1))
+        else:
+            consult.body(scratch, changed, no_progress)
+            tabulate.body(scratch, changed, no_progress)
+        train.body(scratch, changed, no_progress)
+        evaluate.body(scratch, changed, no_progress)
+        return _metrics(scratch, 1)
+
+
+def _set(values: dict[str, Any], name: str, value: object) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        values = values[parent]
+    values[last] = deepcopy(value)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A copy whose files are hard links: nothing of a recorded artifact is written to."""
+    if not source.exists():
+        raise DataError(f"{source} is not there: `make real` makes it")
+    files = [file for file in source.rglob("*") if file.is_file()] if source.is_dir() else [source]
+    for file in files:
+        copy = target / file.relative_to(source) if source.is_dir() else target
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file.resolve(), copy)
+
+
+def _metrics(workspace: Workspace, iteration: int) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads(
+        workspace.metrics_file(iteration).read_text(encoding="utf-8")
+    )
+    return metrics
+
+
+def _figures(metrics: Mapping[str, Any]) -> list[str]:
+    largest = f"pass_at_{metrics['num_samples']}"
+    intervals = [
+        f"{metrics[key]:.3f} [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]"
+        for key in ("pass_at_1", largest)
+    ]
+    return [*intervals, f"{metrics['malformed_rate']:.3f}"]
+
+
+if __name__ == "__main__":
+    main()

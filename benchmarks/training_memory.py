@@ -31,6 +31,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "micro-batches of 4": {"micro_batch_rollouts": 4},
     "activation checkpointing": {"activation_checkpointing": True},
     "LoRA, rank 8": {"lora": _LORA},
+    "moments of 8 bits": {"optimizer_state_bits": 8},
     "packed": {"layout": "packed"},
     "prefix trees": {"layout": "prefix_tree"},
     "micro-batches of 4, packed": {"micro_batch_rollouts": 4, "layout": "packed"},

@@ -21,6 +21,7 @@ from distil_core.seeds import derive_seed
 from distil_core.training.curve import with_table_facts, write_curve
 from distil_core.training.feedback_rows import read_feedback_tables
 from distil_core.training.model_card import model_card
+from distil_core.training.optimizer import optimizer_library
 from distil_core.training.resume import ResumePoint, fingerprint, folder_digest
 from distil_core.training.state import TrainingSetup
 from distil_core.training.table_list import known_tables, table_digest, write_table_list
@@ -71,6 +72,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             seed=seed,
             parent=folder_digest(parent_dir),
             tables=learned_from,
+            optimizer=optimizer_library(params.train.optimizer_state_bits),
             **({} if temperature is None else {"temperature": temperature}),
         ),
         params.resume.checkpoint_every_s,

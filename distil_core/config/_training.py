@@ -94,6 +94,9 @@ class TrainParams(Settings):
     these, or where only the student gives more to all that is not stored. 'reported': their share
     is `disagreeing_fraction` of the training curve. 'only': no others are trained, though these
     stay in the credit of what came before and count in what the loss is divided by."""
+    optimizer_state_bits: Literal[8, 32] = added(32)
+    """Of each number in AdamW's two moments. 8 keeps them quantised in blocks, by the library
+    bitsandbytes (the extra 'eight-bit'): a quarter of the memory, and other bits than with 32."""
 
     @model_validator(mode="after")
     def _exact_average(self) -> "TrainParams":

@@ -17,8 +17,10 @@ from distil_core.preview.figures import Figures
 
 _FORWARD_AND_BACKWARD = 3.0
 """A training pass in units of a forward pass: the backward pass takes two."""
-_WEIGHTS_BYTES, _GRADIENTS_AND_MOMENTS_BYTES = 4, 12
+_WEIGHT_BYTES = _GRADIENT_BYTES = 4
 """Of a trained parameter; training keeps both in float32 (tasks/train.py)."""
+_MOMENTS = 2
+"""AdamW's, for each trained parameter."""
 _ACTIVATIONS_HIDDEN, _ACTIVATIONS_INTERMEDIATE = 14, 5
 """Numbers kept of each token in a block of a transformer until the backward pass, in units of its
 hidden and intermediate size; fitted to docs/training.md's measurements."""
@@ -119,9 +121,10 @@ def _training_gb(tried: Tried, figures: Figures) -> tuple[float, float]:
     params, policy_dir = tried.params, tried.policy.policy_dir
     size = num_parameters(policy_dir)
     train = params.train
-    trained_bytes = 0 if train.lora is not None else _GRADIENTS_AND_MOMENTS_BYTES
-    average_bytes = _WEIGHTS_BYTES if train.average_decay is not None else 0
-    states = size * (_WEIGHTS_BYTES + trained_bytes + average_bytes)
+    moment_bytes = _MOMENTS * train.optimizer_state_bits / 8
+    trained_bytes = 0 if train.lora is not None else _GRADIENT_BYTES + moment_bytes
+    average_bytes = _WEIGHT_BYTES if train.average_decay is not None else 0
+    states = size * (_WEIGHT_BYTES + trained_bytes + average_bytes)
     config = read_json_object(policy_dir / "config.json")
     sizes = {**config, **(config.get("text_config") or {})}
     try:

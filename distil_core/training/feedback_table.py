@@ -10,6 +10,7 @@ from distil_core.config.models import TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
+from distil_core.feedback.compose import fields_of
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
@@ -82,9 +83,10 @@ def count_without_feedback(
     said = (item for one in judged for item in renderer.worded(one.feedback))
     kinds = sorted({item.kind for item in said if item.text})
     if needs_feedback and num_without == len(judged) and kinds:
+        fields = ", ".join(f"{{{name}}}" for name in sorted(fields_of(renderer.expert_template)))
         raise ConfigError(
             f"the tools gave feedback of kind {', '.join(kinds)}, but context.expert_template "
-            f"takes none of it: name it there in braces; found {renderer.expert_template!r}"
+            f"takes none of it: name it there in braces; its fields are {fields}"
         )
     return num_without
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from distil_core.training.state import TrainingState
 
 _LOGGER = logging.getLogger(__name__)
 _FORMAT = 1
+_OPTIMIZER = "optimizer"
 
 
 def fingerprint(**parts: Any) -> str:
@@ -127,31 +128,44 @@ class ResumePoint:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    state: dict[int, dict[str, Tensor]] = optimizer.state_dict()["state"]
-    return {
-        f"optimizer/{index}/{name}": tensor
-        for index, moments in state.items()
-        for name, tensor in moments.items()
-    }
+    return dict(_flat(_OPTIMIZER, optimizer.state_dict()["state"]))
+
+
+def _flat(name: str, state: Any) -> Iterator[tuple[str, Tensor]]:
+    """Tensors by their path. An optimizer may keep them in folders, and its steps as a number."""
+    if isinstance(state, dict):
+        for key, value in state.items():
+            yield from _flat(f"{name}/{key}", value)
+    else:
+        yield name, state if isinstance(state, Tensor) else torch.tensor(state, dtype=torch.int64)
+
+
+def _folders(tensors: Mapping[str, Tensor]) -> dict[int, Any]:
+    """What `_flat` made flat."""
+    state: dict[int, Any] = {}
+    for name, tensor in tensors.items():
+        kind, *path = name.split("/")
+        if kind != _OPTIMIZER:
+            continue
+        folder = state.setdefault(int(path[0]), {})
+        for key in path[1:-1]:
+            folder = folder.setdefault(key, {})
+        is_number = tensor.dtype == torch.int64 and not tensor.dim()
+        folder[path[-1]] = int(tensor) if is_number else tensor
+    return state
 
 
 @torch.no_grad()
 def _restore(tensors: Mapping[str, Tensor], state: TrainingState) -> None:
     for name, tensor in state.live_tensors().items():
         tensor.copy_(tensors[name])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition("/")
-        if kind == "optimizer":
-            index, _, key = rest.partition("/")
-            moments.setdefault(int(index), {})[key] = tensor
     # The groups hold settings and the learning rate, which each step sets again.
     groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    state.optimizer.load_state_dict({"state": _folders(tensors), "param_groups": groups})
 
 
 def _require_fits(tensors: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> None:
-    kept = {n: (t.shape, t.dtype) for n, t in tensors.items() if not n.startswith("optimizer/")}
+    kept = {n: (t.shape, t.dtype) for n, t in tensors.items() if not n.startswith(f"{_OPTIMIZER}/")}
     if kept != {name: (tensor.shape, tensor.dtype) for name, tensor in live.items()}:
         raise ValueError("its tensors are not those of this model")
 
@@ -159,7 +173,13 @@ def _require_fits(tensors: Mapping[str, Tensor], live: Mapping[str, Tensor]) -> 
 def _write(path: Path, tensors: Mapping[str, Tensor], state: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
-    whole = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    whole: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, tensor in tensors.items():
+        # The file must not hold two names of one tensor, such as a table that moments share.
+        apart = tensor.clone() if tensor.data_ptr() in written else tensor
+        written.add(tensor.data_ptr())
+        whole[name] = apart.cpu().contiguous()
     text = json.dumps(state)
     metadata = {"state": text, "digest": _digest(whole, text)}
     with atomic_path(path) as temporary:

@@ -52,15 +52,17 @@ def train(
     average: updated with the weights after each step. resume: where an interrupted run's state is
     loaded from, and this one's is saved.
 
-    Raises `TrainingError` before the weights change when a loss or gradient is not finite, and
-    before the first step for adapters, a layout, a tiled head or activation checkpointing that the
-    model cannot have.
+    Raises `ConfigError` for an optimizer whose library is not installed, and `TrainingError` before
+    the first step for adapters, a layout, a tiled head or activation checkpointing that the model
+    cannot have, and before the weights change when a loss or gradient is not finite.
     """
     params, seed = setup.params, setup.seed
     masked = masked_rows(rows, params, setup.end_token_ids)
     groups = kept_groups(rows, params)
     adapters = Adapters(model, params.lora, derive_seed(seed, "lora")) if params.lora else None
-    optimizer = make_optimizer(model, params.learning_rate, params.weight_decay)
+    optimizer = make_optimizer(
+        model, params.learning_rate, params.weight_decay, params.optimizer_state_bits
+    )
     state = TrainingState(model, optimizer, average)
     if resume is not None:
         resume.load(state)

@@ -146,7 +146,7 @@ def test_a_template_that_takes_no_feedback_is_a_problem(
     template.write_text("{prompt}?{attempt}|\n")
     view = session(workspace, tmp_path / "scratch", template_file=template).try_once()
     [finding] = [each for each in view.findings if each.level == "problem"]
-    assert "takes none of it: name it there in braces" in finding.text
+    assert finding.text.endswith("name it there in braces; its fields are {attempt}, {prompt}")
     assert all(one.silent for problem in view.problems for one in problem.attempts)
 
 

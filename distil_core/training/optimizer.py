@@ -43,7 +43,7 @@ def optimizer_library(state_bits: int) -> str:
 def _eight_bit_adamw() -> Any:
     """A tensor of fewer than 4096 numbers keeps its moments in float32 there."""
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError as error:
         raise ConfigError(
             "train.optimizer_state_bits: 8 needs the library bitsandbytes, which cannot be "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -136,8 +137,7 @@ def only_its_own_modules_examined() -> Iterator[None]:
 
     Rests on `_rebind_kernels` going over `sys.modules`; kernels are held in vLLM's modules alone.
     """
-    from vllm.triton_utils import dispatcher
-
+    dispatcher: Any = import_module("vllm.triton_utils.dispatcher")
     rebind = dispatcher._rebind_kernels
 
     def rebind_in_vllm(overrides: Any) -> None:

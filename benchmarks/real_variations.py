@@ -1,9 +1,9 @@
 """One iteration on a real chat model, with one thing changed at a time.
 
-`python -m benchmarks.real_variations real` after `make real` takes the rollouts of iteration 1 of
-that workspace and learns from them anew, with another expert or another objective and all else as
-in the campaign: verdicts, feedback table, training and evaluation are made by the stages' own code,
-in a scratch workspace. Three to five minutes for each on two cores.
+`python -m benchmarks.real_variations real/smollm2` after `make real` takes the rollouts of that
+workspace's iteration 1 and learns from them anew, with another expert or another objective and all
+else as in the campaign: verdicts, feedback table, training and evaluation are made by the stages'
+own code, in a scratch workspace. Three to five minutes for each on two cores.
 """
 
 import argparse

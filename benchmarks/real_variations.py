@@ -47,7 +47,9 @@ def main() -> None:
     """Print a table with a row for each variation, as soon as it is known."""
     parser = argparse.ArgumentParser("python -m benchmarks.real_variations", description=__doc__)
     parser.add_argument("workspace", type=Path)
-    workspace = Workspace(parser.parse_args().workspace.resolve())
+    parser.add_argument("--only", nargs="+", choices=VARIATIONS, metavar="NAME")
+    arguments = parser.parse_args()
+    workspace = Workspace(arguments.workspace.resolve())
     try:
         params = load_iteration_params(workspace, 1)
         num_rows = params.sample.num_prompts * params.sample.num_rollouts
@@ -60,8 +62,8 @@ def main() -> None:
         print(markdown_table(header, []))
         _print_row("the base", _metrics(workspace, 0))
         _print_row("one iteration as it is", _metrics(workspace, 1))
-        for name, changes in VARIATIONS.items():
-            _print_row(name, learned(workspace, params, changes))
+        for name in arguments.only or VARIATIONS:
+            _print_row(name, learned(workspace, params, VARIATIONS[name]))
     except DistilError as error:
         sys.exit(f"{error}")
 

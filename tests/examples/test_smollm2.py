@@ -99,3 +99,8 @@ def test_the_table_has_a_row_for_each(
     main()
     shown = capsys.readouterr().out
     assert all(f"\n| {name} | " in shown for name in ("the base", *VARIATIONS))
+    chosen = list(VARIATIONS)[2]
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--only", chosen])
+    main()
+    assert len(capsys.readouterr().out.splitlines()) == 7 - 1
+    assert f"| {chosen} | " in shown

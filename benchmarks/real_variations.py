@@ -7,40 +7,36 @@ own code, in a scratch workspace. Three to five minutes for each on two cores.
 """
 
 import argparse
-import json
-import os
+import shutil
 import sys
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import yaml
 
 from benchmarks.measure import machine, markdown_table
 from distil_core.campaign import load_iteration_params, parse_iteration_params
+from distil_core.campaign.extends import read_settings
+from distil_core.campaign.overrides import overridden, parse_overrides
 from distil_core.config.models import IterationParams
 from distil_core.errors import DataError, DistilError
+from distil_core.files import link_or_copy
+from distil_core.lineage.evidence.inputs import read_metrics
 from distil_core.progress import no_progress
 from distil_core.workspace import Workspace
 from distil_tasks import consult, evaluate, tabulate, train
 
-REFERENCE = {
-    "name": "program",
-    "options": {"program": {"name": "reference"}, "num_workers": 1, "label_smoothing": 0.02},
+_PROGRAM = "{program: {name: reference}, num_workers: 1, label_smoothing: 0.02}"
+VARIATIONS: dict[str, str] = {
+    "expert not sharpened": "tabulate.expert.options.temperature=1.0",
+    "expert sharpened to 0.25": "tabulate.expert.options.temperature=0.25",
+    "expert silent on right attempts": "consult.verifier.options.confirm_steps=false",
+    "the program `reference` as expert": f"tabulate.expert={{name: program, options: {_PROGRAM}}}",
+    "local matching, no future credit": "train.objective.options.weight=0.0",
+    "future credit not discounted": "train.objective.options.discount=1.0",
+    "reverse KL (SDPO)": "train.objective={name: reverse_kl}",
+    "the reward alone (GRPO)": "train.objective={name: grpo}",
 }
-VARIATIONS: dict[str, dict[str, Any]] = {
-    "expert not sharpened": {"tabulate.expert.options.temperature": 1.0},
-    "expert sharpened to 0.25": {"tabulate.expert.options.temperature": 0.25},
-    "expert silent on right attempts": {"consult.verifier.options.confirm_steps": False},
-    "the program `reference` as expert": {"tabulate.expert": REFERENCE},
-    "local matching, no future credit": {"train.objective.options.weight": 0.0},
-    "future credit not discounted": {"train.objective.options.discount": 1.0},
-    "reverse KL (SDPO)": {"train.objective": {"name": "reverse_kl", "options": {}}},
-    "the reward alone (GRPO)": {"train.objective": {"name": "grpo", "options": {}}},
-}
-"""What differs from the campaign, by dotted setting."""
+"""What differs from the campaign, as `--set` takes it."""
 
 
 def main() -> None:
@@ -60,22 +56,19 @@ def main() -> None:
         )
         header = ["", "pass@1", f"pass@{params.evaluate.num_samples}", "malformed", "entropy"]
         print(markdown_table(header, []))
-        _print_row("the base", _metrics(workspace, 0))
-        _print_row("one iteration as it is", _metrics(workspace, 1))
+        for number, name in enumerate(("the base", "one iteration as it is")):
+            _print_row(name, read_metrics(workspace, workspace.metrics_file(number)))
         for name in arguments.only or VARIATIONS:
             _print_row(name, learned(workspace, params, VARIATIONS[name]))
     except DistilError as error:
         sys.exit(f"{error}")
 
 
-def learned(
-    workspace: Workspace, params: IterationParams, changes: Mapping[str, Any]
-) -> dict[str, Any]:
+def learned(workspace: Workspace, params: IterationParams, *changes: str) -> dict[str, float]:
     """The metrics of the policy that iteration 1 would have made with these changes."""
-    values = yaml.safe_load(workspace.frozen_params_file(1).read_text(encoding="utf-8"))
-    for name, value in {**changes, "evaluate.num_expert_samples": 0}.items():
-        _set(values, name, value)
-    changed = parse_iteration_params(values, "iteration 1, varied")
+    frozen = read_settings(workspace.frozen_params_file(1), "iteration 1")
+    overlay = parse_overrides([*changes, "evaluate.num_expert_samples=0"])
+    changed = parse_iteration_params(overridden(frozen, overlay).values, "iteration 1, varied")
     with TemporaryDirectory(dir=workspace.scratch_dir) as folder:
         scratch = Workspace(Path(folder))
         for path in (workspace.problems_dir, workspace.policy_dir(0), workspace.rollouts_file(1)):
@@ -87,36 +80,21 @@ def learned(
             tabulate.body(scratch, changed, no_progress)
         train.body(scratch, changed, no_progress)
         evaluate.body(scratch, changed, no_progress)
-        return _metrics(scratch, 1)
-
-
-def _set(values: dict[str, Any], name: str, value: object) -> None:
-    *parents, last = name.split(".")
-    for parent in parents:
-        values = values[parent]
-    values[last] = deepcopy(value)
+        return read_metrics(scratch, scratch.metrics_file(1))
 
 
 def _link(source: Path, target: Path) -> None:
-    """A copy whose files are hard links: nothing of a recorded artifact is written to."""
     if not source.exists():
         raise DataError(f"{source} is not there: `make real` makes it")
-    files = [file for file in source.rglob("*") if file.is_file()] if source.is_dir() else [source]
-    for file in files:
-        copy = target / file.relative_to(source) if source.is_dir() else target
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        os.link(file.resolve(), copy)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link_or_copy)
+    else:
+        link_or_copy(str(source), str(target))
 
 
-def _metrics(workspace: Workspace, iteration: int) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(
-        workspace.metrics_file(iteration).read_text(encoding="utf-8")
-    )
-    return metrics
-
-
-def _print_row(name: str, metrics: Mapping[str, Any]) -> None:
-    largest = f"pass_at_{metrics['num_samples']}"
+def _print_row(name: str, metrics: Mapping[str, float]) -> None:
+    largest = f"pass_at_{metrics['num_samples']:.0f}"
     intervals = [
         f"{metrics[key]:.3f} [{metrics[f'{key}_low']:.3f}, {metrics[f'{key}_high']:.3f}]"
         for key in ("pass_at_1", largest)

@@ -21,6 +21,7 @@ from distil_core.evaluation.hindsight import TokenCosts, table_loss, token_costs
 from distil_core.files import write_text
 from distil_core.lineage.evidence.inputs import read_stage_seconds, require_unchanged
 from distil_core.lineage.evidence.iteration import Evidence, History
+from distil_core.policy.checkpoint_files import weight_files
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.model import load_model
 from distil_core.policy.tokenizer import load_tokenizer, tokenizer_digest
@@ -152,7 +153,7 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
 
 
 def _rollouts_read(workspace: Workspace) -> int:
-    weights = workspace.policy_dir(0).glob("*.safetensors")
+    weights = weight_files(workspace.policy_dir(0))
     is_large = sum(file.stat().st_size for file in weights) > _LARGE_BYTES
     return _ROLLOUTS_READ_BY_LARGE if is_large else _ROLLOUTS_READ
 
@@ -175,10 +176,11 @@ def _losses(
     read: dict[int, FeedbackRows] = {}
     for j, facts in enumerate(iterations):
         missing = [i for i, name in enumerate(names_ji[j]) if name not in known]
-        if missing:
-            policy_dir = workspace.policy_dir(j)
-            model = load_model(policy_dir, facts.params.compute)
-            digest = tokenizer_digest(load_tokenizer(policy_dir))
+        if not missing:
+            continue
+        policy_dir = workspace.policy_dir(j)
+        model = load_model(policy_dir, facts.params.compute)
+        digest = tokenizer_digest(load_tokenizer(policy_dir))
         for i in missing:
             if i not in read:
                 read[i] = read_feedback(workspace.feedback_dir(i + 1), digest)

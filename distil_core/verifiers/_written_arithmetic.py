@@ -132,17 +132,13 @@ class _Equation:
         return self.line[reading.start : reading.end].strip()
 
 
-def wrong_equations(text: str) -> Iterator[str]:
-    """The written equations that do not hold, each with the real value of its left side.
+def checked_equations(text: str, *, confirm: bool = False) -> Iterator[str]:
+    """The written equations that do not hold, each with the real value of its left side, and with
+    `confirm` also those that plainly hold, in the order of the text.
 
     A right side also holds if it is the value rounded to the decimals it shows, or is within half a
     cent. At most 200 equations of a text are read.
     """
-    return checked_equations(text, confirm=False)
-
-
-def checked_equations(text: str, *, confirm: bool) -> Iterator[str]:
-    """`wrong_equations`, and if asked those that plainly hold, in the order of the text."""
     reported: set[str] = set()
     checked = 0
     for source in _sources(text):

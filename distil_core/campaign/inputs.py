@@ -65,7 +65,9 @@ def require_inputs_again(workspace: Workspace, params: Params) -> None:
         return
     found = [*_wrong_with_the_expert(workspace, params), *too_few_positions(params, policy_dir)]
     problems = []
-    for split in ("train", "eval", "generalisation"):
+    # Without harder problems their table is there, and has no rows.
+    harder = ["generalisation"] if params.problems.generalisation is not None else []
+    for split in ("train", "eval", *harder):
         if (file := workspace.problems_dir / f"{split}.parquet").exists():
             problems += _longest(read_problems(file))
     found += _wrong_contexts(params, load_tokenizer(policy_dir), problems)

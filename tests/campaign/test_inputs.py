@@ -222,6 +222,8 @@ def test_more_iterations_are_judged_by_what_is_there(workspace: Workspace) -> No
     workspace.problems_dir.mkdir(parents=True)
     problems = [Problem(f"What is {n} and 1?", str(n + 1)) for n in range(9)]
     write_problems(workspace.problems_dir / "train.parquet", problems, {})
+    # As the stage `problems` leaves it where no harder problems are asked for.
+    write_problems(workspace.problems_dir / "generalisation.parquet", [], {})
     params = load_params(workspace)
     (workspace.root / "rows.jsonl").unlink()
     shutil.rmtree(workspace.root / "model")

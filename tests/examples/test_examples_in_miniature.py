@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_stage_runs(
     name: str, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "reasoning-gym":
+    if name in ("reasoning-gym", "smollm2-names"):
         pytest.importorskip("reasoning_gym")
     if name == "live-code-bench" and not shutil.which("bwrap"):
         pytest.skip("bubblewrap is not installed")

@@ -8,6 +8,7 @@ from distil_core.registry import Registry
 
 _REGISTRIES = {
     "engine": ("distil_core.engines", "ENGINES"),
+    "environment": ("distil_core.environments", "ENVIRONMENTS"),
     "expert": ("distil_core.experts", "EXPERTS"),
     "feedback source": ("distil_core.feedback.sources", "SOURCES"),
     "objective": ("distil_core.objectives", "OBJECTIVES"),

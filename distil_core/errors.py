@@ -38,6 +38,10 @@ class VerifierError(DistilError):
     """A verifier could not reach a verdict for a reason that is not the rollout's."""
 
 
+class EnvironmentFault(DistilError):
+    """An environment could not answer an action for a reason that is not the policy's."""
+
+
 class CheckpointError(DistilError):
     """A policy or optimizer checkpoint is missing, incomplete, or does not fit."""
 

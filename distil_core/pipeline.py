@@ -13,7 +13,13 @@ from distil_core.config.models import Component, Params
 from distil_core.workspace import Workspace, iteration_key
 
 ComponentKind = Literal[
-    "problem source", "verifier", "engine", "expert", "objective", "feedback source"
+    "problem source",
+    "verifier",
+    "environment",
+    "engine",
+    "expert",
+    "objective",
+    "feedback source",
 ]
 
 _LAYOUT = Workspace(Path("/"))
@@ -114,6 +120,11 @@ def _harder_source(params: Params) -> tuple[Component, ...]:
     return () if harder is None else (harder,)
 
 
+def _environment(params: Params) -> tuple[Component, ...]:
+    environment = params.context.environment
+    return () if environment is None else (environment,)
+
+
 def _may_ask_the_policy(params: Params) -> bool:
     """Only a source's own code says whether it does."""
     return params.consult.self_evaluation is not None or bool(params.consult.feedback_sources)
@@ -123,6 +134,7 @@ _SOURCE = Use("problem source", lambda params: (params.problems.source,))
 _HARDER_SOURCE = Use("problem source", _harder_source)
 _ENGINE = Use("engine", lambda params: (params.sample.engine,))
 _VERIFIER = Use("verifier", lambda params: (params.consult.verifier,))
+_ENVIRONMENT = Use("environment", _environment)
 _EXPERT = Use("expert", lambda params: (params.tabulate.expert,))
 _OBJECTIVE = Use("objective", lambda params: (params.train.objective,))
 _SOURCE_OF_BASE = Use(
@@ -209,7 +221,7 @@ SAMPLE = Stage(
     settings=("seed", "compute", "context", "sample"),
     reads=(TRAIN_PROBLEMS, PARENT_POLICY),
     writes=(ROLLOUTS,),
-    uses=(_ENGINE,),
+    uses=(_ENGINE, _ENVIRONMENT),
 )
 CONSULT = Stage(
     "consult",
@@ -250,7 +262,7 @@ EVALUATE = Stage(
     ),
     reads=(EVAL_PROBLEMS, GENERALISATION_PROBLEMS, POLICY),
     writes=(EVALUATION, METRICS, PASS_AT_K),
-    uses=(_ENGINE, _VERIFIER, _FEEDBACK_SOURCES, _EXPERT),
+    uses=(_ENGINE, _ENVIRONMENT, _VERIFIER, _FEEDBACK_SOURCES, _EXPERT),
     reads_expert_policy=True,
 )
 GATE = Stage(

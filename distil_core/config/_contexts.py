@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from distil_core.config._base import Settings, added
+from distil_core.config._environment import EnvironmentParams
 
 _SET_BY_US = ("messages", "add_generation_prompt", "continue_final_message", "tools", "documents")
 """Variables of a chat template that are no options: contexts have no tools and no documents."""
@@ -138,6 +139,8 @@ class ContextParams(Settings):
     """Fields from whose content `<think>..</think>` is left out before the expert reads it, such as
     peer_solution and attempt; `history` for the assistant's earlier turns in a prompt of several
     messages, which student and expert read."""
+    environment: EnvironmentParams | None = added(None)
+    """What answers the policy between its turns; null where a rollout is a single response."""
 
     @field_validator("chat_template_kwargs")
     @classmethod

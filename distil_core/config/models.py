@@ -37,6 +37,7 @@ from distil_core.config._contexts import (
     TemplateMessage,
     WordingParams,
 )
+from distil_core.config._environment import EnvironmentParams
 from distil_core.config._feedback import ConsultParams, SelfEvaluationParams
 from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
@@ -68,6 +69,7 @@ __all__ = [
     "ComputeParams",
     "ConsultParams",
     "ContextParams",
+    "EnvironmentParams",
     "EvaluateParams",
     "ExpertChatParams",
     "Fraction",
@@ -376,11 +378,19 @@ class Params(Settings):
     def _require_enough_positions(self, max_positions: int) -> None:
         new_tokens = max(self.sample.max_new_tokens, self.evaluate.max_new_tokens)
         needed = self.context.max_context_tokens + new_tokens
+        named = f"max_new_tokens {new_tokens}"
+        if (environment := self.context.environment) is not None:
+            turns, observation = environment.max_turns, environment.max_observation_tokens
+            needed += (turns - 1) * (new_tokens + observation)
+            named = (
+                f"context.environment.max_turns {turns} of {named} each, with "
+                f"max_observation_tokens {observation} between two,"
+            )
         if max_positions < needed:
             raise ValueError(
                 f"base.architecture.max_positions {max_positions} is less than {needed}, "
                 f"context.max_context_tokens {self.context.max_context_tokens} and "
-                f"max_new_tokens {new_tokens} together: raise it, or lower them"
+                f"{named} together: raise it, or lower them"
             )
 
 

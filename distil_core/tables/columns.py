@@ -57,11 +57,17 @@ Float32s = Annotated[Sequence[float] | NDArray[np.float32], ArrowType("float", i
 
 @dataclass(frozen=True)
 class TableSchema(Generic[Row]):
-    """A named, versioned table of rows of one type."""
+    """A named, versioned table of rows of one type.
+
+    added: the columns that this version added to the one before, lists all of them, at the end of
+    the row and empty by default. A file in which they are empty is written as the version before,
+    so that tables which need nothing of the new version keep their bytes; readers add the columns.
+    """
 
     name: str
     version: int
     row: type[Row]
+    added: tuple[str, ...] = ()
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -69,6 +75,27 @@ class TableSchema(Generic[Row]):
         import pyarrow as pa
 
         return pa.schema([column.arrow for column in self._columns])
+
+    @cached_property
+    def before(self) -> TableSchema[Row] | None:
+        """The version without the added columns; None where nothing was added."""
+        return _Before(self.name, self.version - 1, self.row, self.added) if self.added else None
+
+    def for_rows(self, rows: Sequence[Row]) -> TableSchema[Row]:
+        """The earliest version in which the rows can be written."""
+        if self.before is None or any(len(getattr(row, one)) for one in self.added for row in rows):
+            return self
+        return self.before
+
+    def completed(self, table: pa.Table) -> pa.Table:
+        """A table of the version before, with the added columns."""
+        import pyarrow as pa
+
+        for column in self._columns:
+            if column.arrow.name in self.added:
+                empty = pa.array([[]] * table.num_rows, column.arrow.type)
+                table = table.append_column(column.arrow, empty)
+        return table
 
     @cached_property
     def _columns(self) -> tuple[_Column, ...]:
@@ -87,6 +114,19 @@ class TableSchema(Generic[Row]):
             column.values(found) for column, found in zip(self._columns, table.columns, strict=True)
         ]
         return [self.row(*row) for row in zip(*values, strict=True)]
+
+
+class _Before(TableSchema[Row]):
+    """A version that has all columns but those in `added`."""
+
+    @cached_property
+    def before(self) -> TableSchema[Row] | None:
+        """It is the earliest."""
+        return None
+
+    @cached_property
+    def _columns(self) -> tuple[_Column, ...]:
+        return tuple(one for one in _columns_of(self.row) if one.arrow.name not in self.added)
 
 
 @dataclass(frozen=True)
@@ -114,11 +154,16 @@ class _Column:
 
     def values(self, column: pa.ChunkedArray) -> list[Any]:
         """As rows hold them."""
+        import pyarrow as pa
+
         if self.item is None:
             return column.to_pylist()
         lists = column.combine_chunks()
         structs = lists.flatten()
-        columns = [structs.field(number).to_pylist() for number in range(len(self.fields))]
+        columns = [
+            field.values(pa.chunked_array([structs.field(number)]))
+            for number, field in enumerate(self.fields)
+        ]
         items = list(map(self.item, *columns))
         ends = accumulate(lists.value_lengths().to_pylist(), initial=0)
         return [tuple(items[start:end]) for start, end in pairwise(ends)]

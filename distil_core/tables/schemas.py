@@ -1,8 +1,9 @@
 """All tables: the type of their rows, of which the Parquet file's schema is made.
 
 Each column's documentation travels in the Parquet file itself. A schema's version rises when a
-column's name, type or meaning changes; readers refuse another. Token ids are those the model saw
-or sampled, never encoded again from text.
+column's name, type or meaning changes; readers refuse another, but for the one before where the
+new one only added columns. Token ids are those the model saw or sampled, never encoded again from
+text.
 """
 
 from dataclasses import dataclass
@@ -36,8 +37,42 @@ PROBLEMS = TableSchema("problems", 1, ProblemRow)
 
 
 @dataclass(frozen=True)
+class FeedbackItem:
+    """One piece of rich feedback, as text. kind: the field of context.expert_template that it is
+    for."""
+
+    kind: Annotated[Text, "execution_trace, tool_output, expert_correction, .."]
+    text: Annotated[Text, "the feedback as text"]
+
+
+@dataclass(frozen=True)
+class TurnRow:
+    """One turn of a rollout: what the policy wrote, and what the environment made of it."""
+
+    num_tokens: Annotated[Int32, "token ids that the policy wrote, its end token included"]
+    num_observation_tokens: Annotated[
+        Int32, "token ids that the environment wrote after them; 0 after the last turn"
+    ]
+    finish_reason: Annotated[Text, "'stop' or 'length'"]
+    action: Annotated[Text, "the policy's text without the end token, to read"]
+    observation: Annotated[Text | None, "the environment's answer, to read; null after the last"]
+    reward: Annotated[Float32 | None, "the environment's, of this turn; null where it gave none"]
+    verdict: Annotated[
+        Text | None, "of the rollout, at its last turn, where the environment judges it; else null"
+    ]
+    feedback: Annotated[tuple[FeedbackItem, ...], "typed rich feedback on this turn"]
+    is_marked: Annotated[Flag, "the environment marks it as a decision that matters"]
+    isolation: Annotated[Text | None, "under which code of this turn ran; null where none did"]
+
+
+@dataclass(frozen=True)
 class RolloutRow:
-    """A response that the student sampled, or why there is none."""
+    """What the student sampled, or why there is nothing.
+
+    With turns, response_ids are all tokens after the context in order: each turn's, and those that
+    the environment wrote after it. behaviour_logprobs, finish_reason and response are then those of
+    the policy's tokens, of the last turn and of its text.
+    """
 
     rollout_id: Annotated[Text, "iteration/problem_id/sample index"]
     problem_id: Annotated[Text, "of the problems table"]
@@ -51,18 +86,12 @@ class RolloutRow:
     finish_reason: Annotated[Text, "'stop', 'length', or 'error'"]
     response: Annotated[Text, "the response's text without the end token, to read"]
     error: Annotated[Text | None, "why there is no response, else null"]
+    turns: Annotated[
+        tuple[TurnRow, ...], "of rollouts in an environment; empty for a single response"
+    ] = ()
 
 
-ROLLOUTS = TableSchema("rollouts", 1, RolloutRow)
-
-
-@dataclass(frozen=True)
-class FeedbackItem:
-    """One piece of rich feedback, as text. kind: the field of context.expert_template that it is
-    for."""
-
-    kind: Annotated[Text, "execution_trace, tool_output, expert_correction, .."]
-    text: Annotated[Text, "the feedback as text"]
+ROLLOUTS = TableSchema("rollouts", 2, RolloutRow, added=("turns",))
 
 
 @dataclass(frozen=True)
@@ -87,9 +116,10 @@ CONSULTATIONS = TableSchema("consultations", 2, ConsultationRow)
 
 @dataclass(frozen=True)
 class FeedbackTableRow:
-    """A rollout with the expert's distribution at each of its T positions.
+    """A rollout with the expert's distribution at each of the T tokens that the policy wrote.
 
-    docs/method.md#stored-distribution says what of it is stored.
+    docs/method.md#stored-distribution says what of it is stored. With turn_lengths, response_ids
+    also hold what the environment wrote between the turns, of which nothing else is stored.
     """
 
     rollout_id: Annotated[Text, "of the rollouts table"]
@@ -108,9 +138,17 @@ class FeedbackTableRow:
     expert_tail_logprobs: Annotated[
         Float32s, "T values: log of the mass outside the stored ids, -inf if none"
     ]
+    turn_lengths: Annotated[
+        Int32s,
+        "how response_ids are made up: tokens of the policy, of the environment, of the policy, "
+        "..; empty where the policy wrote them all",
+    ] = ()
+    marked_turns: Annotated[
+        Int32s, "turns, from 0, that the environment marks as decisions that matter"
+    ] = ()
 
 
-FEEDBACK = TableSchema("feedback", 1, FeedbackTableRow)
+FEEDBACK = TableSchema("feedback", 2, FeedbackTableRow, added=("turn_lengths", "marked_turns"))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _Content = TypeVar("_Content")
+_Reader = Callable[[bytes, pq.ParquetFile, TableSchema[Any]], _Content]
+"""What a shard becomes: of its bytes, which are whole, and the version that it is written in."""
 _SCHEMA_KEY, _CONTEXT_KEY = b"distil.schema", b"distil.context"
 _SHARD_KEY, _DIGEST_KEY = b"distil.shard", b"distil.digest"
 _DIGEST_BYTES = 16
@@ -35,7 +37,7 @@ def write_table(
     rows: Sequence[Row],
     context: Mapping[str, Any],
 ) -> None:
-    """Write `rows` to one Parquet file.
+    """Write `rows` to one Parquet file, in the earliest version of the schema that can hold them.
 
     context: JSON-able facts about how the table was made (settings, tokenizer digest), which
     readers get back. It must hold nothing that differs from run to run, such as times.
@@ -77,7 +79,7 @@ def read_table(path: Path, schema: TableSchema[Any]) -> tuple[pa.Table, dict[str
 def read_shards(path: Path, schema: TableSchema[Any]) -> Iterator[tuple[pa.Table, dict[str, Any]]]:
     """`read_table` file by file, each with the context: memory holds one shard at a time. A table
     without rows is refused after its last shard."""
-    return _shards(path, schema, lambda _, file: file.read())
+    return _shards(path, schema, lambda _, file, found: _completed(file.read(), schema, found))
 
 
 def scan_table(path: Path, schema: TableSchema[Any]) -> tuple["pl.LazyFrame", dict[str, Any]]:
@@ -85,8 +87,27 @@ def scan_table(path: Path, schema: TableSchema[Any]) -> tuple["pl.LazyFrame", di
     only the columns that a query asks for are decoded. Raises what `read_table` raises."""
     import polars as pl
 
-    shards = list(_shards(path, schema, lambda content, _: content))
-    return pl.scan_parquet([content for content, _ in shards]), shards[-1][1]
+    shards = list(_shards(path, schema, lambda content, _, found: (content, found)))
+    versions = {found.version for (_, found), _ in shards}
+    if versions == {schema.version}:
+        return pl.scan_parquet([content for (content, _), _ in shards]), shards[-1][1]
+    complete = pl.DataFrame(schema.arrow.empty_table())
+    frames = [
+        pl.scan_parquet(content).with_columns(
+            pl.lit([], dtype=complete[name].dtype).alias(name)
+            for name in schema.added
+            if found is not schema
+        )
+        for (content, found), _ in shards
+    ]
+    return pl.concat(frames), shards[-1][1]
+
+
+def _completed(
+    table: pa.Table, schema: TableSchema[Any], found: TableSchema[Any] | None
+) -> pa.Table:
+    """The table with the columns that its version lacks."""
+    return table if found is schema else schema.completed(table)
 
 
 def read_rows(path: Path, schema: TableSchema[Row]) -> list[Row]:
@@ -140,6 +161,7 @@ def _write(
     is_last: bool,
     compact: bool = False,
 ) -> None:
+    schema = schema.for_rows(rows)
     arrow = schema.arrow.with_metadata(
         {
             _SCHEMA_KEY: json.dumps({"name": schema.name, "version": schema.version}),
@@ -183,7 +205,7 @@ def _compact_options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _shards(
-    path: Path, schema: TableSchema[Any], read: Callable[[bytes, pq.ParquetFile], _Content]
+    path: Path, schema: TableSchema[Any], read: _Reader[_Content]
 ) -> Iterator[tuple[_Content, dict[str, Any]]]:
     """The result of `read` for each shard, after its bytes are checked, and the context."""
     files = shard_files(path)
@@ -209,7 +231,7 @@ def _read(
     schema: TableSchema[Any],
     index: int,
     is_last: bool,
-    read: Callable[[bytes, pq.ParquetFile], _Content],
+    read: _Reader[_Content],
 ) -> tuple[_Content, int, dict[str, Any]]:
     """The result of `read` for one shard, its number of rows, and the context."""
     try:
@@ -217,10 +239,10 @@ def _read(
         _check_digest(content)
         with pq.ParquetFile(pa.BufferReader(content)) as file:
             metadata = file.metadata.metadata or {}
-            _check_schema(path, file.schema_arrow, metadata, schema)
+            written = _written_version(path, file.schema_arrow, metadata, schema)
             _check_shard(path, json.loads(metadata[_SHARD_KEY]), index, is_last)
             context = json.loads(metadata[_CONTEXT_KEY])
-            return read(content, file), file.metadata.num_rows, context
+            return read(content, file, written), file.metadata.num_rows, context
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{path} cannot be read as Parquet ({error}): it is truncated or damaged. "
@@ -245,12 +267,15 @@ def _check_digest(content: bytes) -> None:
         raise pa.ArrowInvalid("its content does not match its digest")
 
 
-def _check_schema(
+def _written_version(
     path: Path, found: pa.Schema, metadata: Mapping[bytes, bytes], schema: TableSchema[Any]
-) -> None:
+) -> TableSchema[Any]:
+    """The version that a file is written in: the schema, or the one before it."""
     if not {_SCHEMA_KEY, _CONTEXT_KEY, _SHARD_KEY, _DIGEST_KEY} <= metadata.keys():
         raise DataError(f"{path} is no DistIL table: expected schema {schema.name!r}")
     named = json.loads(metadata[_SCHEMA_KEY])
+    if schema.before is not None and named["version"] == schema.before.version:
+        schema = schema.before
     if named != {"name": schema.name, "version": schema.version}:
         raise DataError(
             f"{path}: expected schema {schema.name!r} version {schema.version}, found "
@@ -261,6 +286,7 @@ def _check_schema(
             f"{path}: columns differ from schema {schema.name!r} version {schema.version}; "
             f"expected {schema.arrow.names}, found {found.names}"
         )
+    return schema
 
 
 def _check_shard(path: Path, found: dict[str, Any], index: int, is_last: bool) -> None:

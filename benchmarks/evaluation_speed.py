@@ -88,6 +88,7 @@ def _responses(num_problems: int, num_samples: int) -> list[list[JudgedResponse]
         [
             JudgedResponse(
                 text=f"{answer if not is_right else 9}",
+                attempt=f"{answer if not is_right else 9}",
                 num_tokens=6,
                 logprob=-1.0,
                 is_truncated=False,

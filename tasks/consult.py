@@ -33,6 +33,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             rollouts,
             problems,
             params.consult,
+            params.context,
             params.verification.num_workers,
             journal,
             setting,

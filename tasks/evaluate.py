@@ -10,13 +10,14 @@ from pathlib import Path
 from distil_core.campaign.chain import sampling_expert_dir
 from distil_core.config.models import EvaluateParams, IterationParams
 from distil_core.engines import build_engine
-from distil_core.engines.base import MonitoredEngine, require_responses
+from distil_core.engines.base import MonitoredEngine
 from distil_core.evaluation.expert_with_feedback import (
     JudgedAttempt,
     expert_scores,
     judged_attempts,
     response_logprobs,
     sample_expert,
+    turns_in_context,
 )
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, problem_row
 from distil_core.evaluation.sampling import (
@@ -36,6 +37,8 @@ from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback, no_progress
+from distil_core.rollouts.sampled import require_rollouts
+from distil_core.rollouts.sampler import RolloutSampler
 from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import EVALUATION, EvaluationRow
 from distil_core.tables.store import write_table
@@ -48,7 +51,8 @@ from distil_tasks.stage import StageSpec, main
 def body(workspace: Workspace, params: IterationParams, progress: ProgressCallback) -> None:
     """Write evaluation.parquet (a row for each problem), metrics.json and pass_at_k.csv. Problems
     that lack a verdict are counted and left out of all figures. Raises `VerifierError` where there
-    are too many of them, and `EngineError` where the engine failed on too many."""
+    are too many of them, and `EngineError` or `EnvironmentFault` where the engine or the
+    environment failed on too many."""
     settings = params.evaluate
     policy_dir = workspace.policy_dir(params.iteration)
     tokenizer = load_tokenizer(policy_dir)
@@ -62,18 +66,17 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
     requests = evaluation_requests(
         problems, [context.token_ids for context in contexts], settings.num_samples, params.seed
     )
-    responses = engine.sample(requests, sampling_settings(settings), progress)
-    require_responses(responses)
+    repeated = [problem for problem in problems for _ in range(settings.num_samples)]
+    num_workers = params.verification.num_workers
+    sampler = RolloutSampler(engine, tokenizer, params.context, num_workers)
+    rollouts = sampler.sample(repeated, requests, sampling_settings(settings), progress)
+    require_rollouts(rollouts)
     more_metrics = dict(engine.drift()) if isinstance(engine, MonitoredEngine) else {}
     if params.context.shorten:
         more_metrics = {"shortened_contexts": count_shortened(contexts)["contexts"], **more_metrics}
     digest = settings_digest(params.consult, STAGE.version)
     with Journal(workspace.verification_journal("evaluate", params.iteration), digest) as journal:
-        repeated = [problem for problem in problems for _ in range(settings.num_samples)]
-        num_workers = params.verification.num_workers
-        flat = verify_and_judge(
-            repeated, responses, params.consult, num_workers, journal, tokenizer, progress
-        )
+        flat = verify_and_judge(repeated, rollouts, params.consult, num_workers, journal, progress)
         judged = by_problem(problems, flat, settings.num_samples)
         scores: Mapping[str, ExpertScores] = {}
         expert_dir = sampling_expert_dir(workspace, params.iteration, params.tabulate.expert)
@@ -87,7 +90,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
                 renderer,
                 SourceSetting(params.seed, lambda: policy, no_progress),
             )
-            del engine, policy  # its memory, before another policy is loaded
+            del engine, sampler, policy  # its memory, before another policy is loaded
             scores, num_missing = _ask_expert(
                 workspace, params, attempts, expert_dir, renderer, journal, progress
             )
@@ -148,36 +151,41 @@ def _ask_expert(
     """By problem, for those on which the expert had feedback to read; and how many of its responses
     have no verdict."""
     settings = sampling_settings(params.evaluate)
-    expert = build_engine(params.sample.engine, expert_dir, params.compute)
-    samples = sample_expert(
-        attempts, expert, renderer, settings, params.tabulate.expert, params.seed, progress
-    )
-    del expert
-    problems = [attempt.problem for attempt in attempts]
-    # It has the student's tokens, but its checkpoint may name other end tokens.
+    num_workers = params.verification.num_workers
     tokenizer = load_tokenizer(expert_dir)
+    sampler = RolloutSampler(
+        build_engine(params.sample.engine, expert_dir, params.compute),
+        tokenizer,
+        params.context,
+        num_workers,
+    )
+    samples = sample_expert(
+        attempts, sampler, renderer, settings, params.tabulate.expert, params.seed, progress
+    )
+    del sampler
+    problems = [attempt.problem for attempt in attempts]
+    judged = verify_and_judge(problems, samples, params.consult, num_workers, journal, progress)
+    # It has the student's tokens, but its checkpoint may name other end tokens.
     policy_dir = workspace.policy_dir(params.iteration)
     ends = OtherEnds.between(load_tokenizer(policy_dir), tokenizer)
-    written = [
-        sample.token_ids if ends is None else ends.in_response(sample.token_ids)
-        for sample in samples
-    ]
-    num_workers = params.verification.num_workers
-    judged = verify_and_judge(
-        problems, samples, params.consult, num_workers, journal, tokenizer, progress
-    )
     successes = [index for index, response in enumerate(judged) if response.is_correct]
-    contexts = [
-        renderer.student(prompt_of(attempts[index].problem), attempts[index].name).token_ids
-        for index in successes
-    ]
-    logprobs = response_logprobs(
+    states: list[tuple[list[int], list[int]]] = []
+    owners: list[int] = []
+    for index in successes:
+        context = renderer.student(prompt_of(attempts[index].problem), attempts[index].name)
+        of_turns = turns_in_context(context.token_ids, samples[index], ends)
+        states += of_turns
+        owners += [index] * len(of_turns)
+    of_turns_logprobs = response_logprobs(
         load_model(policy_dir, params.compute),
-        contexts,
-        [written[index] for index in successes],
+        [context_ids for context_ids, _ in states],
+        [written for _, written in states],
         settings.temperature,
     )
-    scores = expert_scores(attempts, judged, dict(zip(successes, logprobs, strict=True)))
+    logprobs = dict.fromkeys(successes, 0.0)
+    for index, logprob in zip(owners, of_turns_logprobs, strict=True):
+        logprobs[index] += logprob
+    scores = expert_scores(attempts, judged, logprobs)
     return scores, sum(response.error is not None for response in judged)
 
 

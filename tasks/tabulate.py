@@ -47,12 +47,13 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             for problem in read_problems(workspace.problems_dir / "train.parquet")
         },
         renderer,
+        params.context,
     )
     expert = build_expert(
         params.tabulate,
         expert_dir,
         params.compute,
-        params.context.max_context_tokens,
+        params.max_expert_context_tokens,
         workspace.expert_record_dir,
         params.seed,
     )

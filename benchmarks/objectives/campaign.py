@@ -15,12 +15,11 @@ from benchmarks.objectives.labels import Judged, feedback_rows, gold_rows
 from benchmarks.objectives.methods import METHODS
 from benchmarks.objectives.settings import COMPUTE
 from distil_core.config.models import Component, TrainParams
-from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.engines.base import SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.evaluation.judging import judge_samples, problem_row, require_verdicts
 from distil_core.evaluation.pass_at_k import pass_at_k, powers_of_two_up_to
 from distil_core.feedback.consultation import consult
-from distil_core.feedback.rollouts import PlannedRollout, rollout_rows
 from distil_core.files import write_text
 from distil_core.objectives import OBJECTIVES
 from distil_core.policy.conventions import end_token_ids
@@ -29,6 +28,8 @@ from distil_core.policy.tokenizer import decode
 from distil_core.problems.base import Problem
 from distil_core.problems.choice import choose_problems
 from distil_core.progress import no_progress
+from distil_core.rollouts.rows import PlannedRollout, rollout_rows
+from distil_core.rollouts.sampled import SampledRollout
 from distil_core.seeds import derive_seed
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.state import TrainingSetup
@@ -90,8 +91,7 @@ def evaluate(
     num_samples = bench.task.budget.num_samples
     jobs = [(problem, index) for problem in problems for index in range(num_samples)]
     responses = _sample(bench, engine, _requests(bench, jobs, "evaluate"))
-    texts = [decode(bench.tokenizer, response.token_ids) for response in responses]
-    judged = judge_samples([problem for problem, _ in jobs], responses, texts, bench.verifier)
+    judged = judge_samples([problem for problem, _ in jobs], responses, bench.verifier)
     require_verdicts(judged, max_missing=0)
     rows = [
         problem_row(
@@ -118,7 +118,7 @@ def _student_rows(bench: Bench, engine: TransformersEngine, iteration: int) -> F
     requests = _requests(bench, jobs, f"sample-{iteration}")
     planned = [PlannedRollout(*job, request) for job, request in zip(jobs, requests, strict=True)]
     responses = _sample(bench, engine, requests)
-    rollouts = rollout_rows(iteration, planned, responses, bench.tokenizer)
+    rollouts = rollout_rows(iteration, planned, responses)
     judged = [
         Judged(problem, rollout, consult(bench.verifier, problem, rollout))
         for (problem, _), rollout in zip(jobs, rollouts, strict=True)
@@ -147,6 +147,9 @@ def _requests(
 
 def _sample(
     bench: Bench, engine: TransformersEngine, requests: Sequence[SampleRequest]
-) -> list[SampledResponse]:
+) -> list[SampledRollout]:
     settings = SamplingSettings(bench.task.budget.max_new_tokens, temperature=1.0, top_p=1.0)
-    return engine.sample(requests, settings, no_progress)
+    return [
+        SampledRollout.of_response(response, decode(bench.tokenizer, response.token_ids))
+        for response in engine.sample(requests, settings, no_progress)
+    ]

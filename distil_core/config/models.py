@@ -338,6 +338,15 @@ class Params(Settings):
             self._require_enough_positions(self.base.architecture.max_positions)
         return self
 
+    @property
+    def max_expert_context_tokens(self) -> int:
+        """The longest context in which an expert scores a turn: its own, and all turns before."""
+        environment = self.context.environment
+        if environment is None:
+            return self.context.max_context_tokens
+        between = self.sample.max_new_tokens + environment.max_observation_tokens
+        return self.context.max_context_tokens + (environment.max_turns - 1) * between
+
     def _gate_with_its_default(self) -> GateParams:
         """With what gate.require_better_expert means where it is left out. In a frozen iteration
         that is false: those of before there was the setting are as they were."""

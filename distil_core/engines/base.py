@@ -94,6 +94,16 @@ class ScoredResponse:
     logprobs: NDArray[np.float32]
     tail_logprobs_t: NDArray[np.float32]
 
+    @classmethod
+    def silent(cls, length: int) -> "ScoredResponse":
+        """Of so many positions, without a distribution at any of them."""
+        return cls(
+            np.zeros(length, np.int32),
+            np.empty(0, np.int32),
+            np.empty(0, np.float32),
+            np.full(length, -np.inf, np.float32),
+        )
+
     @property
     def is_silent(self) -> bool:
         """Whether there is no distribution at any position: no ids and no tail."""

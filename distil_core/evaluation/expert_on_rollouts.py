@@ -12,9 +12,11 @@ from distil_core.evaluation.better_expert import ExpertGain, expert_gain
 from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_expert
 from distil_core.evaluation.sampling import verify_and_judge
 from distil_core.feedback.contexts import ContextRenderer
+from distil_core.feedback.transcript import attempt_text, feedback_on
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
+from distil_core.rollouts.sampler import RolloutSampler
 from distil_core.seeds import derive_seed
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows
@@ -53,14 +55,14 @@ def gain_on_rollouts(
             continue
         name = rollout.problem_id
         correct.setdefault(name, []).append(judged.verdict == "correct")
-        asks = len(attempts) < MOST_PROBLEMS and renderer.has_feedback(judged.feedback)
+        asks = len(attempts) < MOST_PROBLEMS and renderer.has_feedback(feedback_on(rollout, judged))
         if name not in attempts and asks:
             attempts[name] = JudgedAttempt(
                 problems[name],
                 rollout.sample_index,
-                rollout.response,
+                attempt_text(rollout, params.context),
                 judged.verdict,
-                judged.feedback,
+                feedback_on(rollout, judged),
             )
     if not attempts:
         return None
@@ -93,10 +95,15 @@ def _judged_answers(
 ) -> list[bool | None]:
     """Whether each of the expert's answers is right; None without a verdict."""
     sample = params.sample
-    engine = build_engine(sample.engine, expert_dir, params.compute)
+    sampler = RolloutSampler(
+        build_engine(sample.engine, expert_dir, params.compute),
+        load_tokenizer(expert_dir),
+        params.context,
+        params.verification.num_workers,
+    )
     sampling = SamplingSettings(sample.max_new_tokens, sample.temperature, sample.top_p)
     responses = sample_expert(
-        attempts, engine, renderer, sampling, params.tabulate.expert, params.seed, progress
+        attempts, sampler, renderer, sampling, params.tabulate.expert, params.seed, progress
     )
     path = workspace.verification_journal(_VERDICTS, params.iteration)
     with Journal(path, settings_digest(params.consult, 1)) as journal:
@@ -106,7 +113,6 @@ def _judged_answers(
             params.consult,
             params.verification.num_workers,
             journal,
-            load_tokenizer(expert_dir),
             progress,
         )
         journal.remove()

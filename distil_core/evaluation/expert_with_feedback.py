@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from distil_core.config.models import TILED_HEAD_ABOVE, Component
-from distil_core.engines.base import Engine, SampledResponse, SampleRequest, SamplingSettings
+from distil_core.engines.base import SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, JudgedResponse
 from distil_core.experts import sampling_of_expert
+from distil_core.experts.end_tokens import OtherEnds
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import Attempt, SourceSetting
@@ -32,6 +33,8 @@ from distil_core.policy.known_tokens import head_parameters
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
 from distil_core.progress import ProgressCallback
+from distil_core.rollouts.sampled import SampledRollout
+from distil_core.rollouts.sampler import RolloutSampler
 from distil_core.seeds import derive_seed
 from distil_core.training.head_logprobs import token_logprobs
 from distil_core.training.plain_head import has_plain_head, softcap
@@ -85,7 +88,11 @@ def judged_attempts(
             continue
         group = [
             Attempt(
-                _name(problem, index), problem, sample.text, sample.stated_verdict, sample.feedback
+                _name(problem, index),
+                problem,
+                sample.attempt,
+                sample.stated_verdict,
+                sample.feedback,
             )
             for index, sample in enumerate(samples)
         ]
@@ -106,16 +113,17 @@ def _name(problem: Problem, sample_index: int) -> str:
 
 def sample_expert(
     attempts: Sequence[JudgedAttempt],
-    engine: Engine,
+    sampler: RolloutSampler,
     renderer: ContextRenderer,
     settings: SamplingSettings,
     expert: Component,
     seed: int,
     progress: ProgressCallback,
-) -> list[SampledResponse]:
+) -> list[SampledRollout]:
     """One response of the expert for each attempt, in order, from the distributions that are stored
-    of it. `DataError` where a context is too long. engine: with the expert's weights. settings: how
-    the student's responses are sampled. expert: as in tabulate.expert."""
+    of it; in an environment it begins a rollout of its own. `DataError` where a context is too
+    long. sampler: with the expert's weights. settings: how the student's responses are sampled.
+    expert: as in tabulate.expert."""
     requests = []
     for attempt in attempts:
         context = renderer.expert(
@@ -127,7 +135,8 @@ def sample_expert(
         )
         own_seed = derive_seed(seed, "evaluate", "expert", attempt.name)
         requests.append(SampleRequest(context.token_ids, own_seed))
-    return engine.sample(requests, sampling_of_expert(expert, settings), progress)
+    problems = [attempt.problem for attempt in attempts]
+    return sampler.sample(problems, requests, sampling_of_expert(expert, settings), progress)
 
 
 def expert_scores(
@@ -148,7 +157,7 @@ def expert_scores(
         scores = replace(before, num_samples=before.num_samples + 1)
         if attempt.sample_index == 0:
             read = "\n".join(item.text for item in attempt.feedback)
-            scores = replace(scores, feedback=read, response=response.text)
+            scores = replace(scores, feedback=read, response=response.attempt)
         if response.is_correct:
             scores = replace(
                 scores,
@@ -157,6 +166,21 @@ def expert_scores(
                 success_logprob=scores.success_logprob + response.logprob,
             )
         found[attempt.problem.problem_id] = scores
+    return found
+
+
+def turns_in_context(
+    context_ids: Sequence[int], rollout: SampledRollout, ends: OtherEnds | None
+) -> list[tuple[list[int], list[int]]]:
+    """Each turn of an expert's rollout as a response in a context, with the student's end tokens:
+    first what stands before it, from the student's own context on, then what was written. ends:
+    None where both end alike."""
+    before, found = list(context_ids), []
+    for turn in rollout.turns:
+        ids = turn.response.token_ids
+        written = ids if ends is None else ends.in_response(ids)
+        found.append((before, written))
+        before = [*before, *written, *turn.observation_ids]
     return found
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from distil_core.engines.base import SampledResponse
 from distil_core.errors import VerifierError
 from distil_core.problems.base import Problem
+from distil_core.rollouts.sampled import SampledRollout
 from distil_core.tables.schemas import EvaluationRow
 from distil_core.verifiers.base import FeedbackItem, Verdict, Verifier
 
@@ -16,11 +16,14 @@ _MAX_SHARE_WITHOUT_VERDICT = 0.1
 
 @dataclass(frozen=True)
 class JudgedResponse:
-    """One sampled response. verdict: the verifier's, of the text as far as it goes; 'error' where
-    it reached none, for the reason in `error`, which is no wrong answer. answer: the verifier's
-    form of it, if it has one. logprob: of the whole response under the sampler."""
+    """One sampled response, or rollout in an environment: then `text` is of its last turn, which
+    answers, and `attempt` of all turns. verdict: the verifier's, of the text as far as it goes, or
+    the environment's; 'error' where there is none, for the reason in `error`, which is no wrong
+    answer. answer: the verifier's form of it, if it has one. num_tokens, logprob: of all that the
+    policy wrote, under the sampler."""
 
     text: str
+    attempt: str
     num_tokens: int
     logprob: float
     is_truncated: bool
@@ -66,16 +69,17 @@ EXPERT_NOT_ASKED = ExpertScores()
 
 def judge_samples(
     problems: Sequence[Problem],
-    samples: Sequence[SampledResponse],
-    texts: Sequence[str],
+    samples: Sequence[SampledRollout],
     verifier: Verifier,
 ) -> list[JudgedResponse]:
-    """Each sample with its verdict, or the `VerifierError` or the engine's in place of one;
-    problems, samples and their texts in one order."""
+    """Each sample with its verdict, or the error of the verifier, engine or environment in place of
+    one; problems and samples in one order."""
     judged = []
-    for problem, sample, text in zip(problems, samples, texts, strict=True):
+    for problem, rollout in zip(problems, samples, strict=True):
+        sample, text = rollout.response, rollout.answer
         response = JudgedResponse(
             text=text,
+            attempt=rollout.attempt,
             num_tokens=len(sample.token_ids),
             logprob=sum(sample.behaviour_logprobs),
             is_truncated=sample.finish_reason == "length",
@@ -83,11 +87,16 @@ def judge_samples(
             answer=None,
             error=sample.error,
         )
-        if sample.error is None:
+        if rollout.verdict is not None:
+            response = replace(response, verdict=rollout.verdict, feedback=rollout.feedback)
+        elif sample.error is None:
             try:
                 found = verifier.verify(problem, text)
                 response = replace(
-                    response, verdict=found.verdict, answer=found.answer, feedback=found.feedback
+                    response,
+                    verdict=found.verdict,
+                    answer=found.answer,
+                    feedback=(*rollout.feedback, *found.feedback),
                 )
             except VerifierError as error:
                 response = replace(response, error=str(error))
@@ -121,13 +130,13 @@ def problem_row(
         num_correct=sum(response.is_correct for response in with_verdict),
         num_malformed=sum(response.stated_verdict == "malformed" for response in with_verdict),
         num_truncated=sum(response.is_truncated for response in with_verdict),
-        num_distinct=len({response.text for response in with_verdict}),
+        num_distinct=len({response.attempt for response in with_verdict}),
         num_distinct_answers=len(_votes(with_verdict)),
         majority_correct=majority_correct(with_verdict),
         response_tokens_mean=num_tokens / max(1, num_responses),
         entropy_per_response=nats / max(1, num_responses),
         entropy_per_token=nats / max(1, num_tokens),
-        first_response=responses[0].text,
+        first_response=responses[0].attempt,
         first_verdict=responses[0].stated_verdict,
         expert_num_samples=expert.num_samples,
         expert_num_correct=expert.num_correct,

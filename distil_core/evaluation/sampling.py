@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from distil_core.config.models import ConsultParams, EvaluateParams
-from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
+from distil_core.engines.base import SampleRequest, SamplingSettings
 from distil_core.evaluation.judging import JudgedResponse, judge_samples, require_verdicts
-from distil_core.policy.tokenizer import decode
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
+from distil_core.rollouts.sampled import SampledRollout
 from distil_core.seeds import derive_seed
 from distil_core.verifiers.pool import Journal, JournalVerifier, VerificationJob, verify_all
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 def sampling_settings(params: EvaluateParams) -> SamplingSettings:
@@ -41,23 +37,21 @@ def evaluation_requests(
 
 def verify_and_judge(
     problems: Sequence[Problem],
-    samples: Sequence[SampledResponse],
+    samples: Sequence[SampledRollout],
     params: ConsultParams,
     num_workers: int,
     journal: Journal,
-    tokenizer: PreTrainedTokenizerBase,
     progress: ProgressCallback,
 ) -> list[JudgedResponse]:
     """Each sample with its verdict, problems and samples in one order. `VerifierError` where too
     many have none."""
-    texts = [decode(tokenizer, sample.token_ids) for sample in samples]
     jobs = [
-        VerificationJob(problem, text)
-        for problem, text, sample in zip(problems, texts, samples, strict=True)
-        if sample.error is None
+        VerificationJob(problem, sample.answer)
+        for problem, sample in zip(problems, samples, strict=True)
+        if sample.error is None and sample.verdict is None
     ]
     verify_all(iter(jobs), len(jobs), params, num_workers, journal, progress)
-    judged = judge_samples(problems, samples, texts, JournalVerifier(journal))
+    judged = judge_samples(problems, samples, JournalVerifier(journal))
     require_verdicts(judged)
     return judged
 

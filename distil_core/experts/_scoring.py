@@ -59,6 +59,11 @@ class ScoringOptions(ExpertOptions):
         return True
 
     @property
+    def follows_turns(self) -> bool:
+        """True: the rollout's tokens so far are part of the context that it scores in."""
+        return True
+
+    @property
     def distribution_temperature(self) -> float:
         """As set."""
         return self.temperature

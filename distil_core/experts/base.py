@@ -41,6 +41,12 @@ class ExpertOptions(ComponentOptions):
         return False
 
     @property
+    def follows_turns(self) -> bool:
+        """Whether it reads the tokens of its context, and so what happened before a turn. An expert
+        that reads texts alone does not, and cannot be asked about rollouts in an environment."""
+        return False
+
+    @property
     def distribution_temperature(self) -> float:
         """What the logits of its model are divided by before its distributions are stored, and
         before it is sampled from to measure how good it is. 1 leaves them as they are."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from distil_core.config.models import ConsultParams
+from distil_core.config.models import ConsultParams, ContextParams
 from distil_core.errors import DataError, VerifierError
 from distil_core.feedback.sources import gather
 from distil_core.feedback.sources.base import Attempt, SourceSetting
+from distil_core.feedback.transcript import attempt_text
 from distil_core.problems.base import Problem
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import ConsultationRow, RolloutRow
@@ -19,25 +20,26 @@ def consult_all(
     rollouts: Sequence[RolloutRow],
     problems: Mapping[str, Problem],
     params: ConsultParams,
+    context: ContextParams,
     num_workers: int,
     journal: Journal,
     setting: SourceSetting,
     progress: ProgressCallback,
 ) -> tuple[list[ConsultationRow], dict[str, Any]]:
     """A row for each rollout, in order, with the feedback of all sources; and what the sources
-    report.
+    report. Rollouts that their environment judged are not verified.
 
-    problems: by id. num_workers: verifiers at a time. setting: what the sources are asked with.
-    Raises `DataError` where a rollout is of no problem.
+    problems: by id. context: the campaign's. num_workers: verifiers at a time. setting: what the
+    sources are asked with. Raises `DataError` where a rollout is of no problem.
     """
-    answered = [rollout for rollout in rollouts if rollout.error is None]
+    answered = [one for one in rollouts if one.error is None and _own_verdict(one) is None]
     jobs = (
         VerificationJob(problem_of(rollout, problems), rollout.response) for rollout in answered
     )
     verify_all(jobs, len(answered), params, num_workers, journal, progress)
     verifier = JournalVerifier(journal)
     rows = [consult(verifier, problem_of(one, problems), one) for one in rollouts]
-    attempts = attempts_of(rows, rollouts, problems)
+    attempts = attempts_of(rows, rollouts, problems, context)
     gathered = gather(params.sources, attempts, attempts, setting)
     feedback = {
         attempt.name: items for attempt, items in zip(attempts, gathered.items, strict=True)
@@ -59,11 +61,14 @@ def consult(verifier: Verifier, problem: Problem, rollout: RolloutRow) -> Consul
     )
     if rollout.error is not None:
         return row
+    truncated = rollout.finish_reason == "length"
+    if (verdict := _own_verdict(rollout)) is not None:
+        last = rollout.turns[-1]
+        return replace(row, reward=last.reward, verdict=verdict, isolation=last.isolation)
     try:
         verification = verifier.verify(problem, rollout.response)
     except VerifierError as error:
         return replace(row, error=str(error))
-    truncated = rollout.finish_reason == "length"
     return replace(
         row,
         reward=0.0 if truncated else verification.reward,
@@ -73,18 +78,26 @@ def consult(verifier: Verifier, problem: Problem, rollout: RolloutRow) -> Consul
     )
 
 
+def _own_verdict(rollout: RolloutRow) -> str | None:
+    """The environment's verdict, where it judges and the rollout came to its end."""
+    if not rollout.turns or rollout.finish_reason == "length":
+        return None
+    return rollout.turns[-1].verdict
+
+
 def attempts_of(
     rows: Sequence[ConsultationRow],
     rollouts: Sequence[RolloutRow],
     problems: Mapping[str, Problem],
+    context: ContextParams,
 ) -> list[Attempt]:
     """The rollouts that have a verdict, in the form that sources of feedback read. rows: from
-    `consult`, in the rollouts' order. problems: by id."""
+    `consult`, in the rollouts' order. problems: by id. context: the campaign's."""
     return [
         Attempt(
             row.rollout_id,
             problem_of(rollout, problems),
-            rollout.response,
+            attempt_text(rollout, context),
             row.verdict,
             row.feedback,
         )

@@ -13,10 +13,8 @@ from distil_core.campaign.load import load_iteration_params
 from distil_core.config.models import Params
 from distil_core.engines.base import (
     Engine,
-    SampledResponse,
     SamplingSettings,
     ScoreRequest,
-    require_responses,
 )
 from distil_core.errors import ConfigError
 from distil_core.evaluation.expert_with_feedback import JudgedAttempt, sample_expert
@@ -24,8 +22,8 @@ from distil_core.evaluation.judging import JudgedResponse
 from distil_core.evaluation.sampling import verify_and_judge
 from distil_core.feedback.consultation import consult_all
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
-from distil_core.feedback.rollouts import plan_rollouts, rollout_rows
 from distil_core.feedback.sources.base import AskablePolicy, SourceSetting
+from distil_core.feedback.transcript import attempt_text
 from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.preview.loaded import LoadedModels
 from distil_core.preview.policies import PreviewedPolicy
@@ -34,6 +32,9 @@ from distil_core.problems.choice import choose_problems
 from distil_core.problems.messages import prompt_of
 from distil_core.problems.splits import campaign_problems
 from distil_core.progress import ProgressCallback, no_progress
+from distil_core.rollouts.rows import plan_rollouts, rollout_rows
+from distil_core.rollouts.sampled import require_rollouts
+from distil_core.rollouts.sampler import RolloutSampler
 from distil_core.tables.schemas import ConsultationRow, FeedbackTableRow, RolloutRow
 from distil_core.training.feedback_table import (
     JudgedRollout,
@@ -141,7 +142,7 @@ class Preview:
             by_id = {problem.problem_id: problem for problem in problems}
             consultations = self._consult(by_id, rollouts, renderer, tokenizer, journal)
             student_ids = self._student_ids(rollouts)
-            judged = judged_rollouts(rollouts, consultations, by_id, renderer)
+            judged = judged_rollouts(rollouts, consultations, by_id, renderer, params.context)
             answers = self._ask(judged, consultations, renderer, journal)
             journal.remove()
         rows, complaint = self._label(judged, renderer)
@@ -213,10 +214,18 @@ class Preview:
         engine, requests = self._student(), [one.request for one in planned]
         # The first call of a process takes longer, and is no measure of the others.
         engine.sample(requests[:1], replace(self._sampling, max_new_tokens=1), no_progress)
+        sampler = self._sampler(engine, tokenizer)
         with self._clock.part("sample"):
-            responses = engine.sample(requests, self._sampling, self._progress)
-        require_responses(responses)
-        return rollout_rows(self._policy.iteration, planned, responses, tokenizer)
+            rollouts = sampler.sample(
+                [one.problem for one in planned], requests, self._sampling, self._progress
+            )
+        require_rollouts(rollouts)
+        return rollout_rows(self._policy.iteration, planned, rollouts)
+
+    def _sampler(self, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> RolloutSampler:
+        params = self._params
+        num_workers = params.verification.num_workers
+        return RolloutSampler(engine, tokenizer, params.context, num_workers)
 
     def _consult(
         self,
@@ -235,6 +244,7 @@ class Preview:
                 rollouts,
                 problems,
                 params.consult,
+                params.context,
                 params.verification.num_workers,
                 journal,
                 setting,
@@ -271,7 +281,7 @@ class Preview:
             JudgedAttempt(
                 one.problem,
                 one.rollout.sample_index,
-                one.rollout.response,
+                attempt_text(one.rollout, self._params.context),
                 verdicts[one.rollout.rollout_id],
                 one.feedback,
             )
@@ -280,9 +290,9 @@ class Preview:
         params = self._params
         with self._clock.part("ask"):
             engine = self._models.engine(params.sample.engine, expert_dir, params.compute)
-            responses: list[SampledResponse] = sample_expert(
+            rollouts = sample_expert(
                 attempts,
-                engine,
+                self._sampler(engine, load_tokenizer(expert_dir)),
                 renderer,
                 self._sampling,
                 params.tabulate.expert,
@@ -291,16 +301,15 @@ class Preview:
             )
         judged_answers = verify_and_judge(
             [one.problem for one in asked],
-            responses,
+            rollouts,
             params.consult,
             params.verification.num_workers,
             journal,
-            load_tokenizer(expert_dir),
             no_progress,
         )
         return {
-            one.rollout.rollout_id: (answer, response.token_ids)
-            for one, answer, response in zip(asked, judged_answers, responses, strict=True)
+            one.rollout.rollout_id: (answer, rollout.token_ids)
+            for one, answer, rollout in zip(asked, judged_answers, rollouts, strict=True)
         }
 
     def _label(

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from distil_core.config.models import TabulateParams
+from distil_core.config.models import ContextParams, TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
 from distil_core.feedback.compose import fields_of
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
+from distil_core.feedback.transcript import attempt_text, feedback_on
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
 from distil_core.progress import ProgressCallback, no_progress
@@ -27,13 +28,32 @@ from distil_core.tables.schemas import (
 
 @dataclass(frozen=True)
 class JudgedRollout:
-    """A rollout with its consultation and the expert's context."""
+    """A rollout with its consultation and what the expert reads at the states of each turn; a
+    single response is one turn. feedback: on the whole rollout."""
 
     rollout: RolloutRow
     reward: float
     feedback: tuple[FeedbackItem, ...]
     problem: Problem
+    turns: tuple["ReadTurn", ...]
+
+    @property
+    def context(self) -> RenderedContext:
+        """The expert's at the last turn's states."""
+        return self.turns[-1].context
+
+
+@dataclass(frozen=True)
+class ReadTurn:
+    """What the expert reads at the states of one turn: the feedback, and the context with it.
+
+    start, stop: which of the rollout's tokens the policy wrote in this turn.
+    """
+
+    feedback: tuple[FeedbackItem, ...]
     context: RenderedContext
+    start: int
+    stop: int
 
 
 def judged_rollouts(
@@ -41,9 +61,10 @@ def judged_rollouts(
     consultations: Sequence[ConsultationRow],
     problems: Mapping[str, Problem],
     renderer: ContextRenderer,
+    params: ContextParams,
 ) -> list[JudgedRollout]:
-    """The rollouts that have a verdict. problems: by id. Raises `DataError` where the consultations
-    are of other rollouts, or none has a verdict."""
+    """The rollouts that have a verdict. problems: by id. params: the renderer's. Raises `DataError`
+    where the consultations are of other rollouts, or none has a verdict."""
     if [one.rollout_id for one in rollouts] != [one.rollout_id for one in consultations]:
         raise DataError(
             f"consultations are not of these rollouts ({len(consultations)} and {len(rollouts)} "
@@ -54,21 +75,48 @@ def judged_rollouts(
         if consultation.reward is None:
             continue
         problem = problems[rollout.problem_id]
-        feedback = consultation.feedback
-        context = renderer.expert(
-            prompt_of(problem),
-            rollout.response,
-            consultation.verdict,
-            feedback,
-            rollout.rollout_id,
+        turns = tuple(_read_turns(rollout, consultation, problem, renderer, params))
+        judged.append(
+            JudgedRollout(rollout, consultation.reward, turns[-1].feedback, problem, turns)
         )
-        judged.append(JudgedRollout(rollout, consultation.reward, feedback, problem, context))
     if not judged:
         raise DataError(
             f"none of {len(rollouts)} rollouts has a verdict; the first error is: "
             f"{consultations[0].error}"
         )
     return judged
+
+
+def _read_turns(
+    rollout: RolloutRow,
+    consultation: ConsultationRow,
+    problem: Problem,
+    renderer: ContextRenderer,
+    params: ContextParams,
+) -> Iterator[ReadTurn]:
+    """Each turn as the expert reads it. With `expert_sees: past`, a turn before the last is read as
+    if the rollout ended with it, and had no verdict yet."""
+
+    def context(
+        num_turns: int | None, verdict: str, feedback: Sequence[FeedbackItem]
+    ) -> RenderedContext:
+        attempt = attempt_text(rollout, params, num_turns)
+        return renderer.expert(prompt_of(problem), attempt, verdict, feedback, rollout.rollout_id)
+
+    whole = feedback_on(rollout, consultation)
+    in_hindsight = context(None, consultation.verdict, whole)
+    if not rollout.turns or params.environment is None:
+        yield ReadTurn(whole, in_hindsight, 0, len(rollout.response_ids))
+        return
+    start = 0
+    for number, turn in enumerate(rollout.turns, start=1):
+        stop = start + turn.num_tokens
+        if params.environment.expert_sees == "hindsight" or number == len(rollout.turns):
+            yield ReadTurn(whole, in_hindsight, start, stop)
+        else:
+            so_far = feedback_on(rollout, None, number)
+            yield ReadTurn(so_far, context(number, "", so_far), start, stop)
+        start = stop + turn.num_observation_tokens
 
 
 def count_without_feedback(
@@ -116,57 +164,107 @@ class Labeller:
         size = self._params.rows_per_shard
         for start in range(0, len(judged), size):
             shard = judged[start : start + size]
-            queries = [self._query(one) for one in shard]
-            answers = iter(self._expert.answer([query for query in queries if query], no_progress))
+            queries = [[self._query(one, turn) for turn in one.turns] for one in shard]
+            asked = [query for of_row in queries for query in of_row if query]
+            answers = iter(self._expert.answer(asked, no_progress))
             rows = []
-            for one, query in zip(shard, queries, strict=True):
-                answer = next(answers) if query else None
-                # Asked, but without a usable answer at any state: the row has no expert.
-                if answer and answer.distribution.is_silent:
-                    answer = None
-                if answer and self._params.storage == "compact":
-                    answer = _rounded(answer)
-                rows.append(self._row(one, answer))
-                if answer:
-                    self.continuations += _continuation_rows(one.rollout, answer)
+            for one, of_row in zip(shard, queries, strict=True):
+                found = [self._usable(next(answers)) if query else None for query in of_row]
+                rows.append(self._row(one, found))
+                for turn, answer in zip(one.turns, found, strict=True):
+                    if answer:
+                        self.continuations += _continuation_rows(one.rollout, turn, answer)
             yield rows
             progress(min(start + size, len(judged)), len(judged))
 
-    def _query(self, one: JudgedRollout) -> ExpertQuery | None:
-        if self._expert.needs_feedback and not self._renderer.has_feedback(one.feedback):
+    def _query(self, one: JudgedRollout, turn: ReadTurn) -> ExpertQuery | None:
+        """The turn's tokens are asked about in the expert's own context, which all that came before
+        in the rollout follows."""
+        if self._expert.needs_feedback and not self._renderer.has_feedback(turn.feedback):
             return None
+        response_ids = one.rollout.response_ids
         return ExpertQuery(
-            context_ids=one.context.token_ids,
-            response_ids=one.rollout.response_ids,
+            context_ids=[*turn.context.token_ids, *response_ids[: turn.start]],
+            response_ids=response_ids[turn.start : turn.stop],
             rollout_id=one.rollout.rollout_id,
             problem=one.problem,
-            values=one.context.values,
+            values=turn.context.values,
         )
 
-    def _row(self, one: JudgedRollout, answer: ExpertAnswer | None) -> FeedbackTableRow:
+    def _usable(self, answer: ExpertAnswer) -> ExpertAnswer | None:
+        """None where the expert was asked, but has no usable answer at any state."""
+        if answer.distribution.is_silent:
+            return None
+        return _rounded(answer) if self._params.storage == "compact" else answer
+
+    def _row(self, one: JudgedRollout, answers: Sequence[ExpertAnswer | None]) -> FeedbackTableRow:
         rollout = one.rollout
-        if answer and answer.context_ids:
-            # The student's tokens follow both contexts, which must end in the same token.
-            self._renderer.require_same_ending(rollout.context_ids, answer.context_ids)
+        context_ids: Sequence[int] = []
+        for turn, answer in zip(one.turns, answers, strict=True):
+            if answer and answer.context_ids:
+                # What it read before the rollout's own tokens; of the last turn it spoke about.
+                context_ids = answer.context_ids[: len(answer.context_ids) - turn.start]
+                # The student's tokens follow both contexts, which must end in the same token.
+                self._renderer.require_same_ending(rollout.context_ids, context_ids)
         return FeedbackTableRow(
             rollout_id=rollout.rollout_id,
             problem_id=rollout.problem_id,
             reward=one.reward,
             context_ids=rollout.context_ids,
-            expert_context_ids=answer.context_ids if answer else [],
+            expert_context_ids=context_ids,
             response_ids=rollout.response_ids,
             behaviour_logprobs=rollout.behaviour_logprobs,
-            has_expert=answer is not None,
-            **_distribution(answer.distribution if answer else None),
+            has_expert=any(answers),
+            **_distribution(_joined(one.turns, answers)),
+            turn_lengths=_turn_lengths(rollout),
+            marked_turns=[number for number, turn in enumerate(rollout.turns) if turn.is_marked],
         )
 
 
-def _continuation_rows(rollout: RolloutRow, answer: ExpertAnswer) -> list[ContinuationRow]:
+def _joined(
+    turns: Sequence[ReadTurn], answers: Sequence[ExpertAnswer | None]
+) -> ScoredResponse | None:
+    """The distributions at the policy's tokens of all turns; None where there are none. At a turn
+    about which the expert said nothing it is silent."""
+    if not any(answers):
+        return None
+    parts = [
+        answer.distribution if answer else ScoredResponse.silent(turn.stop - turn.start)
+        for turn, answer in zip(turns, answers, strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return ScoredResponse(
+        *(
+            np.concatenate([np.asarray(getattr(part, name)) for part in parts])
+            for name in ("counts_t", "token_ids", "logprobs", "tail_logprobs_t")
+        )
+    )
+
+
+def _turn_lengths(rollout: RolloutRow) -> list[int]:
+    """As in the feedback table; empty for a single turn, all of which the policy wrote."""
+    if len(rollout.turns) < 2:
+        return []
+    lengths = [
+        number
+        for turn in rollout.turns
+        for number in (turn.num_tokens, turn.num_observation_tokens)
+    ]
+    return lengths[:-1]
+
+
+def _continuation_rows(
+    rollout: RolloutRow, turn: ReadTurn, answer: ExpertAnswer
+) -> list[ContinuationRow]:
     return [
         ContinuationRow(
             rollout_id=rollout.rollout_id,
             problem_id=rollout.problem_id,
-            context_ids=[*rollout.context_ids, *rollout.response_ids[: continuation.position]],
+            context_ids=[
+                *rollout.context_ids,
+                *rollout.response_ids[: turn.start + continuation.position],
+            ],
             response_ids=continuation.token_ids,
             **_distribution(continuation.distribution),
         )

@@ -19,6 +19,7 @@ def response(
     """Its text is its answer; '-' is none."""
     return JudgedResponse(
         text=text,
+        attempt=text,
         num_tokens=len(text) + 1,
         logprob=logprob,
         is_truncated=truncated,
@@ -97,7 +98,7 @@ def test_counts() -> None:
 
 def test_a_verifiers_form_of_the_answer_is_what_is_voted_for() -> None:
     def judged(text: str, answer: str | None, verdict: Verdict = "wrong") -> JudgedResponse:
-        return JudgedResponse(text, 1, -1.0, False, verdict, answer)
+        return JudgedResponse(text, text, 1, -1.0, False, verdict, answer)
 
     forms = [judged("a: 18.0", "18", "correct"), judged("b: 18", "18", "correct")]
     others = [judged("c: 1", "1"), judged("d: 2", "2")]

@@ -31,6 +31,7 @@ from distil_core.problems.base import Problem
 from distil_core.problems.choice import choose_problems
 from distil_core.problems.store import read_problems
 from distil_core.progress import no_progress
+from distil_core.rollouts.sampled import SampledRollout
 from distil_core.tables.schemas import (
     CONSULTATIONS,
     EVALUATION,
@@ -347,7 +348,11 @@ def test_a_problems_row_counts_each_kind_of_response(
             samples.append(SampledResponse(ids, [0.0], "length"))
     verifier = build_verifier(params(1).consult)
     problem = Problem("2+2-2=", "12")
-    judged = judge_samples([problem] * len(samples), samples, texts, verifier)
+    rollouts = [
+        SampledRollout.of_response(sample, text)
+        for sample, text in zip(samples, texts, strict=True)
+    ]
+    judged = judge_samples([problem] * len(samples), rollouts, verifier)
     row = problem_row(problem.problem_id, "eval", judged)
     zero = {"num_correct": 0, "num_malformed": 0, "num_truncated": 0}
     assert {name: getattr(row, name) for name in zero} == zero | expected

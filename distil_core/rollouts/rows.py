@@ -1,20 +1,16 @@
-"""The student's rollouts: requests for the engine, and its responses as table rows."""
+"""The student's rollouts: requests for the engine, and what came of them as table rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from distil_core.engines.base import SampledResponse, SampleRequest
-from distil_core.policy.tokenizer import decode
+from distil_core.engines.base import SampleRequest
 from distil_core.problems.base import Problem
+from distil_core.rollouts.sampled import SampledRollout, SampledTurn
 from distil_core.seeds import derive_seed
-from distil_core.tables.schemas import RolloutRow
+from distil_core.tables.schemas import RolloutRow, TurnRow
 from distil_core.workspace import iteration_key
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -50,12 +46,9 @@ def plan_rollouts(
 
 
 def rollout_rows(
-    iteration: int,
-    planned: Sequence[PlannedRollout],
-    responses: Sequence[SampledResponse],
-    tokenizer: PreTrainedTokenizerBase,
+    iteration: int, planned: Sequence[PlannedRollout], rollouts: Sequence[SampledRollout]
 ) -> list[RolloutRow]:
-    """The engine's responses as rows, in the order of the plan."""
+    """The rollouts as rows, in the order of the plan."""
     return [
         RolloutRow(
             rollout_id=f"{iteration_key(iteration)}/{one.problem.problem_id}/{one.sample_index}",
@@ -63,11 +56,28 @@ def rollout_rows(
             sample_index=one.sample_index,
             seed=one.request.seed,
             context_ids=one.request.context_ids,
-            response_ids=response.token_ids,
-            behaviour_logprobs=response.behaviour_logprobs,
-            finish_reason=response.finish_reason,
-            response=decode(tokenizer, response.token_ids),
-            error=response.error,
+            response_ids=rollout.token_ids,
+            behaviour_logprobs=rollout.response.behaviour_logprobs,
+            finish_reason=rollout.response.finish_reason,
+            response=rollout.answer,
+            error=rollout.error,
+            turns=tuple(map(_turn_row, rollout.turns)) if rollout.has_steps else (),
         )
-        for one, response in zip(planned, responses, strict=True)
+        for one, rollout in zip(planned, rollouts, strict=True)
     ]
+
+
+def _turn_row(turn: SampledTurn) -> TurnRow:
+    step = turn.step
+    return TurnRow(
+        num_tokens=len(turn.response.token_ids),
+        num_observation_tokens=len(turn.observation_ids),
+        finish_reason=turn.response.finish_reason,
+        action=turn.action,
+        observation=turn.observation,
+        reward=step and step.reward,
+        verdict=step and step.verdict,
+        feedback=step.feedback if step else (),
+        is_marked=step is not None and step.is_marked,
+        isolation=step and step.isolation,
+    )

@@ -26,6 +26,7 @@ from distil_core.training.objective_batch import (
     make_objective_batch,
 )
 from distil_core.training.plain_head import has_plain_head
+from distil_core.training.policy_tokens import policy_tokens
 from distil_core.training.step_batch import collated
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
 
@@ -69,17 +70,19 @@ def token_costs(
     size = _rows_at_once(model, rows, batch_size, tiled_above)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        tokens = collated(part)
-        buckets = expert_buckets(part, tokens.response_ids_bt.shape[1], vocabulary_size(model))
+        tokens = collated(part).to(model.device)
+        policys = policy_tokens([row.turns for row in part], tokens)
+        trained = (policys or tokens).to(torch.device("cpu"))
+        buckets = expert_buckets(part, trained.response_ids_bt.shape[1], vocabulary_size(model))
         labels = make_labels(
             part,
             list(range(len(part))),
             buckets,
-            tokens.response_mask_bt,
-            tokens.response_ids_bt,
+            trained.response_mask_bt,
+            trained.response_ids_bt,
         )
         student = student_logprobs(
-            model, tokens.to(model.device), buckets[0], tiled_above=tiled_above
+            model, tokens, buckets[0], tiled_above=tiled_above, policys=policys
         )
         batch = make_objective_batch(labels, student)
         matched = matched_distributions(batch)
@@ -102,7 +105,7 @@ def token_costs(
 def _rows_at_once(
     model: PreTrainedModel, rows: Sequence[FeedbackRow], batch_size: int, tiled_above: int | None
 ) -> int:
-    longest = max(len(row.response_ids_t) for row in rows)
+    longest = max(len(row.read_ids) for row in rows)
     if is_tiled(model, tiled_above):
         num_rows = _TOKENS_AT_ONCE // (max(len(row.context_ids) for row in rows) + longest)
     else:

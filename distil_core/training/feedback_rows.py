@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distil_core.errors import DataError
 from distil_core.tables.schemas import CONTINUATIONS, CONTINUATIONS_FOLDER, FEEDBACK
 from distil_core.tables.store import read_shards, read_table
+from distil_core.training.policy_tokens import Turns
 from distil_core.training.row_file import RowFile
 
 _COLUMNS = (
@@ -24,15 +25,19 @@ _COLUMNS = (
     "expert_ids",
     "expert_logprobs",
     "expert_tail_logprobs",
+    "turn_lengths",
+    "marked_turns",
 )
 
 
 @dataclass(frozen=True)
 class FeedbackRow:
-    """One rollout with the expert's distribution at each of its T positions.
+    """One rollout with the expert's distribution at each of its T positions, which are the tokens
+    that the policy wrote.
 
     docs/method.md#stored-distribution. expert_counts_t: how many of expert_ids and expert_logprobs
-    belong to each position. by_expert: the expert wrote the tokens itself.
+    belong to each position. by_expert: the expert wrote the tokens itself. turns: where an
+    environment wrote tokens between them, or marks some; else None.
     """
 
     rollout_id: str
@@ -46,6 +51,12 @@ class FeedbackRow:
     expert_logprobs: NDArray[np.float32]
     expert_tail_logprobs_t: NDArray[np.float32]
     by_expert: bool = False
+    turns: Turns | None = None
+
+    @property
+    def read_ids(self) -> NDArray[np.int32]:
+        """All tokens after the context, the environment's among them."""
+        return self.response_ids_t if self.turns is None else self.turns.ids
 
     def is_truncated(self, end_token_ids: Collection[int]) -> bool:
         """Whether the student was cut off; a row that the expert wrote may end anywhere."""
@@ -109,13 +120,21 @@ class FeedbackRows:
 
     @property
     def longest(self) -> int:
-        """The number of tokens of the longest row, context and response."""
+        """The number of tokens of the longest row, context and all that comes after it."""
         lengths = self._rows.lengths
         return int((lengths("context_ids") + lengths("response_ids")).max())
 
     def row(self, index: int) -> FeedbackRow:
         """One row, with read-only arrays."""
-        name, context, response, behaviour, counts, ids, logprobs, tails = self._rows.read(index)
+        name, context, written, behaviour, counts, ids, logprobs, tails, lengths, marked = (
+            self._rows.read(index)
+        )
+        turns, response = None, written
+        if len(lengths) or len(marked):
+            whole = np.array([len(written)], np.int32)
+            turns = Turns(written, lengths if len(lengths) else whole, marked)
+            response = written[turns.is_policys]
+            response.flags.writeable = False
         return FeedbackRow(
             rollout_id=name.tobytes().decode(),
             reward=float(self._rewards[index]),
@@ -128,6 +147,7 @@ class FeedbackRows:
             expert_logprobs=logprobs,
             expert_tail_logprobs_t=tails,
             by_expert=self._by_expert[index],
+            turns=turns,
         )
 
 
@@ -183,9 +203,11 @@ def _continuations(folder: Path) -> list[pa.Table]:
     responses = table["response_ids"].combine_chunks()
     # The sampler did not draw these tokens, so objectives do not read these values.
     zeros = pa.array(np.zeros(len(responses.values), np.float32))
+    nothing = pa.array([[]] * table.num_rows, pa.list_(pa.int32()))
     constant = {
         "reward": pa.array(np.zeros(table.num_rows, np.float32)),
-        "expert_context_ids": pa.array([[]] * table.num_rows, pa.list_(pa.int32())),
+        "expert_context_ids": nothing,
+        **dict.fromkeys(FEEDBACK.added, nothing),
         "behaviour_logprobs": pa.ListArray.from_arrays(responses.offsets, zeros),
         "has_expert": pa.array(np.ones(table.num_rows, np.bool_)),
     }
@@ -207,8 +229,9 @@ def _check_tokenizer(folder: Path, context: dict[str, Any], expected_digest: str
 
 def _check_lengths(folder: Path, table: pa.Table) -> None:
     """Raise `DataError` for the first row whose lengths disagree."""
+    _check_turns(folder, table)
     lengths = {name: _lengths(table, name) for name in _COLUMNS if name != "rollout_id"}
-    length = lengths["response_ids"]
+    length = _num_policys(table, lengths)
     has_expert = table["has_expert"].to_numpy()
     num_stored = _sums(table["expert_counts"])
     wrong = length == 0
@@ -220,12 +243,46 @@ def _check_lengths(folder: Path, table: pa.Table) -> None:
     if not wrong.any():
         return
     row = int(wrong.argmax())
+    of_policy = " of the policy" if lengths["turn_lengths"][row] else ""
     raise DataError(
-        f"{folder}: rollout {table['rollout_id'][row]} has {length[row]} response tokens, but "
-        f"{lengths['behaviour_logprobs'][row]} behaviour log-probabilities, "
+        f"{folder}: rollout {table['rollout_id'][row]} has {length[row]} response tokens"
+        f"{of_policy}, but {lengths['behaviour_logprobs'][row]} behaviour log-probabilities, "
         f"{lengths['expert_counts'][row]} expert counts that sum to {num_stored[row]}, and "
         f"{lengths['expert_ids'][row]} expert ids: run tabulate again"
     )
+
+
+def _num_policys(table: pa.Table, lengths: dict[str, NDArray[np.int64]]) -> NDArray[np.int64]:
+    """How many tokens of each row the policy wrote."""
+    found = lengths["response_ids"].copy()
+    for row in lengths["turn_lengths"].nonzero()[0]:
+        found[row] = sum(table["turn_lengths"][int(row)].as_py()[::2])
+    return found
+
+
+def _check_turns(folder: Path, table: pa.Table) -> None:
+    """Raise `DataError` for the first row whose turns are not those of its response."""
+    has_any = (_lengths(table, "turn_lengths") + _lengths(table, "marked_turns")).nonzero()[0]
+    for row in has_any.tolist():
+        found = table["turn_lengths"][row].as_py()
+        marked = table["marked_turns"][row].as_py()
+        num_tokens = len(table["response_ids"][row])
+        lengths = found or [num_tokens]
+        num_turns = (len(lengths) + 1) // 2
+        problem = None
+        if len(lengths) % 2 == 0:
+            problem = "an odd number of turn lengths, as the policy has the first and the last turn"
+        elif min(lengths[::2]) < 1 or min(lengths) < 0:
+            problem = "turn lengths of at least 1 for the policy, and of 0 for the environment"
+        elif sum(lengths) != num_tokens:
+            problem = f"turn lengths that sum to its {num_tokens} response tokens"
+        elif marked and not 0 <= min(marked) <= max(marked) < num_turns:
+            problem = f"marked turns of 0 to {num_turns - 1}"
+        if problem is not None:
+            raise DataError(
+                f"{folder}: rollout {table['rollout_id'][row]}: expected {problem}, found turn "
+                f"lengths {found} and marked turns {marked}: run tabulate again"
+            )
 
 
 def _lengths(table: pa.Table, name: str) -> NDArray[np.int64]:

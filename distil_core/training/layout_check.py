@@ -31,11 +31,12 @@ def require_rows_apart(
     forward passes."""
     padded_bt, other_bt = (
         student_logprobs(
-            model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, sequences
+            *(model, part.tokens, part.expert_ids_btk, forward_dtype, tiled_above, sequences),
+            policys=part.policys,
         )[1]
         for sequences in (None, part.sequences)
     )
-    difference = float((padded_bt - other_bt)[part.tokens.response_mask_bt].abs().max())
+    difference = float((padded_bt - other_bt)[part.trained.response_mask_bt].abs().max())
     # Written this way so that NaN is refused too.
     if not difference <= _TOLERANCES[forward_dtype]:
         raise TrainingError(

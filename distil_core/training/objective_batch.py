@@ -9,13 +9,15 @@ from torch import Tensor
 
 from distil_core.objectives.base import ObjectiveBatch
 from distil_core.objectives.estimators.as_sampled import BatchAsSampled
+from distil_core.objectives.estimators.turns import BatchOfTurns
 from distil_core.training.feedback_rows import FeedbackRow
+from distil_core.training.policy_tokens import turn_numbers_bt
 
 
 @dataclass(frozen=True)
 class RowLabels:
     """The fields of an `ObjectiveBatch` that do not depend on the student, with its names and
-    shapes."""
+    shapes. turn_ids_bt: of a `BatchOfTurns`; None where no row has turns."""
 
     expert_bucket_logprobs_btk: Tensor
     behaviour_logprobs_bt: Tensor
@@ -25,6 +27,7 @@ class RowLabels:
     group_ids_b: Tensor
     sampled_buckets_bt: Tensor
     by_expert_b: Tensor
+    turn_ids_bt: Tensor | None = None
 
 
 def make_labels(
@@ -34,8 +37,9 @@ def make_labels(
     response_mask_bt: Tensor,
     response_ids_bt: Tensor,
 ) -> RowLabels:
-    """The labels of these rows, on the CPU like the tensors given. expert_buckets: ids and log-mass
-    from the function of that name."""
+    """The labels of these rows, on the CPU like the tensors given, which are of the policy's tokens
+    alone. expert_buckets: ids and log-mass from the function of that name."""
+    turns = [row.turns for row in rows]
     ids_btk, expert_btk = expert_buckets
     sampled_btk = ids_btk == response_ids_bt[..., None]
     tail_bucket = ids_btk.shape[-1]
@@ -52,6 +56,7 @@ def make_labels(
             sampled_btk.any(-1), sampled_btk.int().argmax(-1), tail_bucket
         ),
         by_expert_b=torch.tensor([row.by_expert for row in rows]),
+        turn_ids_bt=turn_numbers_bt(turns, response_ids_bt.shape[1]) if any(turns) else None,
     )
 
 
@@ -60,7 +65,18 @@ def make_objective_batch(labels: RowLabels, student_logprobs: tuple[Tensor, ...]
     and of the sampled tokens, also at a temperature where asked for, from the function of that
     name."""
     student_btk, sampled_bt, *as_sampled = student_logprobs
-    moved = {name: value.to(sampled_bt.device) for name, value in vars(labels).items()}
+    moved = {
+        name: value.to(sampled_bt.device)
+        for name, value in vars(labels).items()
+        if value is not None
+    }
+    if labels.turn_ids_bt is not None:
+        return BatchOfTurns(
+            student_bucket_logprobs_btk=student_btk,
+            sampled_logprobs_bt=sampled_bt,
+            as_sampled_logprobs_bt=as_sampled[0] if as_sampled else None,
+            **moved,
+        )
     if as_sampled:
         return BatchAsSampled(
             student_bucket_logprobs_btk=student_btk,

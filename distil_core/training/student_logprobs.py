@@ -21,6 +21,7 @@ from distil_core.policy.prefix_tree import prefix_trees
 from distil_core.policy.sequences import Sequences, predicted_hidden, predicted_logits
 from distil_core.training.head_logprobs import head_logprobs
 from distil_core.training.plain_head import softcap
+from distil_core.training.policy_tokens import PolicyTokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,32 +35,45 @@ def student_logprobs(
     tiled_above: int | None = None,
     sequences: Sequence[Sequences] | None = None,
     temperature: float | None = None,
+    policys: PolicyTokens | None = None,
 ) -> tuple[Tensor, ...]:
     """The student's log-mass on the expert's buckets, [B, T, K + 1], and the log-probability of
     each response token, [B, T]; float32 or wider, with gradient where it is enabled. temperature:
-    then the latter follows once more, of softmax(logits / temperature).
+    then the latter follows once more, of softmax(logits / temperature). policys: then the T
+    response tokens are these.
 
     expert_ids_btk: int64; the vocabulary's size marks padding. forward_dtype: in which the model
     computes. tiled_above: a larger vocabulary is read in tiles, and the logits never exist all at
     once. sequences: the same rows from `as_sequences`, None for padded. None of these changes more
     than rounding. Where there is no response token, sequences give 0.
     """
+    read = policys or tokens
     if is_tiled(model, tiled_above):
-        return _tiled_logprobs(model, tokens, expert_ids_btk, forward_dtype, sequences, temperature)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
+            hidden = _hidden(model, tokens, sequences, policys)
+        return _tiled_logprobs(model, hidden, read, expert_ids_btk, forward_dtype, temperature)
     if sequences is not None:
         return _logprobs_in_sequences(
-            model, tokens, expert_ids_btk, forward_dtype, sequences, temperature
+            model, read, expert_ids_btk, forward_dtype, sequences, temperature
         )
     with torch.autocast(model.device.type, torch.bfloat16, enabled=forward_dtype == "bfloat16"):
         logits_btv = response_logits(model, tokens)
-    return logprobs_of_logits(logits_btv, tokens.response_ids_bt, expert_ids_btk, temperature)
+    if policys is not None:
+        logits_btv = policys.picked(logits_btv)
+    return logprobs_of_logits(logits_btv, read.response_ids_bt, expert_ids_btk, temperature)
 
 
-def as_sequences(tokens: ResponseBatch, layout: Layout) -> list[Sequences] | None:
-    """The rows in the layout of `train.layout`, on the batch's device; None for padded."""
+def as_sequences(
+    tokens: ResponseBatch, layout: Layout, policys: PolicyTokens | None = None
+) -> list[Sequences] | None:
+    """The rows in the layout of `train.layout`, on the batch's device; None for padded. policys:
+    the only response tokens that are predicted."""
     if layout == "padded":
         return None
-    return [prefix_trees(tokens)] if layout == "prefix_tree" else list(pack(tokens))
+    sequences = [prefix_trees(tokens)] if layout == "prefix_tree" else list(pack(tokens))
+    if policys is None:
+        return sequences
+    return [policys.predicted(one, tokens.response_ids_bt.shape[1]) for one in sequences]
 
 
 def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
@@ -67,23 +81,34 @@ def is_tiled(model: PreTrainedModel, tiled_above: int | None) -> bool:
     return tiled_above is not None and vocabulary_size(model) > tiled_above
 
 
-def _tiled_logprobs(
+def _hidden(
     model: PreTrainedModel,
     tokens: ResponseBatch,
+    sequences: Sequence[Sequences] | None,
+    policys: PolicyTokens | None,
+) -> tuple[Tensor, Tensor]:
+    """The places in [B * T] of N response tokens, and what the head reads to predict each of
+    them, [N, d]."""
+    if sequences is not None:
+        places_n = torch.cat([part.places_n for part in sequences])
+        return places_n, torch.cat([predicted_hidden(model, part) for part in sequences])
+    places_n = (policys or tokens).response_mask_bt.flatten().nonzero().squeeze(1)
+    hidden_btd = response_hidden(model, tokens)
+    if policys is not None:
+        hidden_btd = policys.picked(hidden_btd)
+    return places_n, hidden_btd.flatten(0, 1).index_select(0, places_n)
+
+
+def _tiled_logprobs(
+    model: PreTrainedModel,
+    hidden: tuple[Tensor, Tensor],
+    tokens: ResponseBatch | PolicyTokens,
     expert_ids_btk: Tensor,
     forward_dtype: str,
-    sequences: Sequence[Sequences] | None,
     temperature: float | None,
 ) -> tuple[Tensor, ...]:
     half = forward_dtype == "bfloat16"
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
-        if sequences is not None:
-            places_n = torch.cat([part.places_n for part in sequences])
-            hidden_nd = torch.cat([predicted_hidden(model, part) for part in sequences])
-        else:
-            places_n = tokens.response_mask_bt.flatten().nonzero().squeeze(1)
-            hidden_btd = response_hidden(model, tokens)
-            hidden_nd = hidden_btd.flatten(0, 1).index_select(0, places_n)
+    places_n, hidden_nd = hidden
     (weight_vd, bias_v), cap = head_parameters(model), softcap(model)
     response_ids_n = tokens.response_ids_bt.flatten()[places_n]
     values: tuple[Tensor, ...] = head_logprobs(
@@ -111,7 +136,7 @@ def _tiled_logprobs(
 
 def _logprobs_in_sequences(
     model: PreTrainedModel,
-    tokens: ResponseBatch,
+    tokens: ResponseBatch | PolicyTokens,
     expert_ids_btk: Tensor,
     forward_dtype: str,
     sequences: Sequence[Sequences],
@@ -137,7 +162,7 @@ def _logprobs_in_sequences(
 
 
 def _in_place(
-    values: tuple[Tensor, ...], places_n: Tensor, tokens: ResponseBatch
+    values: tuple[Tensor, ...], places_n: Tensor, tokens: ResponseBatch | PolicyTokens
 ) -> tuple[Tensor, ...]:
     """Values of N response tokens at their places in [B, T]."""
     shape = tokens.response_ids_bt.shape

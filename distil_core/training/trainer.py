@@ -174,6 +174,7 @@ def _backward(
             tiled_above,
             part.sequences,
             temperature,
+            part.policys,
         )
 
     if len(parts) == 1:

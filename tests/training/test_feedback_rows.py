@@ -1,14 +1,19 @@
 """Feedback tables as rows: the same values, or refused (1 s)."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from distil_core.errors import DataError
-from distil_core.tables.schemas import FEEDBACK, FeedbackTableRow
+from distil_core.tables.schemas import CONTINUATIONS, FEEDBACK, ContinuationRow, FeedbackTableRow
 from distil_core.tables.store import write_shards, write_table
 from distil_core.training.feedback_rows import read_feedback
 
@@ -102,6 +107,91 @@ def test_lengths_that_disagree(tmp_path: Path, changes: dict[str, Any]) -> None:
     write_table(tmp_path / "f.parquet", FEEDBACK, [row(0), row(1, **changes)], CONTEXT)
     with pytest.raises(DataError, match=r"rollout 001/1/0 has \d response tokens, but .*tabulate"):
         read_feedback(tmp_path / "f.parquet", "0af1")
+
+
+def turns_row(index: int, lengths: list[int], **changes: Any) -> FeedbackTableRow:
+    """A row of index + 1 tokens of the policy; those of the environment are 100 and on."""
+    own = row(index)
+    policys, environments = iter(own.response_ids), iter(range(100, 1000))
+    written = [
+        next((policys, environments)[turn % 2])
+        for turn, length in enumerate(lengths)
+        for _ in range(length)
+    ]
+    assert next(policys, None) is None
+    return row(index, **{"response_ids": written, "turn_lengths": lengths, **changes})
+
+
+@given(st.data())
+@hypothesis_settings(deadline=None, max_examples=25, derandomize=True)
+def test_rows_of_turns_have_what_the_policy_wrote(data: st.DataObject) -> None:
+    lengths = [
+        data.draw(st.integers(0 if place % 2 else 1, 3))
+        for place in range(2 * data.draw(st.integers(0, 3)) + 1)
+    ]
+    num_turns = len(lengths) // 2 + 1
+    marked = sorted(data.draw(st.sets(st.integers(0, num_turns - 1))))
+    written = [row(0), turns_row(sum(lengths[::2]) - 1, lengths, marked_turns=marked), row(2)]
+    with TemporaryDirectory() as folder:
+        # Of both versions.
+        write_shards(Path(folder) / "f", FEEDBACK, [[one] for one in written], CONTEXT)
+        rows = read_feedback(Path(folder) / "f", "0af1")
+    assert rows.longest == max(len(one.context_ids) + len(one.response_ids) for one in written)
+    assert [rows.row(index).turns for index in (0, 2)] == [None, None]
+    found, expected = rows.row(1), written[1]
+    turns = [turn for turn, length in enumerate(lengths[::2]) for _ in range(length)]
+    assert found.turns is not None
+    assert found.read_ids.tolist() == found.turns.ids.tolist() == expected.response_ids
+    assert found.response_ids_t.tolist() == [i for i in expected.response_ids if i < 100]
+    assert found.response_ids_t.dtype == np.int32
+    assert found.turns.is_policys.tolist() == [i < 100 for i in expected.response_ids]
+    assert found.turns.numbers_t.tolist() == turns
+    assert found.turns.marked.tolist() == marked
+    assert found.expert_counts_t.tolist() == expected.expert_counts
+    assert found.behaviour_logprobs_t.tolist() == expected.behaviour_logprobs
+    assert found.is_truncated([1])
+    assert not found.is_truncated([int(found.response_ids_t[-1])])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"turn_lengths": [2, 3]}, "an odd number of turn lengths"),
+        ({"turn_lengths": [2, 3, 0]}, "at least 1 for the policy"),
+        ({"turn_lengths": [0, 3, 2]}, "at least 1 for the policy"),
+        ({"turn_lengths": [3, -1, 3]}, "of 0 for the environment"),
+        ({"turn_lengths": [1, 2, 1]}, "sum to its 5 response tokens"),
+        ({"marked_turns": [2]}, "marked turns of 0 to 1"),
+        ({"marked_turns": [-1]}, "marked turns of 0 to 1"),
+        ({"turn_lengths": [], "marked_turns": [1]}, "marked turns of 0 to 0"),
+        ({"turn_lengths": [1, 1, 3]}, "4 response tokens of the policy, but 3 behaviour"),
+        ({"behaviour_logprobs": [-1.0] * 5}, "3 response tokens of the policy, but 5 behaviour"),
+        ({"expert_counts": [1, 1, 1, 1, 2]}, "but 3 behaviour .* 5 expert counts"),
+    ],
+)
+def test_turns_that_are_not_those_of_the_response(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    rows = [row(1), turns_row(2, [1, 2, 2]), turns_row(2, [1, 2, 2], **changes)]
+    rows[2] = replace(rows[2], rollout_id="wrong")
+    write_table(tmp_path / "f.parquet", FEEDBACK, rows, CONTEXT)
+    with pytest.raises(DataError, match=f"rollout wrong.*{message}.*run tabulate again"):
+        read_feedback(tmp_path / "f.parquet", "0af1")
+
+
+def test_the_experts_own_rows_have_no_turns(tmp_path: Path) -> None:
+    """Beside a table with turns, whose columns they lack."""
+    write_shards(tmp_path / "f", FEEDBACK, [[turns_row(2, [1, 2, 2])]], CONTEXT)
+    own = row(1)
+    names = CONTINUATIONS.arrow.names
+    continued = ContinuationRow(**{name: getattr(own, name) for name in names})
+    write_table(
+        tmp_path / "f" / "continuations" / "part-00000.parquet", CONTINUATIONS, [continued], {}
+    )
+    rows = read_feedback(tmp_path / "f", "0af1")
+    assert rows.row(0).turns is not None
+    assert rows.row(1).by_expert
+    assert rows.row(1).turns is None
 
 
 def test_no_table(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Feedback rows made by real tiny models, for tests of training."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,33 @@ def make_table(new_model: Any) -> list[FeedbackTableRow]:
         )
         for index, (response, distribution) in enumerate(zip(responses, scored, strict=True))
     ]
+
+
+def with_turns(table: list[FeedbackTableRow]) -> list[FeedbackTableRow]:
+    """The same rollouts with tokens of an environment between the policy's: none in every fourth
+    row, which stays a single response, and one turn, two or more in the others."""
+    random = np.random.default_rng(1)
+    changed = []
+    for index, row in enumerate(table):
+        ids, num_tokens = list(row.response_ids), len(row.response_ids)
+        num_turns = min(1 + index % 4, num_tokens)
+        if index % 4 == 0:
+            changed.append(row)
+            continue
+        ends = sorted(random.choice(num_tokens - 1, num_turns - 1, replace=False) + 1)
+        written: list[int] = []
+        lengths: list[int] = []
+        for start, end in zip([0, *ends], [*ends, num_tokens], strict=True):
+            if lengths:
+                lengths.append(int(random.integers(0, 4)))
+                written += random.integers(3, 90, lengths[-1]).tolist()
+            written += ids[start:end]
+            lengths.append(int(end - start))
+        marked = [turn for turn in range(num_turns) if (turn + index) % 2]
+        changed.append(
+            replace(row, response_ids=written, turn_lengths=lengths, marked_turns=marked)
+        )
+    return changed
 
 
 def as_rows(table: list[FeedbackTableRow]) -> FeedbackRows:

@@ -1,9 +1,9 @@
 """The contract of an objective: one batch of feedback rows in, one scalar loss out.
 
-Axes: `b` rollouts, `t` response positions (left-aligned, padded at the end), `k` buckets of the
-coarse-grained vocabulary (docs/method.md#stored-distribution): the expert's stored ids, padding up
-to the widest position, and the tail ("every other token") last. All probabilities are natural
-logarithms.
+Axes: `b` rollouts, `t` the tokens that the policy wrote (left-aligned, padded at the end; what an
+environment wrote between them has no position), `k` buckets of the coarse-grained vocabulary
+(docs/method.md#stored-distribution): the expert's stored ids, padding up to the widest position,
+and the tail ("every other token") last. All probabilities are natural logarithms.
 """
 
 from dataclasses import dataclass, field

@@ -67,8 +67,8 @@ class ForwardCrossEntropy:
     """Callable on an `ObjectiveBatch`; `DataError` where an expert's mass is not 1.
 
     A truncated response counts as ending at its last stored token: credit covers what was seen.
-    Positions that do not train (tool output inside a response, a position where the expert is
-    silent) cost nothing but still count as distance, which is measured in positions.
+    Positions where the expert is silent cost nothing but still count as distance, which is measured
+    in positions. What an environment wrote is no position at all.
     """
 
     def __init__(self, options: Options):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distil_core.engines.base import SampleRequest
+from distil_core.environments.base import Step
 from distil_core.problems.base import Problem
 from distil_core.rollouts.sampled import SampledRollout, SampledTurn
 from distil_core.seeds import derive_seed
@@ -68,16 +69,16 @@ def rollout_rows(
 
 
 def _turn_row(turn: SampledTurn) -> TurnRow:
-    step = turn.step
+    step = turn.step or Step(None)
     return TurnRow(
         num_tokens=len(turn.response.token_ids),
         num_observation_tokens=len(turn.observation_ids),
         finish_reason=turn.response.finish_reason,
         action=turn.action,
         observation=turn.observation,
-        reward=step and step.reward,
-        verdict=step and step.verdict,
-        feedback=step.feedback if step else (),
-        is_marked=step is not None and step.is_marked,
-        isolation=step and step.isolation,
+        reward=step.reward,
+        verdict=step.verdict,
+        feedback=step.feedback,
+        is_marked=step.is_marked,
+        isolation=step.isolation,
     )

@@ -1,8 +1,9 @@
 """Next-token logits of many rows at once, for the transformers engine.
 
 It saves what `generate` spends on a small or batched model: requests with the same beginning share
-one row, keys and values are written in place instead of copied at each step, rows that ended are
-removed, and rows of equal length need no mask.
+one row, what is known of a row's beginning is not computed again, keys and values are written in
+place instead of copied at each step, rows that ended are removed, and rows of equal length need no
+mask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distil_core.policy._internals import growing_cache
+from distil_core.engines._kept_past import Past
+from distil_core.policy._internals import begin_after, growing_cache, row_past
 from distil_core.policy.batching import collate
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Decoder:
     the model's dtype, at first one row for each context.
 
     max_rows: the most rows at any time. max_new_tokens: the most tokens that a row is continued by.
+    pasts: of each context's first tokens, but not of all of them, where it is known.
     """
 
     def __init__(
@@ -35,16 +38,27 @@ class Decoder:
         contexts: Sequence[Sequence[int]],
         max_rows: int,
         max_new_tokens: int,
+        pasts: Sequence[Past | None] = (),
     ):
         self._model = model
-        batch = collate(contexts, [[]] * len(contexts), str(model.device))
-        length = batch.input_ids_bs.shape[1] + max_new_tokens
-        self._cache = growing_cache(model, max_rows, length)
+        starts = [past.num_tokens if past else 0 for past in pasts] or [0] * len(contexts)
+        new = [context[start:] for context, start in zip(contexts, starts, strict=True)]
+        batch = collate(new, [[]] * len(new), str(model.device))
+        length = max(map(len, contexts))
+        self._cache = growing_cache(model, max_rows, length + max_new_tokens)
+        if any(starts):
+            layers_b = [past and past.layers for past in pasts]
+            begin_after(self._cache, layers_b, length, batch.attention_mask_bs.bool())
         # Without padding no mask is needed.
         self._padded = len(set(map(len, contexts))) > 1
-        self._mask_rs = batch.attention_mask_bs
-        self._position_r1 = batch.position_ids_bs[:, -1:]
-        self.logits_rv = self._forward(batch.input_ids_bs, batch.position_ids_bs)
+        self._mask_rs, position_ids_rs = _right_aligned(contexts, model.device)
+        self._position_r1 = position_ids_rs[:, -1:]
+        num_new = batch.input_ids_bs.shape[1]
+        self.logits_rv = self._forward(batch.input_ids_bs, position_ids_rs[:, -num_new:])
+
+    def past(self, row: int, num_tokens: int) -> Past:
+        """Of the last `num_tokens` tokens of a row, all that it has; a view."""
+        return Past(row_past(self._cache, row, num_tokens))
 
     def step(self, source_r: NDArray[np.int64], token_r: NDArray[np.int64]) -> None:
         """Continue the rows. Each new row is old row `source_r` followed by `token_r`; an old row
@@ -71,3 +85,13 @@ class Decoder:
         )
         logits: Tensor = output.logits[:, -1]
         return logits
+
+
+def _right_aligned(
+    contexts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Mask and positions of contexts that end in the same column, int64 [B, S] each."""
+    lengths_b = torch.tensor([len(context) for context in contexts], device=device)
+    longest = int(lengths_b.max())
+    positions_bs = torch.arange(-longest, 0, device=device) + lengths_b[:, None]
+    return (positions_bs >= 0).long(), positions_bs.clamp(min=0)

@@ -1,6 +1,7 @@
 """The contract of an engine: token ids in, token ids and log-probabilities out. Never text."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -144,3 +145,20 @@ class MonitoredEngine(Engine, Protocol):
     def drift(self) -> dict[str, float]:
         """Figures of the last call of `sample`, under their names in metrics.json."""
         ...
+
+
+@runtime_checkable
+class ContinuingEngine(Engine, Protocol):
+    """An engine that can keep what it computed from one call of `sample` to the next."""
+
+    def continuing(self) -> AbstractContextManager[Engine]:
+        """The engine to use within this context. Where a request's context begins with tokens that
+        it has read or sampled there, it need not compute these again; which it still knows is found
+        by their ids. Nothing else changes, and all that was kept is released at the end."""
+        ...
+
+
+def continuing(engine: Engine) -> AbstractContextManager[Engine]:
+    """`engine.continuing()` where the engine has it, else the engine itself: for a loop whose
+    requests continue what earlier ones sampled."""
+    return engine.continuing() if isinstance(engine, ContinuingEngine) else nullcontext(engine)

@@ -3,6 +3,7 @@
 About 5 s, most of it importing transformers.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,3 +74,58 @@ def test_keys_and_values_are_written_in_place(model: Any) -> None:
             model(input_ids=torch.tensor([[4], [5]]), past_key_values=cache, use_cache=True)
             places.append([layer.keys.untyped_storage().data_ptr() for layer in cache.layers])
     assert places == [places[0]] * 3
+
+
+def configuration(kind: str, **changes: Any) -> Any:
+    from transformers import AutoConfig
+
+    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2}
+    return SimpleNamespace(config=AutoConfig.for_model(kind, **{**sizes, **changes}))
+
+
+def rotations(rope_type: str) -> dict[str, Any]:
+    return {"rope_type": rope_type, "rope_theta": 1e4, "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "can"),
+    [
+        (configuration("llama"), True),
+        (configuration("llama", rope_parameters=rotations("linear")), True),
+        (configuration("qwen3"), True),
+        (configuration("gpt2"), True),
+        # What a token is rotated by depends on the tokens that it is read with.
+        (configuration("llama", rope_parameters=rotations("dynamic")), False),
+        # Windows, some or all; states; states beside keys and values.
+        (configuration("mistral", sliding_window=8), False),
+        (configuration("mistral", sliding_window=None), True),
+        (configuration("gemma3_text"), False),
+        (configuration("lfm2", layer_types=["conv", "full_attention"]), False),
+        (configuration("qwen3_next", layer_types=["linear_attention", "full_attention"]), False),
+    ],
+)
+def test_whether_a_past_can_be_taken_apart(model: Any, can: bool) -> None:
+    assert _internals.can_begin_after_past(model) is can
+
+
+@torch.no_grad()
+def test_rows_begin_after_what_another_cache_held(model: Any) -> None:
+    """The second row has its past two places further right than it was, and the first has none."""
+    ids = torch.tensor([[3, 4, 5, 6, 7], [0, 0, 8, 9, 3]])
+    own = torch.tensor([[True] * 5, [False] * 4 + [True]])
+    before = _internals.growing_cache(model, max_rows=1, max_length=2)
+    model(input_ids=ids[1:, 2:4], past_key_values=before, use_cache=True)
+    cache = _internals.growing_cache(model, max_rows=2, max_length=6)
+    past = _internals.row_past(before, 0, 2)
+    _internals.begin_after(cache, [None, past], 5, own)
+    assert cache.get_seq_length() == 0
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
+    found = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=torch.tensor([[0, 1, 2, 3, 4], [0, 0, 0, 0, 2]]),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits[:, -1]
+    for row, expected in ((ids[:1], found[0]), (ids[1:, 2:], found[1])):
+        torch.testing.assert_close(model(input_ids=row).logits[0, -1], expected)

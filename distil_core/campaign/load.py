@@ -156,6 +156,7 @@ def _check_components(params: Params) -> None:
         registry.options(chosen.name, chosen.options)
     objective = OBJECTIVES.options(params.train.objective.name, params.train.objective.options)
     _check_expert_engine(params)
+    _check_environment(params)
     harder = params.problems.generalisation_source
     if harder is not None:
         PROBLEM_SOURCES.options(harder.name, harder.options)
@@ -190,6 +191,24 @@ def _check_feedback(params: Params) -> None:
                 f"context.{setting}: unknown field {unknown}; known: {', '.join(sorted(known))}"
                 f"{did_you_mean(unknown[0], known)}"
             )
+
+
+def _check_environment(params: Params) -> None:
+    """The environment exists and accepts its options, and the expert can follow its turns."""
+    environment = params.context.environment
+    if environment is None:
+        return
+    from distil_core.environments import ENVIRONMENTS
+    from distil_core.experts import EXPERTS
+
+    ENVIRONMENTS.options(environment.name, environment.options)
+    expert = params.tabulate.expert
+    if not EXPERTS.options(expert.name, expert.options).follows_turns:
+        raise ConfigError(
+            f"tabulate.expert {expert.name!r} reads a response's text, and does not follow what an "
+            "environment answers between its turns: use an expert that scores token ids (self, "
+            "white_box), or leave context.environment out"
+        )
 
 
 def _check_expert_engine(params: Params) -> None:

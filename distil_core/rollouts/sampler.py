@@ -17,6 +17,7 @@ from distil_core.engines.base import (
     SampledResponse,
     SampleRequest,
     SamplingSettings,
+    continuing,
 )
 from distil_core.environments.pool import EnvironmentPool, StepJob, StepOutcome
 from distil_core.errors import EnvironmentFault
@@ -68,9 +69,12 @@ class RolloutSampler:
                 for response in responses
             ]
         live = [_Live(*pair) for pair in zip(problems, requests, strict=True)]
-        with EnvironmentPool(self._environment, self._num_workers) as pool:
+        with (
+            EnvironmentPool(self._environment, self._num_workers) as pool,
+            continuing(self._engine) as engine,
+        ):
             rounds = _Rounds(live, pool, self._tokenizer, self._writer, self._environment.max_turns)
-            rounds.run(self._engine, settings, progress)
+            rounds.run(engine, settings, progress)
         return [self._rollout(one) for one in live]
 
     def _rollout(self, one: _Live) -> SampledRollout:

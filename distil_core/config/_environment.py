@@ -21,6 +21,9 @@ class EnvironmentParams(Component):
     exceeds it is a row with an error."""
     role: Literal["tool", "user"] = "tool"
     """Whose message an answer is, where the context is a chat."""
+    declare_tools: bool = False
+    """Whether the chat template gets the schemas of the environment's tools, to write them where it
+    has a place for them."""
     observation_template: str = _FIELD
     """What is written between two turns, around the environment's answer: the message's text in a
     chat, and all that is there otherwise."""

@@ -1,7 +1,9 @@
 """The contract of an environment: it answers what a policy does, turn after turn."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from distil_core.problems.base import Problem
 from distil_core.registry import ComponentOptions
@@ -19,6 +21,12 @@ class EnvironmentOptions(ComponentOptions):
         """Whether the environment itself gives reward and verdict when a rollout ends. Otherwise
         consult.verifier judges the text of the last turn."""
         return False
+
+    @property
+    def tool_schemas(self) -> tuple[Mapping[str, Any], ...]:
+        """Of the tools that a policy may call, in OpenAI's form, where it has any that are known
+        before it starts."""
+        return ()
 
     @property
     def runs_code_under(self) -> Isolation | None:

@@ -31,6 +31,7 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 _CPU_S, _MEMORY_BYTES, _MAX_CHARACTERS = 1.0, 512 * 2**20, 2**20
 # A loose backstop; the limit on CPU time decides.
 _WALL_S = 120.0
+_TOOLS = "tools"
 ADVICE = "write the turns into the templates and set context.chat: false"
 MARK = "\ue000a\ue001"
 """An answer that no template writes by itself."""
@@ -46,13 +47,19 @@ def render_chat(
 ) -> str:
     """The conversation in the tokenizer's chat template, as text with its special tokens.
 
-    today: the date that the template gets. kwargs: further variables, its options. chat_template:
-    in place of the tokenizer's own. Raises `ConfigError` where there is no template, or it is
-    broken, refuses this conversation, has no such option, or exceeds its limits.
+    today: the date that the template gets. kwargs: further variables, its options, and `tools`
+    where there are any. chat_template: in place of the tokenizer's own. Raises `ConfigError` where
+    there is no template, or it is broken, refuses this conversation, has no such option, or exceeds
+    its limits.
     """
     template = _template(tokenizer) if chat_template is None else chat_template
     for name in kwargs:
         if not re.search(rf"\b{re.escape(name)}\b", template):
+            if name == _TOOLS:
+                raise ConfigError(
+                    "context.environment.declare_tools: the chat template has no place for tools: "
+                    "leave it out, and say in a system turn which there are"
+                )
             raise ConfigError(
                 f"chat_template_kwargs: the chat template has no option {name!r}: it does not name "
                 "it anywhere. Leave it out, or correct its name"
@@ -61,7 +68,7 @@ def render_chat(
         **tokenizer.special_tokens_map,
         **kwargs,
         "messages": [dict(message) for message in messages],
-        "tools": None,
+        _TOOLS: kwargs.get(_TOOLS),
         "documents": None,
         "add_generation_prompt": add_generation_prompt,
     }

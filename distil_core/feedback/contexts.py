@@ -16,6 +16,7 @@ from distil_core.config.models import ContextParams, ExpertChatParams
 from distil_core.errors import ConfigError, DataError
 from distil_core.feedback.chat_parts import ChatForm, Turn, require_same_prefix
 from distil_core.feedback.compose import TemplatePart, expert_values, has_feedback, render
+from distil_core.feedback.declared_tools import template_options
 from distil_core.feedback.prompt_turns import (
     HISTORY,
     TEXT,
@@ -289,13 +290,16 @@ def _chat_forms(
     """How the contexts are written as a chat; None where they are texts."""
     if not params.chat:
         return None
-    own, kwargs = params.expert_chat or ExpertChatParams(), params.chat_template_kwargs
+    own, kwargs = params.expert_chat or ExpertChatParams(), template_options(params)
     if own.chat_template_file is not None:
         raise ConfigError(
             f"context.expert_chat.chat_template_file {own.chat_template_file!r} was not read: "
             "settings files are read by `load_params`"
         )
-    expert_kwargs = kwargs if own.chat_template_kwargs is None else own.chat_template_kwargs
+    expert_kwargs = kwargs
+    if own.chat_template_kwargs is not None:
+        changed = {"chat_template_kwargs": own.chat_template_kwargs}
+        expert_kwargs = template_options(params.model_copy(update=changed))
     return {
         "student": ChatForm(tokenizer, "student", params.chat_date, kwargs),
         "expert": ChatForm(tokenizer, "expert", params.chat_date, expert_kwargs, own.chat_template),

@@ -16,6 +16,7 @@ from distil_core.errors import ConfigError
 from distil_core.feedback.chat_parts import ChatForm, Turn
 from distil_core.feedback.chat_template import ADVICE, response_end_id
 from distil_core.feedback.compose import TemplatePart, template_parts
+from distil_core.feedback.declared_tools import template_options
 from distil_core.feedback.prompt_turns import TEXT, turns_around
 from distil_core.policy.tokenizer import encode_content, encode_template
 
@@ -90,7 +91,7 @@ def _chat_parts(
     follow."""
     assert params.environment is not None, "single responses are not answered"
     role = params.environment.role
-    form = ChatForm(tokenizer, "student", params.chat_date, params.chat_template_kwargs)
+    form = ChatForm(tokenizer, "student", params.chat_date, template_options(params))
     turns = [
         *turns_around(params.student_template, TEXT, "context.student_template"),
         Turn("assistant", [("", _ACTION)]),

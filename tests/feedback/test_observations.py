@@ -1,10 +1,11 @@
 """The tokens between two turns (each chat template starts a process, so about 15 s)."""
 
+import json
 from datetime import date
 from typing import Any
 
 import pytest
-from chat_families import FAMILIES, GEMMA, family
+from chat_families import CHATML, FAMILIES, GEMMA, family
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +59,7 @@ def test_a_rollout_has_the_tokens_of_the_whole_conversation(name: str) -> None:
 def test_what_an_environment_says_can_neither_end_a_turn_nor_open_one(name: str) -> None:
     tokenizer = family(name)
     writer = ObservationWriter(params(), tokenizer)
-    own, bos, end, special = FAMILIES[name]
+    _, _, end, special = FAMILIES[name]
     marks = [end, *special, "</think>", "<think>"]
     plain = writer.write("x").token_ids
     attack = writer.write("x".join(marks))
@@ -74,9 +75,7 @@ def test_of_a_long_observation_the_middle_is_left_out(
     tokenizer: Any, text: str, limit: int
 ) -> None:
     writer = ObservationWriter(
-        params(
-            chat=False, max_observation_tokens=limit, observation_template="={observation};"
-        ),
+        params(chat=False, max_observation_tokens=limit, observation_template="={observation};"),
         tokenizer,
     )
     found = writer.write(text)
@@ -86,17 +85,38 @@ def test_of_a_long_observation_the_middle_is_left_out(
         assert found.text == text
     elif found.text:
         before, _, after = found.text.partition("[...]")
-        assert text.startswith(before) and text.endswith(after)
+        assert text.startswith(before)
+        assert text.endswith(after)
         assert len(found.token_ids) == limit
         assert 0 <= len(before) - len(after) <= 1
 
 
 def test_without_room_for_an_observation_the_limit_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(ConfigError, match="max_observation_tokens is 2, of which .* takes 2"):
+    with pytest.raises(ConfigError, match=r"max_observation_tokens is 2, of which .* takes 2"):
         ObservationWriter(
             params(chat=False, max_observation_tokens=2, observation_template="={observation};"),
             tokenizer,
         )
+
+
+def test_the_chat_template_is_told_of_the_tools_and_must_have_a_place_for_them() -> None:
+    """With the environment `tools`, whose calculator is known before it starts."""
+    with_tools = CHATML.replace(
+        "{% for message",
+        "{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}{% endif %}"
+        "{% for message",
+        1,
+    )
+    options = {"tools": [{"name": "calculator"}]}
+    settings = params(declare_tools=True, options=options)
+    context = ContextRenderer(settings, family("chatml", with_tools)).student("2+3=", "p")
+    text = "".join(segment.text for segment in context.segments)
+    schema = json.loads(text.partition("<|im_start|>")[0])
+    assert schema["function"]["name"] == "calculator"
+    plain = ContextRenderer(params(options=options), family("chatml", with_tools))
+    assert "calculator" not in plain.student("2+3=", "p").segments[0].text
+    with pytest.raises(ConfigError, match="declare_tools: the chat template has no place"):
+        ContextRenderer(settings, family("chatml"))
 
 
 def test_a_chat_template_that_takes_no_such_message_is_refused() -> None:

@@ -17,6 +17,7 @@ _COMMON = {
 
 _SETTINGS = {
     "engine": "sample: {{engine: {{name: {name}, options: {{batch_size: 32}}}}}}",
+    "environment": "context: {{environment: {{name: {name}, max_turns: 8, ..}}}}",
     "expert": "tabulate: {{expert: {{name: {name}}}}}",
     "feedback source": "consult: {{feedback_sources: [{{name: {name}}}]}}",
     "objective": "train: {{objective: {{name: {name}, options: {{sharpness: 2.0}}}}}}",

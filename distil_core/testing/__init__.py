@@ -7,6 +7,7 @@ and `check()` in it. From a shell: `distil check-component my_lab.focal_objectiv
 
 from distil_core.testing.checks import Check, CheckFailedError, CheckResult, as_table, run_checks
 from distil_core.testing.engines import check_engine, engine_checks
+from distil_core.testing.environments import check_environment, environment_checks
 from distil_core.testing.experts import check_expert, expert_checks
 from distil_core.testing.feedback_sources import check_feedback_source, feedback_source_checks
 from distil_core.testing.objectives import check_objective, objective_checks
@@ -21,6 +22,7 @@ __all__ = [
     "CheckResult",
     "as_table",
     "check_engine",
+    "check_environment",
     "check_expert",
     "check_feedback_source",
     "check_objective",
@@ -29,6 +31,7 @@ __all__ = [
     "check_row_format",
     "check_verifier",
     "engine_checks",
+    "environment_checks",
     "expert_checks",
     "feedback_source_checks",
     "objective_checks",

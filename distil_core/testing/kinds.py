@@ -11,6 +11,7 @@ from distil_core.problems.base import Problem
 from distil_core.problems.row_formats import Row
 from distil_core.testing.checks import Check
 from distil_core.testing.engines import engine_checks
+from distil_core.testing.environments import environment_checks
 from distil_core.testing.experts import expert_checks
 from distil_core.testing.feedback_sources import feedback_source_checks
 from distil_core.testing.objectives import objective_checks
@@ -22,9 +23,9 @@ from distil_core.testing.verifiers import verifier_checks
 
 @dataclass(frozen=True)
 class Samples:
-    """What a component is tried with. problems: for verifiers, experts and programs. responses:
-    in the form that a verifier or a program reads. rows: for row formats. policy_dir: for engines
-    and experts."""
+    """What a component is tried with. problems: for verifiers, environments, experts and programs.
+    responses: in the form that a verifier, an environment or a program reads. rows: for row
+    formats. policy_dir: for engines and experts."""
 
     problems: Sequence[Problem] = ()
     responses: Sequence[str] = ()
@@ -38,6 +39,9 @@ def component_checks(
     """The checks of a component of any of `KINDS`."""
     made: dict[str, Callable[[], list[Check]]] = {
         "engine": lambda: engine_checks(name, options, samples.policy_dir),
+        "environment": lambda: environment_checks(
+            name, options, samples.problems, samples.responses
+        ),
         "expert": lambda: expert_checks(name, options, samples.problems, samples.policy_dir),
         "feedback source": lambda: feedback_source_checks(name, options),
         "objective": lambda: objective_checks(name, options),

@@ -10,7 +10,7 @@ ENVIRONMENTS: Registry[EnvironmentOptions, Environment] = Registry(
         "environment",
         "distil_core.environments",
         "distil.environments",
-        contract_modules=("base", "pool", "tools"),
+        contract_modules=("base", "pool"),
     ),
     EnvironmentOptions,
     Environment,

@@ -131,8 +131,7 @@ class WorkerPool(ABC, Generic[JobT, OutcomeT]):
         here."""
         for worker in self._workers:
             self._feed(worker)
-        connections = [worker.connection for worker in self._workers]
-        ready = wait(connections, timeout=self._seconds_to_next_limit())
+        ready = self._wait_for_event()
         for index, worker in enumerate(self._workers):
             if worker.connection in ready:
                 yield from self._receive(index, worker)
@@ -155,6 +154,12 @@ class WorkerPool(ABC, Generic[JobT, OutcomeT]):
         """End all workers and everything they started, at once."""
         while self._workers:
             self._workers.pop().kill()
+
+    def _wait_for_event(self) -> Sequence[object]:
+        """Wait until a worker has sent something or ended, or a limit is reached; returns the
+        connections of those that did."""
+        connections = [worker.connection for worker in self._workers]
+        return wait(connections, timeout=self._seconds_to_next_limit())
 
     def _new_worker(self) -> Worker[JobT]:
         return Worker(self.worker_module, self._settings)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distil_core.config._base import Component, Fraction, NonNegative, Positive, Settings, added
+from distil_core.config._base import Component, Finite, Fraction, NonNegative, Positive, Settings, added
 
 Layout = Literal["padded", "packed", "prefix_tree"]
 """How rows lie in a model's input; see `TrainParams`."""
@@ -14,6 +14,23 @@ TILED_HEAD_ABOVE = 16384
 
 OnePassLayout = Literal["padded", "prefix_tree"]
 """Those that take a batch in one forward pass."""
+
+
+class LinearSchedule(Settings):
+    """A number that changes from one iteration to the next. Each iteration is frozen with its
+    own."""
+
+    start: Finite
+    """In iteration 1."""
+    end: Finite
+    """Linearly reached in iteration 1 + over_iterations, and kept from there on."""
+    over_iterations: PositiveInt
+    """Steps from start to end."""
+
+    def at(self, iteration: int) -> float:
+        """The number of an iteration; iteration 0, which trains nothing, has that of the first."""
+        share = min(max(iteration - 1, 0), self.over_iterations) / self.over_iterations
+        return (1 - share) * self.start + share * self.end
 
 
 class LoraParams(Settings):

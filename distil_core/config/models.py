@@ -41,6 +41,7 @@ from distil_core.config._environment import EnvironmentParams
 from distil_core.config._feedback import ConsultParams, SelfEvaluationParams
 from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
+    LinearSchedule,
     TILED_HEAD_ABOVE,
     Layout,
     LoraParams,

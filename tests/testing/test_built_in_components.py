@@ -41,6 +41,7 @@ OBJECTIVE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("forward_cross_entropy", {}),
     ("forward_cross_entropy", {"baseline": "none", "cost": "kl_divergence", "horizon": 2}),
     ("forward_cross_entropy", {"advantage_normalisation": "standard_deviation"}),
+    ("forward_cross_entropy_over_turns", {"discount_per": "turn", "baseline_alignment": "turn"}),
     ("grpo", {"advantage_normalisation": "none"}),
     ("grpo", {}),
     ("jensen_shannon", {"loss_normalisation": "tokens"}),

@@ -22,6 +22,10 @@ OBJECTIVES_UNDER_TEST: dict[str, tuple[str, dict[str, Any]]] = {
         {"advantage_normalisation": "standard_deviation", "loss_normalisation": "tokens"},
     ),
     "group_mean": ("forward_cross_entropy", {"baseline": "group_mean", "horizon": 2}),
+    "over_turns": (
+        "forward_cross_entropy_over_turns",
+        {"discount": 0.5, "discount_per": "turn", "baseline_alignment": "turn"},
+    ),
     "reverse_kl": ("reverse_kl", {}),
     "jensen_shannon": ("jensen_shannon", {}),
     "sampled_reverse_kl": ("sampled_reverse_kl", {}),

@@ -14,7 +14,6 @@ from training_rows import END, as_rows, make_table, with_turns
 from distil_core.config.models import Layout, TrainParams
 from distil_core.evaluation.hindsight import token_costs
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives.base import ObjectiveBatch
 from distil_core.objectives.estimators.turns import BatchOfTurns
 from distil_core.policy.batching import vocabulary_size
 from distil_core.progress import no_progress
@@ -57,6 +56,11 @@ def alone(model: Any, row: FeedbackRow) -> Tensor:
     return logprobs_sv[[place - 1 for place in places]]
 
 
+def turn_of(row: FeedbackRow, t: int) -> int:
+    ends = [] if row.turns is None else row.turns.lengths[::2].cumsum().tolist()
+    return sum(end <= t for end in ends)
+
+
 def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: set[int]) -> Any:
     """The batch of these rows, from each row alone."""
     indices = [index for group in groups for index in group]
@@ -70,6 +74,7 @@ def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: 
     behaviour = torch.zeros(shape, dtype=torch.float64)
     mask = torch.zeros(shape, dtype=torch.bool)
     buckets = torch.zeros(shape, dtype=torch.int64)
+    turns = torch.zeros(shape, dtype=torch.int64)
     for b, row in enumerate(chosen):
         logprobs_tv = alone(model, row)
         start = 0
@@ -87,9 +92,11 @@ def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: 
                 expert[b, t, -1] = float(row.expert_tail_logprobs_t[t])
             behaviour[b, t] = float(row.behaviour_logprobs_t[t])
             mask[b, t] = indices[b] not in masked
+            turns[b, t] = turn_of(row, t)
             buckets[b, t] = stored.index(token) if token in stored else width
             start += count
-    return ObjectiveBatch(
+    return BatchOfTurns(
+        turn_ids_bt=turns,
         student_bucket_logprobs_btk=torch.stack(
             [torch.stack([torch.stack(one) for one in row]) for row in student]
         ).double(),

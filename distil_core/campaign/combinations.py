@@ -44,6 +44,20 @@ def _without_effect(params: Params) -> Iterator[str]:
             f"train.batch_rollouts {train.batch_rollouts}, which it is to be a part of: lower it, "
             "or set it to null"
         )
+    if train.decisions is not None and train.objective.name == "grpo":
+        yield (
+            "train.decisions selects where the expert is listened to, and train.objective grpo "
+            "reads no expert: leave it out, or blend in a distillation"
+        )
+    if (
+        train.decisions is not None
+        and train.decisions.select == "marked"
+        and params.context.environment is None
+    ):
+        yield (
+            "train.decisions.select marked keeps the turns that an environment marks, and there "
+            "is no context.environment: choose another selection, or set one"
+        )
     warm_start = params.base.warm_start if params.base.kind == "pretrained" else None
     if warm_start is not None and (warm_start.micro_batch_size or 0) > warm_start.batch_size:
         yield (

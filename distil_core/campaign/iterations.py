@@ -28,6 +28,7 @@ from distil_core.campaign.listing import (
 )
 from distil_core.campaign.load import load_iteration_params, parse_iteration_params
 from distil_core.campaign.params_file import prepare, replace, replaced_params_file
+from distil_core.campaign.schedules import scheduled_options
 from distil_core.campaign.stage_code import code_dependencies, with_code
 from distil_core.config.models import SCHEMA_VERSION, IterationParams, Params
 from distil_core.errors import ConfigError
@@ -173,6 +174,7 @@ def _freeze(
             "`distil extend`: leave it out"
         )
     values = params.model_dump(mode="json")
+    values["train"]["objective"]["options"] |= scheduled_options(params.train.objective, iteration)
     num_prompts = params.sample.num_prompts
     if any(number != num_prompts for number in earlier_num_prompts):
         rest = [num_prompts] * (iteration - 1 - len(earlier_num_prompts))

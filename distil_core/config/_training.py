@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from distil_core.config._base import Component, Finite, Fraction, NonNegative, Positive, Settings, added
+from distil_core.config._base import (
+    Component,
+    Finite,
+    Fraction,
+    NonNegative,
+    Positive,
+    PositiveFraction,
+    Settings,
+    added,
+)
 
 Layout = Literal["padded", "packed", "prefix_tree"]
 """How rows lie in a model's input; see `TrainParams`."""
@@ -45,6 +54,28 @@ class LoraParams(Settings):
     """Names of linear layers, or the ends of names, as q_proj."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of what A reads."""
+
+
+class DecisionParams(Settings):
+    """At which of the policy's tokens the expert is listened to. At the others it counts as silent:
+    they are not matched, cost nothing in what came before, and stay in what the loss is divided
+    by. Objectives of the reward are not concerned."""
+
+    select: Literal["disagreement", "entropy", "marked", "random"]
+    """Which of each rollout's tokens are kept, of those at which the expert says something.
+    'disagreement': where KL(expert || student) is largest. 'entropy': where the student is least
+    sure, among the expert's stored tokens and the rest. 'marked': of the turns that the environment
+    marks. 'random': any, drawn for each rollout once: the control for the others at the same
+    share."""
+    share: PositiveFraction | None = None
+    """Of each rollout's tokens that are kept, rounded up; with 'marked' left out, as all of the
+    turns marked are kept. The share that was is `decision_fraction` of the training curve."""
+
+    @model_validator(mode="after")
+    def _share_where_used(self) -> "DecisionParams":
+        if (self.select == "marked") != (self.share is None):
+            raise ValueError("share is given exactly when select is not 'marked'")
+        return self
 
 
 class TrainParams(Settings):
@@ -111,6 +142,8 @@ class TrainParams(Settings):
     these, or where only the student gives more to all that is not stored. 'reported': their share
     is `disagreeing_fraction` of the training curve. 'only': no others are trained, though these
     stay in the credit of what came before and count in what the loss is divided by."""
+    decisions: DecisionParams | None = added(None)
+    """At which tokens the expert is listened to; null for all at which it says something."""
     optimizer_state_bits: Literal[8, 32] = added(32)
     """Of each number in AdamW's two moments. 8 keeps them quantised in blocks, by the library
     bitsandbytes (the extra 'eight-bit'): a quarter of the memory, and other bits than with 32."""

@@ -41,9 +41,10 @@ from distil_core.config._environment import EnvironmentParams
 from distil_core.config._feedback import ConsultParams, SelfEvaluationParams
 from distil_core.config._gate import AlarmParams, GateParams
 from distil_core.config._training import (
-    LinearSchedule,
     TILED_HEAD_ABOVE,
+    DecisionParams,
     Layout,
+    LinearSchedule,
     LoraParams,
     OnePassLayout,
     TrainParams,
@@ -70,6 +71,7 @@ __all__ = [
     "ComputeParams",
     "ConsultParams",
     "ContextParams",
+    "DecisionParams",
     "EnvironmentParams",
     "EvaluateParams",
     "ExpertChatParams",
@@ -79,6 +81,7 @@ __all__ = [
     "GeneralisationParams",
     "IterationParams",
     "Layout",
+    "LinearSchedule",
     "LoraParams",
     "NonNegative",
     "OnePassLayout",

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Self
 import torch
 from pydantic import Field, model_validator
 
+from distil_core.config.models import LinearSchedule
+from distil_core.errors import ConfigError
 from distil_core.objectives import OBJECTIVES
 from distil_core.objectives.base import (
     Objective,
@@ -29,9 +31,10 @@ class Options(ObjectiveOptions):
     """The distillation's own options."""
     grpo_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the `grpo` part."""
-    reward_weight: Annotated[float, Field(ge=0, le=1)]
-    """lambda in [0, 1]. No default: it trades two units that no default knows, nats of disagreement
-    against standard deviations of reward. At 0 or 1 the other part is not run."""
+    reward_weight: Annotated[float, Field(ge=0, le=1)] | LinearSchedule
+    """lambda in [0, 1], or how it changes over iterations: start, end, over_iterations. No default:
+    it trades two units that no default knows, nats of disagreement against standard deviations of
+    reward. At 0 or 1 the other part is not run."""
 
     @model_validator(mode="after")
     def _parts_are_valid(self) -> Self:
@@ -39,6 +42,10 @@ class Options(ObjectiveOptions):
             raise ValueError(f"distillation cannot be {self.distillation!r}")
         OBJECTIVES.options(self.distillation, self.distillation_options)
         OBJECTIVES.options(_REWARD_OBJECTIVE, self.grpo_options)
+        if isinstance(self.reward_weight, LinearSchedule):
+            ends = (self.reward_weight.start, self.reward_weight.end)
+            if not all(0 <= weight <= 1 for weight in ends):
+                raise ValueError(f"reward_weight is in [0, 1], found a schedule of {ends}")
         return self
 
     @property
@@ -50,7 +57,9 @@ class Options(ObjectiveOptions):
     def compares_rollouts(self) -> bool:
         """Its GRPO part does, and the distillation may."""
         distillation = OBJECTIVES.options(self.distillation, self.distillation_options)
-        return self.reward_weight > 0 or distillation.compares_rollouts
+        weight = self.reward_weight
+        largest = max(weight.start, weight.end) if isinstance(weight, LinearSchedule) else weight
+        return largest > 0 or distillation.compares_rollouts
 
 
 class Blend:
@@ -74,10 +83,17 @@ class Blend:
 
 
 def build(options: Options) -> Objective:
-    """The objective, by name from the registry."""
+    """The objective, by name from the registry. Raises `ConfigError` for a schedule, in whose place
+    an iteration is frozen with its own number."""
+    weight = options.reward_weight
+    if isinstance(weight, LinearSchedule):
+        raise ConfigError(
+            "objective 'blend': reward_weight is a schedule, and only an iteration has a number of "
+            "it: `distil restart` and `distil extend` freeze each with its own"
+        )
     weighted = (
-        (1.0 - options.reward_weight, options.distillation, options.distillation_options),
-        (options.reward_weight, _REWARD_OBJECTIVE, options.grpo_options),
+        (1.0 - weight, options.distillation, options.distillation_options),
+        (weight, _REWARD_OBJECTIVE, options.grpo_options),
     )
     return Blend(
         {

@@ -119,6 +119,11 @@ class FeedbackRows:
         return bool(self._has_expert[list(indices)].any())
 
     @property
+    def any_marked(self) -> bool:
+        """Whether an environment marks any turn of any row."""
+        return bool(self._rows.lengths("marked_turns").any())
+
+    @property
     def longest(self) -> int:
         """The number of tokens of the longest row, context and all that comes after it."""
         lengths = self._rows.lengths

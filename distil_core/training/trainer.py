@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -16,6 +17,7 @@ from distil_core.progress import ProgressCallback, report_figures
 from distil_core.seeds import derive_seed
 from distil_core.training.activation_checkpointing import set_activation_checkpointing
 from distil_core.training.chosen_rows import group_batches, masked_rows
+from distil_core.training.decisions import Decisions, make_decisions
 from distil_core.training.dropout import seed_dropout
 from distil_core.training.feedback_rows import FeedbackRows
 from distil_core.training.finite_loss import require_finite_loss
@@ -63,6 +65,7 @@ def train(
     optimizer = make_optimizer(
         model, params.learning_rate, params.weight_decay, params.optimizer_state_bits
     )
+    decisions = make_decisions(rows, params, seed, vocabulary_size(model))
     state = TrainingState(model, optimizer, average)
     if resume is not None:
         resume.load(state)
@@ -91,6 +94,7 @@ def train(
                 batches.prefetch,
                 setup.temperature,
                 params.expert_disagreement,
+                decisions,
             )
             if params.dropped_groups != "none":
                 num_dropped = len(rows.groups) - len(groups)
@@ -148,6 +152,7 @@ def _backward(
     when_busy: Callable[[], None] = lambda: None,
     temperature: float | None = None,
     disagreement: str = "unmeasured",
+    decisions: Decisions | None = None,
 ) -> dict[str, float]:
     """Compute one batch's gradients; returns the loss and the objective's diagnostics.
 
@@ -157,7 +162,8 @@ def _backward(
     backpropagate its share.
 
     when_busy: called when this thread begins a long wait. temperature: as in `student_logprobs`.
-    disagreement: as `train.expert_disagreement`.
+    disagreement: as `train.expert_disagreement`. decisions: where the expert is listened to; None
+    for everywhere.
     """
     size = len(step_batch.parts[0].expert_ids_btk)
     parts = step_batch.parts
@@ -185,6 +191,10 @@ def _backward(
         student = tuple(torch.cat(values) for values in zip(*pieces, strict=True))
         for values in student:
             values.requires_grad_()
+    selected: dict[str, float] = {}
+    if decisions is not None:
+        labels, selected = decisions.applied(step_batch, student)
+        step_batch = replace(step_batch, labels=labels)
     weights_bt, found = _weights(model, step_batch, student[0], disagreement)
     if weights_bt is not None:
         scale_gradients(student, weights_bt)
@@ -198,7 +208,7 @@ def _backward(
         for number in range(len(parts)):
             part = slice(number * size, (number + 1) * size)
             torch.autograd.backward(forward(number), [gradient[part] for gradient in gradients])
-    diagnostics = {"loss": output.loss.item(), **output.diagnostics, **found}
+    diagnostics = {"loss": output.loss.item(), **output.diagnostics, **found, **selected}
     if step_batch.num_masked:
         diagnostics["masked_rollouts"] = float(step_batch.num_masked)
     return diagnostics

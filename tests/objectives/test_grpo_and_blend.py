@@ -161,6 +161,7 @@ def test_names_of_all_objectives() -> None:
         "behaviour_cloning",
         "blend",
         "forward_cross_entropy",
+        "forward_cross_entropy_over_turns",
         "grpo",
         "jensen_shannon",
         "reverse_kl",

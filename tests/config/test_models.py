@@ -151,6 +151,21 @@ IMPOSSIBLE = {
         {"train.micro_batch_rollouts": 129},
         "train.micro_batch_rollouts 129 exceeds train.batch_rollouts 128",
     ),
+    "decisions of an expert that nothing reads": (
+        {
+            "train.objective": {"name": "grpo", "options": {}},
+            "train.decisions": {"select": "random", "share": 0.2},
+        },
+        "train.decisions selects where the expert is listened to, and train.objective grpo",
+    ),
+    "marks that nobody makes": (
+        {"train.decisions": {"select": "marked"}},
+        "there is no context.environment: choose another selection",
+    ),
+    "a share of what is kept as a whole": (
+        {"train.decisions": {"select": "marked", "share": 0.2}},
+        "share is given exactly when select is not 'marked'",
+    ),
     "a peer of nobody": (
         {
             "consult.peer_solution": True,
@@ -214,6 +229,7 @@ def test_an_impossible_combination_is_refused(settings: dict[str, Any], name: st
         {"train.max_grad_norm": math.inf},
         {"train.warmup_steps": 48, "base.warmup_steps": 600},
         {"train.micro_batch_rollouts": 128},
+        {"train.decisions": {"select": "disagreement", "share": 1.0}},
         {"consult.self_evaluation": JUDGEMENT},
         {"context.shorten": [{"field": "attempt", "keep": "end"}]},
     ],

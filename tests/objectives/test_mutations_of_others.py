@@ -166,8 +166,8 @@ MUTATIONS = [
         "blend exchanges its parts",
         others_hold,
         blend.build,
-        "(1.0 - options.reward_weight, options.distillation,",
-        "(options.reward_weight, options.distillation,",
+        "(1.0 - weight, options.distillation,",
+        "(weight, options.distillation,",
     ),
 ]
 

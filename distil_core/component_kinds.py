@@ -15,6 +15,7 @@ _REGISTRIES = {
     "problem source": ("distil_core.problems", "PROBLEM_SOURCES"),
     "program": ("distil_core.experts.programs", "PROGRAMS"),
     "row format": ("distil_core.problems.row_formats", "ROW_FORMATS"),
+    "tool": ("distil_core.tools", "TOOLS"),
     "verifier": ("distil_core.verifiers", "VERIFIERS"),
 }
 """Imported when asked for: what needs no objective need not wait for torch."""

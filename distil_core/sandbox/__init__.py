@@ -9,6 +9,7 @@ The program receives one call at a time and never the expected results: the host
 answers itself, with their exact types (`inside.values`).
 """
 
+from distil_core.sandbox.cells import CellResult, CellSession
 from distil_core.sandbox.inside.values import NotPlainDataError
 from distil_core.sandbox.limits import Isolation, Limits
 from distil_core.sandbox.results import Call, CallResult, CandidateException, ProgramResult
@@ -18,6 +19,8 @@ __all__ = [
     "Call",
     "CallResult",
     "CandidateException",
+    "CellResult",
+    "CellSession",
     "Isolation",
     "Limits",
     "NotPlainDataError",

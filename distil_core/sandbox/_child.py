@@ -121,12 +121,30 @@ class Child:
             if not self._exited:
                 self._wait()
 
+    def take_output(self) -> tuple[bytes, bytes]:
+        """Standard output and error so far, which then begin anew, their limit too. Raises
+        `ProcessEnded` with 'output_limit'."""
+        for descriptor in self._outputs:
+            while self._read_output(descriptor):
+                pass
+        taken = self.stdout, self.stderr
+        for output in self._outputs.values():
+            output.clear()
+        return taken
+
+    def pause(self) -> None:
+        """Stop all its threads, until `resume`: nobody watches it meanwhile."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
     def finish(self, ending: Ending) -> tuple[Ending, EndOfChild]:
         """End the child unless it has exited, and read the output it still left. Returns the ending
         and the zygote's report. Raises `ZygoteDied`."""
         if not self._exited:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._signal(signal.SIGKILL)
         report = self._zygote.ended()
         try:
             for descriptor in self._outputs:
@@ -149,6 +167,10 @@ class Child:
     @property
     def stderr(self) -> bytes:
         return bytes(self._outputs[self._stderr])
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
 
     def _allow(self, cpu_s: float, wall_s: float) -> None:
         self._cpu_deadline_s = self.cpu_s + cpu_s

@@ -46,7 +46,7 @@ class ProcessReport:
             lines = message["trace"]
             if self._num_trace_messages > _MAX_TRACE_MESSAGES or not _texts(lines):
                 raise ProcessEnded("violation")
-            self.trace += [_readable(line, _LINE_CHARACTERS) for line in lines[:_MAX_TRACE_LINES]]
+            self.trace += [readable(line, _LINE_CHARACTERS) for line in lines[:_MAX_TRACE_LINES]]
             return True
         if "exception" in message:
             self.exception = read_exception(message["exception"])
@@ -67,16 +67,16 @@ def read_exception(content: Any) -> CandidateException:
     if not _texts(texts) or not all(type(n) is int and 0 <= n < _MAX_LINE for n in numbers):
         raise ProcessEnded("violation")
     return CandidateException(
-        _readable(kind, _NAME_CHARACTERS),
-        _readable(message, _MESSAGE_CHARACTERS),
+        readable(kind, _NAME_CHARACTERS),
+        readable(message, _MESSAGE_CHARACTERS),
         tuple(
-            (line, _readable(function, _NAME_CHARACTERS), _readable(text, _LINE_CHARACTERS))
+            (line, readable(function, _NAME_CHARACTERS), readable(text, _LINE_CHARACTERS))
             for line, function, text in lines
         ),
     )
 
 
-def _readable(text: str, max_characters: int) -> str:
+def readable(text: str, max_characters: int) -> str:
     """`text` shortened and as valid UTF-8: feedback is stored as UTF-8, which has no lone
     surrogates."""
     return text[:max_characters].encode("utf-8", "backslashreplace").decode("utf-8")

@@ -24,6 +24,10 @@ _SETTINGS = {
     "problem source": "problems: {{source: {{name: {name}, options: {{largest: 99}}}}}}",
     "program": "tabulate: {{expert: {{name: program, options: {{program: {{name: {name}}}}}}}}}",
     "row format": "problems: {{source: {{name: jsonl, options: {{row_format: {name}, ..}}}}}}",
+    "tool": (
+        "context: {{environment: {{name: tools, options: {{tools: [{{name: {name}}}]}}, "
+        "max_turns: 4, max_observation_tokens: 200}}}}"
+    ),
     "verifier": "consult: {{verifier: {{name: {name}}}}}",
 }
 """How settings name it."""

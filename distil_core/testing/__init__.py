@@ -14,6 +14,7 @@ from distil_core.testing.objectives import check_objective, objective_checks
 from distil_core.testing.problem_sources import check_problem_source, problem_source_checks
 from distil_core.testing.programs import check_program, program_checks
 from distil_core.testing.row_formats import check_row_format, row_format_checks
+from distil_core.testing.tools import check_tool, tool_checks
 from distil_core.testing.verifiers import check_verifier, verifier_checks
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "check_problem_source",
     "check_program",
     "check_row_format",
+    "check_tool",
     "check_verifier",
     "engine_checks",
     "environment_checks",
@@ -39,5 +41,6 @@ __all__ = [
     "program_checks",
     "row_format_checks",
     "run_checks",
+    "tool_checks",
     "verifier_checks",
 ]

@@ -18,14 +18,15 @@ from distil_core.testing.objectives import objective_checks
 from distil_core.testing.problem_sources import problem_source_checks
 from distil_core.testing.programs import program_checks
 from distil_core.testing.row_formats import row_format_checks
+from distil_core.testing.tools import tool_checks
 from distil_core.testing.verifiers import verifier_checks
 
 
 @dataclass(frozen=True)
 class Samples:
     """What a component is tried with. problems: for verifiers, environments, experts and programs.
-    responses: in the form that a verifier, an environment or a program reads. rows: for row
-    formats. policy_dir: for engines and experts."""
+    responses: in the form that a verifier, an environment or a program reads, and for a tool calls
+    as JSON. rows: for row formats. policy_dir: for engines and experts."""
 
     problems: Sequence[Problem] = ()
     responses: Sequence[str] = ()
@@ -48,6 +49,7 @@ def component_checks(
         "problem source": lambda: problem_source_checks(name, options),
         "program": lambda: program_checks(name, options, samples.problems, samples.responses),
         "row format": lambda: row_format_checks(name, options, samples.rows),
+        "tool": lambda: tool_checks(name, options, samples.responses),
         "verifier": lambda: verifier_checks(name, options, samples.problems, samples.responses),
     }
     return made[kind]()

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distil_core.environments.pool import EnvironmentPool, StepJob
 
 from distil_core.config.models import ContextParams, EnvironmentParams
 from distil_core.engines.base import SampledResponse, SampleRequest, SamplingSettings
 from distil_core.engines.transformers import TransformersEngine
+from distil_core.environments.pool import EnvironmentPool, StepJob
 from distil_core.errors import EngineError, EnvironmentFault
 from distil_core.problems.base import Problem
 from distil_core.progress import no_progress

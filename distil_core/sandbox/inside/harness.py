@@ -1,4 +1,4 @@
-"""In the child: load the program, answer calls, run tests.
+"""In the child: load the program, answer calls, run tests, execute cells.
 
 The program runs in the same process and can change it, so the host does not trust what is sent.
 """
@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import tests
+from . import cells, tests
 from .failures import describe_exception
 from .frames import STDIN_FILE, read_frame, write_frame
 from .fresh_module import new_module
@@ -42,6 +42,8 @@ def serve(answer_bytes: int) -> NoReturn:
         _run_program(job)
     elif job["mode"] == "calls":
         _answer_calls(job, answer_bytes)
+    elif job["mode"] == "cells":
+        cells.run(CHANNEL, _flush)
     else:
         tests.run(job, CHANNEL)
     # Every answer is sent; the program's threads and exit handlers would only take time.

@@ -154,7 +154,8 @@ class ContinuingEngine(Engine, Protocol):
     def continuing(self) -> AbstractContextManager[Engine]:
         """The engine to use within this context. Where a request's context begins with tokens that
         it has read or sampled there, it need not compute these again; which it still knows is found
-        by their ids. Nothing else changes, and all that was kept is released at the end."""
+        by their ids. All that was kept is released at the end. As a call may be of a few requests
+        only, it is for who calls to decide how many may fail."""
         ...
 
 

@@ -24,6 +24,7 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoredResponse,
     ScoreRequest,
+    continuing,
 )
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.engines.vllm import engine as vllm_engine
@@ -293,6 +294,100 @@ def test_weights_are_swapped_without_a_restart(
     assert other.drift()["engine_logprob_error_max"] < 1e-5
     assert engine.sample(requests(), SETTINGS, no_progress) == before
     assert engine.drift()["engine_logprob_error_max"] < 1e-5
+
+
+def answered_in_turns(
+    engine: VllmEngine, before_turn: Callable[[], object] = lambda: None, order: int = 1
+) -> list[SampledResponse]:
+    """All responses of rollouts of three turns, whose contexts are longer than a block."""
+    responses = []
+    token_ids = [np.random.default_rng(n).integers(3, 99, 30 + n).tolist() for n in range(10)]
+    for turn in range(3):
+        before_turn()
+        asked = [SampleRequest(ids, 2**62 + 100 * n + turn) for n, ids in enumerate(token_ids)]
+        turned = engine.sample(asked[::order], SETTINGS, no_progress)[::order]
+        responses += turned
+        for number, response in enumerate(turned):
+            observation = np.random.default_rng([number, turn]).integers(3, 99, 7 + number)
+            token_ids[number] += [*response.token_ids, *observation.tolist()]
+    return responses
+
+
+def test_turns_are_continued_from_the_prefix_cache(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit as if nothing had been kept, in float32 on a CPU."""
+    backend = engine._backend
+    cached: list[int] = []
+    generate = backend._generate
+
+    def counting(*arguments: Any) -> Any:
+        outputs = generate(*arguments)
+        cached.extend(output.num_cached_tokens for output in outputs)
+        return outputs
+
+    monkeypatch.setattr(backend, "_generate", counting)
+
+    def forget() -> None:
+        assert backend._llm.reset_prefix_cache()
+
+    with continuing(engine) as sampler:
+        expected = answered_in_turns(sampler, forget)
+        assert sum(cached) == 0
+        cached.clear()
+        forget()
+        found = answered_in_turns(sampler)
+        # Of the second and third turn all whole blocks of 32 that came before.
+        assert cached[:10] == [0] * 10
+        assert all(count >= 32 and count % 32 == 0 for count in cached[10:])
+        if DEVICE == "cuda":
+            assert same_tokens(found, expected)
+        else:
+            assert found == expected
+            assert answered_in_turns(sampler, order=-1) == expected
+
+
+def test_no_past_of_other_weights_is_continued(
+    build: Any, engine: VllmEngine, loud_policy: Callable[[int], Path]
+) -> None:
+    other = build(loud_policy(8))
+    expected = answered_in_turns(engine)
+    alone = answered_in_turns(other)
+    with continuing(engine) as sampler:
+        # Between two turns the other's weights are loaded and fill the cache with the same tokens.
+        assert answered_in_turns(sampler, lambda: answered_in_turns(other)) == expected
+    assert answered_in_turns(other) == alone != expected
+
+
+def test_the_drift_of_turns_is_that_of_all_of_them(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, rows, found = [], [], []
+    drift, load = vllm_engine.Reference.drift, vllm_engine.Reference.__init__
+
+    def loading(self: Any, *arguments: Any) -> None:
+        loaded.append(self)
+        load(self, *arguments)
+
+    def watched(self: Any, asked: Any, responses: Any, settings: Any, num_rows: int) -> Any:
+        rows.append(num_rows)
+        found.append(drift(self, asked, responses, settings, num_rows))
+        return found[-1]
+
+    monkeypatch.setattr(vllm_engine.Reference, "__init__", loading)
+    monkeypatch.setattr(vllm_engine.Reference, "drift", watched)
+    with continuing(engine) as sampler:
+        answered_in_turns(sampler)
+        answered_in_turns(sampler)
+    assert len(loaded) == 1
+    assert rows == [16, 8, 4, 2, 1, 1]
+    figures = engine.drift()
+    assert figures["engine_tokens_checked"] == sum(one.num_tokens for one in found)
+    assert figures["engine_logprob_error_max"] == max(one.largest for one in found)
+    mean = sum(one.mean * one.num_tokens for one in found) / sum(one.num_tokens for one in found)
+    assert figures["engine_logprob_error_mean"] == pytest.approx(mean)
+    answered_in_turns(engine)
+    assert engine.drift()["engine_tokens_checked"] == found[-1].num_tokens
 
 
 def test_what_a_head_has_beyond_the_tokenizer_has_no_probability(

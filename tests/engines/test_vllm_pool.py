@@ -83,12 +83,15 @@ def test_the_command_says_no_where_the_setting_does(compute: ComputeParams) -> N
     assert not {"--host", "--port"} & set(eager)
     assert "--enforce-eager" in eager
     assert "--no-enable-chunked-prefill" in eager
+    # What turns have in common is kept in blocks of a CPU's smallest size, as by vLLM's default.
+    assert eager[eager.index("--block-size") + 1] == "32"
+    assert not {"--enable-prefix-caching", "--no-enable-prefix-caching"} & set(eager)
     assert "--gpu-memory-utilization" not in eager
     cuda = compute.model_copy(update={"device": "cuda", "dtype": "bfloat16"})
     compiled = OPTIONS.model_copy(update={"enforce_eager": False, "max_model_len": 512})
     command = server_command(compiled, cuda, Path("policy"), Path("socket"))
     assert "--no-enforce-eager" in command
-    assert "--no-enable-chunked-prefill" not in command
+    assert not {"--no-enable-chunked-prefill", "--block-size"} & set(command)
     assert command[command.index("--max-model-len") + 1] == "512"
     assert command[command.index("--dtype") + 1] == "bfloat16"
 

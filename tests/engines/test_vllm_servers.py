@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from distil_core.config.models import ComputeParams
-from distil_core.engines.base import SamplingSettings
+from distil_core.engines.base import SamplingSettings, continuing
 from distil_core.engines.transformers import TransformersEngine
 from distil_core.engines.vllm import managed as managed_module
 from distil_core.engines.vllm.managed import ManagedServer
@@ -28,7 +28,13 @@ from distil_core.errors import EngineError
 from distil_core.policy.model import load_model
 from distil_core.progress import no_progress
 from tests.engines.conftest import END
-from tests.engines.test_vllm_engine import DEVICE, SCORED, assert_same_scores, requests
+from tests.engines.test_vllm_engine import (
+    DEVICE,
+    SCORED,
+    answered_in_turns,
+    assert_same_scores,
+    requests,
+)
 
 SETTINGS = SamplingSettings(max_new_tokens=12, temperature=0.9, top_p=0.95)
 COMPUTE = ComputeParams(device=DEVICE, dtype="float32", num_threads=1)
@@ -249,6 +255,47 @@ def test_a_request_that_fails_is_a_response_with_its_error(
     relays[0].is_well = False
     with pytest.raises(EngineError, match="no vLLM server answers"):
         engine.sample(asked, SETTINGS, no_progress)
+
+
+def test_turns_go_where_their_past_is(
+    pool: EnginePool, managed: Any, policy: Path, relays: list[Relay]
+) -> None:
+    """The same bits in every mode, wherever a request goes; and a lost server's go to another."""
+    expected = answered_in_turns(managed)
+    engine = pool.engine(external(*(relay.url for relay in relays)), policy, COMPUTE)
+    asked_of: dict[int, list[int]] = {}
+    for number, relay in enumerate(relays):
+
+        def seen(body: dict[str, Any], number: int = number) -> bool:
+            asked_of.setdefault(body["sampling_params"]["seed"], []).append(number)
+            return False
+
+        relay.fails = seen
+    with continuing(engine) as sampler:
+        assert answered_in_turns(sampler) == expected
+    # Seeds are 100 apart from rollout to rollout, and 1 from turn to turn.
+    places = [[asked_of[2**62 + 100 * n + turn] for turn in range(3)] for n in range(10)]
+    assert all(turns[0] == turns[1] == turns[2] for turns in places)
+    assert {number for turns in places for number in turns[0]} == {0, 1}
+    assert engine._backend._places is None
+
+    def dies() -> None:
+        relays[0].dies_after = relays[0].answered + 8
+
+    with continuing(engine) as sampler:
+        assert answered_in_turns(sampler, dies) == expected
+
+
+def test_a_single_request_of_a_late_turn_may_fail(
+    pool: EnginePool, managed: Any, policy: Path, relays: list[Relay]
+) -> None:
+    engine = pool.engine(external(relays[0].url), policy, COMPUTE)
+    relays[0].fails = lambda _: True
+    with continuing(engine) as sampler:
+        (found,) = sampler.sample(requests(1), SETTINGS, no_progress)
+    assert "HTTP 500" in str(found.error)
+    with pytest.raises(EngineError, match="failed on 1 of 1 requests"):
+        engine.sample(requests(1), SETTINGS, no_progress)
 
 
 def test_servers_that_cannot_serve_are_named(pool: EnginePool, policy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,6 +95,11 @@ class Backend(Protocol):
         end_token_ids: Sequence[int],
         done: Callable[[int], None],
     ) -> list[Sampled | Unanswered]: ...
+
+    def continuing(self) -> AbstractContextManager[None]:
+        """Within it, contexts may begin with what was sampled there, which vLLM has in its prefix
+        cache; it is then asked for where that cache is."""
+        ...
 
     def score(
         self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]

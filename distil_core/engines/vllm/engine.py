@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,7 +31,7 @@ from distil_core.engines.vllm.backend import (
     Unanswered,
 )
 from distil_core.engines.vllm.options import Options
-from distil_core.engines.vllm.reference import Reference
+from distil_core.engines.vllm.reference import Drift, Reference
 from distil_core.errors import EngineRefusedError
 from distil_core.progress import ProgressCallback
 
@@ -54,7 +57,8 @@ class VllmEngine:
         self._end_token_ids = end_token_ids
         self._options = options
         self._compute = compute
-        self._drift: dict[str, float] = {}
+        self._drift: Drift | None = None
+        self._turns: _Turns | None = None
         with lock:
             self._ensure_policy_loaded()
 
@@ -83,9 +87,23 @@ class VllmEngine:
                 requests, settings, self._end_token_ids, _counted(progress, len(requests))
             )
         responses = [self._response(row) for row in sampled]
-        require_responses(responses)
+        if self._turns is None:
+            require_responses(responses)
         self._check_drift(requests, responses, settings)
         return responses
+
+    @contextmanager
+    def continuing(self) -> Iterator[VllmEngine]:
+        """See the contract; it is vLLM itself that keeps the past, in its prefix cache. The drift
+        is that of all calls within. Every further call has half as many responses scored again, one
+        at least: transformers has to read all that comes before them."""
+        sampler = copy(self)
+        sampler._turns = _Turns(Reference(self._policy, self._compute))
+        try:
+            with self._backend.continuing():
+                yield sampler
+        finally:
+            self._drift, sampler._turns = sampler._drift, None
 
     def score(
         self,
@@ -126,7 +144,7 @@ class VllmEngine:
     def drift(self) -> dict[str, float]:
         """The difference of the last responses' log-probabilities from transformers' (see
         `Drift`)."""
-        return dict(self._drift)
+        return {} if self._drift is None else self._drift.figures()
 
     def _ensure_policy_loaded(self) -> None:
         def canary() -> None:
@@ -149,15 +167,24 @@ class VllmEngine:
         responses: Sequence[SampledResponse],
         settings: SamplingSettings,
     ) -> None:
-        reference = Reference(self._policy, self._compute)
         answered = [index for index, one in enumerate(responses) if one.error is None]
+        if not answered:
+            return
+        turns = self._turns
+        reference = turns.reference if turns else Reference(self._policy, self._compute)
+        rows = max(1, self._options.drift_rows >> (turns.num_calls if turns else 0))
         drift = reference.drift(
             [requests[index] for index in answered],
             [responses[index] for index in answered],
             settings,
-            self._options.drift_rows,
+            rows,
         )
-        self._drift = drift.figures()
+        if turns and turns.num_calls and self._drift:
+            self._drift = self._drift.and_of(drift)
+        else:
+            self._drift = drift
+        if turns:
+            turns.num_calls += 1
         if not drift.mean <= self._options.drift_limit:
             raise EngineRefusedError(
                 f"vLLM's log-probabilities drifted from transformers' by {drift.mean:.3g} a token "
@@ -178,6 +205,14 @@ class VllmEngine:
             )
         ended = sampled.token_ids[-1] in self._end_token_ids
         return SampledResponse(sampled.token_ids, logprobs, "stop" if ended else "length")
+
+
+@dataclass
+class _Turns:
+    """What is known of a loop whose calls continue each other."""
+
+    reference: Reference
+    num_calls: int = 0
 
 
 def _counted(progress: ProgressCallback, total: int) -> Callable[[int], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from distil_core.config.models import ComputeParams
@@ -89,6 +89,10 @@ class InProcessBackend:
                 results.append(Unanswered(f"it ended with {response.finish_reason!r}"))
             done(1)
         return results
+
+    def continuing(self) -> AbstractContextManager[None]:
+        """See `Backend`: there is one cache."""
+        return nullcontext()
 
     def score(
         self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]

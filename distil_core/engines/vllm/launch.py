@@ -11,6 +11,9 @@ from distil_core.engines.vllm.options import Options
 from distil_core.engines.vllm.worker import EXTENSION
 from distil_core.errors import EngineRefusedError
 
+_CPU_BLOCK_TOKENS = 32
+"""The least that vLLM's attention on a CPU takes. The bits are those of its default."""
+
 _DECISIVE = ("VLLM_USE_V2_MODEL_RUNNER", "OMP_NUM_THREADS")
 
 
@@ -68,6 +71,9 @@ def arguments(options: Options, compute: ComputeParams, policy_dir: Path) -> dic
         # A context processed in parts draws one random number too many for each part. vLLM corrects
         # that for a GPU's generator, and fails for a CPU's.
         found["enable_chunked_prefill"] = False
+        # What several requests begin with is kept in whole blocks; the default of 128 tokens is
+        # longer than many a turn.
+        found["block_size"] = _CPU_BLOCK_TOKENS
     return found
 
 

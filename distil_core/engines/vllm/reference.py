@@ -33,6 +33,16 @@ class Drift:
     num_tokens: int
     num_outside: int
 
+    def and_of(self, later: Drift) -> Drift:
+        """The drift of both calls' tokens."""
+        own, more = (one.num_tokens - one.num_outside for one in (self, later))
+        return Drift(
+            (own * self.mean + more * later.mean) / max(own + more, 1),
+            max(self.largest, later.largest),
+            self.num_tokens + later.num_tokens,
+            self.num_outside + later.num_outside,
+        )
+
     def figures(self) -> dict[str, float]:
         """The figures by their names in the rollouts' metadata and in metrics."""
         return {

@@ -4,8 +4,9 @@ another."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -24,6 +25,7 @@ from distil_core.engines.vllm.backend import (
 )
 from distil_core.engines.vllm.managed import ManagedServer
 from distil_core.engines.vllm.options import Options
+from distil_core.engines.vllm.places import Places
 from distil_core.engines.vllm.worker import EXTENSION
 from distil_core.errors import EngineError, EngineRefusedError
 
@@ -134,6 +136,7 @@ class ServersBackend:
         )
         self._servers = [_Server(url.rstrip("/"), self._client) for url in base_urls]
         self._condition = threading.Condition()
+        self._places: Places[_Server] | None = None
         try:
             self.limits = self._describe_all()
         except BaseException:
@@ -179,9 +182,20 @@ class ServersBackend:
                 except _RequestFailed as failed:
                     return Unanswered(str(failed))
             logprobs = [entry["logprob"] for entry in choice["logprobs"]["content"]]
+            self._remember(server, [*request.context_ids, *choice["token_ids"]])
             return Sampled(choice["token_ids"], logprobs)
 
         return self._spread(requests, ask, done)
+
+    @contextmanager
+    def continuing(self) -> Iterator[None]:
+        """See `Backend`: a request goes to the server that sampled what its context begins with,
+        unless that one is lost or has as many requests as it may."""
+        self._places = Places()
+        try:
+            yield
+        finally:
+            self._places = None
 
     def score(
         self, sequences: Sequence[tuple[list[int], int]], top_k: int, done: Callable[[int], None]
@@ -257,7 +271,7 @@ class ServersBackend:
 
         def answered(request: Any) -> Result:
             while True:
-                server = self._acquire()
+                server = self._acquire(request)
                 try:
                     return ask(server, request)
                 except _ServerLost as lost:
@@ -277,13 +291,26 @@ class ServersBackend:
         finally:
             executor.shutdown(cancel_futures=True)
 
-    def _acquire(self) -> _Server:
+    def _acquire(self, request: Any) -> _Server:
         with self._condition:
             self._require_one()
             living = [server for server in self._servers if not server.failure]
-            server = min(living, key=lambda one: one.under_way)
+            server = self._place(request)
+            if server not in living or server.under_way >= self._options.connections:
+                server = min(living, key=lambda one: one.under_way)
             server.under_way += 1
             return server
+
+    def _place(self, request: Any) -> _Server | None:
+        """Where the past of what is to be sampled is, as far as that is known."""
+        if self._places is None or not isinstance(request, SampleRequest):
+            return None
+        return self._places.find(request.context_ids)
+
+    def _remember(self, server: _Server, token_ids: Sequence[int]) -> None:
+        with self._condition:
+            if self._places is not None:
+                self._places.remember(token_ids, server)
 
     def _release(self, server: _Server) -> None:
         with self._condition:

@@ -47,7 +47,7 @@ class Decoder:
         length = max(map(len, contexts))
         self._cache = growing_cache(model, max_rows, length + max_new_tokens)
         if any(starts):
-            layers_b = [past and past.layers for past in pasts]
+            layers_b = [None if past is None else past.layers for past in pasts]
             begin_after(self._cache, layers_b, length, batch.attention_mask_bs.bool())
         # Without padding no mask is needed.
         self._padded = len(set(map(len, contexts))) > 1

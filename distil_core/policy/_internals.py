@@ -107,6 +107,14 @@ class GrowingLayer(DynamicLayer):
             written[moved_m] = written[indices[moved_m]]
         self.keys, self.values = (stored[:num_rows, :, :length] for stored in self._storage)
 
+    def past(self, row: int, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the last `num_tokens` tokens of a row, views of [heads, tokens,
+        size]."""
+        assert self._storage is not None
+        end = self.get_seq_length()
+        keys, values = (stored[row, :, end - num_tokens : end] for stored in self._storage)
+        return keys, values
+
     def _room(self, length: int) -> int:
         return max(length, min(length + max(_FIRST_ROOM, length), self._max_length))
 
@@ -139,16 +147,18 @@ def begin_after(
     `can_begin_after_past`. past_b: of each row the keys and values of each layer."""
     for number, layer in enumerate(cache.layers):
         assert isinstance(layer, GrowingLayer)
-        layer.begin_after([past and past[number] for past in past_b], length, own_bn)
+        layer_b = [None if past is None else past[number] for past in past_b]
+        layer.begin_after(layer_b, length, own_bn)
 
 
 def row_past(cache: DynamicCache, row: int, num_tokens: int) -> tuple[tuple[Tensor, Tensor], ...]:
     """Keys and values, in each layer, of the last `num_tokens` tokens of a row; views of [heads,
     tokens, size]."""
-    layers = [layer for layer in cache.layers if isinstance(layer, GrowingLayer)]
-    return tuple(
-        (layer.keys[row, :, -num_tokens:], layer.values[row, :, -num_tokens:]) for layer in layers
-    )
+    found = []
+    for layer in cache.layers:
+        assert isinstance(layer, GrowingLayer)
+        found.append(layer.past(row, num_tokens))
+    return tuple(found)
 
 
 def can_begin_after_past(model: PreTrainedModel) -> bool:

@@ -362,6 +362,7 @@ def test_no_past_of_other_weights_is_continued(
 def test_the_drift_of_turns_is_that_of_all_of_them(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine.sample(requests(1), SETTINGS, no_progress)  # Its weights are in vLLM from here on.
     loaded, rows, found = [], [], []
     drift, load = vllm_engine.Reference.drift, vllm_engine.Reference.__init__
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from distil_core.engines._decoding import Decoder
 
 _MIB = 2**20
+_KEPT_PAST_MIB = 512
 
 
 class Options(EngineOptions):
@@ -57,7 +58,7 @@ class Options(EngineOptions):
     layout: OnePassLayout = "padded"
     """Of rows that are scored, as in `train.layout`; sampling reads equal contexts once in any
     case."""
-    kept_past_mib: NonNegativeInt = 512
+    kept_past_mib: NonNegativeInt = _KEPT_PAST_MIB
     """Of rollouts in turns: memory for keys and values between turns, besides those of a batch.
     What does not fit is computed again; 0 keeps nothing."""
 
@@ -76,7 +77,7 @@ class TransformersEngine:
         end_token_ids: Collection[int],
         batch_size: int,
         layout: OnePassLayout = "padded",
-        kept_past_mib: int = 0,
+        kept_past_mib: int = _KEPT_PAST_MIB,
     ):
         self._model = model
         self._end_token_ids = np.array(sorted(end_token_ids))

@@ -1,14 +1,16 @@
 """Sample rollouts: one response each, or turn after turn in an environment.
 
-Rollouts do not wait for each other: while the environments of some work in processes of their own,
-the engine writes the next turns of others. What comes of a rollout depends on its problem and seed
-alone, so that the order in which tools answer changes nothing.
+While the environments of one half of the rollouts work in processes of their own, the engine writes
+the next turns of the other half. What comes of a rollout depends on its problem and seed alone; and
+which rollouts the engine is given together does not depend on which tool answers first, since that
+would show in the last bits of their log-probabilities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from distil_core.config.models import ContextParams
@@ -126,7 +128,8 @@ class _Live:
 
 
 class _Rounds:
-    """The turns of all rollouts, engine and environments at work beside each other."""
+    """The turns of all rollouts, engine and environments at work beside each other: those of one
+    half, which are neighbours as they often begin alike, while the other half is sampled."""
 
     def __init__(
         self,
@@ -141,23 +144,25 @@ class _Rounds:
         self._tokenizer = tokenizer
         self._writer = writer
         self._max_turns = max_turns
-        self._ready = list(range(len(live)))
+        middle = len(live) // 2
+        self._halves = (range(middle), range(middle, len(live)))
 
     def run(self, engine: Engine, settings: SamplingSettings, progress: ProgressCallback) -> None:
         """Until every rollout has ended."""
-        while self._ready or self._pool.num_pending:
-            # A batch of a few rows takes as long as one of many, so that half of them is worth
-            # waiting for; their environments work while the engine is with the other half.
-            if len(self._ready) >= self._pool.num_pending:
-                numbers, self._ready = sorted(self._ready), []
-                requests = [self._live[number].next_request() for number in numbers]
-                responses = engine.sample(requests, settings, no_progress)
-                for number, response in zip(numbers, responses, strict=True):
-                    self._take_response(number, response)
-            may_wait = len(self._ready) < self._pool.num_pending
-            for number, outcome in self._pool.collect(wait=may_wait):
-                self._take_outcome(number, outcome)
-            progress(sum(one.has_ended for one in self._live), len(self._live))
+        for half in cycle(self._halves):
+            while any(self._live[number].waiting for number in half):
+                for number, outcome in self._pool.collect(wait=True):
+                    self._take_outcome(number, outcome)
+                progress(sum(one.has_ended for one in self._live), len(self._live))
+            going = [number for number in half if not self._live[number].has_ended]
+            requests = [self._live[number].next_request() for number in going]
+            responses = engine.sample(requests, settings, no_progress)
+            for number, response in zip(going, responses, strict=True):
+                self._take_response(number, response)
+            num_ended = sum(one.has_ended for one in self._live)
+            progress(num_ended, len(self._live))
+            if num_ended == len(self._live):
+                break
 
     def _take_response(self, number: int, response: SampledResponse) -> None:
         one = self._live[number]
@@ -174,15 +179,15 @@ class _Rounds:
 
     def _take_outcome(self, number: int, outcome: StepOutcome) -> None:
         one = self._live[number]
-        assert one.waiting is not None, "only a turn is answered"
+        waiting, one.waiting = one.waiting, None
+        assert waiting is not None, "only a turn is answered"
         if isinstance(outcome, EnvironmentFault):
             one.end(error=f"turn {len(one.turns)}: {outcome}", is_fault=True)
             return
-        turn = replace(one.waiting, step=outcome)
+        turn = replace(waiting, step=outcome)
         if outcome.observation is None or len(one.turns) + 1 == self._max_turns:
             one.add(turn)
             one.end(is_cut=outcome.observation is not None)
             return
         observation = self._writer.write(outcome.observation)
         one.add(replace(turn, observation=observation.text, observation_ids=observation.token_ids))
-        self._ready.append(number)

@@ -134,6 +134,15 @@ def test_rollouts_do_not_depend_on_batches_workers_and_who_answers_first(
         )
 
 
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_who_answers_first_does_not_change_a_bit(
+    model: Any, tokenizer: Any, rollouts: list[SampledRollout], num_workers: int
+) -> None:
+    """An engine adds up in another order when it is given other rows together."""
+    found = sampled(model, tokenizer, context(delay_s=0.05), num_workers=num_workers)
+    assert [one.response for one in found] == [one.response for one in rollouts]
+
+
 def test_turns_of_one_rollout_have_random_numbers_of_their_own(model: Any, tokenizer: Any) -> None:
     """Of equal states in one rollout, not every draw is the same."""
     firsts = set()

@@ -12,6 +12,7 @@ from distil_core.theory import (
     option_cost,
     success_bound,
     tokenwise_not_enough,
+    turns,
     unbiased_gradient,
 )
 from distil_core.theory.table import render
@@ -23,6 +24,7 @@ _FACTS = (
     tokenwise_not_enough.verify,
     success_bound.verify,
     no_regret.verify,
+    turns.verify,
 )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives.base import Objective, ObjectiveBatch
+from distil_core.objectives.estimators.turns import BatchOfTurns
 
 Cost = Literal["cross_entropy", "kl_divergence"]
 
@@ -27,7 +28,8 @@ class Problem:
         share parameters between states.
     expert_logprobs_sv: the expert at every state, `-inf` allowed.
     bucket_members_svk: 1.0 where a token belongs to a bucket at a state; the tail is last.
-    states_nt, tokens_nt, mask_nt: the enumerated sequences, padded with 0.
+    states_nt, tokens_nt, mask_nt: the enumerated sequences, padded with 0. turns_nt: the turn of
+    each token; None where a sequence is a single response.
     """
 
     features_sd: Tensor
@@ -36,6 +38,7 @@ class Problem:
     states_nt: Tensor
     tokens_nt: Tensor
     mask_nt: Tensor
+    turns_nt: Tensor | None = None
 
     def student_logprobs_sv(self, parameters_dv: Tensor) -> Tensor:
         """log pi(v | s)."""
@@ -151,7 +154,7 @@ def objective_batch(
     student_sk = torch.where(empty_sk, 1.0, student_mass_sk).log()
     states_bt, tokens_bt = world.states_nt[rows_b], world.tokens_nt[rows_b]
     sampled_bt = logprobs_sv[states_bt, tokens_bt]
-    return ObjectiveBatch(
+    batch = ObjectiveBatch(
         student_bucket_logprobs_btk=student_sk[states_bt],
         expert_bucket_logprobs_btk=expert_sk[states_bt],
         sampled_logprobs_bt=sampled_bt,
@@ -162,6 +165,9 @@ def objective_batch(
         group_ids_b=groups_b,
         sampled_buckets_bt=world.bucket_members_svk.argmax(-1)[states_bt, tokens_bt],
     )
+    if world.turns_nt is None:
+        return batch
+    return BatchOfTurns(**vars(batch), turn_ids_bt=world.turns_nt[rows_b])
 
 
 def group_gradients(

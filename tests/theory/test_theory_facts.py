@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from distil_core.theory import (
     option_cost,
     success_bound,
     tokenwise_not_enough,
+    turns,
     unbiased_gradient,
 )
 from distil_core.theory.enumeration import (
@@ -56,6 +58,46 @@ def test_fact_2_with_both_printed_counter_examples() -> None:
 def test_facts_3_to_5(verify: Callable[[], Table]) -> None:
     table = verify()
     assert table.passed, render(table)
+
+
+def test_fact_6_on_another_problem() -> None:
+    table = turns.verify(seed=5)
+    assert table.passed, render(table)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        ({"discount_per": "token"}, "discount 0.5 per turn, against its definition"),
+        ({"discount_per": "turn"}, "discount 0.5 per token, against its definition"),
+        ({"baseline": "group_mean"}, "leave_one_out by turn, pairs"),
+        ({"weight": 0.0}, "no baseline"),
+    ],
+)
+def test_fact_6_is_not_of_another_objective(wrong: dict[str, Any], check: str) -> None:
+    def build(options: dict[str, Any]) -> Any:
+        return turns.production({**options, **wrong})
+
+    table = turns.verify(build)
+    assert not table.passed
+    assert check in {row.check for row in table.rows if row.passed is False}
+
+
+def test_the_tools_problem_has_every_rollout_once() -> None:
+    world = turns.tool_world(0)
+    logprobs_sv = world.own.student_logprobs_sv(world.parameters_dv)
+    probabilities_n = world.own.sequence_logprobs_n(logprobs_sv).exp()
+    assert len(probabilities_n) == 7 * 7
+    assert probabilities_n.sum().item() == pytest.approx(1.0, abs=1e-14)
+    # What the tool wrote is in the one view alone, and answers differ in length.
+    num_whole, num_own = world.whole.mask_nt.sum(1), world.own.mask_nt.sum(1)
+    assert set((num_whole - num_own).tolist()) == {1, 2}
+    assert (world.policys_ns & world.whole.mask_nt).sum(1).tolist() == num_own.tolist()
+    for row in range(len(num_own)):
+        kept = world.policys_ns[row] & world.whole.mask_nt[row]
+        for name in ("states_nt", "tokens_nt", "turns_nt"):
+            own = getattr(world.own, name)[row, : num_own[row]]
+            assert torch.equal(own, getattr(world.whole, name)[row, kept])
 
 
 def test_enumeration_covers_every_sequence_once() -> None:

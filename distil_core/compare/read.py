@@ -156,7 +156,7 @@ def _iteration(
 
 def _rollout_tokens(workspace: Workspace, number: int) -> int:
     rollouts, _ = scan_table(workspace.rollouts_file(number), ROLLOUTS)
-    return int(rollouts.select(pl.col("response_ids").list.len().sum()).collect().item())
+    return int(rollouts.select(pl.col("behaviour_logprobs").list.len().sum()).collect().item())
 
 
 def _paths(workspace: Workspace, number: int) -> list[str]:

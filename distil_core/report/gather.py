@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from distil_core.problems.store import read_problems
 from distil_core.progress import ProgressCallback
 from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, ROLLOUTS
 from distil_core.tables.store import scan_table
+from distil_core.tables.turns import parts
 from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows, read_feedback
 from distil_core.workspace import Workspace
 
@@ -43,7 +44,8 @@ ROLLOUTS_SHOWN = 4
 
 @dataclass(frozen=True)
 class CreditMap:
-    """One rollout token by token, with the tools' feedback and the expert's tokens."""
+    """One rollout token by token, with the tools' feedback and the expert's tokens. tokens: the
+    policy's. answers: what an environment wrote, by the number of the policy's tokens before it."""
 
     iteration: int
     rollout_id: str
@@ -53,6 +55,7 @@ class CreditMap:
     tokens: Sequence[str]
     wanted: Sequence[str]
     costs: TokenCosts
+    answers: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _iteration(workspace: Workspace, evidence: Evidence) -> IterationFacts:
     if number:
         require_unchanged(workspace, evidence.artifacts["rollouts"])
         rollouts, _ = scan_table(workspace.rollouts_file(number), ROLLOUTS)
-        num_tokens = pl.col("response_ids").list.len().sum()
+        num_tokens = pl.col("behaviour_logprobs").list.len().sum()
         rollout_tokens = int(rollouts.select(num_tokens).collect().item())
     params = load_iteration_params(workspace, number, with_components=False)
     return IterationFacts(
@@ -228,9 +231,23 @@ def _credit_maps(
             tokens=[_token_text(tokenizer, token) for token in rows[index].response_ids_t.tolist()],
             wanted=[_token_text(tokenizer, token) for token in _most_likely(rows[index])],
             costs=costs[index],
+            answers=_answers(tokenizer, rows[index]),
         )
         for prompt, index in shown.items()
     ]
+
+
+def _answers(tokenizer: Any, row: FeedbackRow) -> dict[int, str]:
+    """`CreditMap.answers`."""
+    found: dict[int, str] = {}
+    num_before = 0
+    lengths = [] if row.turns is None else row.turns.lengths.tolist()
+    for is_policys, ids in parts(row.read_ids.tolist(), lengths):
+        if is_policys:
+            num_before += len(ids)
+        else:
+            found[num_before] = str(tokenizer.decode(ids))
+    return found
 
 
 def _consultations(

@@ -246,8 +246,11 @@ def _cells(credit_map: CreditMap, kind: str) -> list[dict[str, Any]]:
             "wanted": _visible(wanted),
             "value": float(value),
             "shade": float(value) / largest,
+            "answer": _visible(credit_map.answers[place]) if place in credit_map.answers else "",
         }
-        for token, wanted, value in zip(credit_map.tokens, credit_map.wanted, values, strict=True)
+        for place, (token, wanted, value) in enumerate(
+            zip(credit_map.tokens, credit_map.wanted, values, strict=True)
+        )
     ]
 
 

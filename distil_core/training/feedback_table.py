@@ -24,6 +24,7 @@ from distil_core.tables.schemas import (
     FeedbackTableRow,
     RolloutRow,
 )
+from distil_core.tables.turns import turn_lengths
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class Labeller:
             behaviour_logprobs=rollout.behaviour_logprobs,
             has_expert=any(answers),
             **_distribution(_joined(one.turns, answers)),
-            turn_lengths=_turn_lengths(rollout),
+            turn_lengths=turn_lengths(rollout.turns),
             marked_turns=[number for number, turn in enumerate(rollout.turns) if turn.is_marked],
         )
 
@@ -240,18 +241,6 @@ def _joined(
             for name in ("counts_t", "token_ids", "logprobs", "tail_logprobs_t")
         )
     )
-
-
-def _turn_lengths(rollout: RolloutRow) -> list[int]:
-    """As in the feedback table; empty for a single turn, all of which the policy wrote."""
-    if len(rollout.turns) < 2:
-        return []
-    lengths = [
-        number
-        for turn in rollout.turns
-        for number in (turn.num_tokens, turn.num_observation_tokens)
-    ]
-    return lengths[:-1]
 
 
 def _continuation_rows(

@@ -23,6 +23,7 @@ from distil_core.tables.schemas import (
     FeedbackItem,
     FeedbackTableRow,
     RolloutRow,
+    TurnRow,
 )
 from distil_core.tables.store import write_shards, write_table
 
@@ -97,6 +98,37 @@ def test_rollouts(tmp_path: Path) -> None:
             "bad_logprob_share": 2 / 10,
         }
     )
+
+
+def test_rollouts_with_turns(tmp_path: Path) -> None:
+    """What the environment wrote has no log-probability, and is of what makes two rollouts one."""
+    turn = TurnRow(1, 2, "stop", "a", "o", None, None, (), False, None)
+    turns = (turn, replace(turn, num_observation_tokens=0))
+    ids = np.array([3, 8, 9, 4], np.int32)
+    rows = [
+        rollout("a", 0, response_ids=ids, turns=turns),
+        rollout("a", 1, response_ids=ids, turns=turns),
+        rollout("a", 2, response_ids=np.array([3, 8, 8, 4], np.int32), turns=turns),
+        rollout("a", 3, behaviour_logprobs=np.array([0.5, -1.0], np.float32)),
+    ]
+    write_shards(tmp_path / "t", ROLLOUTS, [rows[:3], rows[3:]], {})
+    assert measures.rollouts(tmp_path / "t") == pytest.approx(
+        {
+            "rows": 4,
+            "failed_share": 0,
+            "truncation_share": 0,
+            "duplicate_share": 1 / 4,
+            "bad_logprob_share": 1 / 8,
+        }
+    )
+
+
+def test_feedback_of_turns_is_of_the_policys_tokens(tmp_path: Path) -> None:
+    plain = feedback("a", [[0.5, 0.25], []], [0.25, 0.0])
+    turns = replace(plain, response_ids=np.arange(5, dtype=np.int32), turn_lengths=[1, 3, 1])
+    for name, row in (("plain", plain), ("turns", turns)):
+        write_shards(tmp_path / name, FEEDBACK, [[row]], {})
+    assert measures.feedback(tmp_path / "turns") == measures.feedback(tmp_path / "plain")
 
 
 def test_consultations(tmp_path: Path) -> None:

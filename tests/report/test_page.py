@@ -1,5 +1,6 @@
 """The report's page: whole, self-contained, and honest about what was not measured (3 s)."""
 
+import re
 import shutil
 import struct
 import subprocess
@@ -173,6 +174,17 @@ def test_it_needs_nothing_else() -> None:
     for word in ("http:", "https:", "//cdn", "@import", "url(", "javascript:"):
         assert word not in page.lower()
     assert page.lstrip().startswith("<!DOCTYPE html>")
+
+
+def test_what_an_environment_wrote_stands_between_tokens() -> None:
+    (one, *_) = FULL.credit_maps
+    answered = replace(one, answers={1: f"42 {HOSTILE}\n"})
+    page = render_report(replace(FULL, credit_maps=[answered]))
+    checked(page)
+    assert HOSTILE not in page
+    # Before the second token, in each of the three lines.
+    assert len(re.findall(r'</span><span class="answer">42␣&lt;', page)) == 3
+    assert 'class="answer"' not in render_report(FULL)
 
 
 def test_content_is_escaped() -> None:

@@ -57,13 +57,25 @@ def held_out(number: int) -> dict[str, Any]:
     }
 
 
+def with_turns() -> dict[str, Any]:
+    """Two turns of one and two tokens; the tool's answer begins after the first token."""
+    return rollout(1) | {
+        "id": "001/tool/0",
+        "y": [
+            [f"call {HOSTILE}", f"answered 42 {HOSTILE}", [["tool_output", "ok, 42"]], 0.5, 1],
+            ["so it is 42", None, [], None, 0],
+        ],
+        "o": [[1, f"<|tool|>42 {HOSTILE}"]],
+    }
+
+
 SAMPLES = {
     "iteration": 1,
     "texts": [f"prompt {HOSTILE}", "student's context", "expert's context"],
     "tokens": ["4", HOSTILE, "⏎"],
     "totals": {"rollouts": 9000, "evaluation": 2},
     "sets": {
-        "rollouts": [rollout(number) for number in range(NUM_ROLLOUTS)],
+        "rollouts": [*(rollout(number) for number in range(NUM_ROLLOUTS - 1)), with_turns()],
         "evaluation": [held_out(0), held_out(1)],
     },
 }
@@ -142,7 +154,7 @@ def test_thousands_are_drawn_as_they_are_looked_at(page: Page) -> None:
     assert "001/problem0/0" in page.text()
     page.driver.execute_script("document.getElementById('list').scrollTop = 1e9")
     page.driver.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 50))")
-    assert "001/problem749/3" in page.text("list")
+    assert "001/problem749/2" in page.text("list")
     assert page.num_rows_drawn() < 60
     assert page.driver.get_log("browser") == []
 
@@ -194,6 +206,26 @@ def test_credit_in_colours_and_numbers(page: Page) -> None:
     said = page.text()
     assert "student 60.7%, expert at most 0.0%" in said
     assert "here 8.50, still to come -19.00 nats" in said
+
+
+def test_turns_and_what_the_environment_wrote_between_them(page: Page) -> None:
+    page.type("answered 42")
+    assert page.text("count") == "1 of 3000"
+    said = page.text()
+    heard = said.upper()
+    assert heard.index("TURN 1, MARKED, REWARD 0.5") < heard.index("ANSWERED 42")
+    assert "ok, 42" in said
+    assert "TURN 2" in heard
+    lines = page.driver.find_elements("css selector", ".tokens")
+    assert len(lines) == 3
+    for line in lines:
+        spans = line.find_elements("css selector", "span")
+        kinds = [span.get_attribute("class").split()[0] for span in spans]
+        assert kinds == ["token", "answer", "token", "token"]
+        assert spans[1].text == f"<|tool|>42 {HOSTILE}"
+    assert "It has no credit" in said
+    assert page.driver.title == "chains: samples of iteration 1"
+    assert page.driver.get_log("browser") == []
 
 
 def test_nothing_that_a_model_wrote_is_run(page: Page) -> None:

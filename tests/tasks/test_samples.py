@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ import pytest
 import yaml
 
 from distil_core.errors import ConfigError, DataError
+from distil_core.policy.tokenizer import load_tokenizer
 from distil_core.report.samples import write_samples
 from distil_core.report.samples.gather import gather_samples
-from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, FEEDBACK, ROLLOUTS
-from distil_core.tables.store import read_rows
+from distil_core.tables.schemas import (
+    CONSULTATIONS,
+    EVALUATION,
+    FEEDBACK,
+    ROLLOUTS,
+    FeedbackItem,
+    TurnRow,
+)
+from distil_core.tables.store import read_rows, write_shards, write_table
 from distil_core.workspace import Workspace
 
 
@@ -71,6 +80,45 @@ def test_the_experts_probability_of_each_token(
             assert one["h"][position] == pytest.approx(row.expert_logprobs[at], abs=0.006)
             at += count
     assert num_unstored, "a token that the expert did not store is among them"
+
+
+def test_rollouts_with_turns(copy: Workspace) -> None:
+    """The tool's tokens stand beside the policy's, which have the sampler's numbers and the
+    expert's, token by token."""
+    rollouts = read_rows(copy.rollouts_file(1), ROLLOUTS)
+    plain = gather_samples(copy, 1, 1000)
+    number = next(n for n, row in enumerate(rollouts) if len(row.response_ids) > 1)
+    row = rollouts[number]
+    written = [*row.response_ids[:1], 3, 4, *row.response_ids[1:]]
+    said = (FeedbackItem("tool_output", "it is 5"),)
+    first = TurnRow(1, 2, "stop", "ask", "5!", 0.25, None, said, True, None)
+    last = TurnRow(len(written) - 3, 0, "stop", row.response, None, None, None, (), False, None)
+    rollouts[number] = replace(row, response_ids=written, turns=(first, last))
+    context = {"iteration": 1}
+    write_table(copy.rollouts_file(1), ROLLOUTS, rollouts, context)
+    table = [
+        replace(one, response_ids=written, turn_lengths=[1, 2, len(written) - 3])
+        if one.rollout_id == row.rollout_id
+        else one
+        for one in read_rows(copy.feedback_dir(1), FEEDBACK)
+    ]
+    shutil.rmtree(copy.feedback_dir(1))
+    write_shards(copy.feedback_dir(1), FEEDBACK, [table], context)
+    found = gather_samples(copy, 1, 1000)
+    tokens = found["tokens"]
+    one, before = found["sets"]["rollouts"][number], plain["sets"]["rollouts"][number]
+    assert [tokens[t] for t in one["t"]] == [plain["tokens"][t] for t in before["t"]]
+    for name in ("m", "l", "u", "h"):
+        assert one[name] == before[name], name
+    ((place, text),) = one["o"]
+    assert place == 1
+    assert text == "".join(load_tokenizer(copy.policy_dir(0)).decode([token]) for token in (3, 4))
+    assert one["y"] == [
+        ["ask", "5!", [["tool_output", "it is 5"]], 0.25, 1],
+        [row.response, None, [], None, 0],
+    ]
+    others = [each for each in found["sets"]["rollouts"] if each is not one]
+    assert all("y" not in each and "o" not in each for each in others)
 
 
 def test_held_out_problems(campaign: Workspace, samples: dict[str, Any]) -> None:

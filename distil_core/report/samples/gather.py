@@ -5,6 +5,7 @@ name both by number. Keys are short because a page holds thousands of samples.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from distil_core.tables.schemas import (
     ConsultationRow,
     FeedbackTableRow,
     RolloutRow,
+    TurnRow,
 )
 from distil_core.tables.store import read_rows, read_shards
+from distil_core.tables.turns import parts, policys_ids, turn_lengths
 from distil_core.workspace import Workspace
 
 Sample = dict[str, Any]
@@ -130,19 +133,43 @@ def _rollouts(
 
 
 def _rollout(row: RolloutRow, prompts: dict[str, str], texts: _Numbered, reader: _Reader) -> Sample:
-    """id; p prompt, c student's context, a response; t tokens, m their log-probabilities under the
-    sampler; f finish reason, e error; v verdict, until a consultation says more."""
-    return {
+    """id; p prompt, c student's context, a response; t the policy's tokens, m their
+    log-probabilities under the sampler; f finish reason, e error; v verdict, until a consultation
+    says more.
+
+    With turns: y each one's action, answer, feedback as pairs of kind and text, reward and mark; o
+    what the environment wrote, as pairs of the number of the policy's tokens before it and text.
+    """
+    lengths = turn_lengths(row.turns)
+    found = {
         "id": row.rollout_id,
         "p": texts.text(prompts.get(row.problem_id, "")),
         "c": reader.context(row.context_ids),
         "a": row.response,
-        "t": [reader.token(int(token)) for token in row.response_ids],
+        "t": [reader.token(token) for token in policys_ids(row.response_ids, lengths)],
         "m": _rounded(row.behaviour_logprobs),
         "f": row.finish_reason,
         "v": "error" if row.error else "not judged",
         "e": row.error,
     }
+    if not row.turns:
+        return found
+    ends = accumulate(one.num_tokens for one in row.turns)
+    written = [ids for is_policys, ids in parts(row.response_ids, lengths) if not is_policys]
+    return found | {
+        "y": [_turn(one) for one in row.turns],
+        "o": [[end, reader.text(ids)] for end, ids in zip(ends, written, strict=False)],
+    }
+
+
+def _turn(turn: TurnRow) -> list[Any]:
+    return [
+        turn.action,
+        turn.observation,
+        [[item.kind, item.text] for item in turn.feedback],
+        None if turn.reward is None else round(float(turn.reward), 4),
+        int(turn.is_marked),
+    ]
 
 
 def _consultation(row: ConsultationRow) -> Sample:
@@ -166,7 +193,7 @@ def _expert(row: FeedbackTableRow, reader: _Reader) -> Sample:
     sampled: list[float] = []
     unstored: list[int] = []
     likeliest, likeliest_logprobs = [], []
-    for position, token in enumerate(row.response_ids):
+    for position, token in enumerate(policys_ids(row.response_ids, list(row.turn_lengths))):
         stored = slice(starts[position], starts[position + 1])
         (places,) = np.nonzero(ids[stored] == token)
         if len(places):

@@ -56,7 +56,12 @@ function searched(sample) {
   if (sample.text === undefined) {
     const contexts = [sample.p, sample.c, sample.x].filter((n) => n !== undefined);
     const feedback = (sample.b ?? []).map((item) => item[1]);
-    const parts = [sample.id, sample.a, sample.e ?? "", ...feedback, ...(sample.w ?? [])];
+    const turns = (sample.y ?? []).flatMap(([action, answer, said]) => [
+      action,
+      answer ?? "",
+      ...said.map((item) => item[1]),
+    ]);
+    const parts = [sample.id, sample.a, sample.e ?? "", ...turns, ...feedback, ...(sample.w ?? [])];
     Object.defineProperty(sample, "text", {
       value: [...parts, ...contexts.map((n) => data.texts[n])].join("\n").toLowerCase(),
     });
@@ -208,13 +213,23 @@ function rollout(sample) {
   ];
   if (sample.e) parts.push(...block("error", sample.e));
   parts.push(...block("prompt", data.texts[sample.p]));
-  parts.push(...block("attempt", sample.a));
+  if (sample.y) sample.y.forEach((turn, i) => parts.push(...turnBlocks(turn, i)));
+  else parts.push(...block("attempt", sample.a));
   if (sample.t.length) parts.push(...credit(sample));
   parts.push(...feedbackOf(sample));
   if (sample.x !== undefined) parts.push(...block("the expert's context", data.texts[sample.x]));
   for (const text of sample.w ?? []) parts.push(...block("what the expert wrote itself", text));
   parts.push(...block("the student's context", data.texts[sample.c]));
   return parts;
+}
+
+function turnBlocks([action, answer, said, reward, marked], i) {
+  const noted = [...(marked ? ["marked"] : []), ...(reward === null ? [] : [`reward ${reward}`])];
+  return [
+    ...block([`turn ${i + 1}`, ...noted].join(", "), action),
+    ...(answer === null ? [] : block("what the environment answered", answer)),
+    ...said.flatMap(([kind, text]) => block(`${kind.replaceAll("_", " ")} on turn ${i + 1}`, text)),
+  ];
 }
 
 function heldOut(sample) {
@@ -234,12 +249,21 @@ function heldOut(sample) {
   return parts;
 }
 
+// The policy's tokens, and between them what the environment wrote, which has no credit.
+function withAnswers(sample, tokens) {
+  const answers = new Map(sample.o ?? []);
+  return tokens.flatMap((token, i) =>
+    answers.has(i + 1) ? [token, element("span", "answer", answers.get(i + 1))] : [token],
+  );
+}
+
 // The response token by token: against the expert, what is still to come, the expert's choice.
 function credit(sample) {
   const perToken = costs(sample);
   if (!perToken.length) {
     const line = element("div", "tokens");
-    line.append(...sample.t.map((token) => element("span", "token", data.tokens[token])));
+    const tokens = sample.t.map((token) => element("span", "token", data.tokens[token]));
+    line.append(...withAnswers(sample, tokens));
     return [element("h2", "", "tokens (no distribution of the expert)"), line];
   }
   const future = perToken.map((_, i) => perToken.slice(i + 1).reduce((sum, c) => sum + c, 0));
@@ -257,23 +281,25 @@ function credit(sample) {
   const line = (numbers, kind) => {
     const largest = Math.max(0.5, ...numbers.map(Math.abs));
     const tokens = element("div", "tokens");
-    numbers.forEach((number, i) => {
+    const drawn = numbers.map((number, i) => {
       const sign = kind ?? (number > 0 ? "more" : "less");
       const token = element("span", `token ${sign}`, data.tokens[sample.t[i]]);
       token.style.setProperty("--shade", (0.85 * Math.max(0, kind ? number : Math.abs(number)) / largest).toFixed(3));
       token.addEventListener("mouseenter", () => say(i));
-      tokens.append(token);
+      return token;
     });
+    tokens.append(...withAnswers(sample, drawn));
     return tokens;
   };
   const wanted = element("div", "tokens");
-  sample.g.forEach((token, i) => {
+  const choices = sample.g.map((token, i) => {
     const differs = token >= 0 && token !== sample.t[i];
     const choice = element("span", differs ? "token more" : "token", token < 0 ? "·" : data.tokens[token]);
     if (differs) choice.style.setProperty("--shade", "0.45");
     choice.addEventListener("mouseenter", () => say(i));
-    wanted.append(choice);
+    return choice;
   });
+  wanted.append(...withAnswers(sample, choices));
   return [
     element("h2", "", "credit per token: the student against the expert"),
     line(perToken),
@@ -281,6 +307,9 @@ function credit(sample) {
     element("h2", "", "credit still to come"),
     line(future, "future"),
     element("p", "legend", "Blue: the same, summed over the tokens after it, for which it answers in the future credit."),
+    ...(sample.o?.length
+      ? [element("p", "legend", "Grey: what the environment wrote. It has no credit and is not trained on.")]
+      : []),
     element("h2", "", "what the expert finds most likely there"),
     wanted,
     detail,

@@ -55,6 +55,7 @@ _COMPARED = (
     "context.bos",
     "context.chat_date",
     "context.chat_template_kwargs",
+    "context.environment",
     "consult.verifier",
 )
 """What a policy's scores depend on besides the policy: the same in all that a gate compares."""

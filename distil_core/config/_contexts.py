@@ -65,8 +65,9 @@ class WordingParams(Settings):
 class TemplateMessage(Settings):
     """One turn of a template that is a list of messages."""
 
-    role: Literal["system", "user", "assistant"]
-    """Whose turn it is; only the first may be the system's, and the last is the user's."""
+    role: Literal["system", "user", "assistant", "tool"]
+    """Whose turn it is; only the first may be the system's, and the last is the user's. A tool's
+    answers, in worked examples, are written as those of an environment are."""
     content: str
     """What it says, with fields in braces. {system} in the system's turn is the system turn of a
     problem whose prompt has one."""

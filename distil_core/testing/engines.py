@@ -18,6 +18,7 @@ from distil_core.engines.base import (
     SamplingSettings,
     ScoredResponse,
     ScoreRequest,
+    continuing,
 )
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.tokenizer import encode_text
@@ -85,6 +86,11 @@ def engine_checks(
             "a response depends on its own context and seed alone",
             _seeds_decide,
             "draw each row's numbers from its request's seed, not from a generator of the batch",
+        ),
+        check(
+            "turns that continue others are as if their contexts were read anew",
+            _turns_continue,
+            "keep of earlier calls only what a request's context begins with, token by token",
         ),
         check(
             "behaviour log-probabilities are those of the drawn tokens",
@@ -155,6 +161,24 @@ def _seeds_decide(subject: _EngineSubject) -> None:
         [one.token_ids for one in drawn] != [one.token_ids for _, one in together],
         "other seeds drew the same tokens",
     )
+
+
+def _turns_continue(subject: _EngineSubject) -> None:
+    requests = subject.requests()
+    with continuing(subject.engine) as sampler:
+        drawn = sampler.sample(requests, _PLAIN, no_progress)
+        later = [
+            # What answers a turn is another rollout's context, so that rows differ in length.
+            SampleRequest([*one.context_ids, *first.token_ids, *other.context_ids], one.seed + 2000)
+            for one, first, other in zip(requests, drawn, reversed(requests), strict=True)
+        ]
+        found = sampler.sample(later[::-1], _PLAIN, no_progress)[::-1]
+    for one, expected in zip(found, subject.engine.sample(later, _PLAIN, no_progress), strict=True):
+        require(one.token_ids == expected.token_ids, "a second turn drew other tokens")
+        require(
+            np.allclose(one.behaviour_logprobs, expected.behaviour_logprobs, atol=_TOLERANCE),
+            "the tokens of a second turn have other log-probabilities",
+        )
 
 
 def _logprobs_match(subject: _EngineSubject) -> None:

@@ -18,6 +18,7 @@ from distil_core.tools import TOOLS
 from distil_core.tools.base import FeedbackItem, Tool, ToolFunction, ToolOptions, ToolResult
 from distil_core.tools.reading import calls_in, plain_arguments
 from distil_core.tools.schemas import validator_of
+from distil_core.verifiers._call_text import Call
 
 _PROBLEMS = (Problem("one problem", "its reference"), Problem("another", "7"))
 _OF_TYPE = {"integer": 0, "number": 0.5, "boolean": True, "array": [], "object": {}, "null": None}
@@ -108,7 +109,7 @@ def _junk(function: ToolFunction) -> Iterator[dict[str, Any]]:
             validator_of(function).validate(arguments)
         except ValidationError:
             continue
-        yield arguments
+        yield plain_arguments(Call(function.name, arguments))
 
 
 def _describes_functions(subject: _ToolSubject) -> None:

@@ -63,9 +63,9 @@ class Tool(ABC):
 
     @abstractmethod
     def call(self, function: str, arguments: Mapping[str, Any]) -> ToolResult:
-        """Answer a call of one of the functions, with arguments that fit its schema. What is wrong
-        with a call is said in the result's text. Raises nothing but `EnvironmentFault`, for
-        failures that are not the policy's."""
+        """Answer a call of one of the functions, with arguments that fit its schema and whose texts
+        are valid UTF-8. What is wrong with a call is said in the result's text. Raises nothing but
+        `EnvironmentFault`, for failures that are not the policy's."""
 
     def start(self, problem: Problem, seed: int) -> None:  # noqa: B027 - many keep no state
         """Begin a rollout: whatever the one before left is gone."""

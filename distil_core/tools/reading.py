@@ -36,17 +36,22 @@ def calls_in(text: str, call_format: CallFormat, code_function: str = "python") 
 
 
 def plain_arguments(call: Call) -> dict[str, Any]:
-    """The arguments as tools take them: exact numbers as int where they are whole, else float."""
-    return {name: _plain(value) for name, value in call.arguments.items()}
+    """The arguments as tools take them: exact numbers as int where they are whole, else float, and
+    text that is valid UTF-8."""
+    arguments: dict[str, Any] = _plain(call.arguments)
+    return arguments
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {_plain(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, str):
+        # JSON can spell lone surrogates.
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value
 
 

@@ -36,6 +36,7 @@ from distil_core.rollouts.rows import plan_rollouts, rollout_rows
 from distil_core.rollouts.sampled import require_rollouts
 from distil_core.rollouts.sampler import RolloutSampler
 from distil_core.tables.schemas import ConsultationRow, FeedbackTableRow, RolloutRow
+from distil_core.tables.turns import policys_ids, turn_lengths
 from distil_core.training.feedback_table import (
     JudgedRollout,
     Labeller,
@@ -55,9 +56,9 @@ class Attempt:
     """A rollout with all that came of it.
 
     judged: with the expert's context; None without a verdict. row: of the feedback table; None
-    likewise. student_ids: the student's most likely token at each position. answer: what the expert
-    wrote itself after it had read the feedback; None where it was not asked. answer_ids: its
-    tokens.
+    likewise. student_ids: the student's most likely token at each token that it wrote. answer: what
+    the expert wrote itself after it had read the feedback; None where it was not asked. answer_ids:
+    its tokens.
     """
 
     rollout: RolloutRow
@@ -260,7 +261,8 @@ class Preview:
         with self._clock.part("score"):
             scored += engine.score(requests[1:], 1, 1.0, self._progress)
         found = {
-            one.rollout_id: each.token_ids.tolist() for one, each in zip(asked, scored, strict=True)
+            one.rollout_id: policys_ids(each.token_ids.tolist(), turn_lengths(one.turns))
+            for one, each in zip(asked, scored, strict=True)
         }
         return [found.get(one.rollout_id, []) for one in rollouts]
 

@@ -12,6 +12,7 @@ from distil_core.evaluation.summary import with_intervals
 from distil_core.policy.conventions import end_token_ids
 from distil_core.preview.attempts import Attempt, Tried
 from distil_core.seeds import derive_seed
+from distil_core.tables.turns import own_ids
 
 _NUM_BOOTSTRAP = 2000
 
@@ -107,7 +108,7 @@ def figures_of(tried: Tried) -> Figures:
         agreement=_agreements(judged),
         ends=ends,
         inner_specials=specials,
-        num_response_tokens=sum(len(one.rollout.response_ids) for one in attempts),
+        num_response_tokens=sum(len(own_ids(one.rollout)) for one in attempts),
         num_answer_tokens=sum(len(one.answer_ids) for one in attempts),
         longest_student_context=max(contexts),
         longest_expert_context=max(expert_contexts, default=0),
@@ -174,10 +175,10 @@ def _figure(found: Mapping[str, float | int], name: str) -> Figure:
 
 
 def likeliest_ids(attempt: Attempt) -> list[int | None]:
-    """The expert's most likely token at each state; None where it was silent."""
+    """The expert's most likely token at each of the policy's tokens; None where it was silent."""
     row = attempt.row
     if row is None or not row.has_expert:
-        return [None] * len(attempt.rollout.response_ids)
+        return [None] * len(own_ids(attempt.rollout))
     starts = np.cumsum([0, *row.expert_counts[:-1]])
     return [
         int(row.expert_ids[start]) if count else None
@@ -188,7 +189,7 @@ def likeliest_ids(attempt: Attempt) -> list[int | None]:
 def _agreements(judged: Sequence[Attempt]) -> dict[str, Agreement]:
     pairs: dict[str, list[tuple[bool, bool]]] = {}
     for one in judged:
-        places = zip(likeliest_ids(one), one.student_ids, one.rollout.response_ids, strict=True)
+        places = zip(likeliest_ids(one), one.student_ids, own_ids(one.rollout), strict=True)
         for expert, student, drawn in places:
             if expert is not None:
                 pair = (expert == student, expert == drawn)
@@ -214,7 +215,7 @@ def _special_tokens(tried: Tried) -> tuple[dict[str, int], dict[str, int]]:
     last: Counter[int] = Counter()
     for one in tried.attempts:
         for ids, stopped in (
-            (list(one.rollout.response_ids), one.rollout.finish_reason == "stop"),
+            (own_ids(one.rollout), one.rollout.finish_reason == "stop"),
             (list(one.answer_ids), bool(one.answer and not one.answer.is_truncated)),
         ):
             if ids and stopped:

@@ -123,6 +123,8 @@ def _row_of_tokens(tokens: Sequence[Token]) -> Text:
     text = Text()
     for place, token in enumerate(tokens[:_MOST_TOKENS]):
         style = "on grey23" if place % 2 else "on grey11"
+        if token.by_environment:
+            style = "dim italic"
         text.append(token.text, style="bold red" if token.wanted is not None else style)
         if token.wanted is not None:
             text.append(f"→{token.wanted}", style="red")

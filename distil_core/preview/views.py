@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distil_core.feedback.contexts import RenderedContext
+from distil_core.feedback.transcript import attempt_text, feedback_on
 from distil_core.policy.conventions import end_token_ids
 from distil_core.policy.text_segments import Segment
 from distil_core.preview.attempts import Attempt, Tried
@@ -14,6 +15,7 @@ from distil_core.preview.estimate import Estimate
 from distil_core.preview.figures import Figures, likeliest_ids
 from distil_core.preview.findings import Finding
 from distil_core.preview.first_token import count_with_bos, described_beginning
+from distil_core.tables.turns import own_ids, parts, turn_lengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,10 +26,12 @@ _SPACE, _NEWLINE, _NOTHING, _NONE = "␣", "⏎", "∅", "\N{EN DASH}"
 @dataclass(frozen=True)
 class Token:
     """text: with blanks made visible. wanted: the expert's most likely token there, where it is
-    another one; None where it is the same, or the expert is silent."""
+    another one; None where it is the same, or the expert is silent. by_environment: written between
+    two turns, by no policy."""
 
     text: str
     wanted: str | None = None
+    by_environment: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,20 +132,22 @@ def _attempt(tried: Tried, one: Attempt) -> AttemptView:
     tokenizer, rollout, answer = tried.tokenizer, one.rollout, one.answer
     wanted = [
         None if ours is None or ours == drawn else _visible(tokenizer, ours)
-        for ours, drawn in zip(likeliest_ids(one), rollout.response_ids, strict=True)
+        for ours, drawn in zip(likeliest_ids(one), own_ids(rollout), strict=True)
     ]
+    others = iter(wanted)
     tokens = [
-        Token(_visible(tokenizer, token), other)
-        for token, other in zip(rollout.response_ids, wanted, strict=True)
+        Token(_visible(tokenizer, token), next(others) if is_policys else None, not is_policys)
+        for is_policys, ids in parts(rollout.response_ids, turn_lengths(rollout.turns))
+        for token in ids
     ]
     context = one.judged.context if one.judged else None
     return AttemptView(
         verdict=one.consultation.verdict,
         reward=one.consultation.reward,
-        response=rollout.response,
+        response=attempt_text(rollout, tried.params.context),
         tokens=tokens,
         ending=_ending(tokenizer, rollout.response_ids, rollout.finish_reason == "length"),
-        feedback=[(item.kind, item.text) for item in one.consultation.feedback],
+        feedback=[(item.kind, item.text) for item in feedback_on(rollout, one.consultation)],
         error=one.consultation.error,
         expert=_context(tokenizer, context) if context else None,
         silent=one.row is not None and not one.row.has_expert,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 
-from distil_core.tables.schemas import TurnRow
+from distil_core.tables.schemas import RolloutRow, TurnRow
 
 
 def turn_lengths(turns: Sequence[TurnRow]) -> list[int]:
@@ -23,6 +23,11 @@ def parts(ids: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[bool, Se
         return
     for number, (start, stop) in enumerate(pairwise(accumulate(lengths, initial=0))):
         yield number % 2 == 0, ids[start:stop]
+
+
+def own_ids(rollout: RolloutRow) -> list[int]:
+    """The tokens of a rollout that the policy wrote."""
+    return policys_ids(rollout.response_ids, turn_lengths(rollout.turns))
 
 
 def policys_ids(ids: Sequence[int], lengths: Sequence[int]) -> list[int]:

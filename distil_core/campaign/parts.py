@@ -25,8 +25,13 @@ def registries() -> dict[str, Registry[Any, Any]]:
 
 
 def all_registries() -> dict[str, Registry[Any, Any]]:
-    """Those of `PARTS`, and of settings that hold several components."""
-    return registries() | {"consult.feedback_sources": registry_of("feedback source")}
+    """Those of `PARTS`, of settings that hold several components, and of those that may hold
+    none."""
+    return registries() | {
+        "consult.feedback_sources": registry_of("feedback source"),
+        "context.environment": registry_of("environment"),
+        "context.environment.options.tools": registry_of("tool"),
+    }
 
 
 def part(params: Params, path: str) -> Component:

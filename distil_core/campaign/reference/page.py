@@ -22,6 +22,8 @@ _KINDS = {
     "tabulate.expert": "Experts",
     "train.objective": "Objectives",
     "consult.feedback_sources": "Sources of feedback",
+    "context.environment": "Environments",
+    "context.environment.options.tools": "Tools",
 }
 _HEAD = "| setting | type | default | meaning |\n|---|---|---|---|\n"
 

@@ -1,0 +1,116 @@
+"""Credit and baselines over turns, wrong in one place at a time, are caught (10 s)."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from mutation import Mutation
+from objective_batches import random_batch
+from test_credit_over_turns import NAME, NaiveTurns, with_turns
+
+from distil_core.objectives import OBJECTIVES, forward_cross_entropy_over_turns
+from distil_core.objectives.estimators import turns
+
+OPTIONS: dict[str, Any] = {"discount": 0.7, "horizon": 3, "cost": "kl_divergence"}
+
+
+def over_turns_holds() -> bool:
+    """Loss against the loop over docs/method.md#turns, and what stands on padding is not read."""
+    for seed, per, alignment in product(range(6), ("token", "turn"), ("token", "turn")):
+        plain = random_batch(seed, rows=6, positions=7, tokens=3, padding_buckets=1)
+        random = torch.Generator().manual_seed(seed)
+        steps_bt = torch.randint(0, 2, (6, 7), generator=random)
+        batch = with_turns(plain, steps_bt.cumsum(1))
+        options = OPTIONS | {"discount_per": per, "baseline_alignment": alignment}
+        resolved = OBJECTIVES.options(NAME, options).model_dump()
+        expected = NaiveTurns(batch, resolved).forward_cross_entropy(resolved)
+        found = OBJECTIVES.build(NAME, options)(batch).loss.item()
+        if found != pytest.approx(expected, rel=1e-10, abs=1e-10):
+            return False
+    costs_bt = torch.tensor([[1.0, 2.0, 0.0]]).double()
+    padded = turns.future_sum_by_turn_bt(costs_bt, torch.tensor([[4, 4, 0]]), 0.0, None)
+    return padded.tolist() == [[2.0, 0.0, 0.0]]
+
+
+MUTATIONS = [
+    Mutation(
+        "the factor of the turn before left out",
+        over_turns_holds,
+        turns._faded_bt,
+        "values_bt[:, positions:] * factors",
+        "values_bt[:, positions:]",
+    ),
+    Mutation(
+        "a discount of each token of a turn",
+        over_turns_holds,
+        turns._faded_bt,
+        "turns_between.clamp(min=0)",
+        "torch.full_like(turns_between, positions)",
+    ),
+    Mutation(
+        "turns of padding read",
+        over_turns_holds,
+        turns._faded_bt,
+        "turns_between.clamp(min=0)",
+        "turns_between",
+    ),
+    Mutation(
+        "windows combined without what lies between them",
+        over_turns_holds,
+        turns.future_sum_by_turn_bt,
+        "_faded_bt(window_bt, turns_bt, covered, discount)",
+        "_faded_bt(window_bt, turns_bt, covered, 1.0)",
+    ),
+    Mutation(
+        "the own cost among the later ones",
+        over_turns_holds,
+        turns.future_sum_by_turn_bt,
+        "_faded_bt(costs_bt.detach(), turns_bt, 1, discount), 1",
+        "_faded_bt(costs_bt.detach(), turns_bt, 0, discount), 1",
+    ),
+    Mutation(
+        "tokens aligned by turn alone",
+        over_turns_holds,
+        turns.turn_baseline_bt,
+        "turns_bt * length + positions_t - starts_bt",
+        "turns_bt * length",
+    ),
+    Mutation(
+        "tokens aligned by place in the turn alone",
+        over_turns_holds,
+        turns.turn_baseline_bt,
+        "turns_bt * length + positions_t - starts_bt",
+        "(positions_t - starts_bt).expand_as(turns_bt)",
+    ),
+    Mutation(
+        "rows that have no such token averaged",
+        over_turns_holds,
+        turns.turn_baseline_bt,
+        "scatter(1, columns_bt, mask_bt)",
+        "scatter(1, columns_bt, mask_bt) | True",
+    ),
+    Mutation(
+        "the options exchanged",
+        over_turns_holds,
+        forward_cross_entropy_over_turns.ForwardCrossEntropyOverTurns._advantages_bt,
+        'options.discount_per == "turn"',
+        'options.baseline_alignment == "turn"',
+    ),
+    Mutation(
+        "the cost's choice ignored",
+        over_turns_holds,
+        forward_cross_entropy_over_turns.ForwardCrossEntropyOverTurns._advantages_bt,
+        "costs_bt - expert_entropies_bt",
+        "costs_bt",
+    ),
+]
+
+
+def test_production_holds() -> None:
+    assert over_turns_holds()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_mutation_is_caught(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation.require_caught(monkeypatch)

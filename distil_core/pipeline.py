@@ -125,6 +125,11 @@ def _environment(params: Params) -> tuple[Component, ...]:
     return () if environment is None else (environment,)
 
 
+def _environment_of_base(params: Params) -> tuple[Component, ...]:
+    """What answers demonstrations of several turns."""
+    return _environment(params) if params.base.kind == "from_scratch" else ()
+
+
 def _may_ask_the_policy(params: Params) -> bool:
     """Only a source's own code says whether it does."""
     return params.consult.self_evaluation is not None or bool(params.consult.feedback_sources)
@@ -145,6 +150,7 @@ _VERIFIER_OF_BASE = Use(
     "verifier",
     lambda params: (params.consult.verifier,) if _learns_from_problems(params) else (),
 )
+_ENVIRONMENT_OF_BASE = Use("environment", _environment_of_base)
 _FEEDBACK_SOURCES_OF_BASE = Use("feedback source", _sources_of_base)
 _ENGINE_OF_SOURCES = Use(
     "engine", lambda params: (params.sample.engine,) if _may_ask_the_policy(params) else ()
@@ -212,7 +218,12 @@ BASE = Stage(
     settings=("seed", "compute", "problems.source", "context", "consult", "base"),
     reads=(WARM_START_PROBLEMS,),
     writes=(BASE_POLICY,),
-    uses=(_SOURCE_OF_BASE, _VERIFIER_OF_BASE, _FEEDBACK_SOURCES_OF_BASE),
+    uses=(
+        _SOURCE_OF_BASE,
+        _VERIFIER_OF_BASE,
+        _FEEDBACK_SOURCES_OF_BASE,
+        _ENVIRONMENT_OF_BASE,
+    ),
 )
 SAMPLE = Stage(
     "sample",

@@ -19,6 +19,7 @@ PROBLEM_SOURCES: Registry[ProblemSourceOptions, ProblemSource] = Registry(
             "row_formats",
             "splits",
             "store",
+            "turns",
         ),
     ),
     ProblemSourceOptions,

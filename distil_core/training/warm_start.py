@@ -31,7 +31,8 @@ from distil_core.training.resume import ResumePoint
 from distil_core.training.state import TrainingState
 from distil_core.training.student_logprobs import is_tiled, student_logprobs
 
-_NO_LABEL = -100
+NO_LABEL = -100
+"""Of a token that is read and not learned from."""
 _ONE_PASS_LAYOUTS: tuple[OnePassLayout, ...] = ("padded", "prefix_tree")
 _TOLERANCES = {"float32": 1e-3, "bfloat16": 0.1}
 """Above rounding of a mean loss."""
@@ -145,7 +146,7 @@ def require_computable(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows of one forward pass. labels_bt: int64, `_NO_LABEL` on padding. trees: the same rows in
+    """Rows of one forward pass. labels_bt: int64, `NO_LABEL` on padding. trees: the same rows in
     prefix trees, or None."""
 
     tokens: ResponseBatch
@@ -155,7 +156,7 @@ class _Batch:
     @property
     def num_labels(self) -> int:
         """Positions with a label."""
-        return int((self.labels_bt != _NO_LABEL).sum())
+        return int((self.labels_bt != NO_LABEL).sum())
 
 
 def _batches(
@@ -203,7 +204,7 @@ def _batch(examples: Sequence[WarmStartExample], layout: OnePassLayout) -> _Batc
         [example.input_ids for example in examples],
         "cpu",
     )
-    labels_bt = torch.full_like(tokens.response_ids_bt, _NO_LABEL)
+    labels_bt = torch.full_like(tokens.response_ids_bt, NO_LABEL)
     labels_bt[tokens.response_mask_bt] = torch.tensor(
         [label for example in examples for label in example.label_ids]
     )
@@ -245,12 +246,12 @@ def _supervised_loss(
         else:
             trees = batch.trees.to(model.device)
             logits_nv, labels_n = predicted_logits(model, trees), labels_n[trees.places_n]
-    return cross_entropy(logits_nv.float() if half else logits_nv, labels_n, ignore_index=_NO_LABEL)
+    return cross_entropy(logits_nv.float() if half else logits_nv, labels_n, ignore_index=NO_LABEL)
 
 
 def _tiled_loss(model: PreTrainedModel, batch: _Batch, computing: BatchComputing) -> torch.Tensor:
     """The same, without ever holding all logits."""
-    labelled_bt = batch.labels_bt != _NO_LABEL
+    labelled_bt = batch.labels_bt != NO_LABEL
     labels_bt = batch.labels_bt.clamp(min=0)
     tokens = replace(batch.tokens, response_ids_bt=labels_bt, response_mask_bt=labelled_bt)
     _, logprobs_bt = student_logprobs(

@@ -58,6 +58,11 @@ SOURCE_OPTIONS: dict[str, dict[str, Any]] = {
         ],
         "demonstrator_masses": [0.5, 0.5, 0.0],
     },
+    "tool_sums": {
+        "min_operations": 1,
+        "max_operations": 3,
+        "demonstrator_slip_probability": 0.5,
+    },
     "unit_algebra": {"num_operations": 3, "demonstrator_slip_probability": 0.5},
     "worked_or_direct": {
         "num_digits": 5,

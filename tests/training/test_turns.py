@@ -22,6 +22,7 @@ from distil_core.training.feedback_rows import FeedbackRow, FeedbackRows
 from distil_core.training.objective_batch import make_objective_batch
 from distil_core.training.state import TrainingSetup
 from distil_core.training.step_batch import make_step_batch
+from distil_core.training.student_logprobs import student_logprobs
 
 LAYOUTS: tuple[Layout, ...] = ("padded", "packed", "prefix_tree")
 
@@ -231,6 +232,33 @@ def test_a_single_turn_has_the_bits_of_a_single_response(
     for name, value in vars(plain.labels).items():
         if value is not None:
             assert torch.equal(value, getattr(single.labels, name)), name
+
+
+@pytest.mark.usefixtures("exact_norms")
+def test_at_the_samplers_temperature_in_every_layout(new_model: Any, rows: FeedbackRows) -> None:
+    model = new_model(3).double()
+    size = vocabulary_size(model)
+    found = []
+    for layout in LAYOUTS:
+        for tiled_above in (None, 10):
+            made = make_step_batch(rows, rows.groups[:8], set(), size, None, layout)
+            (part,) = made.parts
+            with torch.no_grad():
+                values = student_logprobs(
+                    *(model, part.tokens, part.expert_ids_btk, "float32", tiled_above),
+                    sequences=part.sequences,
+                    temperature=0.6,
+                    policys=part.policys,
+                )
+            found.append([one[made.labels.response_mask_bt] for one in values])
+    expected = []
+    for index in (index for group in rows.groups[:8] for index in group):
+        row = rows.row(index)
+        # Of softmax(logits / T): the same of log-probabilities, which differ by a constant.
+        tempered_tv = torch.log_softmax(alone(model, row).detach() / 0.6, -1)
+        expected.append(tempered_tv[range(len(tempered_tv)), row.response_ids_t.tolist()])
+    for values in found:
+        torch.testing.assert_close(values[2], torch.cat(expected), rtol=1e-9, atol=1e-12)
 
 
 def test_positions_are_counted_in_the_policys_tokens(new_model: Any, rows: FeedbackRows) -> None:

@@ -26,7 +26,8 @@ AGAIN = {"role": "user", "content": "{execution_trace}"}
         ({"context.student_template": []}, "student_template: .*at least 1"),
         ({"context.student_template": [SYSTEM]}, r"last message must be the user's.*system"),
         ({"context.student_template": [USER, SYSTEM, USER]}, "only the first message may be"),
-        ({"context.student_template": [{"role": "tool", "content": ""}]}, "role: .*'assistant'"),
+        ({"context.student_template": [{"role": "bot", "content": ""}]}, "role: .*'assistant'"),
+        ({"context.student_template": [USER, {**USER, "role": "tool"}]}, "last .*found user, tool"),
         ({"context.student_template": [{**USER, "name": "x"}]}, "name: no such setting"),
         (
             {"context.student_template": [USER, ANSWER, USER]},

@@ -14,6 +14,7 @@ from distil_core.environments.pool.answers import MAX_CHARACTERS
 from distil_core.environments.tools import ToolsEnvironment
 from distil_core.errors import ConfigError
 from distil_core.problems.base import Problem
+from distil_core.testing import Check, environment_checks
 
 LIMITS = {"cpu_time_s": 0.5, "wall_time_s": 20.0, "memory_mb": 400, "disk_mb": 4, "output_kb": 64}
 PYTHON = {"name": "python", "options": {"limits": LIMITS}}
@@ -191,25 +192,35 @@ def test_a_loop_of_calls_never_ends_by_itself_and_does_no_harm() -> None:
     assert len({repr(step) for step in outcomes}) == 1
 
 
-def test_a_tool_of_ones_own_that_hangs_or_floods_or_lies() -> None:
-    lab = [{"name": "lab_environments.bad_tool"}]
+LAB = [{"name": "lab_environments.bad_tool"}]
+
+
+def test_a_tool_of_ones_own_that_floods_or_lies() -> None:
     scripts = [
         [call("bad", what="answer"), call("bad", what="flood"), "done"],
-        [call("bad", what="answer"), call("bad", what="hang"), "never"],
         [call("bad", what="answer"), call("bad", what="lie"), "never"],
         [call("bad", what="answer"), call("bad", what="raise"), "never"],
     ]
-    outcomes = rollouts(params("tools", timeout_s=4.0, tools=lab), scripts, num_workers=2)
+    outcomes = rollouts(params("tools", tools=LAB), scripts, num_workers=2)
     flooded = outcomes[0][1]
     assert isinstance(flooded, Step)
     assert flooded.observation is not None
     assert len(flooded.observation) == MAX_CHARACTERS
     assert len(outcomes[0]) == 3
-    for of_one, said in zip(
-        outcomes[1:], ["no answer within 4 s", "defect", "its own trouble"], strict=True
-    ):
+    for of_one, said in zip(outcomes[1:], ["defect", "its own trouble"], strict=True):
         assert len(of_one) == 2
         assert said in str(of_one[1])
+
+
+def test_a_tool_that_hangs_costs_its_rollout_alone() -> None:
+    scripts = [
+        [call("bad", what="answer"), call("bad", what="hang"), "never"],
+        [call("bad", what="answer"), call("bad", what="answer"), "done"],
+    ]
+    outcomes = rollouts(params("tools", timeout_s=6.0, tools=LAB), scripts, num_workers=1)
+    assert "no answer within 6 s" in str(outcomes[0][1])
+    assert [len(of_one) for of_one in outcomes] == [2, 3]
+    assert outcomes[1][2] == Step(None)
 
 
 def test_what_code_writes_reaches_neither_host_nor_verifier(tmp_path: Path) -> None:
@@ -224,3 +235,12 @@ def test_what_code_writes_reaches_neither_host_nor_verifier(tmp_path: Path) -> N
     assert not reward.exists()
     assert not Path("reward.json").exists()
     assert Path("/tmp/reward.json").exists() == had
+
+
+ONES = [Problem("one", "1"), Problem("two", "2")]
+CHECKS = environment_checks("tools", {"tools": TOOLS}, ONES, SESSION)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=str)
+def test_contract(check: Check) -> None:
+    check()

@@ -6,7 +6,7 @@ from typing import get_args
 from distil_core.environments.base import FeedbackItem, Step, Verdict
 
 MAX_CHARACTERS = 1_000_000
-"""Of an observation, and of each feedback text. More never leaves the environment's process."""
+"""Of an observation, and of a step's feedback. More never leaves the environment's process."""
 MAX_FEEDBACK_ITEMS = 64
 """Of one step; those after them are left out."""
 _MAX_KIND_CHARACTERS = 100
@@ -45,9 +45,10 @@ def bounded(step: Step) -> Step:
     environment's might not be readable elsewhere."""
     observation = None if step.observation is None else shortened(str(step.observation))
     reward = None if step.reward is None else float(step.reward)
+    items = tuple(step.feedback)[:MAX_FEEDBACK_ITEMS]
+    share = MAX_CHARACTERS // max(1, len(items))
     feedback = tuple(
-        FeedbackItem(str(item.kind), shortened(str(item.text)))
-        for item in tuple(step.feedback)[:MAX_FEEDBACK_ITEMS]
+        FeedbackItem(str(item.kind), shortened(str(item.text), share)) for item in items
     )
     return Step(observation, reward, step.verdict, feedback, step.is_marked, step.isolation)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from random import Random
 
 from distil_core.environments.base import Environment, Step
 from distil_core.environments.pool.answers import bounded, defect_of
@@ -11,8 +12,8 @@ from distil_core.errors import DistilError, EnvironmentFault
 from distil_core.worker_pool import described
 
 MAX_LIVE = 32
-"""Environments that one process keeps. Of more rollouts than these, those that waited longest are
-done again from their start."""
+"""Environments that one process keeps. Of more rollouts than these, some are done again from their
+start: any of them, since the one that waited longest is usually the one that comes next."""
 
 
 @dataclass
@@ -33,8 +34,9 @@ class LiveEnvironments:
         self, build: Callable[[], Environment], judges: bool, max_live: int = MAX_LIVE
     ) -> None:
         self._build, self._judges, self._max_live = build, judges, max_live
-        # The one that was used last comes last. What cannot be built at all is known at once.
+        # What cannot be built at all is known at once.
         self._live = [_Live(build())]
+        self._random = Random(0)
 
     def answer(self, job: StepJob) -> StepOutcome | Replayed:
         """Do the first action of the job that is not done yet. Returns the step where that was the
@@ -81,10 +83,8 @@ class LiveEnvironments:
             found = _Live(self._another())
             self._live.append(found)
         else:
-            found = self._live[0]
+            found = self._random.choice(self._live)
             found.done = None
-        self._live.remove(found)
-        self._live.append(found)
         return found
 
     def _another(self) -> Environment:

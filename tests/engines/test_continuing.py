@@ -285,7 +285,7 @@ for _, config in KINDS.values():
         ("biases by column", None, 1e-6),
     ],
 )
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @torch.inference_mode()
 def test_logits_are_those_of_computing_from_scratch(
     new_model: Any,

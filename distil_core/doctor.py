@@ -203,25 +203,32 @@ def _isolation(workspace: Workspace) -> Iterator[Finding]:
     """Whether model-written code can be isolated here, found out by trying."""
     from distil_core.sandbox import Sandbox
 
-    needed = _isolation_in_use(workspace)
-    try:
-        with Sandbox(isolation=needed or "bubblewrap_zygote") as sandbox:
-            yield Finding("note" if needed == "rlimits_only" else "ok", sandbox.self_test())
-    except SandboxError as error:
-        if needed:
-            yield Finding("problem", str(error), "params.yaml's verifier runs code: mend this")
-        else:
-            yield Finding("note", str(error), "only verifiers that run a model's code need it")
+    needed = _isolations_in_use(workspace)
+    for isolation in needed or ["bubblewrap_zygote"]:
+        try:
+            with Sandbox(isolation=isolation) as sandbox:
+                yield Finding("note" if isolation == "rlimits_only" else "ok", sandbox.self_test())
+        except SandboxError as error:
+            if needed:
+                yield Finding("problem", str(error), "what params.yaml names runs code: mend this")
+            else:
+                yield Finding("note", str(error), "only what runs a model's code needs it")
 
 
-def _isolation_in_use(workspace: Workspace) -> Isolation | None:
+def _isolations_in_use(workspace: Workspace) -> list[Isolation]:
+    """Those under which the verifier and the environment of the settings run code."""
+    from distil_core.environments import ENVIRONMENTS
     from distil_core.verifiers import VERIFIERS
 
     params = _params(workspace)
     if isinstance(params, ConfigError):
-        return None
-    verifier = params.consult.verifier
-    return VERIFIERS.options(verifier.name, verifier.options).runs_code_under
+        return []
+    verifier, environment = params.consult.verifier, params.context.environment
+    found = [VERIFIERS.options(verifier.name, verifier.options).runs_code_under]
+    if environment is not None:
+        options = ENVIRONMENTS.options(environment.name, environment.options)
+        found.append(options.runs_code_under)
+    return list(dict.fromkeys(isolation for isolation in found if isolation is not None))
 
 
 def _vllm(_: Workspace) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from host_state import needs_bubblewrap
 
 from distil_core.doctor import examine
@@ -132,3 +133,18 @@ def test_doctor_tries_the_isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         finding.level == "note" and "apt install bubblewrap" in finding.what
         for finding in examine(workspace)
     )
+
+
+def test_doctor_tries_the_isolation_of_tools_between_turns(tmp_path: Path) -> None:
+    """Nothing of the default campaign runs code; a tool of its environment may."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    python = {"name": "python", "options": {"isolation": "rlimits_only"}}
+    params["context"]["environment"] = {
+        "name": "tools",
+        "options": {"tools": [python]},
+        "max_turns": 2,
+        "max_observation_tokens": 4,
+    }
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    found = [finding for finding in examine(Workspace(tmp_path)) if "rlimits_only" in finding.what]
+    assert [finding.level for finding in found] == ["note"]

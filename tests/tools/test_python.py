@@ -123,8 +123,9 @@ def test_a_thread_stands_still_between_turns_and_ends_with_the_rollout(python: P
     time.sleep(1)
     assert cpu_ticks(pid) == before
     # It goes on with the next turn of its own rollout.
-    first = int(run(python, "time.sleep(0.05); count"))
-    assert int(run(python, "time.sleep(0.05); count")) > first
+    first = int(run(python, "count"))
+    wait = f"while count == {first}: time.sleep(0.01)"
+    assert int(run(python, f"{wait}\ncount")) > first
     python.start(TWO, 2)
     wait_until_gone(pid)
     assert run(python, "import threading\nthreading.active_count(), 'count' in globals()") == (

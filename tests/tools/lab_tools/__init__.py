@@ -1,0 +1,1 @@
+"""Tools for tests, named by their dotted paths."""

@@ -21,18 +21,31 @@ from distil_core.experts.base import ExpertQuery
 from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import encode_text, load_tokenizer
 from distil_core.problems import build_source
-from distil_core.problems.base import Problem, SupervisedSource
+from distil_core.problems.base import Problem, ProblemSource, SupervisedSource
 from distil_core.problems.store import read_problems
+from distil_core.problems.turns import SupervisedTurnSource, TurnSoFar
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows
+from distil_core.training.feedback_table import JudgedRollout, judged_rollouts
 from distil_core.verifiers.base import FeedbackItem
 from distil_core.workspace import Workspace
 
-Feedback = tuple[str, list[FeedbackItem]]
+Feedback = tuple[str, Sequence[FeedbackItem]]
 """The verdict and what came with it."""
 
-Row = tuple[Problem, str, list[int], Feedback]
+
+@dataclass(frozen=True)
+class AskedTurn:
+    """A turn of a rollout, or all of a single response: what the expert reads of it, and the
+    oracle's token at each of its states. before_ids: the rollout's tokens before it."""
+
+    problem: Problem
+    attempt: str
+    feedback: Feedback
+    before_ids: Sequence[int]
+    ids: Sequence[int]
+    labels: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -61,63 +74,99 @@ def main() -> None:
 
 def label_accuracies(workspace: Workspace, params: IterationParams) -> dict[str, LabelAccuracy]:
     """Of iteration 1's expert given three kinds of feedback, by what they are called."""
-    rows = _rows(workspace)
+    rollouts = _rollouts(workspace, params)
     # Rollouts of one problem lie together: the next one's would be of the same problem.
     shift = params.sample.num_rollouts
-    silent: list[Feedback] = [("", []) for _ in rows]
-    kinds = {
-        "with its feedback": [row[3] for row in rows],
-        "with another problem's feedback": [row[3] for row in (*rows[shift:], *rows[:shift])],
-        "without feedback": silent,
+    others = (*rollouts[shift:], *rollouts[:shift])
+    turns = [turn for rollout in rollouts for turn in rollout]
+    kinds: dict[str, list[Feedback]] = {
+        "with its feedback": [turn.feedback for turn in turns],
+        "with another problem's feedback": [
+            other[min(number, len(other) - 1)].feedback
+            for rollout, other in zip(rollouts, others, strict=True)
+            for number in range(len(rollout))
+        ],
+        "without feedback": [("", ()) for _ in turns],
     }
-    return {name: _accuracy(workspace, params, rows, given) for name, given in kinds.items()}
+    return {name: _accuracy(workspace, params, turns, given) for name, given in kinds.items()}
 
 
-def _rows(workspace: Workspace) -> list[Row]:
+def _rollouts(workspace: Workspace, params: IterationParams) -> list[list[AskedTurn]]:
+    """The turns of each of iteration 1's rollouts, as the expert is asked about them."""
     problems = {
         problem.problem_id: problem
         for problem in read_problems(workspace.problems_dir / "train.parquet")
     }
-    rollouts = read_rows(workspace.rollouts_file(1), ROLLOUTS)
-    consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
-    return [
-        (
-            problems[rollout.problem_id],
-            rollout.response,
-            list(rollout.response_ids),
-            (consultation.verdict, list(consultation.feedback)),
-        )
-        for rollout, consultation in zip(rollouts, consultations, strict=True)
-    ]
+    tokenizer = load_tokenizer(workspace.policy_dir(0))
+    judged = judged_rollouts(
+        read_rows(workspace.rollouts_file(1), ROLLOUTS),
+        read_rows(workspace.consultations_file(1), CONSULTATIONS),
+        problems,
+        ContextRenderer(params.context, tokenizer),
+        params.context,
+    )
+    source = build_source(params.problems)
+    end_id = int(tokenizer.eos_token_id)
+    found = []
+    for one in judged:
+        turns = []
+        for turn, said in zip(one.turns, _oracle_characters(source, one), strict=True):
+            ids = one.rollout.response_ids[turn.start : turn.stop]
+            labels = encode_text(tokenizer, said) + [end_id] * len(ids)
+            values = turn.context.values
+            turns.append(
+                AskedTurn(
+                    one.problem,
+                    values["attempt"],
+                    (values["verdict"], turn.feedback),
+                    one.rollout.response_ids[: turn.start],
+                    ids,
+                    labels[: len(ids)],
+                )
+            )
+        found.append(turns)
+    return found
+
+
+def _oracle_characters(source: ProblemSource, one: JudgedRollout) -> list[str]:
+    """Of each turn. Raises `DistilError` for a source without an oracle."""
+    rollout = one.rollout
+    if isinstance(source, SupervisedTurnSource):
+        so_far = [TurnSoFar(turn.action, turn.observation or "") for turn in rollout.turns]
+        # A first turn that was cut is a single response.
+        actions = [turn.action for turn in rollout.turns] or [rollout.response]
+        return [
+            source.oracle_action_characters(one.problem, so_far[:number], action)
+            for number, action in enumerate(actions)
+        ]
+    if isinstance(source, SupervisedSource):
+        return [source.oracle_characters(one.problem, rollout.response)]
+    raise DistilError(f"{type(source).__name__} has no oracle to compare with")
 
 
 def _accuracy(
-    workspace: Workspace, params: IterationParams, rows: Sequence[Row], given: Sequence[Feedback]
+    workspace: Workspace,
+    params: IterationParams,
+    turns: Sequence[AskedTurn],
+    given: Sequence[Feedback],
 ) -> LabelAccuracy:
     expert = build_expert(
         params.tabulate,
         workspace.policy_dir(0),
         params.compute,
-        params.context.max_context_tokens,
+        params.max_expert_context_tokens,
     )
-    source = build_source(params.problems)
-    if not isinstance(source, SupervisedSource):
-        raise DistilError(f"{params.problems.source.name} has no oracle to compare with")
-    tokenizer = load_tokenizer(workspace.policy_dir(0))
-    renderer = ContextRenderer(params.context, tokenizer)
+    renderer = ContextRenderer(params.context, load_tokenizer(workspace.policy_dir(0)))
     queries = []
-    for (problem, text, ids, _), (verdict, items) in zip(rows, given, strict=True):
-        context = renderer.expert(problem.prompt, text, verdict, items, problem.problem_id)
-        queries.append(ExpertQuery(context.token_ids, ids))
+    for turn, (verdict, items) in zip(turns, given, strict=True):
+        name = turn.problem.problem_id
+        context = renderer.expert(turn.problem.prompt, turn.attempt, verdict, items, name)
+        queries.append(ExpertQuery([*context.token_ids, *turn.before_ids], turn.ids))
     right, erred = [], []
-    for (problem, text, ids, _), answer in zip(
-        rows, expert.answer(queries, no_progress), strict=True
-    ):
-        labels = encode_text(tokenizer, source.oracle_characters(problem, text))
-        labels = (labels + [int(tokenizer.eos_token_id)] * len(ids))[: len(ids)]
+    for turn, answer in zip(turns, expert.answer(queries, no_progress), strict=True):
         first = np.cumsum(answer.distribution.counts_t) - answer.distribution.counts_t
-        right.append(answer.distribution.token_ids[first] == labels)
-        erred.append(np.array(ids) != labels)
+        right.append(np.asarray(answer.distribution.token_ids)[first] == turn.labels)
+        erred.append(np.array(turn.ids) != turn.labels)
     right_t, erred_t = np.concatenate(right), np.concatenate(erred)
     return LabelAccuracy(float(right_t.mean()), float(right_t[erred_t].mean()))
 

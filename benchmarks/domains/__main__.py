@@ -8,7 +8,7 @@ from benchmarks.domains.campaign import Run, execute, preset_seed
 from benchmarks.domains.report import write_report
 from distil_core.errors import DistilError
 
-DOMAINS = ("math", "science", "code")
+DOMAINS = ("math", "science", "code", "tools")
 _DOCUMENT = Path("docs/domains.md")
 
 

@@ -1,8 +1,8 @@
 """Sums for a policy that may call a calculator, turn after turn.
 
-`37+8-4=` is asked. A step that carries (or borrows) is for the calculator: `37+8` is answered with
-`45`. Any other step is done in the head, one in a turn, after which the next step is called for, or
-the answer given: `41`. So a policy has to learn when to call, with what, and when to stop.
+`37+8-4=` is asked. Each step but the last is for the calculator: `37+8` is answered with `45`. The
+last one is too where it carries (or borrows); otherwise it is done in the head, and the answer is
+given: `41`. So a policy has to learn when to call, with what, and when to stop.
 
 An action is the value so far, and then an operation or nothing more. Each of its characters is one
 decision at a place of its own, which has a right answer also after a wrong one. (With brackets
@@ -26,7 +26,7 @@ _PROMPT = re.compile(r"\d{2}(?:[+-]\d)+=")
 _CALL = re.compile(r"(-?\d{1,4})([+-])(\d{1,4})")
 _IS_CALL = re.compile(r".[+-]", re.DOTALL)
 
-_CARRYING = 0.7
+_CARRYING = 0.75
 """Of a problem's steps."""
 
 _RIGHT_ACTION = 0.5
@@ -45,9 +45,9 @@ class Options(ProblemSourceOptions):
     max_operations: int = Field(ge=1, le=16)
     """The most."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
-    """Of the steps that carry or borrow, the share that a demonstration does in its head, and there
-    forgets the carry. What a policy learns from such demonstrations is a misconception: that it
-    needs no calculator."""
+    """Of the last steps that carry or borrow, the share that a demonstration does in its head, and
+    there forgets the carry. What a policy learns from such demonstrations is a misconception: that
+    it needs no calculator there."""
 
     @model_validator(mode="after")
     def _fewest_first(self) -> "Options":
@@ -81,7 +81,8 @@ class Sum:
     @property
     def right_action(self) -> str:
         """What is to be done now: a call, or the answer."""
-        in_head = self.operations and not carries(self.value, *self.operations[0])
+        is_last = len(self.operations) == 1
+        in_head = is_last and not carries(self.value, *self.operations[0])
         return (self.stepped() if in_head else self).as_action
 
     @property
@@ -171,16 +172,16 @@ class ToolSums:
     def demonstrated_action(
         self, problem: Problem, turns: Sequence[TurnSoFar], random: np.random.Generator
     ) -> str:
-        """The right action from what the demonstrator takes for the value so far; but some steps
-        that carry are done in the head too, where the carry is forgotten."""
+        """The right action; but some last steps that carry are done in the head too, where the
+        carry is forgotten."""
         return _demonstrated(problem, turns, random, self._options.demonstrator_slip_probability)
 
     def corrupted_action(
         self, problem: Problem, turns: Sequence[TurnSoFar], random: np.random.Generator
     ) -> str:
-        """The right action, one with a step in the head as the demonstrator's, or the right one
-        with a character changed, an answer for a call or a call for an answer; three in a hundred
-        are too short or too long."""
+        """The right action, one with the last step in the head as the demonstrator's, or the right
+        one with a character changed, an answer for a call or a call for an answer; three in a
+        hundred are too short or too long."""
         right = left_after(problem.prompt, [turn.action for turn in turns]).right_action
         kind = random.random()
         if kind < _RIGHT_ACTION:
@@ -221,27 +222,11 @@ def _demonstrated(
     random: np.random.Generator,
     slip_probability: float,
 ) -> str:
-    believed = _believed(problem.prompt, turns)
-    if not believed.operations:
-        return believed.as_action
-    operation, *others = believed.operations
-    if carries(believed.value, *operation) and random.random() >= slip_probability:
-        return believed.as_action
-    return Sum(without_carry(believed.value, *operation), tuple(others)).as_action
-
-
-def _believed(prompt: str, turns: Sequence[TurnSoFar]) -> Sum:
-    """What is left to the demonstrator, who trusts each number that came of a call of its own."""
-    left = Sum.of(prompt)
-    for turn in turns:
-        in_head = left
-        while in_head.operations:
-            operation, *others = in_head.operations
-            if (in_head.value, *operation) == read_call(turn.action):
-                left = Sum(int(turn.observation), tuple(others))
-                break
-            in_head = Sum(without_carry(in_head.value, *operation), tuple(others))
-    return left
+    left = left_after(problem.prompt, [turn.action for turn in turns])
+    if len(left.operations) != 1 or random.random() >= slip_probability:
+        return left.right_action
+    # Where nothing is carried, that is right too.
+    return str(without_carry(left.value, *left.operations[0]))
 
 
 def _with_one_changed(action: str, random: np.random.Generator) -> str:

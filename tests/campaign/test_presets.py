@@ -18,7 +18,7 @@ METHODS = ("opsd", "paper", "sdpo")
 
 
 def test_there_is_one_for_each_domain_and_method_and_one_for_a_model_of_ones_own() -> None:
-    domains = ("code", "math", "science")
+    domains = ("code", "math", "science", "tools")
     assert [preset.stem for preset in PRESETS] == sorted([*domains, OWN_MODEL, *METHODS])
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.expert_reads_feedback import label_accuracies
 from distil_core.campaign import parse_iteration_params
 from distil_core.config.models import IterationParams
+from distil_core.feedback.transcript import feedback_on
 from distil_core.progress import no_progress
-from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK
+from distil_core.tables.schemas import CONSULTATIONS, FEEDBACK, ROLLOUTS
 from distil_core.tables.store import read_rows
 from distil_core.workspace import Workspace
 from distil_tasks import base, consult, evaluate, problems, sample, tabulate, train
@@ -20,7 +22,7 @@ PROJECT = Path(__file__).parents[2]
 sys.path.append(str(PROJECT / "tests" / "flows"))
 from front_door_scratch import tiny  # noqa: E402
 
-PRESETS = ("math", "science", "code")
+PRESETS = ("math", "science", "code", "tools")
 
 
 def params(values: dict[str, Any], iteration: int) -> IterationParams:
@@ -63,7 +65,27 @@ def test_every_rollout_gets_a_verdict_and_feedback_that_the_expert_reads(
     num_rollouts = values["sample"]["num_prompts"] * values["sample"]["num_rollouts"]
     consultations = read_rows(workspace.consultations_file(1), CONSULTATIONS)
     assert len(consultations) == num_rollouts
-    assert all(row.error is None and row.feedback for row in consultations)
+    assert all(row.error is None for row in consultations)
     rows = read_rows(workspace.feedback_dir(1), FEEDBACK)
-    assert all(row.has_expert for row in rows)
     assert len(rows) == num_rollouts
+    rollouts = read_rows(workspace.rollouts_file(1), ROLLOUTS)
+    for rollout, consultation, row in zip(rollouts, consultations, rows, strict=True):
+        feedback = feedback_on(rollout, consultation)
+        assert feedback
+        # Of a first turn that was cut there is no trace: it was never done.
+        assert row.has_expert == any(item.kind == "execution_trace" for item in feedback)
+        assert row.has_expert or rollout.finish_reason == "length"
+    assert any(row.has_expert for row in rows)
+
+
+def test_whether_the_expert_reads_its_feedback_is_measured(
+    finished: tuple[Workspace, dict[str, Any]],
+) -> None:
+    workspace, values = finished
+    accuracies = label_accuracies(workspace, params(values, 1))
+    assert [*accuracies] == [
+        "with its feedback",
+        "with another problem's feedback",
+        "without feedback",
+    ]
+    assert all(0 <= one.all_states <= 1 for one in accuracies.values())

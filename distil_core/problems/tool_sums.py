@@ -1,8 +1,8 @@
 """Sums for a policy that may call a calculator, turn after turn.
 
-`37+8-4=` is asked. Each step but the last is for the calculator: `37+8` is answered with `45`. The
-last one is too where it carries (or borrows); otherwise it is done in the head, and the answer is
-given: `41`. So a policy has to learn when to call, with what, and when to stop.
+`37+8-4=` is asked. Each step is for the calculator: `37+8` is answered with `45`, `45-4` with `41`,
+and the answer is `41`. Whoever does the last step in the head forgets to carry. So a policy has to
+learn when to call, with what, and when to stop.
 
 An action is the value so far, and then an operation or nothing more. Each of its characters is one
 decision at a place of its own, which has a right answer also after a wrong one. (With brackets
@@ -45,9 +45,9 @@ class Options(ProblemSourceOptions):
     max_operations: int = Field(ge=1, le=16)
     """The most."""
     demonstrator_slip_probability: float = Field(ge=0, le=1)
-    """Of the last steps that carry or borrow, the share that a demonstration does in its head, and
-    there forgets the carry. What a policy learns from such demonstrations is a misconception: that
-    it needs no calculator there."""
+    """The share of last steps that a demonstration does in its head, where it forgets to carry or
+    borrow. What a policy learns from such demonstrations is a misconception: that it needs no
+    calculator there."""
 
     @model_validator(mode="after")
     def _fewest_first(self) -> "Options":
@@ -80,14 +80,7 @@ class Sum:
 
     @property
     def right_action(self) -> str:
-        """What is to be done now: a call, or the answer."""
-        is_last = len(self.operations) == 1
-        in_head = is_last and not carries(self.value, *self.operations[0])
-        return (self.stepped() if in_head else self).as_action
-
-    @property
-    def as_action(self) -> str:
-        """A call of the next step, or the value where there is none."""
+        """What is to be done now: a call of the next step, or the answer where there is none."""
         if not self.operations:
             return str(self.value)
         sign, operand = self.operations[0]
@@ -172,8 +165,8 @@ class ToolSums:
     def demonstrated_action(
         self, problem: Problem, turns: Sequence[TurnSoFar], random: np.random.Generator
     ) -> str:
-        """The right action; but some last steps that carry are done in the head too, where the
-        carry is forgotten."""
+        """The right action; but some last steps are done in the head, where the carry is
+        forgotten."""
         return _demonstrated(problem, turns, random, self._options.demonstrator_slip_probability)
 
     def corrupted_action(
@@ -225,7 +218,7 @@ def _demonstrated(
     left = left_after(problem.prompt, [turn.action for turn in turns])
     if len(left.operations) != 1 or random.random() >= slip_probability:
         return left.right_action
-    # Where nothing is carried, that is right too.
+    # Where there is nothing to carry, the answer is right all the same.
     return str(without_carry(left.value, *left.operations[0]))
 
 

@@ -98,7 +98,7 @@ def test_another_problem_is_begun_anew() -> None:
     environment = started(SUM)
     environment.step("37+8")
     environment.start(Problem("31+2=", "33"), seed=0)
-    assert environment.step("33") == traced("33", None)
+    assert environment.step("33") == traced("31+2", None, is_marked=True)
 
 
 def test_a_problem_that_is_no_sum_is_the_environments_fault() -> None:

@@ -81,12 +81,8 @@ def test_the_stream_depends_on_seed_and_split_only() -> None:
 def test_a_known_problem() -> None:
     left = Sum.of("37+8-9=")
     assert left.right_action == "37+8"
-    assert left.called("37+8").right_action == "45-9", "5 - 9 borrows"
+    assert left.called("37+8").right_action == "45-9"
     assert left.called("37+8").called("45-9").right_action == "36"
-    assert Sum.of("37+8-4=").called("37+8").right_action == "41", "in the head"
-    assert Sum.of("31+2-3=").right_action == "31+2", "only the last step is done in the head"
-    assert Sum.of("31+2=").right_action == "33"
-    assert Sum.of("31+9=").right_action == "31+9"
     assert left.called("37-8") == left.called("37+80") == left.called("45") == left
     assert left.called("45-9").right_action == "36", "45 is what the step before leads to"
     assert left.called("35-9") == left, "where the carry was forgotten it is not"

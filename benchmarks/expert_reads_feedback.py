@@ -154,7 +154,7 @@ def _accuracy(
         params.tabulate,
         workspace.policy_dir(0),
         params.compute,
-        params.max_expert_context_tokens,
+        params.max_turn_context_tokens,
     )
     renderer = ContextRenderer(params.context, load_tokenizer(workspace.policy_dir(0)))
     queries = []

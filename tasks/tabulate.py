@@ -53,7 +53,7 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
         params.tabulate,
         expert_dir,
         params.compute,
-        params.max_expert_context_tokens,
+        params.max_turn_context_tokens,
         workspace.expert_record_dir,
         params.seed,
     )

@@ -83,12 +83,14 @@ def too_few_positions(params: Params, folder: Path) -> Iterator[str]:
         params.evaluate.max_new_tokens,
         own.max_new_tokens if own is not None else 0,
     )
-    longest = params.context.max_context_tokens
+    longest = params.max_turn_context_tokens
     if positions is not None and longest + new_tokens > positions:
+        turns = params.context.environment and params.context.environment.max_turns
+        of_turns = f" of {turns} turns (context.environment.max_turns)" if turns else ""
         yield (
-            f"context.max_context_tokens {longest} and max_new_tokens {new_tokens} together exceed "
-            f"the {positions} positions of the model in {folder} (max_position_embeddings): lower "
-            "them"
+            f"context.max_context_tokens {params.context.max_context_tokens} and max_new_tokens "
+            f"{new_tokens}{of_turns} together exceed the {positions} positions of the model in "
+            f"{folder} (max_position_embeddings): lower them"
         )
 
 

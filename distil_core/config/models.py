@@ -343,12 +343,14 @@ class Params(Settings):
         return self
 
     @property
-    def max_expert_context_tokens(self) -> int:
-        """The longest context in which an expert scores a turn: its own, and all turns before."""
+    def max_turn_context_tokens(self) -> int:
+        """The longest context in which a turn is written or scored: the rollout's own context, and
+        all turns before."""
         environment = self.context.environment
         if environment is None:
             return self.context.max_context_tokens
-        between = self.sample.max_new_tokens + environment.max_observation_tokens
+        new_tokens = max(self.sample.max_new_tokens, self.evaluate.max_new_tokens)
+        between = new_tokens + environment.max_observation_tokens
         return self.context.max_context_tokens + (environment.max_turns - 1) * between
 
     def _gate_with_its_default(self) -> GateParams:
@@ -390,14 +392,12 @@ class Params(Settings):
 
     def _require_enough_positions(self, max_positions: int) -> None:
         new_tokens = max(self.sample.max_new_tokens, self.evaluate.max_new_tokens)
-        needed = self.context.max_context_tokens + new_tokens
+        needed = self.max_turn_context_tokens + new_tokens
         named = f"max_new_tokens {new_tokens}"
         if (environment := self.context.environment) is not None:
-            turns, observation = environment.max_turns, environment.max_observation_tokens
-            needed += (turns - 1) * (new_tokens + observation)
             named = (
-                f"context.environment.max_turns {turns} of {named} each, with "
-                f"max_observation_tokens {observation} between two,"
+                f"context.environment.max_turns {environment.max_turns} of {named} each, with "
+                f"max_observation_tokens {environment.max_observation_tokens} between two,"
             )
         if max_positions < needed:
             raise ValueError(

@@ -36,7 +36,7 @@ class LoadedModels:
         """The expert of the settings. record_dir: see `ExpertSetting`."""
         settings = [
             params.tabulate.model_dump(mode="json", include={"expert", "top_k", "top_p"}),
-            params.max_expert_context_tokens,
+            params.max_turn_context_tokens,
             params.seed,
         ]
         key = _key("expert", settings, policy_dir, params.compute)
@@ -46,7 +46,7 @@ class LoadedModels:
                 params.tabulate,
                 policy_dir,
                 params.compute,
-                params.max_expert_context_tokens,
+                params.max_turn_context_tokens,
                 record_dir,
                 params.seed,
             )

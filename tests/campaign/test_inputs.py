@@ -154,6 +154,23 @@ def test_contexts_over_the_models_positions_are_refused(
     )
 
 
+def test_all_turns_of_a_rollout_must_fit_into_the_models_positions(
+    workspace: Workspace, distil: Distil
+) -> None:
+    """Three turns of 4 tokens and two observations of 6, after a context."""
+    environment = {
+        "name": "tools",
+        "options": {"tools": [{"name": "calculator"}]},
+        "max_turns": 3,
+        "max_observation_tokens": 6,
+    }
+    change(workspace, context={"max_context_tokens": 41, "environment": environment})
+    refused(workspace, distil, "max_new_tokens 4 of 3 turns (context.environment.max_turns)")
+    change(workspace, context={"max_context_tokens": 40})
+    status, said = distil("restart")
+    assert status == 0, said
+
+
 def test_contexts_over_the_experts_positions_are_refused(
     workspace: Workspace, distil: Distil
 ) -> None:

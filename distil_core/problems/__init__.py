@@ -20,6 +20,7 @@ PROBLEM_SOURCES: Registry[ProblemSourceOptions, ProblemSource] = Registry(
             "splits",
             "store",
             "turns",
+            "verifiers_library",
         ),
     ),
     ProblemSourceOptions,

@@ -96,7 +96,7 @@ def verifier_cases() -> dict[str, Case]:
 def test_each_component_has_its_turn(verifier_cases: dict[str, Case]) -> None:
     assert {name for name, _ in OBJECTIVE_OPTIONS} == {*OBJECTIVES.place.built_in_names()}
     assert {*verifier_cases} == {*VERIFIERS.place.built_in_names()}
-    sources = {*SOURCE_OPTIONS, *STORED_ROWS, "reasoning_gym"}
+    sources = {*SOURCE_OPTIONS, *STORED_ROWS, "reasoning_gym", "verifiers"}
     assert sources == {*PROBLEM_SOURCES.place.built_in_names()}
     assert [*FEEDBACK_SOURCES] == SOURCES.place.built_in_names()
     experts = ["black_box", "oracle", "program", "self", "served", "white_box"]

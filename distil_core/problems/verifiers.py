@@ -40,7 +40,7 @@ class VerifiersSource:
             options = options.model_copy(update={"arguments": options.eval_arguments})
         taskset = load_environment(options).taskset
         if taskset.INFINITE:
-            tasks = islice(taskset, _STREAMS.index(split), None, len(_STREAMS))
+            tasks: Iterator[Any] = islice(taskset, _STREAMS.index(split), None, len(_STREAMS))
         else:
             shuffled = list(taskset)
             random.Random(derive_seed(seed, "problems", split)).shuffle(shuffled)

@@ -1,6 +1,6 @@
 """What is said where the library verifiers is asked for and not installed."""
 
-import importlib.util
+import importlib.metadata
 
 import pytest
 
@@ -12,7 +12,8 @@ from distil_core.problems import PROBLEM_SOURCES
 OPTIONS = {"taskset": "gsm8k", "versions": {"verifiers": "0.4.0"}}
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("verifiers") is not None, reason="the extra verifiers is installed"
+    any(importlib.metadata.distributions(name="verifiers")),
+    reason="the extra verifiers is installed",
 )
 
 

@@ -12,7 +12,8 @@ __all__ = ["NeedyEnv", "NeedyTaskset"]
 
 class NeedyTaskConfig(vf.TaskConfig):
     tools: bool = False
-    runtime: bool = False
+    kind: str = "plain"
+    """Of the task that the environment plays."""
 
 
 class Notes(vf.Toolset[vf.ToolsetConfig]):
@@ -29,6 +30,8 @@ class NeedyTask(vf.Task[vf.TaskData, vf.State, NeedyTaskConfig]):
 
     @vf.reward
     async def said(self, trace: vf.Trace) -> float:
+        if trace.last_reply == "crash":
+            raise ValueError("a defect of the reward")
         return float(trace.last_reply == "yes")
 
 
@@ -38,6 +41,26 @@ class RuntimeTask(NeedyTask):
         return float(await runtime.alive())
 
 
+class RewritingTask(NeedyTask):
+    @vf.intercept
+    async def louder(self, request: vf.Request) -> vf.Request:
+        return request
+
+
+class RequestStopTask(NeedyTask):
+    @vf.stop
+    async def is_long(self, request: vf.Request) -> bool:
+        return len(request.messages) > 3
+
+
+KINDS = {
+    "plain": NeedyTask,
+    "runtime": RuntimeTask,
+    "rewriting": RewritingTask,
+    "request_stop": RequestStopTask,
+}
+
+
 class NeedyConfig(vf.EnvConfig):
     agent: vf.AgentConfig = vf.AgentConfig(harness={"id": "null"})
     attempts: int = 1
@@ -45,10 +68,9 @@ class NeedyConfig(vf.EnvConfig):
 
 class NeedyEnv(vf.Env[NeedyConfig]):
     async def run(self, task: vf.Task, agents: vf.Agents) -> None:
+        played = KINDS[task.config.kind](task.data, task.config)
         for _ in range(self.config.attempts):
-            await agents.agent.run(
-                RuntimeTask(task.data, task.config) if task.config.runtime else task
-            )
+            await agents.agent.run(played)
 
 
 class NeedyTasksetConfig(vf.TasksetConfig):

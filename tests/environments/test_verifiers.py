@@ -165,12 +165,30 @@ def test_what_is_more_than_text_is_refused(
         environment({**NEEDY, "arguments": {"task": task}}, **more)
 
 
-def test_a_reward_that_reads_a_runtime_is_refused() -> None:
-    options = {**NEEDY, "arguments": {"task": {"runtime": True}}}
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("runtime", r"file_written\(\) takes a runtime"),
+        ("rewriting", r"louder\(\) rewrites messages"),
+        ("request_stop", r"is_long\(\) reads requests to an endpoint"),
+    ],
+)
+def test_hooks_that_need_more_are_refused(kind: str, message: str) -> None:
+    options = {**NEEDY, "arguments": {"task": {"kind": kind}}}
     world = environment(options)
     problem = problems({**options, "answer_field": None}, 1)[0]
-    with pytest.raises(EnvironmentFault, match=r"file_written\(\) takes a runtime"):
+    with pytest.raises(EnvironmentFault, match=message):
         world.start(problem, seed=0)
+
+
+def test_a_reward_that_raises_is_an_error_and_no_wrong_answer() -> None:
+    world = environment(NEEDY)
+    problem = problems({**NEEDY, "answer_field": None}, 1)[0]
+    world.start(problem, seed=0)
+    with pytest.raises(EnvironmentFault, match="ValueError: a defect of the reward"):
+        world.step("crash")
+    world.start(problem, seed=0)
+    assert world.step("yes") == Step(None, 1.0, "correct")
 
 
 def test_more_than_one_run_of_the_agent_is_refused() -> None:

@@ -44,6 +44,7 @@ def test_the_default_is_the_file_of_this_repository(workspace: Workspace) -> Non
         "paper",
         "science",
         "sdpo",
+        "tools",
     }
     assert load(workspace, "extends: default\n") == load_params_file(PROJECT / "params.yaml")
 

@@ -310,7 +310,7 @@ class Preview:
             no_progress,
         )
         return {
-            one.rollout.rollout_id: (answer, rollout.token_ids)
+            one.rollout.rollout_id: (answer, rollout.response.token_ids)
             for one, answer, rollout in zip(asked, judged_answers, rollouts, strict=True)
         }
 

@@ -67,6 +67,11 @@ def test_every_number_is_of_a_token_that_the_policy_wrote(found: Tried) -> None:
         assert len(likeliest_ids(one)) == len(one.student_ids) == len(own)
     figures = figures_of(found)
     assert figures.num_response_tokens == sum(len(own_ids(one.rollout)) for one in found.attempts)
+    answers = [one for one in found.attempts if one.answer is not None]
+    assert answers
+    for one in answers:
+        assert one.answer is not None
+        assert len(one.answer_ids) == one.answer.num_tokens
 
 
 def test_what_the_environment_wrote_is_shown_as_such(found: Tried) -> None:

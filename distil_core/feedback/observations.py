@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from distil_core.config.models import ContextParams, EnvironmentParams
 from distil_core.errors import ConfigError
 from distil_core.feedback.chat_parts import ChatForm, Turn
-from distil_core.feedback.chat_template import ADVICE, response_end_id
+from distil_core.feedback.chat_template import response_end_id
 from distil_core.feedback.compose import TemplatePart, template_parts
 from distil_core.feedback.declared_tools import template_options
 from distil_core.feedback.prompt_turns import TEXT, turns_around
@@ -110,7 +110,9 @@ def _chat_parts(
     if not literal.lstrip().startswith(end):
         raise ConfigError(
             f"the tokenizer's chat template writes {literal[:40]!r} after an assistant's turn, "
-            f"which does not begin with its end token {end!r}: {ADVICE}"
+            f"which does not begin with the policy's end token {end!r}: no turn could follow one "
+            "that ended. Where the template's is an end token too, name it in the "
+            "checkpoint's generation_config.json (eos_token_id)"
         )
     # The policy wrote its end token itself.
     return [(literal.lstrip()[len(end) :], field), *parts[after + 1 :]]

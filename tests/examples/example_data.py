@@ -109,6 +109,7 @@ ROWS: dict[str, Callable[[int], Rows]] = {
     "science-questions": choices,
     "smollm2": published_word_problems,
     "smollm2-calls": plain_calls,
+    "smollm2-tools": published_word_problems,
     "tool-calls": calls,
 }
 """By the example's name: rows as its files hold them."""
@@ -154,8 +155,8 @@ def make_checkpoint(folder: Path) -> Path:
     backend = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     tokenizer.chat_template = _CHAT_TEMPLATE
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -47,7 +47,11 @@ def test_inputs_are_those_that_the_settings_pin(
     monkeypatch.syspath_prepend(str(package.parent))
     monkeypatch.setattr(sys, "argv", [str(MAKE_INPUTS), str(tmp_path)])
     runpy.run_path(str(MAKE_INPUTS), run_name="__main__")
-    for name, file in (("smollm2", "sums.jsonl"), ("smollm2-calls", "calls.jsonl")):
+    for name, file in (
+        ("smollm2", "sums.jsonl"),
+        ("smollm2-calls", "calls.jsonl"),
+        ("smollm2-tools", "products.jsonl"),
+    ):
         settings = example_settings(name)
         problems = (tmp_path / file).read_bytes()
         pinned = settings["problems"]["source"]["options"]["train"]

@@ -129,5 +129,5 @@ def test_a_chat_template_must_end_the_assistants_turn() -> None:
         "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}"
         "{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
-    with pytest.raises(ConfigError, match="does not begin with its end token"):
+    with pytest.raises(ConfigError, match="does not begin with the policy's end token"):
         ObservationWriter(params(), family("chatml", open_ended))

@@ -113,14 +113,21 @@ class ForwardCrossEntropy:
         costs_bt = cross_entropies_bt
         if options.cost == "kl_divergence":
             costs_bt = costs_bt - expert_entropies_bt
-        credits_bt = discounted_future_sum_bt(costs_bt, options.discount, options.horizon)
-        baseline_bt = group_baseline_bt(
-            credits_bt, credited_bt, batch.group_ids_b, options.baseline
-        )
+        credits_bt = self._credits_bt(batch, costs_bt)
+        baseline_bt = self._baseline_bt(batch, credits_bt, credited_bt)
         advantages_bt = scaled_advantage_bt(
             credits_bt - baseline_bt, credited_bt, options.advantage_normalisation
         )
         return credits_bt, advantages_bt
+
+    def _credits_bt(self, batch: ObjectiveBatch, costs_bt: Tensor) -> Tensor:
+        options = self.options
+        return discounted_future_sum_bt(costs_bt, options.discount, options.horizon)
+
+    def _baseline_bt(
+        self, batch: ObjectiveBatch, credits_bt: Tensor, credited_bt: Tensor
+    ) -> Tensor:
+        return group_baseline_bt(credits_bt, credited_bt, batch.group_ids_b, self.options.baseline)
 
 
 def build(options: Options) -> Objective:

@@ -9,12 +9,6 @@ from typing import Literal
 from torch import Tensor
 
 from distil_core.objectives.base import Objective, ObjectiveBatch
-from distil_core.objectives.estimators.credit import (
-    discounted_future_sum_bt,
-    group_baseline_bt,
-    scaled_advantage_bt,
-)
-from distil_core.objectives.estimators.matching import MatchedDistributions
 from distil_core.objectives.estimators.turns import (
     future_sum_by_turn_bt,
     turn_baseline_bt,
@@ -44,36 +38,26 @@ class ForwardCrossEntropyOverTurns(ForwardCrossEntropy):
         super().__init__(options)
         self.by_turn = options
 
-    def _advantages_bt(
-        self,
-        batch: ObjectiveBatch,
-        matched: MatchedDistributions,
-        cross_entropies_bt: Tensor,
-        expert_entropies_bt: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        options, turns_bt = self.by_turn, turn_ids_bt(batch)
-        credited_bt = matched.token_mask_bt & batch.sampled_rows_b[:, None]
-        costs_bt = cross_entropies_bt
-        if options.cost == "kl_divergence":
-            costs_bt = costs_bt - expert_entropies_bt
-        if options.discount_per == "turn":
-            credits_bt = future_sum_by_turn_bt(
-                costs_bt, turns_bt, options.discount, options.horizon
-            )
-        else:
-            credits_bt = discounted_future_sum_bt(costs_bt, options.discount, options.horizon)
-        if options.baseline_alignment == "turn":
-            baseline_bt = turn_baseline_bt(
-                credits_bt, credited_bt, batch.group_ids_b, turns_bt, options.baseline
-            )
-        else:
-            baseline_bt = group_baseline_bt(
-                credits_bt, credited_bt, batch.group_ids_b, options.baseline
-            )
-        advantages_bt = scaled_advantage_bt(
-            credits_bt - baseline_bt, credited_bt, options.advantage_normalisation
+    def _credits_bt(self, batch: ObjectiveBatch, costs_bt: Tensor) -> Tensor:
+        if self.by_turn.discount_per == "token":
+            return ForwardCrossEntropy._credits_bt(self, batch, costs_bt)
+        options = self.by_turn
+        return future_sum_by_turn_bt(
+            costs_bt, turn_ids_bt(batch), options.discount, options.horizon
         )
-        return credits_bt, advantages_bt
+
+    def _baseline_bt(
+        self, batch: ObjectiveBatch, credits_bt: Tensor, credited_bt: Tensor
+    ) -> Tensor:
+        if self.by_turn.baseline_alignment == "token":
+            return ForwardCrossEntropy._baseline_bt(self, batch, credits_bt, credited_bt)
+        return turn_baseline_bt(
+            credits_bt,
+            credited_bt,
+            batch.group_ids_b,
+            turn_ids_bt(batch),
+            self.by_turn.baseline,
+        )
 
 
 def build(options: Options) -> Objective:

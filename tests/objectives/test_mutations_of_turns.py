@@ -91,11 +91,18 @@ MUTATIONS = [
         "scatter(1, columns_bt, mask_bt) | True",
     ),
     Mutation(
-        "the options exchanged",
+        "the options exchanged, of credit",
         over_turns_holds,
-        forward_cross_entropy_over_turns.ForwardCrossEntropyOverTurns._advantages_bt,
-        'options.discount_per == "turn"',
-        'options.baseline_alignment == "turn"',
+        forward_cross_entropy_over_turns.ForwardCrossEntropyOverTurns._credits_bt,
+        'discount_per == "token"',
+        'baseline_alignment == "token"',
+    ),
+    Mutation(
+        "the options exchanged, of baselines",
+        over_turns_holds,
+        forward_cross_entropy_over_turns.ForwardCrossEntropyOverTurns._baseline_bt,
+        'baseline_alignment == "token"',
+        'discount_per == "token"',
     ),
     Mutation(
         "the cost's choice ignored",

@@ -2,10 +2,10 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from types import ModuleType
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from pydantic import ValidationError
 
@@ -35,6 +35,10 @@ class Subject(Generic[OptionsT, BuiltT]):
     def build(self, **arguments: Any) -> BuiltT:
         """A new one."""
         return self.registry.build(self.name, self.values, **arguments)
+
+    def check(self, name: str, body: Callable[[Self], None], remedy: str) -> Check:
+        """A check of this component. body: raises where it fails. remedy: what to do then."""
+        return Check(name, remedy, partial(body, self))
 
 
 def contract_checks(subject: Subject[Any, Any]) -> list[Check]:

@@ -1,7 +1,7 @@
 """Checks of an engine: what it samples and scores with a tiny policy."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,43 +71,40 @@ def engine_checks(
     subject = _EngineSubject(ENGINES, component, options)
     subject.given_policy_dir, subject.compute = policy_dir, compute
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "responses are tokens with a log-probability each, and end as they say",
             _responses_are_whole,
             "give the end token with the response where finish_reason is 'stop', and no more than "
             "max_new_tokens",
         ),
-        check(
+        subject.check(
             "a response depends on its own context and seed alone",
             _seeds_decide,
             "draw each row's numbers from its request's seed, not from a generator of the batch",
         ),
-        check(
+        subject.check(
             "turns that continue others are as if their contexts were read anew",
             _turns_continue,
             "keep of earlier calls only what a request's context begins with, token by token",
         ),
-        check(
+        subject.check(
             "behaviour log-probabilities are those of the drawn tokens",
             _logprobs_match,
             "give log mu of the token drawn, with temperature and top_p in it and renormalised",
         ),
-        check(
+        subject.check(
             "scored distributions have mass 1 and keep top_k and top_p",
             _scores_are_distributions,
             "give the fewest ids that hold top_p, at most top_k, and the rest of the mass as tail",
         ),
-        check(
+        subject.check(
             "a score depends on its own request alone",
             _scores_are_independent,
             "mask padding, and score in evaluation mode",
         ),
-        check(
+        subject.check(
             "no requests give no results",
             _takes_nothing,
             "return an empty list",

@@ -1,10 +1,8 @@
 """Checks of an environment: what it answers to right, wrong and senseless actions, and whether it
 answers the same again."""
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from types import ModuleType
 from typing import Any, get_args
 from unittest import SkipTest
@@ -14,12 +12,12 @@ from distil_core.environments import ENVIRONMENTS
 from distil_core.environments.base import Environment, EnvironmentOptions, Step
 from distil_core.environments.pool import EnvironmentPool, StepJob
 from distil_core.errors import EnvironmentFault
-from distil_core.feedback.sources import known_kinds
 from distil_core.problems.base import Problem
 from distil_core.testing.checks import Check, CheckFailedError, require, require_all_passed
 from distil_core.testing.contract import Subject, contract_checks
 from distil_core.testing.junk import JUNK, LONG, NO_ANSWERS
-from distil_core.verifiers.base import FeedbackItem, Verdict
+from distil_core.testing.well_formed import require_feedback, require_reward
+from distil_core.verifiers.base import Verdict
 
 _NUM_PROBLEMS = 3
 _SEEDS = (1, 2)
@@ -70,34 +68,31 @@ def environment_checks(
     """
     subject = _EnvironmentSubject(component, options, problems, actions)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "no action makes it raise, and each is answered with a step that can be stored",
             _answers_anything,
             "an action that makes no sense has an observation that says so; EnvironmentFault is "
             "for reasons that are not the action's",
         ),
-        check(
+        subject.check(
             "it judges where its options say so, and only at the end",
             _judges_as_told,
             "override the property `judges` of your Options; give a verdict and a reward with the "
             "last step, and none before",
         ),
-        check(
+        subject.check(
             "the same problem, seed and actions lead to the same steps, whatever went on before",
             _is_replayed,
             "let `start` forget everything, and draw from the seed alone",
         ),
-        check(
+        subject.check(
             "a process of its own answers as this one does, from the first action or a later one",
             _answers_in_workers,
             "make the module importable there, and steps independent of the process and the time",
         ),
-        check(
+        subject.check(
             "it can be closed twice",
             _closes_twice,
             "release what is held only where it still is",
@@ -157,21 +152,10 @@ def _require_well_formed(step: object, action: str) -> None:
         observation is None or isinstance(observation, str),
         f"{where} the observation is {observation!r:.80}, expected text or None",
     )
-    reward = step.reward
-    numeric = isinstance(reward, int | float) and not isinstance(reward, bool)
-    require(
-        reward is None or (numeric and math.isfinite(reward) and 0 <= reward <= 1),
-        f"{where} the reward is {reward!r}, expected None or a number in [0, 1]",
-    )
+    if step.reward is not None:
+        require_reward(step.reward, where, "None or a number in [0, 1]")
     require(isinstance(step.feedback, tuple), f"{where} feedback is no tuple")
-    for item in step.feedback:
-        require(
-            isinstance(item, FeedbackItem)
-            and item.kind in known_kinds()
-            and isinstance(item.text, str),
-            f"{where} feedback holds {item!r:.80}, expected FeedbackItem(kind, text) with a kind "
-            f"of {', '.join(sorted(known_kinds()))}",
-        )
+    require_feedback(step.feedback, where)
 
 
 def _judges_as_told(subject: _EnvironmentSubject) -> None:

@@ -1,7 +1,6 @@
 """Checks of an expert: what it says at the states of right, wrong and senseless responses."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -97,44 +96,41 @@ def expert_checks(
     subject.problems = problems or subject.problems
     subject.given_policy_dir = policy_dir
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "its options tell the campaign what it works with",
             _options_tell,
             "override the properties of ExpertOptions with the types they have there",
         ),
-        check(
+        subject.check(
             "it gives one answer to each query, with a distribution for each token",
             _answers_each,
             "return as many ExpertAnswer as there are queries, in order; a state that it says "
             "nothing about has no ids and the tail -inf",
         ),
-        check(
+        subject.check(
             "distributions have mass 1 and keep top_k and top_p",
             _keeps_limits,
             "store the fewest ids that hold setting.top_p, at most setting.top_k, and the rest of "
             "the mass as tail (distil_core.experts.labels.scored_labels does)",
         ),
-        check(
+        subject.check(
             "an answer depends on its own query alone",
             _is_independent_of_others,
             "keep nothing between queries; derive random numbers from rollout_id",
         ),
-        check(
+        subject.check(
             "it can be asked nothing, and about a rollout without feedback or problem",
             _takes_little,
             "give a silent answer, or raise ExpertError where it cannot be asked",
         ),
-        check(
+        subject.check(
             "what it wrote itself is whole",
             _continuations_are_whole,
             "give each Continuation a distribution for each of its tokens",
         ),
-        check(
+        subject.check(
             "what cannot be computed again is kept",
             _keeps_a_record,
             "write into the folder that save_record is given",

@@ -1,7 +1,7 @@
 """Checks of a feedback source: what it says of right, wrong and senseless attempts."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -76,37 +76,34 @@ def feedback_source_checks(
     """The checks of a source of feedback, named as in settings, with these options."""
     subject = _SourceSubject(SOURCES, component, options)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "its options tell the kinds of its items",
             _tells_kinds,
             'set `kinds = ("my_kind",)` in Options: fields that context.expert_template may name',
         ),
-        check(
+        subject.check(
             "it gives items of its kinds, for the attempts it was asked about",
             _gives_items,
             "return SourceFeedback({attempt.name: (FeedbackItem(kind, text),)}) for those asked",
         ),
-        check(
+        subject.check(
             "feedback on an attempt depends on neither order nor what else is asked",
             _is_independent_of_order,
             "derive random numbers from attempt.name, such as generator(setting.seed, ..)",
         ),
-        check(
+        subject.check(
             "the policy is asked only by a source that says so",
             _asks_as_told,
             "set `asks_policy = True` in Options",
         ),
-        check(
+        subject.check(
             "the gold solution is shown only by a source that says so",
             _shows_as_told,
             "set `shows_reference = True` in Options, so that consult.reveal has to allow it",
         ),
-        check("it can be asked about nothing", _takes_nothing, "return SourceFeedback({})"),
+        subject.check("it can be asked about nothing", _takes_nothing, "return SourceFeedback({})"),
     ]
 
 

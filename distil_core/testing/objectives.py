@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -38,67 +38,64 @@ def objective_checks(
     """The checks of an objective, named as in settings, with these options."""
     subject = _ObjectiveSubject(OBJECTIVES, component, options)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "loss and gradient are finite on ragged rows",
             _is_finite,
             "take masks into account before the arithmetic, not after: 0 * -inf is NaN",
         ),
-        check(
+        subject.check(
             "the loss by token is detached, and 0 where nothing trains",
             _tells_token_losses,
             "give ObjectiveOutput the masked losses with .detach()",
         ),
-        check(
+        subject.check(
             "diagnostics are finite plain floats",
             _diagnostics_are_floats,
             "make them of .item() or .tolist()",
         ),
-        check(
+        subject.check(
             "what is masked is not read, and gets no gradient",
             _ignores_masked,
             "replace masked values with torch.where before anything is computed from them",
         ),
-        check(
+        subject.check(
             "where the expert has nothing to say, its values are not read",
             _ignores_masked_experts,
             "read expert_mask_b, as estimators.matching.matched_distributions does",
         ),
-        check(
+        subject.check(
             "a batch in which nothing trains has no gradient",
             _nothing_to_train,
             "divide by a count of at least 1 (.clamp(min=1))",
         ),
-        check(
+        subject.check(
             "rows that the expert wrote need no reward and no sampler's log-probability",
             _takes_rows_of_the_expert,
             "read batch.sampled_rows_b",
         ),
-        check(
+        subject.check(
             "the order of rows does not matter",
             _ignores_order,
             "compute from a row, or from its group by group_ids_b, never from its place",
         ),
-        check(
+        subject.check(
             "compares_rollouts says whether other rollouts of a prompt count",
             _compares_as_told,
             "override the property compares_rollouts of your Options to return True",
         ),
-        check(
+        subject.check(
             "the gradient is that of the loss (float64, stop-gradients held fixed)",
             _gradient_is_right,
             "look for in-place changes, for values made with .item(), or for a custom backward",
         ),
-        check(
+        subject.check(
             "float32 and bfloat16 give the loss of float64",
             _works_in_lower_precision,
             "compute in float32 at least (estimators.matching.at_least_float32)",
         ),
-        check(
+        subject.check(
             "the batch is not changed, and the same batch gives the same loss",
             _leaves_the_batch,
             "change no tensor of the batch in place, and draw no random numbers",

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from types import ModuleType
 from typing import Any
@@ -44,43 +44,40 @@ def problem_source_checks(
     """The checks of a problem source, named as in settings, with these options."""
     subject = _SourceSubject(PROBLEM_SOURCES, component, options)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "it gives problems with a prompt, a reference and JSON metadata",
             _gives_problems,
             "give Problem(prompt, reference, json.dumps(..)), each a text",
         ),
-        check(
+        subject.check(
             "seed and split alone decide which problems, and in which order",
             _is_deterministic,
             "draw from distil_core.seeds.generator(seed, 'problems', split), never from a global "
             "generator, and keep nothing between two streams",
         ),
-        check(
+        subject.check(
             "the held-out problems are not those that are trained on",
             _splits_are_apart,
             "give each split a stream of its own: generator(seed, 'problems', split)",
         ),
-        check(
+        subject.check(
             "what it reports of itself is JSON and stays the same",
             _reports_the_same,
             "count what depends on the options alone",
         ),
-        check(
+        subject.check(
             "its supervised text is made from the random numbers it is given",
             _supervises_deterministically,
             "draw from `random` alone",
         ),
-        check(
+        subject.check(
             "its oracle says one character for each of an attempt's, and at most one more",
             _oracle_keeps_step,
             "give what should be written at each state along the attempt, up to the solution's end",
         ),
-        check(
+        subject.check(
             "prompts and supervised text are of its alphabet",
             _alphabet_is_whole,
             "name every character that is no printable ASCII in alphabet()",

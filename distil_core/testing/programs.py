@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -62,33 +62,30 @@ def program_checks(
     subject.problems = problems or subject.problems
     subject.responses = responses
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "at each state it says a text, several, or None",
             _replies,
             "return the rest of the response as text, a list of texts or of (text, weight), or "
             "None where it has nothing to say; give it problems that it knows (--source)",
         ),
-        check(
+        subject.check(
             "it goes on with the response so far, and does not repeat it",
             _goes_on,
             "leave out what `response_so_far` has already",
         ),
-        check(
+        subject.check(
             "the same question has the same answer",
             _is_deterministic,
             "keep nothing between questions; derive random numbers from what is asked",
         ),
-        check(
+        subject.check(
             "it can be asked about any text, without feedback",
             _takes_anything,
             "return None at states that it cannot read",
         ),
-        check(
+        subject.check(
             "it answers in a process of its own",
             _answers_elsewhere,
             "let build depend on the options alone, and its module on nothing that only this "

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 from unittest import SkipTest
@@ -40,27 +40,24 @@ def row_format_checks(
     subject = _FormatSubject(ROW_FORMATS, component, options)
     subject.rows = rows
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "it needs no options",
             _needs_no_options,
             "give each option a default: a source names its format without options",
         ),
-        check(
+        subject.check(
             "each row becomes a problem with a prompt, a reference and JSON metadata",
             _makes_problems,
             "return Problem(prompt, reference, json.dumps(..)), each a text",
         ),
-        check(
+        subject.check(
             "the same row becomes the same problem, and is left as it is",
             _is_deterministic,
             "read the row, and change nothing in it",
         ),
-        check(
+        subject.check(
             "what is no row of the format raises ValueError or KeyError",
             _refuses_others,
             "look at a field's type before using it, and say what was expected and found",

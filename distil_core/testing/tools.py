@@ -3,19 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from types import ModuleType
 from typing import Any
 
 from jsonschema.exceptions import SchemaError, ValidationError
 
-from distil_core.feedback.sources import known_kinds
 from distil_core.problems.base import Problem
 from distil_core.testing.checks import Check, CheckFailedError, require, require_all_passed
 from distil_core.testing.contract import Subject, contract_checks
 from distil_core.testing.junk import JUNK
+from distil_core.testing.well_formed import require_feedback
 from distil_core.tools import TOOLS
-from distil_core.tools.base import FeedbackItem, Tool, ToolFunction, ToolOptions, ToolResult
+from distil_core.tools.base import Tool, ToolFunction, ToolOptions, ToolResult
 from distil_core.tools.reading import calls_in, plain_arguments
 from distil_core.tools.schemas import validator_of
 from distil_core.verifiers._call_text import Call
@@ -58,28 +57,25 @@ def tool_checks(
     """
     subject = _ToolSubject(component, options, calls)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "it says what can be called, each with a description and a schema",
             _describes_functions,
             "return ToolFunction(name, description, parameters) of each; the parameters are the "
             'JSON schema of an object: {"type": "object", "properties": {..}}',
         ),
-        check(
+        subject.check(
             "no call makes it raise, and each has a result of text",
             _answers_anything,
             "say in the result's text what is wrong with a call",
         ),
-        check(
+        subject.check(
             "the same calls give the same results in the next rollout",
             _forgets,
             "let `start` forget everything, and draw from its seed alone",
         ),
-        check(
+        subject.check(
             "it can be closed twice, and started after it",
             _closes_twice,
             "release what is held only where it still is",
@@ -143,14 +139,7 @@ def _require_well_formed(result: object) -> None:
     if not isinstance(result, ToolResult):
         raise CheckFailedError(f"it returned {type(result).__name__}, expected a ToolResult")
     require(isinstance(result.text, str), f"the text is {result.text!r:.80}")
-    for item in result.feedback:
-        require(
-            isinstance(item, FeedbackItem)
-            and item.kind in known_kinds()
-            and isinstance(item.text, str),
-            f"feedback holds {item!r:.80}, expected FeedbackItem(kind, text) with a kind of "
-            f"{', '.join(sorted(known_kinds()))}",
-        )
+    require_feedback(result.feedback, "with a result")
 
 
 def _forgets(subject: _ToolSubject) -> None:

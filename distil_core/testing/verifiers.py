@@ -1,10 +1,9 @@
 """Checks of a verifier: what it says of right, wrong and senseless responses to real problems."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -13,15 +12,14 @@ from unittest import SkipTest
 
 from distil_core.config.models import Component, ConsultParams
 from distil_core.errors import VerifierError
-from distil_core.feedback.sources import known_kinds
 from distil_core.problems.base import Problem
 from distil_core.progress import no_progress
 from distil_core.testing.checks import Check, CheckFailedError, require, require_all_passed
 from distil_core.testing.contract import Subject, contract_checks
 from distil_core.testing.junk import JUNK, LONG, NO_ANSWERS
+from distil_core.testing.well_formed import require_feedback, require_reward
 from distil_core.verifiers import VERIFIERS
 from distil_core.verifiers.base import (
-    FeedbackItem,
     Verdict,
     Verification,
     Verifier,
@@ -79,53 +77,50 @@ def verifier_checks(
     """
     subject = _VerifierSubject(component, options, problems, responses)
 
-    def check(name: str, body: Any, remedy: str) -> Check:
-        return Check(name, remedy, partial(body, subject))
-
     return [
         *contract_checks(subject),
-        check(
+        subject.check(
             "the isolation told by the options is the one it has",
             _isolation_is_told,
             "override the property runs_code_under of your Options, and set `isolation`",
         ),
-        check(
+        subject.check(
             "it takes the problems",
             _takes_problems,
             "let check_problem return for each problem that responses can be judged to",
         ),
-        check(
+        subject.check(
             "no response makes it raise, and each gets a verdict and a reward in [0, 1]",
             _judges_anything,
             "a response that cannot be read is 'malformed' with reward 0; VerifierError is for "
             "reasons that are not the response's",
         ),
-        check(
+        subject.check(
             "what answers nothing is not right",
             _refuses_no_answers,
             "read what the response says before comparing; 'nan' compares with nothing",
         ),
-        check(
+        subject.check(
             "the same response gets the same verdict, in any order and from another one built",
             _is_deterministic,
             "keep nothing between responses that changes a verdict; draw no random numbers",
         ),
-        check(
+        subject.check(
             "responses with one `answer` get one verdict",
             _equal_answers_equal_verdicts,
             "make Verification.answer of all that the verdict depends on",
         ),
-        check(
+        subject.check(
             "with reveal nothing, feedback does not hold the reference",
             _keeps_the_reference,
             "leave hidden answers out of feedback unless reveal is 'expected_outputs'",
         ),
-        check(
+        subject.check(
             "worker processes judge as this one does",
             _judges_in_workers,
             "make the module importable there, and verdicts independent of the process",
         ),
-        check(
+        subject.check(
             "it can be closed twice",
             _closes_twice,
             "release what is held only where it still is",
@@ -179,22 +174,10 @@ def _judged(verifier: Verifier, problem: Problem, response: str) -> Verification
 
 def _require_well_formed(found: Verification, response: str) -> None:
     where = f"on the response {response[:60]!r}"
-    reward = found.reward
-    numeric = isinstance(reward, int | float) and not isinstance(reward, bool)
-    require(
-        numeric and math.isfinite(reward) and 0 <= reward <= 1,
-        f"{where} the reward is {reward!r}, expected a number in [0, 1]",
-    )
+    require_reward(found.reward, where)
     require(found.verdict in get_args(Verdict), f"{where} the verdict is {found.verdict!r}")
     require(isinstance(found.feedback, tuple), f"{where} feedback is no tuple")
-    for item in found.feedback:
-        require(
-            isinstance(item, FeedbackItem)
-            and item.kind in known_kinds()
-            and isinstance(item.text, str),
-            f"{where} feedback holds {item!r:.80}, expected FeedbackItem(kind, text) with a kind "
-            f"of {', '.join(sorted(known_kinds()))}",
-        )
+    require_feedback(found.feedback, where)
     answer = found.answer
     require(answer is None or isinstance(answer, str), f"{where} the answer is {answer!r}")
 

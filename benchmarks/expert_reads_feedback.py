@@ -103,7 +103,6 @@ def _rollouts(workspace: Workspace, params: IterationParams) -> list[list[AskedT
         read_rows(workspace.consultations_file(1), CONSULTATIONS),
         problems,
         ContextRenderer(params.context, tokenizer),
-        params.context,
     )
     source = build_source(params.problems)
     end_id = int(tokenizer.eos_token_id)

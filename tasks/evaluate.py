@@ -15,9 +15,8 @@ from distil_core.evaluation.expert_with_feedback import (
     JudgedAttempt,
     expert_scores,
     judged_attempts,
-    response_logprobs,
+    rollout_logprobs,
     sample_expert,
-    turns_in_context,
 )
 from distil_core.evaluation.judging import EXPERT_NOT_ASKED, ExpertScores, problem_row
 from distil_core.evaluation.sampling import (
@@ -169,23 +168,18 @@ def _ask_expert(
     policy_dir = workspace.policy_dir(params.iteration)
     ends = OtherEnds.between(load_tokenizer(policy_dir), tokenizer)
     successes = [index for index, response in enumerate(judged) if response.is_correct]
-    states: list[tuple[list[int], list[int]]] = []
-    owners: list[int] = []
-    for index in successes:
-        context = renderer.student(prompt_of(attempts[index].problem), attempts[index].name)
-        of_turns = turns_in_context(context.token_ids, samples[index], ends)
-        states += of_turns
-        owners += [index] * len(of_turns)
-    of_turns_logprobs = response_logprobs(
+    contexts = [
+        renderer.student(prompt_of(attempts[index].problem), attempts[index].name).token_ids
+        for index in successes
+    ]
+    logprobs = rollout_logprobs(
         load_model(policy_dir, params.compute),
-        [context_ids for context_ids, _ in states],
-        [written for _, written in states],
+        contexts,
+        [samples[index] for index in successes],
+        ends,
         settings.temperature,
     )
-    logprobs = dict.fromkeys(successes, 0.0)
-    for index, logprob in zip(owners, of_turns_logprobs, strict=True):
-        logprobs[index] += logprob
-    scores = expert_scores(attempts, judged, logprobs)
+    scores = expert_scores(attempts, judged, dict(zip(successes, logprobs, strict=True)))
     return scores, sum(response.error is not None for response in judged)
 
 

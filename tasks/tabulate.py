@@ -47,7 +47,6 @@ def body(workspace: Workspace, params: IterationParams, progress: ProgressCallba
             for problem in read_problems(workspace.problems_dir / "train.parquet")
         },
         renderer,
-        params.context,
     )
     expert = build_expert(
         params.tabulate,

@@ -169,18 +169,31 @@ def expert_scores(
     return found
 
 
-def turns_in_context(
-    context_ids: Sequence[int], rollout: SampledRollout, ends: OtherEnds | None
-) -> list[tuple[list[int], list[int]]]:
-    """Each turn of an expert's rollout as a response in a context, with the student's end tokens:
-    first what stands before it, from the student's own context on, then what was written. ends:
-    None where both end alike."""
-    before, found = list(context_ids), []
-    for turn in rollout.turns:
-        ids = turn.response.token_ids
-        written = ids if ends is None else ends.in_response(ids)
-        found.append((before, written))
-        before = [*before, *written, *turn.observation_ids]
+def rollout_logprobs(
+    model: PreTrainedModel,
+    contexts: Sequence[Sequence[int]],
+    rollouts: Sequence[SampledRollout],
+    ends: OtherEnds | None,
+    temperature: float,
+) -> list[float]:
+    """log pi of all that an expert wrote in each of its rollouts, in order: the student's, in its
+    own contexts and with its own end tokens. ends: None where both end alike."""
+    before_turns: list[list[int]] = []
+    turns: list[list[int]] = []
+    owners: list[int] = []
+    for owner, (context_ids, rollout) in enumerate(zip(contexts, rollouts, strict=True)):
+        before = list(context_ids)
+        for turn in rollout.turns:
+            ids = turn.response.token_ids
+            written = ids if ends is None else ends.in_response(ids)
+            before_turns.append(before)
+            turns.append(written)
+            owners.append(owner)
+            before = [*before, *written, *turn.observation_ids]
+    found = [0.0] * len(rollouts)
+    logprobs = response_logprobs(model, before_turns, turns, temperature)
+    for owner, logprob in zip(owners, logprobs, strict=True):
+        found[owner] += logprob
     return found
 
 

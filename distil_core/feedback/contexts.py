@@ -59,11 +59,11 @@ class ContextRenderer:
     assistant_prefix: what the chat template writes there after the last turn; '' without one.
     adds_first_token: whether contexts begin with the model's first token because of context.bos,
     and not by the template itself.
-    expert_template: of the settings.
+    params: the settings; expert_template: theirs.
     """
 
     def __init__(self, params: ContextParams, tokenizer: PreTrainedTokenizerBase):
-        self._params = params
+        self.params = params
         self.expert_template = params.expert_template
         self._tokenizer = tokenizer
         self._forms = _chat_forms(params, tokenizer)
@@ -88,9 +88,9 @@ class ContextRenderer:
     ) -> RenderedContext:
         """The expert's context. name: of the rollout, for the `DataError` where the context is too
         long."""
-        said = worded_verdict(verdict, self._params.wording)
+        said = worded_verdict(verdict, self.params.wording)
         values = expert_values("", attempt, said, self.worded(feedback))
-        if "attempt" in self._params.strip_thinking:
+        if "attempt" in self.params.strip_thinking:
             values["attempt"] = without_thinking(attempt)
         return self._asked("expert", prompt, values, name)
 
@@ -99,11 +99,11 @@ class ContextRenderer:
         thinking in the fields of `context.strip_thinking`."""
         stripped = [
             replace(item, text=without_thinking(item.text))
-            if item.kind in self._params.strip_thinking
+            if item.kind in self.params.strip_thinking
             else item
             for item in feedback
         ]
-        return worded(stripped, self._params.wording)
+        return worded(stripped, self.params.wording)
 
     def has_feedback(self, feedback: Sequence[FeedbackItem]) -> bool:
         """Whether the expert's context has any feedback; if not, the expert has nothing to say."""
@@ -127,7 +127,7 @@ class ContextRenderer:
     def _asked(
         self, whose: Whose, prompt: Prompt, values: Mapping[str, str], name: str
     ) -> RenderedContext:
-        strip_history = HISTORY in self._params.strip_thinking
+        strip_history = HISTORY in self.params.strip_thinking
         parts = self._made_parts(whose, roles_of(prompt))
         found = self._fitted(parts, {**values, **prompt_values(prompt, strip_history)}, name)
         if isinstance(prompt, str):
@@ -143,20 +143,20 @@ class ContextRenderer:
         segments = render(parts, values)
         token_ids = encode_context(self._tokenizer, segments)
         in_template = {field for _, field in parts}
-        for rule in self._params.shorten:
-            if len(token_ids) <= self._params.max_context_tokens:
+        for rule in self.params.shorten:
+            if len(token_ids) <= self.params.max_context_tokens:
                 break
-            text, marker = values.get(rule.field, ""), self._params.shortening_marker
+            text, marker = values.get(rule.field, ""), self.params.shortening_marker
             if rule.field not in in_template or len(text) <= len(marker):
                 continue
             values[rule.field] = self._longest_fitting(parts, values, rule.field, rule.keep)
             shortened.append(rule.field)
             segments = render(parts, values)
             token_ids = encode_context(self._tokenizer, segments)
-        if len(token_ids) > self._params.max_context_tokens:
+        if len(token_ids) > self.params.max_context_tokens:
             raise DataError(
                 f"the context of problem {name} has {len(token_ids)} tokens, "
-                f"context.max_context_tokens allows {self._params.max_context_tokens}: raise it, "
+                f"context.max_context_tokens allows {self.params.max_context_tokens}: raise it, "
                 "leave it out, or name fields that may be shortened in context.shorten; contexts "
                 "are never cut silently"
             )
@@ -171,13 +171,13 @@ class ContextRenderer:
     ) -> str:
         """The longest part of the field's text that fits, with the marker; only the marker where
         nothing fits."""
-        text, marker = values[field], self._params.shortening_marker
+        text, marker = values[field], self.params.shortening_marker
         fitting, too_long = 0, len(text)
         while too_long - fitting > 1:
             middle = (fitting + too_long) // 2
             candidate = {**values, field: _shortened(text, middle, keep, marker)}
             token_ids = encode_context(self._tokenizer, render(parts, candidate))
-            if len(token_ids) <= self._params.max_context_tokens:
+            if len(token_ids) <= self.params.max_context_tokens:
                 fitting = middle
             else:
                 too_long = middle
@@ -234,7 +234,7 @@ class ContextRenderer:
                 "it to a text (prompt_messages: joined)"
             )
         name = f"{whose}_template"
-        return turns_around(getattr(self._params, name), roles, f"context.{name}")
+        return turns_around(getattr(self.params, name), roles, f"context.{name}")
 
     def _parts(self, whose: Whose, turns: Sequence[Turn]) -> list[TemplatePart]:
         if self._forms is None:
@@ -251,7 +251,7 @@ class ContextRenderer:
 
     def _beginning(self) -> str:
         """The text with which every context must begin, by `context.bos`; '' for none."""
-        params = self._params
+        params = self.params
         if params.bos == "always":
             if not (found := beginning(self._tokenizer) or self._tokenizer.bos_token):
                 raise ConfigError(

@@ -143,7 +143,7 @@ class Preview:
             by_id = {problem.problem_id: problem for problem in problems}
             consultations = self._consult(by_id, rollouts, renderer, tokenizer, journal)
             student_ids = self._student_ids(rollouts)
-            judged = judged_rollouts(rollouts, consultations, by_id, renderer, params.context)
+            judged = judged_rollouts(rollouts, consultations, by_id, renderer)
             answers = self._ask(judged, consultations, renderer, journal)
             journal.remove()
         rows, complaint = self._label(judged, renderer)

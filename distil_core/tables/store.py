@@ -103,9 +103,7 @@ def scan_table(path: Path, schema: TableSchema[Any]) -> tuple["pl.LazyFrame", di
     return pl.concat(frames), shards[-1][1]
 
 
-def _completed(
-    table: pa.Table, schema: TableSchema[Any], found: TableSchema[Any] | None
-) -> pa.Table:
+def _completed(table: pa.Table, schema: TableSchema[Any], found: TableSchema[Any]) -> pa.Table:
     """The table with the columns that its version lacks."""
     return table if found is schema else schema.completed(table)
 

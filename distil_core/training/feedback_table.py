@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distil_core.config.models import ContextParams, TabulateParams
+from distil_core.config.models import TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
@@ -62,10 +62,9 @@ def judged_rollouts(
     consultations: Sequence[ConsultationRow],
     problems: Mapping[str, Problem],
     renderer: ContextRenderer,
-    params: ContextParams,
 ) -> list[JudgedRollout]:
-    """The rollouts that have a verdict. problems: by id. params: the renderer's. Raises `DataError`
-    where the consultations are of other rollouts, or none has a verdict."""
+    """The rollouts that have a verdict. problems: by id. Raises `DataError` where the consultations
+    are of other rollouts, or none has a verdict."""
     if [one.rollout_id for one in rollouts] != [one.rollout_id for one in consultations]:
         raise DataError(
             f"consultations are not of these rollouts ({len(consultations)} and {len(rollouts)} "
@@ -76,7 +75,7 @@ def judged_rollouts(
         if consultation.reward is None:
             continue
         problem = problems[rollout.problem_id]
-        turns = tuple(_read_turns(rollout, consultation, problem, renderer, params))
+        turns = tuple(_read_turns(rollout, consultation, problem, renderer))
         judged.append(
             JudgedRollout(rollout, consultation.reward, turns[-1].feedback, problem, turns)
         )
@@ -93,10 +92,10 @@ def _read_turns(
     consultation: ConsultationRow,
     problem: Problem,
     renderer: ContextRenderer,
-    params: ContextParams,
 ) -> Iterator[ReadTurn]:
     """Each turn as the expert reads it. With `expert_sees: past`, a turn before the last is read as
     if the rollout ended with it, and had no verdict yet."""
+    params = renderer.params
 
     def context(
         num_turns: int | None, verdict: str, feedback: Sequence[FeedbackItem]

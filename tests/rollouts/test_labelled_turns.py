@@ -63,20 +63,10 @@ def context(expert_sees: Literal["hindsight", "past"]) -> ContextParams:
 
 
 @pytest.fixture(scope="module")
-def policy_dir(new_model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def policy_dir(ending_model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One that ends most of its turns, and knows positions enough."""
-    from distil_core.config.models import ArchitectureParams
-    from distil_core.policy.new_model import new_model as make
-
-    architecture = ArchitectureParams(
-        hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32, max_positions=256
-    )
-    model = make(architecture, tokenizer, 7).eval()
-    with torch.no_grad():
-        model.get_input_embeddings().weight[END] *= 4
-        model.get_input_embeddings().weight *= 1.5
     folder = tmp_path_factory.mktemp("policy") / "policy-000"
-    save_policy(model, tokenizer, folder)
+    save_policy(ending_model(7, 4, max_positions=256), tokenizer, folder)
     return folder
 
 
@@ -106,7 +96,6 @@ def judged(
         [ConsultationRow(one.rollout_id, 0.0, "wrong", (VERDICT,), None, None) for one in rollouts],
         {problem.problem_id: problem for problem in PROBLEMS},
         ContextRenderer(params, tokenizer),
-        params,
     )
 
 

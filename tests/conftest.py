@@ -68,15 +68,33 @@ def new_model(tokenizer: Any) -> Callable[..., Any]:
 
     torch.set_num_threads(1)
 
-    def build(seed: int = 0, num_layers: int = 2) -> Any:
+    def build(seed: int = 0, num_layers: int = 2, max_positions: int = 64) -> Any:
         architecture = ArchitectureParams(
             hidden_size=16,
             num_layers=num_layers,
             num_heads=2,
             intermediate_size=32,
-            max_positions=64,
+            max_positions=max_positions,
         )
         return make(architecture, tokenizer, seed).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def ending_model(new_model: Callable[..., Any]) -> Callable[..., Any]:
+    """Make one whose end token is likely enough that responses of many lengths occur:
+    `ending_model(seed, end_is_louder)`, and what `new_model` takes."""
+    import torch
+
+    def build(seed: int, end_is_louder: float, **made: Any) -> Any:
+        model = new_model(seed, **made)
+        embeddings = model.get_input_embeddings().weight
+        with torch.no_grad():
+            # Tied embeddings: this also makes the end token a louder input, which is fine.
+            embeddings[model.config.eos_token_id] *= end_is_louder
+            embeddings *= 1.5
+        return model
 
     return build
 

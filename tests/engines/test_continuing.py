@@ -45,12 +45,8 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def model(new_model: Any) -> Any:
-    model = new_model(7)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[END] *= 2.5
-        model.get_input_embeddings().weight *= 1.5
-    return model
+def model(ending_model: Any) -> Any:
+    return ending_model(7, 2.5)
 
 
 def engine_of(model: Any, batch_size: int = 64, kept_past_mib: int = 64) -> TransformersEngine:

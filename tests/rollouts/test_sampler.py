@@ -24,13 +24,9 @@ PROBLEMS = [Problem(f"{number}+{number}=", "0") for number in range(6)]
 
 
 @pytest.fixture(scope="module")
-def model(new_model: Any) -> Any:
-    """As made, with an end token likely enough that most turns end."""
-    model = new_model(7)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[END] *= 4
-        model.get_input_embeddings().weight *= 1.5
-    return model
+def model(ending_model: Any) -> Any:
+    """One that ends most of its turns."""
+    return ending_model(7, 4)
 
 
 def context(max_turns: int = 3, **options: Any) -> ContextParams:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from distil_core.config.models import ContextParams, EnvironmentParams
 from distil_core.engines.base import SampleRequest, SamplingSettings
@@ -32,11 +31,8 @@ def _lab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "environments"))
 
 
-def test_turns_and_rewards_are_those_of_the_environment(new_model: Any, tokenizer: Any) -> None:
-    model = new_model(7)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[END] *= 4
-        model.get_input_embeddings().weight *= 1.5
+def test_turns_and_rewards_are_those_of_the_environment(ending_model: Any, tokenizer: Any) -> None:
+    model = ending_model(7, 4)
     params = EnvironmentParams(
         name="verifiers",
         options={**TASKS, "reward_range": [-1.0, 1.0]},

@@ -8,9 +8,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
@@ -145,12 +147,34 @@ def prefect_server(home: Path) -> Iterator[str]:
 
 def everything(server: str, kind: str) -> list[dict[str, Any]]:
     """What the server's API has of a kind, such as "flow_runs"."""
-    request = urllib.request.Request(
-        f"{server}/{kind}/filter", b"{}", {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=10) as response:
-        found: list[dict[str, Any]] = json.load(response)
+    found: list[dict[str, Any]] = json.loads(_ask(server, "POST", f"{kind}/filter", b"{}"))
     return found
+
+
+def delete_deployments(server: str) -> None:
+    for deployment in everything(server, "deployments"):
+        _ask(server, "DELETE", f"deployments/{deployment['id']}")
+
+
+def _ask(server: str, method: str, path: str, body: bytes | None = None) -> bytes:
+    """The server's answer. As Prefect's own client does, it asks again after a 503, by which the
+    server says that its database was busy with another request and nothing was done."""
+    request = urllib.request.Request(
+        f"{server}/{path}", body, {"Content-Type": "application/json"}, method=method
+    )
+    answers: list[bytes] = []
+
+    def answered() -> bool:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answers.append(response.read())
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        return bool(answers)
+
+    wait_for(f"{method} {path}", answered)
+    return answers[0]
 
 
 def free_port() -> int:

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import front_door_scratch as scratch
@@ -18,7 +17,7 @@ from distil_flows.stages import stage_versions
 
 
 def test_deployment_runs_the_next_iteration(finished: Workspace, server: str) -> None:
-    _delete_deployments(server)
+    scratch.delete_deployments(server)
     serve = scratch.start(finished.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)
     try:
         scratch.wait_for("deployments", lambda: _num_deployments(server) == 2)
@@ -41,7 +40,7 @@ def test_a_second_workspace_on_the_server_has_deployments_of_its_own(
     """Both are served, and a run asked for by the one's name is never the other's."""
     second = Workspace(tmp_path / "second")
     shutil.copytree(finished.root, second.root, symlinks=True)
-    _delete_deployments(server)
+    scratch.delete_deployments(server)
     serving = [scratch.start(finished.root, "distil_flows.cli", "serve", PREFECT_API_URL=server)]
     try:
         scratch.wait_for("the first's", lambda: _num_deployments(server) == 2)
@@ -138,11 +137,3 @@ def _states(server: str, flow_run_ids: set[str]) -> dict[str, str]:
 
 def _num_deployments(server: str) -> int:
     return len(scratch.everything(server, "deployments"))
-
-
-def _delete_deployments(server: str) -> None:
-    for deployment in scratch.everything(server, "deployments"):
-        request = urllib.request.Request(
-            f"{server}/deployments/{deployment['id']}", method="DELETE"
-        )
-        urllib.request.urlopen(request, timeout=10).close()

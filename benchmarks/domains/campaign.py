@@ -30,10 +30,12 @@ _MEMORY_POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Run:
-    """A preset by its file's name, and the seed that takes the place of its own."""
+    """A preset by its file's name, the seed that takes the place of its own, and further settings
+    that differ from it, as `--set` takes them."""
 
     domain: str
     seed: int
+    settings_set: tuple[str, ...] = ()
 
     def settings(self) -> str:
         """The preset's text with this seed."""
@@ -43,8 +45,8 @@ class Run:
     def file(self, folder: Path) -> Path:
         """Where the result is kept; its name carries a digest of the settings, not of comments."""
         values = json.dumps(yaml.safe_load(self.settings()), sort_keys=True)
-        digest = hashlib.blake2b(values.encode(), digest_size=4).hexdigest()
-        return folder / f"{self.domain}-{self.seed}-{digest}.json"
+        digest = hashlib.blake2b("\n".join([values, *self.settings_set]).encode(), digest_size=4)
+        return folder / f"{self.domain}-{self.seed}-{digest.hexdigest()}.json"
 
     def result(self, folder: Path) -> dict[str, Any] | None:
         """What `execute` wrote; None where it has not been run with these settings."""
@@ -70,8 +72,13 @@ def execute(run: Run, folder: Path) -> None:
         git(PROJECT, "clone", "--quiet", "--no-hardlinks", ".", str(workspace.root))
         settings = workspace.root / "presets" / "benchmark.yaml"
         settings.write_text(run.settings(), encoding="utf-8")
+        if run.settings_set:
+            # What does not depend on them, such as the base policy, is made once a seed.
+            cache = f"[cache]\n    dir = {folder.resolve() / 'cache'}\n"
+            write_text(workspace.root / ".dvc" / "config.local", cache)
         restart = ("-m", "distil_flows.cli", "restart", "--params", "presets/benchmark.yaml")
-        measured(restart, workspace.root)
+        changed = (argument for setting in run.settings_set for argument in ("--set", setting))
+        measured((*restart, *changed), workspace.root)
         cost = measured(("-m", "distil_flows.cli", "run"), workspace.root)
         result = {
             **asdict(run),

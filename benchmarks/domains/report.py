@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.domains.beside import BESIDE, beside, beside_table
 from benchmarks.domains.campaign import Run
 from benchmarks.objectives.results import interval
 from distil_core.errors import DataError
@@ -16,9 +17,12 @@ _MIN_SEEDS_FOR_INTERVAL = 3
 _SHOWN = (("pass_at_1", "pass@1", "#1f5fa8"), ("pass_at_8", "pass@8", "#b3761b"))
 
 
-def write_report(runs: Mapping[str, Sequence[Run]], folder: Path, document: Path) -> None:
+def write_report(
+    runs: Mapping[str, Sequence[Run]], folder: Path, document: Path, *, with_beside: bool = False
+) -> None:
     """Replace each domain's tables in `document`, draw its figure as `document`-DOMAIN.png.
 
+    with_beside: also the table of other objectives, of the domains that have some.
     Raises `DataError` where a domain has no finished run or no marked place.
     """
     text = document.read_text(encoding="utf-8")
@@ -30,6 +34,9 @@ def write_report(runs: Mapping[str, Sequence[Run]], folder: Path, document: Path
                 "run `python -m benchmarks.domains` first"
             )
         text = _replaced(text, domain, _tables(results), document)
+        if with_beside and domain in BESIDE:
+            table = beside_table(beside(asked), folder)
+            text = _replaced(text, f"{domain} beside", f"\n{table}\n\n", document)
         write_figure(domain, results, document.with_name(f"{document.stem}-{domain}.png"))
     write_text(document, text)
 

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from benchmarks.domains.__main__ import DOMAINS, main
+from benchmarks.domains.beside import BESIDE, beside, beside_table
 from benchmarks.domains.campaign import PRESETS, Run, measured, preset_seed
 from benchmarks.domains.report import write_report
 from distil_core.campaign import parse_params
+from distil_core.campaign.extends import read_settings
+from distil_core.campaign.overrides import overridden, parse_overrides
 from distil_core.errors import DataError, DistilError
 
 
@@ -24,6 +27,7 @@ def result(run: Run, start: float, end: float) -> dict[str, Any]:
             "pass_at_8_low": value + 0.05,
             "pass_at_8_high": value + 0.15,
             "malformed_rate": 0.25,
+            "response_tokens_mean": 4.0,
             "num_problems": 16,
             "num_samples": 8,
         }
@@ -116,3 +120,39 @@ def test_finished_runs_are_not_run_again(
     run.file(tmp_path).write_text(json.dumps(result(run, 0.3, 0.9)))
     main(["--folder", str(tmp_path), "--domains", "math", "--seeds", "1"])
     assert capsys.readouterr().out == ""
+
+
+def test_other_objectives_are_shown_beside_the_preset_by_seed(tmp_path: Path) -> None:
+    runs = beside([Run("tools", 1), Run("tools", 2)])
+    assert list(runs) == ["the preset", *BESIDE["tools"]]
+    assert len({run.file(tmp_path) for same in runs.values() for run in same}) == 2 * len(runs)
+    document = tmp_path / "domains.md"
+    marks = "<!-- begin {0} -->\n<!-- end {0} -->\n"
+    document.write_text(marks.format("tools") + marks.format("tools beside"))
+    own = runs["the preset"]
+    for name, same in runs.items():
+        for run, end in zip(same, (0.8, 0.7), strict=True):
+            lower = 0.0 if name == "the preset" else 0.1
+            run.file(tmp_path).write_text(json.dumps(result(run, 0.3, end - lower)))
+    write_report({"tools": own}, tmp_path, document, with_beside=True)
+    lines = document.read_text().partition("begin tools beside")[2].splitlines()
+    # Half the width is 12.706 * 0.0707 / sqrt(2).
+    assert lines[4].startswith("| the preset | 0.750 ± 0.635 |")
+    assert lines[5].startswith("| future credit beside local matching | 0.650 ± 0.635 |")
+    assert lines[5].endswith("| 4.0 ± 0.0 | -0.100 ± 0.000, -0.100 ± 0.000 |")
+    assert lines[4].endswith("| 4.0 ± 0.0 |  |")
+    own[0].file(tmp_path).unlink()
+    with pytest.raises(DataError, match="seed 1, with its own settings"):
+        beside_table(runs, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("domain", "settings"),
+    [(domain, settings) for domain, named in BESIDE.items() for settings in named.values()],
+)
+def test_what_stands_beside_a_preset_is_settings_of_it(
+    domain: str, settings: tuple[str, ...]
+) -> None:
+    preset = PRESETS / f"{domain}.yaml"
+    changed = overridden(read_settings(preset, preset.name), parse_overrides(settings))
+    parse_params(changed.values, "test")

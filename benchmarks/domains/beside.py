@@ -13,15 +13,12 @@ from benchmarks.measure import markdown_table
 from benchmarks.objectives.results import interval
 from distil_core.errors import DataError
 
-_GRPO = "train.objective={name: grpo, options: {loss_normalisation: tokens}}"
 BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
     "tools": {
-        "future credit beside local matching": ("train.objective.options.weight=1.0",),
-        "reverse KL (SDPO)": (
-            "train.objective={name: reverse_kl, options: {loss_normalisation: tokens}}",
+        "the reward alone (GRPO)": (
+            "train.objective={name: grpo, options: {loss_normalisation: tokens}}",
         ),
-        "the reward alone (GRPO)": (_GRPO,),
-        "GRPO, three times the learning rate": (_GRPO, "train.learning_rate=0.003"),
+        "future credit beside local matching": ("train.objective.options.weight=1.0",),
     }
 }
 """Of each domain, by what differs from its preset, the settings as `--set` takes them."""

@@ -138,7 +138,7 @@ def test_other_objectives_are_shown_beside_the_preset_by_seed(tmp_path: Path) ->
     lines = document.read_text().partition("begin tools beside")[2].splitlines()
     # Half the width is 12.706 * 0.0707 / sqrt(2).
     assert lines[4].startswith("| the preset | 0.750 ± 0.635 |")
-    assert lines[5].startswith("| future credit beside local matching | 0.650 ± 0.635 |")
+    assert lines[5].startswith("| the reward alone (GRPO) | 0.650 ± 0.635 |")
     assert lines[5].endswith("| 4.0 ± 0.0 | -0.100 ± 0.000, -0.100 ± 0.000 |")
     assert lines[4].endswith("| 4.0 ± 0.0 |  |")
     own[0].file(tmp_path).unlink()

@@ -113,7 +113,7 @@ def episodes(settings: Path, url: str) -> list[Any]:
     config = vf.resolve_env_config(
         {
             "taskset": {"id": "lab_offered", "settings": str(settings)},
-            "policy": {"harness": {"id": "lab_chat_harness"}, "runtime": {"type": "subprocess"}},
+            "policy": {"harness": {"id": "chat_harness"}, "runtime": {"type": "subprocess"}},
         }
     )
     environment = vf.load_environment(config)

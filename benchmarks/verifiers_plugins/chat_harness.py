@@ -1,4 +1,4 @@
-"""A harness of verifiers for tests: one request to the endpoint for each turn, in this process.
+"""A harness of verifiers that asks the endpoint once a turn, in this process.
 
 The library's own installs its program from a package index before it runs it.
 """
@@ -11,6 +11,8 @@ __all__ = ["ChatHarness"]
 
 
 class ChatHarness(vf.Harness[vf.HarnessConfig]):
+    """By its id, `chat_harness`."""
+
     APPENDS_SYSTEM_PROMPT = True
     SUPPORTS_RESUME = True
     EXECUTES_CODE = False
@@ -26,6 +28,7 @@ class ChatHarness(vf.Harness[vf.HarnessConfig]):
         mcp_urls: dict[str, str],
         data: vf.TaskData,
     ) -> vf.ProgramResult:
+        """One request; what it is answered goes into the trace by the endpoint itself."""
         system, prompt = self.resolve_prompt(data)
         messages = [vf.UserMessage(content=prompt)] if isinstance(prompt, str) else list(prompt)
         if system is not None:

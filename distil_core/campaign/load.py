@@ -166,6 +166,12 @@ def _check_components(params: Params) -> None:
             f"train.objective {params.train.objective.name!r} compares rollouts of one prompt, as "
             "its options are: sample.num_rollouts must be at least 2, found 1"
         )
+    if getattr(objective, "reads_turn_rewards", False) and params.context.environment is None:
+        raise ConfigError(
+            f"train.objective {params.train.objective.name!r} reads rewards of single turns, as "
+            "its options are (credit: turn), and there is no context.environment that could give "
+            "any: set one, or credit: rollout"
+        )
 
 
 def _check_feedback(params: Params) -> None:

@@ -15,6 +15,7 @@ from distil_core.config._base import (
     Positive,
     PositiveFraction,
     Settings,
+    added,
 )
 from distil_core.config._base_policy import (
     ArchitectureParams,
@@ -106,6 +107,7 @@ __all__ = [
     "WarmStartParams",
     "WarmStartPhase",
     "WordingParams",
+    "added",
 ]
 
 

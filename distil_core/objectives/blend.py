@@ -30,7 +30,7 @@ class Options(ObjectiveOptions):
     distillation_options: dict[str, Any] = Field(default_factory=dict)
     """The distillation's own options."""
     grpo_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the `grpo` part."""
+    """Options of the `grpo` part, such as `credit: turn`."""
     reward_weight: Annotated[float, Field(ge=0, le=1)] | LinearSchedule
     """lambda in [0, 1], or how it changes over iterations: start, end, over_iterations. No default:
     it trades two units that no default knows, nats of disagreement against standard deviations of
@@ -57,9 +57,23 @@ class Options(ObjectiveOptions):
     def compares_rollouts(self) -> bool:
         """Its GRPO part does, and the distillation may."""
         distillation = OBJECTIVES.options(self.distillation, self.distillation_options)
+        return self._runs_grpo or distillation.compares_rollouts
+
+    @property
+    def reads_turn_rewards(self) -> bool:
+        """Whether its GRPO part, or the distillation, needs rewards of single turns."""
+        parts = [(self.distillation, self.distillation_options)]
+        parts += [(_REWARD_OBJECTIVE, self.grpo_options)] if self._runs_grpo else []
+        return any(
+            getattr(OBJECTIVES.options(name, options), "reads_turn_rewards", False)
+            for name, options in parts
+        )
+
+    @property
+    def _runs_grpo(self) -> bool:
         weight = self.reward_weight
         largest = max(weight.start, weight.end) if isinstance(weight, LinearSchedule) else weight
-        return largest > 0 or distillation.compares_rollouts
+        return largest > 0
 
 
 class Blend:

@@ -5,20 +5,29 @@ r_t = pi(y_t) / mu(y_t), both at the sampler's temperature:
 
     loss = -(1/Z) * sum_t m_t * min( r_t * A, clip(r_t, 1 - clip_low, 1 + clip_high) * A )
 
+With `credit: turn`, A is that of the token's turn: what the rollout earns from this turn on against
+what the group's other rollouts earn from their turn of the same number on (docs/method.md#turns).
 Reads rewards and the sampled tokens only: rows without an expert train like any other, and rows
 that the expert wrote itself do not train at all.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from distil_core.config.models import added
 from distil_core.objectives.base import Objective, ObjectiveBatch, ObjectiveOutput
 from distil_core.objectives.estimators.as_sampled import as_sampled_logprobs_bt
 from distil_core.objectives.estimators.matching import at_least_float32
 from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
+from distil_core.objectives.estimators.turn_rewards import (
+    of_tokens_bt,
+    returns_bn,
+    turn_advantages_bn,
+)
+from distil_core.objectives.estimators.turns import turn_ids_bt
 
 # Rounding may give equal rewards a standard deviation that is not quite 0.
 _LEAST_DEVIATION = 1e-6
@@ -39,6 +48,25 @@ class Options(LossOptions):
     """`standard_deviation` (GRPO's own) divides by the group's deviation; `none` leaves reward
     units, and with `loss_normalisation: rollouts` the plain unbiased policy gradient with a
     group-mean baseline."""
+    credit: Literal["rollout", "turn"] = added("rollout")
+    """What a token is credited with. 'rollout': the rollout's reward. 'turn': what is earned from
+    the token's turn on, which is the environment's rewards of this turn and later ones and the
+    rollout's own reward at the last turn, compared with the same turn of the group's rollouts that
+    have it. For environments that give single turns rewards."""
+    turn_discount: Annotated[float, Field(ge=0, le=1)] = added(1.0)
+    """With credit 'turn', how much a reward counts for the turn before it, and so on; 0 credits a
+    turn with its own reward alone."""
+
+    @model_validator(mode="after")
+    def _discount_where_used(self) -> Self:
+        if self.credit == "rollout" and self.turn_discount != 1:
+            raise ValueError("turn_discount is used with credit: turn alone")
+        return self
+
+    @property
+    def reads_turn_rewards(self) -> bool:
+        """Whether it needs rewards of single turns."""
+        return self.credit == "turn"
 
     @property
     def compares_rollouts(self) -> bool:
@@ -61,21 +89,37 @@ class GroupRelativePolicyOptimisation:
         log_ratios_bt = (sampled_bt - behaviour_bt).clamp(max=_LARGEST_LOG_RATIO)
         ratios_bt = torch.exp(log_ratios_bt)
         rewards_b = torch.where(sampled_b, at_least_float32(batch.rewards_b), 0.0)
-        advantages_b = group_advantages_b(
-            rewards_b, _sampled_groups_b(batch), options.advantage_normalisation
-        )
+        advantages_bt, found = self._advantages_bt(batch, rewards_b)
         num_rollouts = sampled_b.sum().clamp(min=1)
         clipped_bt = ratios_bt.clamp(min=1.0 - options.clip_low, max=1.0 + options.clip_high)
-        gains_bt = torch.minimum(
-            ratios_bt * advantages_b[:, None], clipped_bt * advantages_b[:, None]
-        )
+        gains_bt = torch.minimum(ratios_bt * advantages_bt, clipped_bt * advantages_bt)
         diagnostics = {
             "reward": rewards_b.sum() / num_rollouts,
-            "advantage_magnitude": advantages_b.abs().sum() / num_rollouts,
+            **found,
             "importance_weight": masked_mean(ratios_bt, mask_bt),
             "clipped_fraction": masked_mean((ratios_bt != clipped_bt).float(), mask_bt),
         }
         return reduce_loss(-gains_bt, mask_bt, options, diagnostics)
+
+    def _advantages_bt(
+        self, batch: ObjectiveBatch, rewards_b: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of each token, [B, T], or [B, 1] where a rollout's tokens have the same; and figures."""
+        options, sampled_b, groups_b = self.options, batch.sampled_rows_b, _sampled_groups_b(batch)
+        num_rollouts = sampled_b.sum().clamp(min=1)
+        if options.credit == "rollout":
+            advantages_b = group_advantages_b(rewards_b, groups_b, options.advantage_normalisation)
+            magnitude = advantages_b.abs().sum() / num_rollouts
+            return advantages_b[:, None], {"advantage_magnitude": magnitude}
+        earned_bn, exists_bn = returns_bn(batch, rewards_b, options.turn_discount)
+        advantages_bn = turn_advantages_bn(
+            earned_bn, exists_bn, groups_b, options.advantage_normalisation
+        ).to(rewards_b.dtype)
+        figures = {
+            "advantage_magnitude": masked_mean(advantages_bn.abs(), exists_bn & sampled_b[:, None]),
+            "return": earned_bn[:, 0].sum() / num_rollouts,
+        }
+        return of_tokens_bt(advantages_bn, turn_ids_bt(batch)), figures
 
 
 def _sampled_groups_b(batch: ObjectiveBatch) -> Tensor:

@@ -37,10 +37,11 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class ArrowType:
-    """A type by its name in pyarrow, or a list of it without nulls."""
+    """A type by its name in pyarrow, or a list of it: without nulls, unless it `holds_nulls`."""
 
     alias: str
     is_list: bool = False
+    holds_nulls: bool = False
 
 
 Text = Annotated[str, ArrowType("string")]
@@ -53,21 +54,26 @@ TokenIds = Annotated[Sequence[int], ArrowType("int32", is_list=True)]
 # Lists when read; an engine's arrays are written as they are.
 Int32s = Annotated[Sequence[int] | NDArray[np.int32], ArrowType("int32", is_list=True)]
 Float32s = Annotated[Sequence[float] | NDArray[np.float32], ArrowType("float", is_list=True)]
+NullableFloat32s = Annotated[
+    Sequence[float | None], ArrowType("float", is_list=True, holds_nulls=True)
+]
 
 
 @dataclass(frozen=True)
 class TableSchema(Generic[Row]):
     """A named, versioned table of rows of one type.
 
-    added: the columns that this version added to the one before, lists all of them, at the end of
-    the row and empty by default. A file in which they are empty is written as the version before,
-    so that tables which need nothing of the new version keep their bytes; readers add the columns.
+    added: for each version since the first, oldest first, the columns that it added to the one
+    before; lists all of them, at the end of the row and empty by default. A file is written in the
+    earliest version that its rows need, so that tables which need nothing of a new version keep
+    their bytes; readers add the columns. lacks: columns of the row that only later versions have.
     """
 
     name: str
     version: int
     row: type[Row]
-    added: tuple[str, ...] = ()
+    added: tuple[tuple[str, ...], ...] = ()
+    lacks: tuple[str, ...] = ()
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -76,30 +82,48 @@ class TableSchema(Generic[Row]):
 
         return pa.schema([column.arrow for column in self._columns])
 
+    @property
+    def all_added(self) -> tuple[str, ...]:
+        """The columns that this version has and the first had not."""
+        return tuple(chain.from_iterable(self.added))
+
     @cached_property
     def before(self) -> TableSchema[Row] | None:
-        """The version without the added columns; None where nothing was added."""
-        return _Before(self.name, self.version - 1, self.row, self.added) if self.added else None
+        """The version without the columns added last; None where nothing was added."""
+        if not self.added:
+            return None
+        *earlier, last = self.added
+        return TableSchema(
+            self.name, self.version - 1, self.row, tuple(earlier), (*last, *self.lacks)
+        )
+
+    @cached_property
+    def versions(self) -> dict[int, TableSchema[Row]]:
+        """Itself and those before it, by version."""
+        earlier = {} if self.before is None else self.before.versions
+        return {self.version: self, **earlier}
 
     def for_rows(self, rows: Sequence[Row]) -> TableSchema[Row]:
         """The earliest version in which the rows can be written."""
-        if self.before is None or any(len(getattr(row, one)) for one in self.added for row in rows):
+        if self.before is None or any(
+            len(getattr(row, one)) for one in self.added[-1] for row in rows
+        ):
             return self
-        return self.before
+        return self.before.for_rows(rows)
 
     def completed(self, table: pa.Table) -> pa.Table:
-        """A table of the version before, with the added columns."""
+        """A table of an earlier version, with the columns that it lacks."""
         import pyarrow as pa
 
         for column in self._columns:
-            if column.arrow.name in self.added:
+            if column.arrow.name not in table.column_names:
                 empty = pa.array([[]] * table.num_rows, column.arrow.type)
                 table = table.append_column(column.arrow, empty)
         return table
 
     @cached_property
     def _columns(self) -> tuple[_Column, ...]:
-        return _columns_of(self.row)
+        return tuple(one for one in _columns_of(self.row) if one.arrow.name not in self.lacks)
 
     def to_table(self, rows: Sequence[Row]) -> pa.Table:
         """The rows, column by column."""
@@ -114,19 +138,6 @@ class TableSchema(Generic[Row]):
             column.values(found) for column, found in zip(self._columns, table.columns, strict=True)
         ]
         return [self.row(*row) for row in zip(*values, strict=True)]
-
-
-class _Before(TableSchema[Row]):
-    """A version that has all columns but those in `added`."""
-
-    @cached_property
-    def before(self) -> TableSchema[Row] | None:
-        """It is the earliest."""
-        return None
-
-    @cached_property
-    def _columns(self) -> tuple[_Column, ...]:
-        return tuple(one for one in _columns_of(self.row) if one.arrow.name not in self.added)
 
 
 @dataclass(frozen=True)
@@ -189,11 +200,11 @@ def _column(name: str, hint: Any) -> _Column:
     # That of a column with nulls stands inside of the union.
     named: ArrowType = get_args(get_args(kind)[0])[1] if nullable else metadata[0]
     arrow_type = pa.type_for_alias(named.alias)
-    arrow_type = _list_of(arrow_type) if named.is_list else arrow_type
+    arrow_type = _list_of(arrow_type, named.holds_nulls) if named.is_list else arrow_type
     return _Column(pa.field(name, arrow_type, nullable=nullable, metadata=described))
 
 
-def _list_of(kind: pa.DataType) -> pa.DataType:
+def _list_of(kind: pa.DataType, holds_nulls: bool = False) -> pa.DataType:
     import pyarrow as pa
 
-    return pa.list_(pa.field("item", kind, nullable=False))
+    return pa.list_(pa.field("item", kind, nullable=holds_nulls))

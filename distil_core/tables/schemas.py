@@ -1,7 +1,7 @@
 """All tables: the type of their rows, of which the Parquet file's schema is made.
 
 Each column's documentation travels in the Parquet file itself. A schema's version rises when a
-column's name, type or meaning changes; readers refuse another, but for the one before where the
+column's name, type or meaning changes; readers refuse another, but for those before to which the
 new one only added columns. Token ids are those the model saw or sampled, never encoded again from
 text.
 """
@@ -17,6 +17,7 @@ from distil_core.tables.columns import (
     Int32,
     Int32s,
     Int64,
+    NullableFloat32s,
     TableSchema,
     Text,
     TokenIds,
@@ -91,7 +92,7 @@ class RolloutRow:
     ] = ()
 
 
-ROLLOUTS = TableSchema("rollouts", 2, RolloutRow, added=("turns",))
+ROLLOUTS = TableSchema("rollouts", 2, RolloutRow, added=(("turns",),))
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,19 @@ class FeedbackTableRow:
     marked_turns: Annotated[
         Int32s, "turns, from 0, that the environment marks as decisions that matter"
     ] = ()
+    turn_rewards: Annotated[
+        NullableFloat32s,
+        "the environment's of each turn, beside the rollout's own; null where it gave none, empty "
+        "where it gave no turn any",
+    ] = ()
 
 
-FEEDBACK = TableSchema("feedback", 2, FeedbackTableRow, added=("turn_lengths", "marked_turns"))
+FEEDBACK = TableSchema(
+    "feedback",
+    3,
+    FeedbackTableRow,
+    added=(("turn_lengths", "marked_turns"), ("turn_rewards",)),
+)
 
 
 @dataclass(frozen=True)

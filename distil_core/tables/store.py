@@ -95,8 +95,8 @@ def scan_table(path: Path, schema: TableSchema[Any]) -> tuple["pl.LazyFrame", di
     frames = [
         pl.scan_parquet(content).with_columns(
             pl.lit([], dtype=complete[name].dtype).alias(name)
-            for name in schema.added
-            if found is not schema
+            for name in schema.all_added
+            if name not in found.arrow.names
         )
         for (content, found), _ in shards
     ]
@@ -268,12 +268,11 @@ def _check_digest(content: bytes) -> None:
 def _written_version(
     path: Path, found: pa.Schema, metadata: Mapping[bytes, bytes], schema: TableSchema[Any]
 ) -> TableSchema[Any]:
-    """The version that a file is written in: the schema, or the one before it."""
+    """The version that a file is written in: the schema's, or one before it."""
     if not {_SCHEMA_KEY, _CONTEXT_KEY, _SHARD_KEY, _DIGEST_KEY} <= metadata.keys():
         raise DataError(f"{path} is no DistIL table: expected schema {schema.name!r}")
     named = json.loads(metadata[_SCHEMA_KEY])
-    if schema.before is not None and named["version"] == schema.before.version:
-        schema = schema.before
+    schema = schema.versions.get(named["version"], schema)
     if named != {"name": schema.name, "version": schema.version}:
         raise DataError(
             f"{path}: expected schema {schema.name!r} version {schema.version}, found "

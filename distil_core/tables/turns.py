@@ -15,6 +15,16 @@ def turn_lengths(turns: Sequence[TurnRow]) -> list[int]:
     return lengths[:-1]
 
 
+def turn_rewards(turns: Sequence[TurnRow]) -> list[float | None]:
+    """The environment's reward of each turn, beside the rollout's own (`FeedbackTableRow`); empty
+    where it gave none.
+
+    The reward of a turn with a verdict is the rollout's, which has a column of its own.
+    """
+    rewards = [None if turn.verdict is not None else turn.reward for turn in turns]
+    return [] if all(reward is None for reward in rewards) else rewards
+
+
 def parts(ids: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[bool, Sequence[int]]]:
     """A response's tokens in order, and whether the policy wrote them. lengths: from
     `turn_lengths`, or the table's."""

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives.base import ObjectiveBatch
+from distil_core.objectives.estimators.turn_rewards import BatchOfTurnRewards
+from distil_core.objectives.estimators.turns import BatchOfTurns
 
 
 def random_batch(
@@ -57,6 +59,71 @@ def random_batch(
     )
 
 
+def with_random_turns(batch: ObjectiveBatch, seed: int) -> BatchOfTurnRewards:
+    """The batch as one of rollouts in an environment: turns of one token or more, some of which
+    have rewards."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = batch.response_mask_bt.shape
+    begins_bt = torch.rand(shape, generator=generator) < 0.4
+    begins_bt[:, :1] = False
+    turns_bt = begins_bt.long().cumsum(1)
+    # A row of which nothing trains was cut, and has turns all the same.
+    last_b = torch.where(batch.response_mask_bt, turns_bt, 0).amax(1)
+    last_b = torch.where(batch.response_mask_bt.any(1), last_b, turns_bt[:, -1])
+    turns_bt = turns_bt.minimum(last_b[:, None])
+    numbers_n = torch.arange(int(last_b.max()) + 1)
+    rewards_bn = torch.rand(
+        len(last_b), len(numbers_n), generator=generator, dtype=torch.float64
+    ).to(batch.rewards_b.dtype)
+    given_bn = torch.rand(rewards_bn.shape, generator=generator) < 0.7
+    return BatchOfTurnRewards(
+        **vars(batch),
+        turn_ids_bt=turns_bt,
+        turn_rewards_bn=torch.where(given_bn & (numbers_n <= last_b[:, None]), rewards_bn, 0.0),
+        num_turns_b=last_b + 1,
+    )
+
+
+def without_holes(batch: ObjectiveBatch) -> ObjectiveBatch:
+    """The batch with all tokens up to a row's last one trained."""
+    backwards_bt = batch.response_mask_bt.flip(1).long().cumsum(1).flip(1)
+    return replace(batch, response_mask_bt=backwards_bt > 0)
+
+
+def with_more_padding(batch: BatchOfTurns) -> BatchOfTurns:
+    """The same rows in a wider batch, beside longer ones: whatever stands on padding is another
+    number, NaN where any is allowed."""
+    mask_bt = batch.response_mask_bt
+    assert batch.turn_ids_bt is not None
+
+    def wider_bt(values_bt: Tensor, filler: float) -> Tensor:
+        inside = mask_bt.reshape(*mask_bt.shape, *[1] * (values_bt.dim() - 2))
+        filled = torch.where(inside, values_bt, torch.tensor(filler, dtype=values_bt.dtype))
+        column = torch.full_like(filled[:, :1], filler)
+        return torch.cat([filled, column, column], dim=1)
+
+    values = {
+        name: wider_bt(getattr(batch, name), torch.nan)
+        for name in (
+            "student_bucket_logprobs_btk",
+            "expert_bucket_logprobs_btk",
+            "sampled_logprobs_bt",
+            "behaviour_logprobs_bt",
+        )
+    }
+    buckets_bt = batch.sampled_buckets_bt
+    wider = replace(
+        batch,
+        **values,
+        response_mask_bt=wider_bt(mask_bt, False),
+        sampled_buckets_bt=None if buckets_bt is None else wider_bt(buckets_bt, 0),
+        turn_ids_bt=wider_bt(batch.turn_ids_bt, int(batch.turn_ids_bt.max()) + 2),
+    )
+    if not isinstance(wider, BatchOfTurnRewards) or wider.turn_rewards_bn is None:
+        return wider
+    return replace(wider, turn_rewards_bn=torch.nn.functional.pad(wider.turn_rewards_bn, (0, 2)))
+
+
 def with_leaves(batch: ObjectiveBatch) -> tuple[ObjectiveBatch, Tensor, Tensor]:
     """The batch with fresh leaves that require grad: (batch, student buckets, sampled)."""
     student = batch.student_bucket_logprobs_btk.detach().clone().requires_grad_(True)
@@ -70,7 +137,7 @@ def select_rows(batch: ObjectiveBatch, rows: Tensor) -> ObjectiveBatch:
     fields: dict[str, Any] = {
         name: None if value is None else value[rows] for name, value in vars(batch).items()
     }
-    return ObjectiveBatch(**fields)
+    return type(batch)(**fields)
 
 
 def _with_padding(values_btk: Tensor, padding_btk: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import fields, replace
 from types import ModuleType
 from typing import Any
 
@@ -11,32 +10,34 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives import OBJECTIVES
-from distil_core.objectives.base import (
-    Objective,
-    ObjectiveBatch,
-    ObjectiveOptions,
-    ObjectiveOutput,
-)
+from distil_core.objectives.base import ObjectiveBatch
+from distil_core.objectives.estimators.turns import BatchOfTurns
 from distil_core.testing.checks import Check, require, require_all_passed
-from distil_core.testing.contract import Subject, contract_checks
-from distil_core.testing.objective_batches import random_batch, select_rows, with_leaves
+from distil_core.testing.contract import contract_checks
+from distil_core.testing.objective_batches import (
+    random_batch,
+    select_rows,
+    with_more_padding,
+    with_random_turns,
+    without_holes,
+)
+from distil_core.testing.objective_runs import (
+    ObjectiveSubject,
+    nan_where,
+    require_close,
+    require_same,
+    run,
+)
 from distil_core.testing.stop_gradients import directional_derivative
 
 _SEEDS = range(6)
-_RELATIVE_TOLERANCE = 1e-6
-
-
-class _ObjectiveSubject(Subject[ObjectiveOptions, Objective]):
-    @cached_property
-    def objective(self) -> Objective:
-        return self.build()
 
 
 def objective_checks(
     component: str | ModuleType, options: Mapping[str, Any] | None = None
 ) -> list[Check]:
     """The checks of an objective, named as in settings, with these options."""
-    subject = _ObjectiveSubject(OBJECTIVES, component, options)
+    subject = ObjectiveSubject(OBJECTIVES, component, options)
 
     return [
         *contract_checks(subject),
@@ -81,6 +82,17 @@ def objective_checks(
             "compute from a row, or from its group by group_ids_b, never from its place",
         ),
         subject.check(
+            "rollouts of several turns train, in any order",
+            _takes_turns,
+            "keep what a batch of turns has beside a plain one: dataclasses.replace, not a new "
+            "ObjectiveBatch; compute from a row or its group, never from its place",
+        ),
+        subject.check(
+            "with several turns, what stands on padding is not read",
+            _ignores_padding_of_turns,
+            "padding may have any turn: read turn_ids_bt where response_mask_bt is True alone",
+        ),
+        subject.check(
             "compares_rollouts says whether other rollouts of a prompt count",
             _compares_as_told,
             "override the property compares_rollouts of your Options to return True",
@@ -109,44 +121,27 @@ def check_objective(component: str | ModuleType, options: Mapping[str, Any] | No
     require_all_passed(f"objective {component!s}", checks)
 
 
-def _batches() -> list[ObjectiveBatch]:
+def _batches(subject: ObjectiveSubject) -> list[ObjectiveBatch]:
     return [
-        *(random_batch(seed) for seed in _SEEDS),
-        random_batch(20, rows=1),
-        random_batch(21, rows=8),
-        random_batch(22, positions=1),
-        random_batch(23, tokens=1, padding_buckets=0),
+        *(subject.batch(seed) for seed in _SEEDS),
+        subject.batch(20, rows=1),
+        subject.batch(21, rows=8),
+        subject.batch(22, positions=1),
+        subject.batch(23, tokens=1, padding_buckets=0),
     ]
 
 
-def _run(subject: _ObjectiveSubject, batch: ObjectiveBatch) -> tuple[ObjectiveOutput, list[Tensor]]:
-    """The output, and the gradients of the student's buckets and of its sampled tokens."""
-    leaves, *parts = with_leaves(batch)
-    output = subject.objective(leaves)
-    require(
-        isinstance(output, ObjectiveOutput),
-        f"it returned {type(output).__name__}, expected an ObjectiveOutput",
-    )
-    require(output.loss.dim() == 0, f"the loss has shape {tuple(output.loss.shape)}, expected ()")
-    require(output.loss.requires_grad, "the loss has no gradient (was it detached?)")
-    gradients = torch.autograd.grad(output.loss, parts, allow_unused=True)
-    return output, [
-        torch.zeros_like(part) if gradient is None else gradient
-        for part, gradient in zip(parts, gradients, strict=True)
-    ]
-
-
-def _is_finite(subject: _ObjectiveSubject) -> None:
-    for batch in _batches():
-        output, gradients = _run(subject, batch)
+def _is_finite(subject: ObjectiveSubject) -> None:
+    for batch in _batches(subject):
+        output, gradients = run(subject, batch)
         require(bool(torch.isfinite(output.loss)), f"the loss is {output.loss.item()}")
         for gradient in gradients:
             require(bool(torch.isfinite(gradient).all()), "the gradient is not finite")
 
 
-def _tells_token_losses(subject: _ObjectiveSubject) -> None:
-    for batch in _batches():
-        losses_bt = _run(subject, batch)[0].per_token_loss_bt
+def _tells_token_losses(subject: ObjectiveSubject) -> None:
+    for batch in _batches(subject):
+        losses_bt = run(subject, batch)[0].per_token_loss_bt
         shape = tuple(batch.response_mask_bt.shape)
         require(tuple(losses_bt.shape) == shape, f"its shape is {tuple(losses_bt.shape)}")
         require(not losses_bt.requires_grad, "it has a gradient")
@@ -154,10 +149,10 @@ def _tells_token_losses(subject: _ObjectiveSubject) -> None:
         require(bool((masked == 0).all()), "a masked position has a loss")
 
 
-def _diagnostics_are_floats(subject: _ObjectiveSubject) -> None:
+def _diagnostics_are_floats(subject: ObjectiveSubject) -> None:
     names = set()
-    for batch in _batches():
-        diagnostics = _run(subject, batch)[0].diagnostics
+    for batch in _batches(subject):
+        diagnostics = run(subject, batch)[0].diagnostics
         names.add(tuple(diagnostics))
         for name, value in diagnostics.items():
             require(type(value) is float, f"{name!r} is {type(value).__name__}")
@@ -165,42 +160,42 @@ def _diagnostics_are_floats(subject: _ObjectiveSubject) -> None:
     require(len(names) == 1, f"their names differ from batch to batch: {sorted(names)}")
 
 
-def _ignores_masked(subject: _ObjectiveSubject) -> None:
-    for batch in _batches():
+def _ignores_masked(subject: ObjectiveSubject) -> None:
+    for batch in _batches(subject):
         masked_bt = ~batch.response_mask_bt
         other = replace(
             batch,
-            student_bucket_logprobs_btk=_nan_where(
+            student_bucket_logprobs_btk=nan_where(
                 batch.student_bucket_logprobs_btk, masked_bt[..., None]
             ),
-            expert_bucket_logprobs_btk=_nan_where(
+            expert_bucket_logprobs_btk=nan_where(
                 batch.expert_bucket_logprobs_btk, masked_bt[..., None]
             ),
-            sampled_logprobs_bt=_nan_where(batch.sampled_logprobs_bt, masked_bt),
-            behaviour_logprobs_bt=_nan_where(batch.behaviour_logprobs_bt, masked_bt),
+            sampled_logprobs_bt=nan_where(batch.sampled_logprobs_bt, masked_bt),
+            behaviour_logprobs_bt=nan_where(batch.behaviour_logprobs_bt, masked_bt),
         )
-        _require_same(subject, batch, other, "NaN at masked positions")
-        for gradient in _run(subject, batch)[1]:
+        require_same(subject, batch, other, "NaN at masked positions")
+        for gradient in run(subject, batch)[1]:
             require(bool((gradient[masked_bt] == 0).all()), "a masked position has a gradient")
 
 
-def _ignores_masked_experts(subject: _ObjectiveSubject) -> None:
-    for batch in _batches():
+def _ignores_masked_experts(subject: ObjectiveSubject) -> None:
+    for batch in _batches(subject):
         silent = ~batch.expert_mask_b[:, None, None]
         other = replace(
             batch,
-            expert_bucket_logprobs_btk=_nan_where(batch.expert_bucket_logprobs_btk, silent),
+            expert_bucket_logprobs_btk=nan_where(batch.expert_bucket_logprobs_btk, silent),
         )
-        _require_same(subject, batch, other, "NaN as the expert's values of rows without expert")
+        require_same(subject, batch, other, "NaN as the expert's values of rows without expert")
 
 
-def _nothing_to_train(subject: _ObjectiveSubject) -> None:
-    batch = random_batch(3)
+def _nothing_to_train(subject: ObjectiveSubject) -> None:
+    batch = subject.batch(3)
     for name, empty in (
         ("no token trains", {"response_mask_bt": torch.zeros_like(batch.response_mask_bt)}),
         ("no row has an expert", {"expert_mask_b": torch.zeros_like(batch.expert_mask_b)}),
     ):
-        output, gradients = _run(subject, replace(batch, **empty))
+        output, gradients = run(subject, replace(batch, **empty))
         finite = [torch.isfinite(output.loss), *(torch.isfinite(g).all() for g in gradients)]
         require(all(map(bool, finite)), f"where {name}, loss or gradient are not finite")
         if "response_mask_bt" in empty:
@@ -208,8 +203,8 @@ def _nothing_to_train(subject: _ObjectiveSubject) -> None:
             require(still, f"where {name}, there is a gradient")
 
 
-def _takes_rows_of_the_expert(subject: _ObjectiveSubject) -> None:
-    for batch in (random_batch(seed, rows=6) for seed in _SEEDS):
+def _takes_rows_of_the_expert(subject: ObjectiveSubject) -> None:
+    for batch in (subject.batch(seed, rows=6) for seed in _SEEDS):
         by_expert_b = torch.arange(6) % 3 == 0
         mixed = replace(batch, by_expert_b=by_expert_b)
         other = replace(
@@ -219,38 +214,71 @@ def _takes_rows_of_the_expert(subject: _ObjectiveSubject) -> None:
             ),
             rewards_b=torch.where(by_expert_b, 7.0, batch.rewards_b),
         )
-        _require_same(subject, mixed, other, "another reward and sampler of the expert's own rows")
+        require_same(subject, mixed, other, "another reward and sampler of the expert's own rows")
 
 
-def _ignores_order(subject: _ObjectiveSubject) -> None:
+def _ignores_order(subject: ObjectiveSubject) -> None:
     for seed in _SEEDS:
-        batch = random_batch(seed, rows=7)
+        batch = subject.batch(seed, rows=7)
         order = torch.randperm(7, generator=torch.Generator().manual_seed(seed))
-        output, gradients = _run(subject, batch)
-        other, other_gradients = _run(subject, select_rows(batch, order))
-        _require_close(output.loss, other.loss, "the loss in another order of rows")
-        _require_close(
-            output.per_token_loss_bt[order], other.per_token_loss_bt, "the loss by token"
-        )
+        output, gradients = run(subject, batch)
+        other, other_gradients = run(subject, select_rows(batch, order))
+        require_close(output.loss, other.loss, "the loss in another order of rows")
+        require_close(output.per_token_loss_bt[order], other.per_token_loss_bt, "the loss by token")
         for gradient, moved in zip(gradients, other_gradients, strict=True):
-            _require_close(gradient[order], moved, "the gradient in another order of rows")
+            require_close(gradient[order], moved, "the gradient in another order of rows")
 
 
-def _compares_as_told(subject: _ObjectiveSubject) -> None:
+def _batches_of_turns(subject: ObjectiveSubject) -> list[BatchOfTurns]:
+    """As training makes them: the policy's own tokens, one after another."""
+    rewarded = [
+        with_random_turns(without_holes(random_batch(seed, rows=7, positions=9)), seed)
+        for seed in _SEEDS
+    ]
+    if subject.reads_turn_rewards:
+        return [*rewarded]
+    names = [field.name for field in fields(BatchOfTurns)]
+    plain = [BatchOfTurns(**{name: getattr(one, name) for name in names}) for one in rewarded]
+    return [*rewarded, *plain]
+
+
+def _takes_turns(subject: ObjectiveSubject) -> None:
+    for batch in _batches_of_turns(subject):
+        output, gradients = run(subject, batch)
+        finite = [torch.isfinite(output.loss), *(torch.isfinite(g).all() for g in gradients)]
+        require(all(map(bool, finite)), "loss or gradient are not finite")
+        order = torch.arange(len(batch.rewards_b)).roll(3)
+        other, other_gradients = run(subject, select_rows(batch, order))
+        require_close(output.loss, other.loss, "the loss in another order of rows")
+        for gradient, moved in zip(gradients, other_gradients, strict=True):
+            require_close(gradient[order], moved, "the gradient in another order of rows")
+
+
+def _ignores_padding_of_turns(subject: ObjectiveSubject) -> None:
+    for batch in _batches_of_turns(subject):
+        output, gradients = run(subject, batch)
+        other, other_gradients = run(subject, with_more_padding(batch))
+        require_close(output.loss, other.loss, "the loss with other padding")
+        length = batch.response_mask_bt.shape[1]
+        for gradient, wider in zip(gradients, other_gradients, strict=True):
+            require_close(gradient, wider[:, :length], "the gradient with other padding")
+
+
+def _compares_as_told(subject: ObjectiveSubject) -> None:
     told = subject.options.compares_rollouts
     require(isinstance(told, bool), f"it is {told!r}, expected True or False")
     if told:
         return
-    for batch in _batches():
+    for batch in _batches(subject):
         alone = replace(batch, group_ids_b=torch.arange(len(batch.group_ids_b)))
         together = replace(batch, group_ids_b=torch.zeros_like(batch.group_ids_b))
-        _require_same(subject, alone, together, "compares_rollouts is False, but other groups")
+        require_same(subject, alone, together, "compares_rollouts is False, but other groups")
 
 
-def _gradient_is_right(subject: _ObjectiveSubject) -> None:
+def _gradient_is_right(subject: ObjectiveSubject) -> None:
     """In the student's logits: so the student stays a distribution, wherever it is moved."""
     for seed in _SEEDS:
-        batch = random_batch(seed, padding_buckets=1)
+        batch = subject.batch(seed, padding_buckets=1)
         student_btk = batch.student_bucket_logprobs_btk
         real_btk = torch.cat([student_btk[..., :-2], student_btk[..., -1:]], dim=-1)
         padding_bt1 = student_btk[..., -2:-1]
@@ -281,12 +309,12 @@ def _gradient_is_right(subject: _ObjectiveSubject) -> None:
         )
 
 
-def _works_in_lower_precision(subject: _ObjectiveSubject) -> None:
+def _works_in_lower_precision(subject: ObjectiveSubject) -> None:
     for seed in _SEEDS:
-        exact = random_batch(seed, rows=8)
+        exact = subject.batch(seed, rows=8)
         # With the sampler that the student is: rounding must not decide where a ratio is clipped.
         exact = replace(exact, behaviour_logprobs_bt=exact.sampled_logprobs_bt)
-        expected = _run(subject, exact)[0].loss.item()
+        expected = run(subject, exact)[0].loss.item()
         for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 5e-2)):
             low = replace(
                 exact,
@@ -296,17 +324,17 @@ def _works_in_lower_precision(subject: _ObjectiveSubject) -> None:
                 behaviour_logprobs_bt=exact.behaviour_logprobs_bt.to(dtype),
                 rewards_b=exact.rewards_b.to(dtype),
             )
-            found = _run(subject, low)[0].loss.item()
+            found = run(subject, low)[0].loss.item()
             require(
                 abs(found - expected) <= tolerance * max(1.0, abs(expected)),
                 f"in {dtype} the loss is {found:.6g}, in float64 {expected:.6g}",
             )
 
 
-def _leaves_the_batch(subject: _ObjectiveSubject) -> None:
-    for batch in _batches():
+def _leaves_the_batch(subject: ObjectiveSubject) -> None:
+    for batch in _batches(subject):
         before = {name: value.clone() for name, value in _tensors(batch)}
-        first, second = _run(subject, batch)[0], _run(subject, batch)[0]
+        first, second = run(subject, batch)[0], run(subject, batch)[0]
         require(torch.equal(first.loss, second.loss), "the same batch gave two losses")
         changed = [name for name, value in _tensors(batch) if not torch.equal(value, before[name])]
         require(not changed, f"it changed {', '.join(changed)}")
@@ -314,23 +342,3 @@ def _leaves_the_batch(subject: _ObjectiveSubject) -> None:
 
 def _tensors(batch: ObjectiveBatch) -> list[tuple[str, Tensor]]:
     return [(name, value) for name, value in vars(batch).items() if value is not None]
-
-
-def _nan_where(values: Tensor, mask: Tensor) -> Tensor:
-    return torch.where(mask, torch.nan, values)
-
-
-def _require_same(
-    subject: _ObjectiveSubject, batch: ObjectiveBatch, other: ObjectiveBatch, what: str
-) -> None:
-    output, gradients = _run(subject, batch)
-    changed, changed_gradients = _run(subject, other)
-    _require_close(output.loss, changed.loss, f"the loss with {what}")
-    for gradient, moved in zip(gradients, changed_gradients, strict=True):
-        _require_close(gradient, moved, f"the gradient with {what}")
-
-
-def _require_close(found: Tensor, other: Tensor, what: str) -> None:
-    close = torch.allclose(found, other, rtol=_RELATIVE_TOLERANCE, atol=1e-9)
-    difference = (found - other).abs().max().item() if found.numel() else 0.0
-    require(close, f"{what} is another one, by up to {difference:.3g}")

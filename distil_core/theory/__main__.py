@@ -12,6 +12,7 @@ from distil_core.theory import (
     option_cost,
     success_bound,
     tokenwise_not_enough,
+    turn_rewards,
     turns,
     unbiased_gradient,
 )
@@ -25,6 +26,7 @@ _FACTS = (
     success_bound.verify,
     no_regret.verify,
     turns.verify,
+    turn_rewards.verify,
 )
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from distil_core.objectives.base import Objective, ObjectiveBatch
+from distil_core.objectives.estimators.turn_rewards import BatchOfTurnRewards
 from distil_core.objectives.estimators.turns import BatchOfTurns
 
 Cost = Literal["cross_entropy", "kl_divergence"]
@@ -29,7 +30,8 @@ class Problem:
     expert_logprobs_sv: the expert at every state, `-inf` allowed.
     bucket_members_svk: 1.0 where a token belongs to a bucket at a state; the tail is last.
     states_nt, tokens_nt, mask_nt: the enumerated sequences, padded with 0. turns_nt: the turn of
-    each token; None where a sequence is a single response.
+    each token; None where a sequence is a single response. rewards_n: of each sequence; None where
+    it has none. turn_rewards_nk: of each of its turns, besides; None where they have none.
     """
 
     features_sd: Tensor
@@ -39,6 +41,8 @@ class Problem:
     tokens_nt: Tensor
     mask_nt: Tensor
     turns_nt: Tensor | None = None
+    rewards_n: Tensor | None = None
+    turn_rewards_nk: Tensor | None = None
 
     def student_logprobs_sv(self, parameters_dv: Tensor) -> Tensor:
         """log pi(v | s)."""
@@ -151,6 +155,8 @@ def objective_batch(
     student_mass_sk = world.bucket_mass_sk(logprobs_sv)
     # An empty bucket may hold any finite value by the contract; here it is log 1.
     empty_sk = world.bucket_members_svk.sum(1) == 0
+    rewards_n = world.mask_nt.new_zeros(len(world.mask_nt), dtype=torch.float64)
+    rewards_n = rewards_n if world.rewards_n is None else world.rewards_n
     student_sk = torch.where(empty_sk, 1.0, student_mass_sk).log()
     states_bt, tokens_bt = world.states_nt[rows_b], world.tokens_nt[rows_b]
     sampled_bt = logprobs_sv[states_bt, tokens_bt]
@@ -161,13 +167,21 @@ def objective_batch(
         behaviour_logprobs_bt=sampled_bt.detach() if behaviour_bt is None else behaviour_bt,
         response_mask_bt=world.mask_nt[rows_b],
         expert_mask_b=torch.ones(len(rows_b), dtype=torch.bool),
-        rewards_b=torch.zeros(len(rows_b), dtype=torch.float64),
+        rewards_b=rewards_n[rows_b],
         group_ids_b=groups_b,
         sampled_buckets_bt=world.bucket_members_svk.argmax(-1)[states_bt, tokens_bt],
     )
     if world.turns_nt is None:
         return batch
-    return BatchOfTurns(**vars(batch), turn_ids_bt=world.turns_nt[rows_b])
+    turns_bt = world.turns_nt[rows_b]
+    if world.turn_rewards_nk is None:
+        return BatchOfTurns(**vars(batch), turn_ids_bt=turns_bt)
+    return BatchOfTurnRewards(
+        **vars(batch),
+        turn_ids_bt=turns_bt,
+        turn_rewards_bn=world.turn_rewards_nk[rows_b],
+        num_turns_b=turns_bt.amax(1) + 1,
+    )
 
 
 def group_gradients(

@@ -27,6 +27,7 @@ _COLUMNS = (
     "expert_tail_logprobs",
     "turn_lengths",
     "marked_turns",
+    "turn_rewards",
 )
 
 
@@ -37,7 +38,7 @@ class FeedbackRow:
 
     docs/method.md#stored-distribution. expert_counts_t: how many of expert_ids and expert_logprobs
     belong to each position. by_expert: the expert wrote the tokens itself. turns: where an
-    environment wrote tokens between them, or marks some; else None.
+    environment wrote tokens between them, marks some, or gave some a reward; else None.
     """
 
     rollout_id: str
@@ -124,6 +125,11 @@ class FeedbackRows:
         return bool(self._rows.lengths("marked_turns").any())
 
     @property
+    def any_turn_rewards(self) -> bool:
+        """Whether an environment gave any turn of any row a reward."""
+        return bool(self._rows.lengths("turn_rewards").any())
+
+    @property
     def longest(self) -> int:
         """The number of tokens of the longest row, context and all that comes after it."""
         lengths = self._rows.lengths
@@ -131,13 +137,14 @@ class FeedbackRows:
 
     def row(self, index: int) -> FeedbackRow:
         """One row, with read-only arrays."""
-        name, context, written, behaviour, counts, ids, logprobs, tails, lengths, marked = (
-            self._rows.read(index)
+        name, context, written, behaviour, *expert, lengths, marked, rewards = self._rows.read(
+            index
         )
+        counts, ids, logprobs, tails = expert
         turns, response = None, written
-        if len(lengths) or len(marked):
+        if len(lengths) or len(marked) or len(rewards):
             whole = np.array([len(written)], np.int32)
-            turns = Turns(written, lengths if len(lengths) else whole, marked)
+            turns = Turns(written, lengths if len(lengths) else whole, marked, rewards)
             response = written[turns.is_policys]
             response.flags.writeable = False
         return FeedbackRow(
@@ -212,7 +219,7 @@ def _continuations(folder: Path) -> list[pa.Table]:
     constant = {
         "reward": pa.array(np.zeros(table.num_rows, np.float32)),
         "expert_context_ids": nothing,
-        **dict.fromkeys(FEEDBACK.added, nothing),
+        **dict.fromkeys(FEEDBACK.all_added, nothing),
         "behaviour_logprobs": pa.ListArray.from_arrays(responses.offsets, zeros),
         "has_expert": pa.array(np.ones(table.num_rows, np.bool_)),
     }
@@ -267,10 +274,11 @@ def _num_policys(table: pa.Table, lengths: dict[str, NDArray[np.int64]]) -> NDAr
 
 def _check_turns(folder: Path, table: pa.Table) -> None:
     """Raise `DataError` for the first row whose turns are not those of its response."""
-    has_any = (_lengths(table, "turn_lengths") + _lengths(table, "marked_turns")).nonzero()[0]
-    for row in has_any.tolist():
+    has_any = sum(_lengths(table, name) for name in FEEDBACK.all_added)
+    for row in np.flatnonzero(has_any).tolist():
         found = table["turn_lengths"][row].as_py()
         marked = table["marked_turns"][row].as_py()
+        rewards = table["turn_rewards"][row].as_py()
         num_tokens = len(table["response_ids"][row])
         lengths = found or [num_tokens]
         num_turns = (len(lengths) + 1) // 2
@@ -283,10 +291,15 @@ def _check_turns(folder: Path, table: pa.Table) -> None:
             problem = f"turn lengths that sum to its {num_tokens} response tokens"
         elif marked and not 0 <= min(marked) <= max(marked) < num_turns:
             problem = f"marked turns of 0 to {num_turns - 1}"
+        elif rewards and len(rewards) != num_turns:
+            problem = f"rewards of {num_turns} turns, or of none"
+        elif not all(0 <= reward <= 1 for reward in rewards if reward is not None):
+            problem = "rewards of turns from 0 to 1"
         if problem is not None:
             raise DataError(
                 f"{folder}: rollout {table['rollout_id'][row]}: expected {problem}, found turn "
-                f"lengths {found} and marked turns {marked}: run tabulate again"
+                f"lengths {found}, marked turns {marked} and rewards of turns {rewards}: run "
+                "tabulate again"
             )
 
 

@@ -24,7 +24,7 @@ from distil_core.tables.schemas import (
     FeedbackTableRow,
     RolloutRow,
 )
-from distil_core.tables.turns import turn_lengths
+from distil_core.tables.turns import turn_lengths, turn_rewards
 
 
 @dataclass(frozen=True)
@@ -218,6 +218,7 @@ class Labeller:
             **_distribution(_joined(one.turns, answers)),
             turn_lengths=turn_lengths(rollout.turns),
             marked_turns=[number for number, turn in enumerate(rollout.turns) if turn.is_marked],
+            turn_rewards=turn_rewards(rollout.turns),
         )
 
 

@@ -9,15 +9,17 @@ from torch import Tensor
 
 from distil_core.objectives.base import ObjectiveBatch
 from distil_core.objectives.estimators.as_sampled import BatchAsSampled
+from distil_core.objectives.estimators.turn_rewards import BatchOfTurnRewards
 from distil_core.objectives.estimators.turns import BatchOfTurns
 from distil_core.training.feedback_rows import FeedbackRow
-from distil_core.training.policy_tokens import turn_numbers_bt
+from distil_core.training.policy_tokens import turn_numbers_bt, turn_rewards_bn
 
 
 @dataclass(frozen=True)
 class RowLabels:
     """The fields of an `ObjectiveBatch` that do not depend on the student, with its names and
-    shapes. turn_ids_bt: of a `BatchOfTurns`; None where no row has turns."""
+    shapes. turn_ids_bt: of a `BatchOfTurns`; None where no row has turns. turn_rewards_bn,
+    num_turns_b: of a `BatchOfTurnRewards`; None where no row of any batch has such rewards."""
 
     expert_bucket_logprobs_btk: Tensor
     behaviour_logprobs_bt: Tensor
@@ -28,6 +30,8 @@ class RowLabels:
     sampled_buckets_bt: Tensor
     by_expert_b: Tensor
     turn_ids_bt: Tensor | None = None
+    turn_rewards_bn: Tensor | None = None
+    num_turns_b: Tensor | None = None
 
 
 def make_labels(
@@ -36,10 +40,13 @@ def make_labels(
     expert_buckets: tuple[Tensor, Tensor],
     response_mask_bt: Tensor,
     response_ids_bt: Tensor,
+    has_turn_rewards: bool = False,
 ) -> RowLabels:
     """The labels of these rows, on the CPU like the tensors given, which are of the policy's tokens
-    alone. expert_buckets: ids and log-mass from the function of that name."""
+    alone. expert_buckets: ids and log-mass from the function of that name. has_turn_rewards: of all
+    rows that are trained on, these among them."""
     turns = [row.turns for row in rows]
+    rewards_bn, num_turns_b = turn_rewards_bn(turns) if has_turn_rewards else (None, None)
     ids_btk, expert_btk = expert_buckets
     sampled_btk = ids_btk == response_ids_bt[..., None]
     tail_bucket = ids_btk.shape[-1]
@@ -57,6 +64,8 @@ def make_labels(
         ),
         by_expert_b=torch.tensor([row.by_expert for row in rows]),
         turn_ids_bt=turn_numbers_bt(turns, response_ids_bt.shape[1]) if any(turns) else None,
+        turn_rewards_bn=rewards_bn,
+        num_turns_b=num_turns_b,
     )
 
 
@@ -70,8 +79,9 @@ def make_objective_batch(labels: RowLabels, student_logprobs: tuple[Tensor, ...]
         for name, value in vars(labels).items()
         if value is not None
     }
-    if labels.turn_ids_bt is not None:
-        return BatchOfTurns(
+    if labels.turn_ids_bt is not None or labels.turn_rewards_bn is not None:
+        kind = BatchOfTurns if labels.turn_rewards_bn is None else BatchOfTurnRewards
+        return kind(
             student_bucket_logprobs_btk=student_btk,
             sampled_logprobs_bt=sampled_bt,
             as_sampled_logprobs_bt=as_sampled[0] if as_sampled else None,

@@ -9,7 +9,7 @@ baseline, whatever the objective.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -24,11 +24,13 @@ from distil_core.policy.sequences import Sequences
 class Turns:
     """Of one rollout. ids: all tokens after the context. lengths: how many of them the policy
     wrote, then the environment, then the policy, .. marked: turns, from 0, that the environment
-    marks."""
+    marks. rewards: the environment's of each turn, NaN where it gave none; empty where it gave no
+    turn any."""
 
     ids: NDArray[np.int32]
     lengths: NDArray[np.int32]
     marked: NDArray[np.int32]
+    rewards: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
 
     @property
     def is_policys(self) -> NDArray[np.bool_]:
@@ -59,11 +61,11 @@ class PolicyTokens:
 
     def to(self, device: torch.device) -> PolicyTokens:
         """The same on another device."""
-        return PolicyTokens(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return PolicyTokens(*(getattr(self, one.name).to(device) for one in fields(self)))
 
     def rows(self, part: slice) -> PolicyTokens:
         """Of some rows, with the width unchanged."""
-        return PolicyTokens(*(getattr(self, field.name)[part] for field in fields(self)))
+        return PolicyTokens(*(getattr(self, one.name)[part] for one in fields(self)))
 
     def picked(self, values_bs: Tensor) -> Tensor:
         """Of values at all S tokens, [B, S, ..], those at the policy's, [B, T, ..]."""
@@ -132,3 +134,14 @@ def marked_bt(turns: Sequence[Turns | None], length: int) -> Tensor:
             found_t = np.isin(of_row.numbers_t, of_row.marked)
             marked[row, : len(found_t)] = found_t
     return torch.from_numpy(marked)
+
+
+def turn_rewards_bn(turns: Sequence[Turns | None]) -> tuple[Tensor, Tensor]:
+    """The environment's reward of each of N turns, 0 where there is none, float32 [B, N]; and how
+    many turns each row has, at least 1, int64 [B]."""
+    counts = [1 if of_row is None else (len(of_row.lengths) + 1) // 2 for of_row in turns]
+    rewards_bn = np.zeros((len(turns), max(counts)), np.float32)
+    for row, of_row in enumerate(turns):
+        if of_row is not None:
+            rewards_bn[row, : len(of_row.rewards)] = np.nan_to_num(of_row.rewards)
+    return torch.from_numpy(rewards_bn), torch.tensor(counts)

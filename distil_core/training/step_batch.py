@@ -94,6 +94,7 @@ def make_step_batch(
             buckets,
             trained.response_mask_bt & trained_b[:, None],
             trained.response_ids_bt,
+            rows.any_turn_rewards,
         ),
         parts=parts,
         num_masked=int((~trained_b).sum()),

@@ -162,6 +162,19 @@ IMPOSSIBLE = {
         {"train.decisions": {"select": "marked"}},
         "there is no context.environment: choose another selection",
     ),
+    "credit for turns that there are none of": (
+        {"train.objective": {"name": "grpo", "options": {"credit": "turn"}}},
+        "train.objective 'grpo' reads rewards of single turns",
+    ),
+    "a blend's credit for turns that there are none of": (
+        {
+            "train.objective": {
+                "name": "blend",
+                "options": {"reward_weight": 0.5, "grpo_options": {"credit": "turn"}},
+            }
+        },
+        "train.objective 'blend' reads rewards of single turns",
+    ),
     "a share of what is kept as a whole": (
         {"train.decisions": {"select": "marked", "share": 0.2}},
         "share is given exactly when select is not 'marked'",

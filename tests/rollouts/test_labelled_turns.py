@@ -167,11 +167,16 @@ def test_the_table_says_whose_tokens_are_whose(
         lengths = list(row.turn_lengths)
         if len(rollout.turns) == 1:
             assert lengths == []
+            assert list(row.turn_rewards) == []
             continue
         assert lengths[::2] == [turn.num_tokens for turn in rollout.turns]
         assert lengths[1::2] == [turn.num_observation_tokens for turn in rollout.turns[:-1]]
         marked = [number for number, turn in enumerate(rollout.turns) if turn.is_marked]
         assert list(row.marked_turns) == marked
+        # The world rewards each turn after which the rollout goes on.
+        rewards = [turn.reward for turn in rollout.turns]
+        assert rewards == [0.25] * (len(rewards) - 1) + rewards[-1:]
+        assert list(row.turn_rewards) == rewards
     write_shards(tmp_path / "feedback", FEEDBACK, [rows], {})
     assert len(read_rows(tmp_path / "feedback", FEEDBACK)) == len(rows)
 

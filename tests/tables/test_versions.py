@@ -43,27 +43,37 @@ TURN = TurnRow(
     isolation=None,
 )
 ADDED: dict[str, Any] = {
-    "feedback": {"turn_lengths": [2, 1, 4], "marked_turns": [1]},
+    "feedback": {"turn_lengths": [2, 1, 4], "marked_turns": [1], "turn_rewards": [None, 0.5]},
     "rollouts": {"turns": (TURN, replace(TURN, feedback=(), observation=None, reward=0.5))},
 }
 
 
-def first_version(schema: TableSchema[Any]) -> TableSchema[Any]:
-    """The table as it was before columns were added, made on its own."""
+OLDER = [(FEEDBACK, 1), (FEEDBACK, 2), (ROLLOUTS, 1)]
+
+
+def older(schema: TableSchema[Any], version: int) -> TableSchema[Any]:
+    """The table as it was in an earlier version, made on its own."""
     hints = get_type_hints(schema.row, include_extras=True)
-    kept = [one for one in fields(schema.row) if one.name not in schema.added]
-    assert all(one.default is MISSING for one in kept)
+    later = added_after(schema, version)
+    kept = [one for one in fields(schema.row) if one.name not in later]
+    if version == 1:
+        assert all(one.default is MISSING for one in kept)
     columns = [(one.name, hints[one.name], field()) for one in kept]
-    row = make_dataclass(f"First{schema.row.__name__}", columns, frozen=True)
-    return TableSchema(schema.name, 1, row)
+    row = make_dataclass(f"Older{schema.row.__name__}", columns, frozen=True)
+    return TableSchema(schema.name, version, row)
 
 
-def without_added(schema: TableSchema[Any], row: Any) -> Any:
-    return replace(row, **dict.fromkeys(schema.added, ()))
+def added_after(schema: TableSchema[Any], version: int) -> tuple[str, ...]:
+    return tuple(name for names in schema.added[version - 1 :] for name in names)
+
+
+def as_of(schema: TableSchema[Any], version: int, row: Any) -> Any:
+    """The row with all columns of this version, and none that came later."""
+    return replace(row, **ADDED[schema.name] | dict.fromkeys(added_after(schema, version), ()))
 
 
 def with_added(schema: TableSchema[Any], row: Any) -> Any:
-    return replace(row, **ADDED[schema.name])
+    return as_of(schema, schema.version, row)
 
 
 def as_lists(schema: TableSchema[Any], row: Any) -> Any:
@@ -74,18 +84,18 @@ def as_lists(schema: TableSchema[Any], row: Any) -> Any:
     return replace(row, **changes)
 
 
-@pytest.mark.parametrize("schema", WITH_ADDED, ids=lambda schema: schema.name)
-def test_rows_without_turns_have_the_first_versions_bytes(
-    schema: TableSchema[Any], tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(("schema", "version"), OLDER)
+def test_rows_that_need_nothing_new_have_the_bytes_of_before(
+    schema: TableSchema[Any], version: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("versions")
-    first = first_version(schema)
-    assert schema.version == 2
+    first = older(schema, version)
+    assert schema.version == 1 + len(schema.added)
 
     @given(rows_of(schema), st.booleans())
     @hypothesis_settings(deadline=None, max_examples=15, derandomize=True)
     def check(rows: list[Any], compact: bool) -> None:
-        plain = [without_added(schema, row) for row in rows]
+        plain = [as_of(schema, version, row) for row in rows]
         before = [first.row(*(getattr(row, name) for name in first.arrow.names)) for row in plain]
         write_shards(folder / "now", schema, [plain, plain[:1]], CONTEXT, compact=compact)
         write_shards(folder / "before", first, [before, before[:1]], CONTEXT, compact=compact)
@@ -102,18 +112,15 @@ def test_rows_without_turns_have_the_first_versions_bytes(
 
 
 @pytest.mark.parametrize("schema", WITH_ADDED, ids=lambda schema: schema.name)
-def test_shards_of_both_versions_are_one_table(
+def test_shards_of_all_versions_are_one_table(
     schema: TableSchema[Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("versions") / "table"
 
-    @given(rows_of(schema), st.lists(st.booleans(), min_size=1, max_size=4))
+    @given(rows_of(schema), st.lists(st.integers(1, schema.version), min_size=1, max_size=4))
     @hypothesis_settings(deadline=None, max_examples=25, derandomize=True)
-    def check(rows: list[Any], with_turns: list[bool]) -> None:
-        shards = [
-            [(with_added if has else without_added)(schema, row) for row in rows]
-            for has in with_turns
-        ]
+    def check(rows: list[Any], versions: list[int]) -> None:
+        shards = [[as_of(schema, version, row) for row in rows] for version in versions]
         write_shards(folder, schema, shards, CONTEXT)
         expected = [as_lists(schema, row) for shard in shards for row in shard]
         assert read_rows(folder, schema) == expected
@@ -142,12 +149,12 @@ def test_what_is_said_of_a_turn_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
-    """One that is neither this version nor the one before it."""
-    for version in (0, 3):
+    """One that is neither this version nor one of those before it."""
+    for version in (0, 4):
         other = TableSchema(FEEDBACK.name, version, FEEDBACK.row)
         write_table(tmp_path / "f.parquet", other, [feedback(0)], {})
         for read in (read_rows, scan_table):
-            with pytest.raises(DataError, match=rf"version 2, found 'feedback' version {version}"):
+            with pytest.raises(DataError, match=rf"version 3, found 'feedback' version {version}"):
                 read(tmp_path / "f.parquet", FEEDBACK)
 
 
@@ -162,7 +169,8 @@ def test_arrays_and_tuples_count_as_empty_alike(tmp_path: Path) -> None:
     contents = set()
     for number, empty in enumerate(((), [], np.empty(0, np.int32))):
         path = tmp_path / f"{number}.parquet"
-        write_table(path, FEEDBACK, [feedback(0, turn_lengths=empty, marked_turns=empty)], {})
+        names = dict.fromkeys(FEEDBACK.all_added, empty)
+        write_table(path, FEEDBACK, [feedback(0, **names)], {})
         contents.add(path.read_bytes())
     write_table(tmp_path / "marked.parquet", FEEDBACK, [feedback(0, marked_turns=[0])], {})
     assert len(contents) == 1

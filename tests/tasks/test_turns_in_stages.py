@@ -9,7 +9,7 @@ import pytest
 import torch
 from pipeline_scratch import CHANGES, PROJECT, all_files, params
 
-from distil_core.config.models import IterationParams
+from distil_core.config.models import Component, IterationParams
 from distil_core.errors import ConfigError
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, EVALUATION, FEEDBACK, ROLLOUTS
@@ -80,6 +80,22 @@ def test_every_stage_passes_the_turns_on(workspace: Workspace) -> None:
             assert (judged.verdict, judged.reward) == ("truncated", 0.0)
     _, context = read_table(workspace.rollouts_file(1), ROLLOUTS)
     assert context["environment"]["max_turns"] == 3
+
+
+def test_rewards_of_turns_are_trained_on(workspace: Workspace, tmp_path: Path) -> None:
+    """The world gives one for each turn after which it goes on."""
+    feedback = read_rows(workspace.feedback_dir(1), FEEDBACK)
+    for row in feedback:
+        assert all(reward in (0.25, None) for reward in row.turn_rewards)
+    assert any(len(row.turn_rewards) > 1 for row in feedback)
+    shutil.copytree(workspace.root, tmp_path / "again")
+    again, settings = Workspace(tmp_path / "again"), in_turns(1)
+    grpo = Component(name="grpo", options={"credit": "turn"})
+    train_params = settings.train.model_copy(update={"objective": grpo})
+    train.body(again, settings.model_copy(update={"train": train_params}), no_progress)
+    curve = again.train_curve_file(1).read_text(encoding="utf-8")
+    assert "return" in curve
+    assert "nan" not in curve.lower()
 
 
 def test_training_moves_the_policy_and_its_losses_are_finite(workspace: Workspace) -> None:

@@ -94,6 +94,24 @@ DEFECTS: dict[str, tuple[str, str, str, str]] = {
         "        losses_bt = (1 + place_b1) * weights_bt * ",
         "the order of rows does not matter",
     ),
+    "turns of padding that are read": (
+        OBJECTIVE,
+        "        diagnostics = {",
+        '        turns_bt = getattr(batch, "turn_ids_bt", None)\n'
+        "        if turns_bt is not None:\n"
+        "            losses_bt = losses_bt / (1 + turns_bt.amax(1, keepdim=True))\n"
+        "        diagnostics = {",
+        "with several turns, what stands on padding is not read",
+    ),
+    "turns compared with those of the row beside it": (
+        OBJECTIVE,
+        "        diagnostics = {",
+        '        turns_bt = getattr(batch, "turn_ids_bt", None)\n'
+        "        if turns_bt is not None:\n"
+        "            losses_bt = losses_bt * (1 + (turns_bt == turns_bt[:1]))\n"
+        "        diagnostics = {",
+        "rollouts of several turns train, in any order",
+    ),
     "a group's mean that nobody was told of": (
         OBJECTIVE,
         "        diagnostics = {",

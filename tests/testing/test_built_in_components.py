@@ -44,6 +44,8 @@ OBJECTIVE_OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("forward_cross_entropy_over_turns", {"discount_per": "turn", "baseline_alignment": "turn"}),
     ("grpo", {"advantage_normalisation": "none"}),
     ("grpo", {}),
+    ("grpo", {"credit": "turn", "turn_discount": 0.5}),
+    ("blend", {"reward_weight": 0.5, "grpo_options": {"credit": "turn"}}),
     ("jensen_shannon", {"loss_normalisation": "tokens"}),
     ("reverse_kl", {}),
     ("sampled_reverse_kl", {}),

@@ -14,6 +14,7 @@ from distil_core.theory import (
     option_cost,
     success_bound,
     tokenwise_not_enough,
+    turn_rewards,
     turns,
     unbiased_gradient,
 )
@@ -81,6 +82,22 @@ def test_fact_6_is_not_of_another_objective(wrong: dict[str, Any], check: str) -
     table = turns.verify(build)
     assert not table.passed
     assert check in {row.check for row in table.rows if row.passed is False}
+
+
+def test_rewards_of_turns_on_another_problem() -> None:
+    table = turn_rewards.verify(seed=5)
+    assert table.passed, render(table)
+
+
+def test_rewards_of_turns_need_their_credit() -> None:
+    def build(options: dict[str, Any]) -> Any:
+        return turn_rewards.production({**options, "credit": "rollout", "turn_discount": 1.0})
+
+    failed = {row.check for row in turn_rewards.verify(build).rows if row.passed is False}
+    assert failed == {
+        "credit: turn, of all that is earned",
+        "turn_discount 0.5, against its definition",
+    }
 
 
 def test_the_tools_problem_has_every_rollout_once() -> None:

@@ -131,9 +131,12 @@ def test_rows_of_turns_have_what_the_policy_wrote(data: st.DataObject) -> None:
     ]
     num_turns = len(lengths) // 2 + 1
     marked = sorted(data.draw(st.sets(st.integers(0, num_turns - 1))))
-    written = [row(0), turns_row(sum(lengths[::2]) - 1, lengths, marked_turns=marked), row(2)]
+    given = st.none() | st.floats(0, 1, width=32)
+    rewards = data.draw(st.just([]) | st.lists(given, min_size=num_turns, max_size=num_turns))
+    added = {"marked_turns": marked, "turn_rewards": rewards}
+    written = [row(0), turns_row(sum(lengths[::2]) - 1, lengths, **added), row(2)]
     with TemporaryDirectory() as folder:
-        # Of both versions.
+        # Of several versions.
         write_shards(Path(folder) / "f", FEEDBACK, [[one] for one in written], CONTEXT)
         rows = read_feedback(Path(folder) / "f", "0af1")
     assert rows.longest == max(len(one.context_ids) + len(one.response_ids) for one in written)
@@ -147,6 +150,10 @@ def test_rows_of_turns_have_what_the_policy_wrote(data: st.DataObject) -> None:
     assert found.turns.is_policys.tolist() == [i < 100 for i in expected.response_ids]
     assert found.turns.numbers_t.tolist() == turns
     assert found.turns.marked.tolist() == marked
+    assert rows.any_turn_rewards == bool(rewards)
+    kept = [None if np.isnan(reward) else reward for reward in found.turns.rewards.tolist()]
+    assert kept == rewards
+    assert found.turns.rewards.dtype == np.float32
     assert found.expert_counts_t.tolist() == expected.expert_counts
     assert found.behaviour_logprobs_t.tolist() == expected.behaviour_logprobs
     assert found.is_truncated([1])
@@ -164,6 +171,10 @@ def test_rows_of_turns_have_what_the_policy_wrote(data: st.DataObject) -> None:
         ({"marked_turns": [2]}, "marked turns of 0 to 1"),
         ({"marked_turns": [-1]}, "marked turns of 0 to 1"),
         ({"turn_lengths": [], "marked_turns": [1]}, "marked turns of 0 to 0"),
+        ({"turn_rewards": [0.5]}, "rewards of 2 turns, or of none"),
+        ({"turn_lengths": [], "turn_rewards": [0.5, None]}, "rewards of 1 turns, or of none"),
+        ({"turn_rewards": [None, 1.5]}, "rewards of turns from 0 to 1"),
+        ({"turn_rewards": [None, math.nan]}, "rewards of turns from 0 to 1"),
         ({"turn_lengths": [1, 1, 3]}, "4 response tokens of the policy, but 3 behaviour"),
         ({"behaviour_logprobs": [-1.0] * 5}, "3 response tokens of the policy, but 5 behaviour"),
         ({"expert_counts": [1, 1, 1, 1, 2]}, "but 3 behaviour .* 5 expert counts"),

@@ -12,8 +12,10 @@ from torch import Tensor
 from training_rows import END, as_rows, make_table, with_turns
 
 from distil_core.config.models import Layout, TrainParams
+from distil_core.errors import DataError
 from distil_core.evaluation.hindsight import token_costs
 from distil_core.objectives import OBJECTIVES
+from distil_core.objectives.estimators.turn_rewards import BatchOfTurnRewards
 from distil_core.objectives.estimators.turns import BatchOfTurns
 from distil_core.policy.batching import vocabulary_size
 from distil_core.progress import no_progress
@@ -24,6 +26,9 @@ from distil_core.training.state import TrainingSetup
 from distil_core.training.step_batch import make_step_batch
 from distil_core.training.student_logprobs import student_logprobs
 
+UNDER_TEST = OBJECTIVES_UNDER_TEST | {
+    "grpo_by_turn": ("grpo", {"credit": "turn", "turn_discount": 0.5}),
+}
 LAYOUTS: tuple[Layout, ...] = ("padded", "packed", "prefix_tree")
 
 
@@ -76,9 +81,15 @@ def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: 
     mask = torch.zeros(shape, dtype=torch.bool)
     buckets = torch.zeros(shape, dtype=torch.int64)
     turns = torch.zeros(shape, dtype=torch.int64)
+    rewards = torch.zeros(shape, dtype=torch.float64)
+    num_turns = torch.ones(len(chosen), dtype=torch.int64)
     for b, row in enumerate(chosen):
         logprobs_tv = alone(model, row)
         start = 0
+        given = [] if row.turns is None else row.turns.rewards.tolist()
+        num_turns[b] = turn_of(row, len(row.response_ids_t) - 1) + 1
+        for turn, reward in enumerate(given):
+            rewards[b, turn] = 0.0 if math.isnan(reward) else reward
         for t, token in enumerate(row.response_ids_t.tolist()):
             count = int(row.expert_counts_t[t]) if row.has_expert else 0
             stored = row.expert_ids[start : start + count].tolist()
@@ -96,8 +107,10 @@ def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: 
             turns[b, t] = turn_of(row, t)
             buckets[b, t] = stored.index(token) if token in stored else width
             start += count
-    return BatchOfTurns(
+    return BatchOfTurnRewards(
         turn_ids_bt=turns,
+        turn_rewards_bn=rewards,
+        num_turns_b=num_turns,
         student_bucket_logprobs_btk=torch.stack(
             [torch.stack([torch.stack(one) for one in row]) for row in student]
         ).double(),
@@ -114,13 +127,13 @@ def row_by_row(model: Any, rows: FeedbackRows, groups: list[list[int]], masked: 
 
 
 @pytest.mark.usefixtures("exact_norms")
-@pytest.mark.parametrize("name", OBJECTIVES_UNDER_TEST)
+@pytest.mark.parametrize("name", UNDER_TEST)
 def test_every_layout_has_the_gradient_of_rows_computed_alone(
     new_model: Any, rows: FeedbackRows, name: str
 ) -> None:
     # Beside the sampler, so that importance weights differ from 1.
     model = new_model(3).double()
-    objective = OBJECTIVES.build(*OBJECTIVES_UNDER_TEST[name])
+    objective = OBJECTIVES.build(*UNDER_TEST[name])
     output = objective(row_by_row(model, rows, rows.groups[:8], {3, 7}))
     weights = list(model.parameters())
     expected = [one.clone() for one in torch.autograd.grad(output.loss, weights)]
@@ -183,7 +196,7 @@ def test_credit_runs_over_the_policys_tokens_alone(new_model: Any, rows: Feedbac
     assert figures["loss"] == pytest.approx(total / used, rel=1e-9)
 
 
-def test_turns_reach_objectives(new_model: Any, rows: FeedbackRows) -> None:
+def test_turns_reach_objectives(new_model: Any, table: list[Any], rows: FeedbackRows) -> None:
     model = new_model(3)
     made = make_step_batch(rows, rows.groups[:8], set(), vocabulary_size(model), None, "padded")
     mask_bt = made.labels.response_mask_bt
@@ -192,9 +205,12 @@ def test_turns_reach_objectives(new_model: Any, rows: FeedbackRows) -> None:
     assert made.parts[0].tokens.response_ids_bt.shape[1] > width, "which is read"
     student = (torch.zeros(16, width, 3), torch.zeros(16, width))
     batch = make_objective_batch(made.labels, student)
-    assert isinstance(batch, BatchOfTurns)
+    assert isinstance(batch, BatchOfTurnRewards)
     assert batch.as_sampled_logprobs_bt is None
     assert made.marked_bt is not None
+    assert batch.turn_rewards_bn is not None
+    assert batch.num_turns_b is not None
+    assert batch.turn_rewards_bn.any()
     for b, index in enumerate(index for group in rows.groups[:8] for index in group):
         row = rows.row(index)
         length = len(row.response_ids_t)
@@ -204,6 +220,21 @@ def test_turns_reach_objectives(new_model: Any, rows: FeedbackRows) -> None:
         assert batch.turn_ids_bt[b, :length].tolist() == turns
         assert made.marked_bt[b, :length].tolist() == [turn in marked for turn in turns]
         assert not made.marked_bt[b, length:].any()
+        assert batch.num_turns_b[b] == turns[-1] + 1
+        given = [] if row.turns is None else row.turns.rewards.tolist()
+        rewards = [0.0 if math.isnan(reward) else reward for reward in given]
+        padding = [0.0] * (batch.turn_rewards_bn.shape[1] - len(rewards))
+        assert batch.turn_rewards_bn[b].tolist() == rewards + padding
+    # Where no row of the table has a reward, batches are as they were before there were any.
+    without = as_rows([replace(row, turn_rewards=()) for row in with_turns(table)])
+    size = vocabulary_size(model)
+    plain = make_step_batch(without, without.groups[:8], set(), size, None, "padded")
+    assert type(make_objective_batch(plain.labels, student)) is BatchOfTurns
+    # Where one has, every batch has them, so that it does not depend on the draw.
+    single = as_rows([*table[:-1], replace(table[-1], turn_rewards=[0.5])])
+    others = make_step_batch(single, single.groups[:2], set(), size, None, "padded")
+    assert others.labels.turn_rewards_bn is not None
+    assert others.labels.turn_rewards_bn.tolist() == [[0.0]] * 4
     tempered = make_objective_batch(made.labels, (*student, torch.ones(16, width)))
     assert isinstance(tempered, BatchOfTurns)
     assert tempered.as_sampled_logprobs_bt is not None
@@ -292,7 +323,8 @@ def test_training_learns_from_rollouts_with_turns(
         }
         params = TrainParams(**{**settings["train"], **changes})
         model = new_model(0).double()
-        objective = OBJECTIVES.build("blend", {"reward_weight": 0.5})
+        options = {"reward_weight": 0.5, "grpo_options": {"credit": "turn"}}
+        objective = OBJECTIVES.build("blend", options)
         curve = trainer.train(
             model, rows, objective, TrainingSetup(params, 1, "float32", [END]), no_progress
         )
@@ -315,3 +347,22 @@ def test_losses_of_checkpoints_are_of_the_policys_tokens(
         )
         total = found.disagreement_t.sum()
         assert found.future_credit_t[0] == pytest.approx(total - found.disagreement_t[0], abs=1e-9)
+
+
+def test_training_by_turn_without_rewards_of_turns_is_refused(
+    settings: dict[str, Any], new_model: Any, table: list[Any]
+) -> None:
+    """Before the weights change."""
+    rows = as_rows([replace(row, turn_rewards=()) for row in with_turns(table)])
+    changes = {"num_steps": 2, "batch_rollouts": 8, "layout": "padded"}
+    params = TrainParams(**{**settings["train"], **changes})
+    model = new_model(0)
+    before = [one.detach().clone() for one in model.parameters()]
+    objective = OBJECTIVES.build("grpo", {"credit": "turn"})
+    with pytest.raises(DataError, match="no turn of the rollouts that are trained on has one"):
+        trainer.train(
+            model, rows, objective, TrainingSetup(params, 1, "float32", [END]), no_progress
+        )
+    assert all(
+        torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True)
+    )

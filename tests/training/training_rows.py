@@ -54,7 +54,7 @@ def make_table(new_model: Any) -> list[FeedbackTableRow]:
 
 def with_turns(table: list[FeedbackTableRow]) -> list[FeedbackTableRow]:
     """The same rollouts with tokens of an environment between the policy's: none in every fourth
-    row, which stays a single response, and one turn, two or more in the others."""
+    row, which stays a single response, and one turn, two or more in the others, with rewards."""
     random = np.random.default_rng(1)
     changed = []
     for index, row in enumerate(table):
@@ -73,8 +73,17 @@ def with_turns(table: list[FeedbackTableRow]) -> list[FeedbackTableRow]:
             written += ids[start:end]
             lengths.append(int(end - start))
         marked = [turn for turn in range(num_turns) if (turn + index) % 2]
+        rewards = [
+            None if turn == 1 else (7 * index + 3 * turn) % 5 / 4 for turn in range(num_turns)
+        ]
         changed.append(
-            replace(row, response_ids=written, turn_lengths=lengths, marked_turns=marked)
+            replace(
+                row,
+                response_ids=written,
+                turn_lengths=lengths,
+                marked_turns=marked,
+                turn_rewards=rewards,
+            )
         )
     return changed
 

@@ -18,7 +18,6 @@ BESIDE: dict[str, dict[str, tuple[str, ...]]] = {
         "the reward alone (GRPO)": (
             "train.objective={name: grpo, options: {loss_normalisation: tokens}}",
         ),
-        "future credit beside local matching": ("train.objective.options.weight=1.0",),
     }
 }
 """Of each domain, by what differs from its preset, the settings as `--set` takes them."""

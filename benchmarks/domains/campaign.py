@@ -84,21 +84,22 @@ def execute(run: Run, folder: Path) -> None:
             **asdict(run),
             "commit": git(workspace.root, "rev-parse", "HEAD").strip(),
             **cost,
-            **_outcome(workspace),
+            **_outcome(workspace, with_expert=not run.settings_set),
         }
     write_text(run.file(folder), json.dumps(result, indent=1) + "\n")
 
 
-def _outcome(workspace: Workspace) -> dict[str, Any]:
+def _outcome(workspace: Workspace, with_expert: bool) -> dict[str, Any]:
     params = load_iteration_params(workspace, 1)
     curve, seconds = [], []
     for iteration in range(params.num_iterations + 1):
         curve.append(json.loads(workspace.metrics_file(iteration).read_text()))
         seconds.append(json.loads(workspace.timings_file(iteration).read_text()))
-    accuracies = {
-        name: asdict(accuracy) for name, accuracy in label_accuracies(workspace, params).items()
-    }
-    return {"curve": curve, "stage_seconds": seconds, "expert": accuracies}
+    outcome: dict[str, Any] = {"curve": curve, "stage_seconds": seconds}
+    if with_expert:
+        accuracies = label_accuracies(workspace, params)
+        outcome["expert"] = {name: asdict(accuracy) for name, accuracy in accuracies.items()}
+    return outcome
 
 
 def measured(arguments: Sequence[str], root: Path) -> dict[str, float]:

@@ -209,11 +209,14 @@ def _check_environment(params: Params) -> None:
 
     ENVIRONMENTS.options(environment.name, environment.options)
     expert = params.tabulate.expert
-    if not EXPERTS.options(expert.name, expert.options).follows_turns:
+    options = EXPERTS.options(expert.name, expert.options)
+    if not options.follows_turns:
+        used = "".join(f" with {kind} {name!r}" for kind, name in options.components_used[:1])
         raise ConfigError(
-            f"tabulate.expert {expert.name!r} reads a response's text, and does not follow what an "
-            "environment answers between its turns: use an expert that scores token ids (self, "
-            "white_box), or leave context.environment out"
+            f"tabulate.expert {expert.name!r}{used} does not follow what an environment answers "
+            "between the turns of a rollout: use one that reads token ids (self, white_box, served "
+            "without template), a program that takes the turns (docs/experts.md#over-turns), or "
+            "leave context.environment out"
         )
 
 

@@ -19,10 +19,10 @@ class Options(ExpertOptions):
     """Which of a rollout's states are asked about. 'every': before each of its tokens.
     'line_starts': the first state in each line. 'first_wrong_line': each state of the first line
     that no text of the program, asked at its start, has; the lines' first states are asked to find
-    it. The other states stay without label."""
+    it. The other states stay without label. In an environment, of each turn for itself."""
     share_of_states: PositiveFraction = 1.0
-    """Share of these states that is asked about, rounded up in each rollout and chosen at random
-    from the seed."""
+    """Share of these states that is asked about, rounded up in each rollout (in an environment, in
+    each of its turns) and chosen at random from the seed."""
     needs_feedback: bool = False
     """Whether rollouts without feedback are left out."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -44,6 +44,11 @@ class Options(ExpertOptions):
     def _known_program(cls, program: Component) -> Component:
         PROGRAMS.options(program.name, program.options)
         return program
+
+    @property
+    def follows_turns(self) -> bool:
+        """Whether the program does."""
+        return PROGRAMS.options(self.program.name, self.program.options).follows_turns
 
     @property
     def components_used(self) -> tuple[tuple[str, str], ...]:

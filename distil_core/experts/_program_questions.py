@@ -6,30 +6,36 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
+from typing import Literal, cast
 
 from distil_core.config.models import Component
 from distil_core.errors import DistilError, ExpertError
 from distil_core.experts.programs import PROGRAMS
-from distil_core.experts.programs.base import Program, Text, texts_of
+from distil_core.experts.programs.base import Program, Text, TurnProgram, texts_of
 from distil_core.problems.base import Problem
+from distil_core.problems.turns import TurnSoFar
 from distil_core.worker_pool import BrokenWorkWatch, WorkerFailure, WorkerPool, described, serve
 
 
 @dataclass(frozen=True)
 class Question:
-    """One state of one rollout."""
+    """One state of one rollout. turns: those before the one that the state is in; None for a
+    program that does not follow turns."""
 
     problem: Problem
     response_so_far: str
     feedback: Mapping[str, str]
+    turns: tuple[TurnSoFar, ...] | None = None
 
     @cached_property
     def key(self) -> bytes:
         """Sixteen bytes of the hash of all that the program is given."""
         problem = self.problem
         parts = [problem.prompt, problem.reference, problem.metadata, self.response_so_far]
-        text = json.dumps([*parts, sorted(self.feedback.items())])
+        told = [sorted(self.feedback.items())]
+        if self.turns is not None:
+            told.append(list(self.turns))
+        text = json.dumps([*parts, *told])
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
@@ -90,8 +96,10 @@ def ask(program: Program, question: Question) -> Outcome:
     """The program's texts, or why there are none. Raises this project's errors, which do not belong
     to one question, except `ExpertError`."""
     try:
-        reply = program(question.problem, question.response_so_far, dict(question.feedback))
-        return texts_of(reply)
+        asked = question.problem, question.response_so_far, dict(question.feedback)
+        if question.turns is None:
+            return texts_of(program(*asked))
+        return texts_of(cast(TurnProgram, program)(*asked, turns=question.turns))
     except DistilError as error:
         if isinstance(error, ExpertError):
             return Failure("raised", str(error))

@@ -111,10 +111,12 @@ def save_answers(
     lines = [{"program": program.model_dump(mode="json"), "digest": program_digest(program)}]
     for key in sorted(answered):
         question, texts = answered[key]
+        of_turn: dict[str, Any] = {} if question.turns is None else {"turns": list(question.turns)}
         lines.append(
             {
                 "key": key.hex(),
                 "problem_id": question.problem.problem_id,
+                **of_turn,
                 "response_so_far": question.response_so_far,
                 "texts": _values(texts),
             }

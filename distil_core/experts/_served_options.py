@@ -35,6 +35,11 @@ class Options(EndpointOptions):
     timeout_s: Positive = 600.0
     """Of one request."""
 
+    @property
+    def follows_turns(self) -> bool:
+        """Whether it reads the student's tokens, and so those of a rollout before a turn."""
+        return self.template is None
+
     @model_validator(mode="after")
     def _usable_template(self) -> Self:
         if self.chat_template_kwargs and not self.chat:

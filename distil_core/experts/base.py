@@ -42,8 +42,9 @@ class ExpertOptions(ComponentOptions):
 
     @property
     def follows_turns(self) -> bool:
-        """Whether it reads the tokens of its context, and so what happened before a turn. An expert
-        that reads texts alone does not, and cannot be asked about rollouts in an environment."""
+        """Whether it knows what happened before a turn: it reads the tokens of its context, or is
+        handed the turns (`_turn_query`). One that does not cannot be asked about rollouts in an
+        environment."""
         return False
 
     @property

@@ -1,18 +1,18 @@
 """A program of the user's own as expert: DAgger labels at the student's states, any tokenizer.
 
 At a state the program gets the problem, what the student wrote so far and the feedback, and says
-how the response goes on. The label is the token that its text begins with, in the student's
-tokenizer; several texts make a mixture. It runs in processes of its own, each question with a time
-limit, and a question that fails is a state without label.
+how the response goes on; in an environment, how the turn does, after the turns before it. The label
+is the token that its text begins with, in the student's tokenizer; several texts make a mixture. It
+runs in processes of its own, each question with a time limit, and a question that fails is a state
+without label.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from distil_core.engines.base import ScoredResponse
-from distil_core.errors import ExpertError
 from distil_core.experts._continued_tokens import ContinuedTokens
 from distil_core.experts._program_options import Options
 from distil_core.experts._program_questions import (
@@ -28,6 +28,7 @@ from distil_core.experts._program_record import (
     restore_answers,
     save_answers,
 )
+from distil_core.experts._program_rollouts import RolloutToAsk, failed_row, num_silent
 from distil_core.experts._program_states import chosen, first_wrong_line, lines_of
 from distil_core.experts.base import Continuation, ExpertAnswer, ExpertQuery, ExpertSetting
 from distil_core.experts.labels import scored_labels
@@ -43,22 +44,6 @@ COUNTS_FILE = "expert_counts.json"
 FAILURES_FILE = "expert_failures.jsonl"
 _CHUNK = 64
 """Questions sent to a process at once."""
-
-
-@dataclass
-class _Rollout:
-    """A query and its states. texts: what was written before each token, and at last all. asked:
-    the states whose answers become labels."""
-
-    query: ExpertQuery
-    texts: list[str]
-    asked: list[int]
-
-    def question(self, state: int) -> Question:
-        problem = self.query.problem
-        if problem is None:
-            raise ExpertError("expert 'program' needs the problem of each rollout, found none")
-        return Question(problem, self.texts[state], self.query.values)
 
 
 class ProgramExpert:
@@ -82,6 +67,7 @@ class ProgramExpert:
         self._failed: dict[bytes, Failure] = {}
         self._watch = BrokenProgramWatch(options.max_timeouts)
         self._failures: list[dict[str, object]] = []
+        self._num_continuations: Counter[str] = Counter()
         self._counts = dict.fromkeys(("labelled_states", "silent_states", "silent_rollouts"), 0)
 
     def answer(
@@ -89,8 +75,10 @@ class ProgramExpert:
     ) -> list[ExpertAnswer]:
         """Labels at the states of each rollout that were asked about. Raises `ExpertError` where
         the program cannot be asked, or answered nothing; answers until then are recorded."""
+        follows_turns = self._options.follows_turns
         rollouts = [
-            _Rollout(query, self._tokens.texts(query.response_ids), []) for query in queries
+            RolloutToAsk.of(query, self._tokens.texts(query.response_ids), follows_turns)
+            for query in queries
         ]
         if self._options.states == "first_wrong_line":
             probed = [
@@ -102,10 +90,12 @@ class ProgramExpert:
         for rollout in rollouts:
             states = self._states(rollout)
             share, seed = self._options.share_of_states, self._setting.seed
-            kept = chosen(states, share, seed, rollout.query.rollout_id)
+            kept = chosen(states, share, seed, rollout.name)
             rollout.asked = [s for s in kept if self._tokens.is_writable(rollout.texts[s])]
         self._ask([one.question(state) for one in rollouts for state in one.asked], progress)
-        return [self._answer(rollout) for rollout in rollouts]
+        answers = [self._answer(rollout) for rollout in rollouts]
+        self._counts["silent_rollouts"] += num_silent(queries, answers)
+        return answers
 
     def save_record(self, folder: Path) -> None:
         """Write `program_answers.jsonl`, with all answers; `expert_failures.jsonl`, with the
@@ -116,13 +106,13 @@ class ProgramExpert:
         counts = {
             "questions": len(self._answered) + len(self._failed),
             "failed_questions": len(self._failed),
-            "rollouts_with_failures": len(self._failures),
+            "rollouts_with_failures": len({row["rollout_id"] for row in self._failures}),
             **self._counts,
             **self._tokens.counts,
         }
         write_text(folder / COUNTS_FILE, json.dumps(counts, indent=1, sort_keys=True) + "\n")
 
-    def _states(self, rollout: _Rollout) -> list[int]:
+    def _states(self, rollout: RolloutToAsk) -> list[int]:
         """Those that the option `states` means, in order."""
         if self._options.states == "every":
             return list(range(len(rollout.query.response_ids)))
@@ -187,7 +177,7 @@ class ProgramExpert:
             self._answered[question.key] = question, outcome
         self._watch.note_outcome(question, outcome)
 
-    def _answer(self, rollout: _Rollout) -> ExpertAnswer:
+    def _answer(self, rollout: RolloutToAsk) -> ExpertAnswer:
         ids = rollout.query.response_ids
         masses: list[Mapping[int, float]] = [{} for _ in ids]
         continuations: list[Continuation] = []
@@ -200,12 +190,15 @@ class ProgramExpert:
             written = self._written(ids[:state], question)
             masses[state] = _first_tokens(written)
             self._counts["labelled_states" if written else "silent_states"] += 1
-            if written and len(continuations) < self._options.continuations_per_rollout:
+            if written and self._may_continue(rollout.query):
                 continuations.append(self._continuation(state, written[0][0]))
-        self._counts["silent_rollouts"] += not any(masses)
         if failures:
-            self._failures.append(_failed_row(rollout, failures))
+            self._failures.append(failed_row(rollout, failures))
         return ExpertAnswer([], self._scored(masses), tuple(continuations))
+
+    def _may_continue(self, query: ExpertQuery) -> bool:
+        self._num_continuations[query.rollout_id] += 1
+        return self._num_continuations[query.rollout_id] <= self._options.continuations_per_rollout
 
     def _written(
         self, prefix_ids: Sequence[int], question: Question
@@ -239,17 +232,6 @@ def _first_tokens(written: Sequence[tuple[list[int], float]]) -> dict[int, float
     for token_ids, weight in written:
         masses[token_ids[0]] = masses.get(token_ids[0], 0.0) + weight / total
     return masses
-
-
-def _failed_row(rollout: _Rollout, failures: Sequence[tuple[int, Failure]]) -> dict[str, object]:
-    state, first = failures[0]
-    return {
-        "rollout_id": rollout.query.rollout_id,
-        "asked_states": len(rollout.asked),
-        "failed_states": [failed for failed, _ in failures],
-        "reason": first.reason,
-        "error": f"state {state}: {first.message}",
-    }
 
 
 def build(options: Options, setting: ExpertSetting) -> ProgramExpert:

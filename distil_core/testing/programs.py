@@ -1,5 +1,6 @@
 """Checks of a program: what it says at the states of right, wrong and senseless responses."""
 
+import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,6 +15,7 @@ from distil_core.experts.programs.base import Program, ProgramOptions
 from distil_core.feedback.compose import ATTEMPT_FIELDS
 from distil_core.feedback.sources import known_kinds
 from distil_core.problems.base import Problem
+from distil_core.problems.turns import TurnSoFar
 from distil_core.testing.checks import Check, CheckFailedError, require, require_all_passed
 from distil_core.testing.contract import Subject, contract_checks
 from distil_core.testing.junk import JUNK
@@ -31,20 +33,36 @@ class _ProgramSubject(Subject[ProgramOptions, Program]):
         return self.build()
 
     def questions(self) -> list[Question]:
-        """States of responses that are right, cut and wrong, with feedback."""
+        """States of responses that are right, cut and wrong, with feedback. Where it follows
+        turns, in a first one, and after two."""
         found = []
         for problem in self.problems[:4]:
             reference, wrong = problem.reference, problem.prompt[::-1]
             for response in (reference, wrong, f"{reference[:1]}{wrong}", *self.responses):
                 states = {response[: len(response) * part // 4] for part in range(5)}
-                found += [_question(problem, state, response) for state in sorted(states)]
+                found += [
+                    self.question(problem, state, response, turns)
+                    for state in sorted(states)
+                    for turns in self.histories(wrong, reference)
+                ]
         return list({question.key: question for question in found}.values())
 
+    def histories(self, *actions: str) -> list[tuple[TurnSoFar, ...]]:
+        """Turns before the one that is asked about: none, and where it follows turns, these."""
+        after = tuple(TurnSoFar(action, "feedback") for action in actions)
+        return [(), after] if self.options.follows_turns else [()]
 
-def _question(problem: Problem, so_far: str, attempt: str) -> Question:
+    def question(
+        self, problem: Problem, so_far: str, attempt: str, turns: tuple[TurnSoFar, ...] = ()
+    ) -> Question:
+        """With all fields that there are as feedback."""
+        values = _values(problem, attempt)
+        return Question(problem, so_far, values, turns if self.options.follows_turns else None)
+
+
+def _values(problem: Problem, attempt: str) -> dict[str, str]:
     values = dict.fromkeys(ATTEMPT_FIELDS | known_kinds(), "feedback")
-    values |= {"prompt": problem.prompt, "attempt": attempt, "verdict": "wrong"}
-    return Question(problem, so_far, values)
+    return values | {"prompt": problem.prompt, "attempt": attempt, "verdict": "wrong"}
 
 
 def program_checks(
@@ -64,6 +82,12 @@ def program_checks(
 
     return [
         *contract_checks(subject),
+        subject.check(
+            "its options say whether it takes the turns of a rollout",
+            _agrees_about_turns,
+            "let its Options have the property follows_turns, which is true, if and only if it has "
+            "the keyword `turns`, by default ()",
+        ),
         subject.check(
             "at each state it says a text, several, or None",
             _replies,
@@ -105,6 +129,16 @@ def check_program(
     require_all_passed(f"program {component!s}", checks)
 
 
+def _agrees_about_turns(subject: _ProgramSubject) -> None:
+    parameters = inspect.signature(subject.program).parameters
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    if subject.options.follows_turns:
+        takes = takes_any or "turns" in parameters
+        require(takes, "its options say that it follows turns, but it does not take them")
+    else:
+        require("turns" not in parameters, "it takes turns, but its options do not say so")
+
+
 def _replies(subject: _ProgramSubject) -> None:
     num_texts = 0
     for question in subject.questions():
@@ -118,10 +152,10 @@ def _replies(subject: _ProgramSubject) -> None:
 def _goes_on(subject: _ProgramSubject) -> None:
     """At half of a text of its own it may not begin again."""
     for problem in subject.problems[:4]:
-        outcome = ask(subject.program, _question(problem, "", problem.prompt))
+        outcome = ask(subject.program, subject.question(problem, "", problem.prompt))
         for text in () if isinstance(outcome, Failure) else outcome[:1]:
             half = text.text[: len(text.text) // 2]
-            then = ask(subject.program, _question(problem, half, problem.prompt))
+            then = ask(subject.program, subject.question(problem, half, problem.prompt))
             repeated = not isinstance(then, Failure) and any(
                 half and each.text == text.text for each in then
             )
@@ -140,9 +174,12 @@ def _is_deterministic(subject: _ProgramSubject) -> None:
 def _takes_anything(subject: _ProgramSubject) -> None:
     for problem in subject.problems[:1]:
         for text in (each.encode(errors="replace").decode() for each in JUNK):
-            outcome = ask(subject.program, Question(problem, text, {"prompt": problem.prompt}))
-            if isinstance(outcome, Failure):
-                raise CheckFailedError(f"after {text!r:.80}: {outcome.message}")
+            for turns in subject.histories(text):
+                given = turns if subject.options.follows_turns else None
+                asked = Question(problem, text, {"prompt": problem.prompt}, given)
+                outcome = ask(subject.program, asked)
+                if isinstance(outcome, Failure):
+                    raise CheckFailedError(f"after {text!r:.80}: {outcome.message}")
 
 
 def _answers_elsewhere(subject: _ProgramSubject) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 from distil_core.config.models import TabulateParams
 from distil_core.engines.base import ScoredResponse
 from distil_core.errors import ConfigError, DataError
+from distil_core.experts._turn_query import TurnQuery
 from distil_core.experts.base import Expert, ExpertAnswer, ExpertQuery
 from distil_core.feedback.compose import fields_of
 from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.feedback.transcript import attempt_text, feedback_on
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
+from distil_core.problems.turns import TurnSoFar
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.tables.rounding import round_distributions
 from distil_core.tables.schemas import (
@@ -164,7 +166,7 @@ class Labeller:
         size = self._params.rows_per_shard
         for start in range(0, len(judged), size):
             shard = judged[start : start + size]
-            queries = [[self._query(one, turn) for turn in one.turns] for one in shard]
+            queries = [list(self._queries(one)) for one in shard]
             asked = [query for of_row in queries for query in of_row if query]
             answers = iter(self._expert.answer(asked, no_progress))
             rows = []
@@ -177,19 +179,23 @@ class Labeller:
             yield rows
             progress(min(start + size, len(judged)), len(judged))
 
-    def _query(self, one: JudgedRollout, turn: ReadTurn) -> ExpertQuery | None:
-        """The turn's tokens are asked about in the expert's own context, which all that came before
-        in the rollout follows."""
-        if self._expert.needs_feedback and not self._renderer.has_feedback(turn.feedback):
-            return None
+    def _queries(self, one: JudgedRollout) -> Iterator[ExpertQuery | None]:
+        """One a turn, whose tokens are asked about in the expert's own context, which all that came
+        before in the rollout follows. None where the expert has nothing to say."""
         response_ids = one.rollout.response_ids
-        return ExpertQuery(
-            context_ids=[*turn.context.token_ids, *response_ids[: turn.start]],
-            response_ids=response_ids[turn.start : turn.stop],
-            rollout_id=one.rollout.rollout_id,
-            problem=one.problem,
-            values=turn.context.values,
-        )
+        so_far = tuple(TurnSoFar(t.action, t.observation or "") for t in one.rollout.turns)
+        for number, turn in enumerate(one.turns):
+            if self._expert.needs_feedback and not self._renderer.has_feedback(turn.feedback):
+                yield None
+                continue
+            yield TurnQuery(
+                context_ids=[*turn.context.token_ids, *response_ids[: turn.start]],
+                response_ids=response_ids[turn.start : turn.stop],
+                rollout_id=one.rollout.rollout_id,
+                problem=one.problem,
+                values=turn.context.values,
+                turns=so_far[:number],
+            )
 
     def _usable(self, answer: ExpertAnswer) -> ExpertAnswer | None:
         """None where the expert was asked, but has no usable answer at any state."""

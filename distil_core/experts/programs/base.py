@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from distil_core.problems.base import Problem
+from distil_core.problems.turns import TurnSoFar
 from distil_core.registry import ComponentOptions
 
 
@@ -45,8 +46,38 @@ class Program(Protocol):
         ...
 
 
+@runtime_checkable
+class TurnProgram(Program, Protocol):
+    """A program that can be asked about each turn of a rollout in an environment; its
+    `Options.follows_turns` is true."""
+
+    def __call__(
+        self,
+        problem: Problem,
+        response_so_far: str,
+        feedback: Mapping[str, str],
+        /,
+        *,
+        turns: Sequence[TurnSoFar] = (),
+    ) -> Reply:
+        """The rest of the turn, without what is in `response_so_far`, the turn's text so far. The
+        end of a text that ends is the end of the turn.
+
+        turns: those before it, with what the environment answered; none in a single response and in
+        the first turn. feedback: `attempt` is the rollout as one text, and the tools' words are
+        those on all turns; with context.environment.expert_sees past, up to the end of this turn.
+        """
+        ...
+
+
 class ProgramOptions(ComponentOptions):
     """Base of a program's `Options`."""
+
+    @property
+    def follows_turns(self) -> bool:
+        """Whether it is a `TurnProgram`, which is handed `turns`. One that is not cannot know what
+        happened before a turn, and is not asked about rollouts in an environment."""
+        return False
 
 
 def texts_of(reply: object) -> tuple[Text, ...]:

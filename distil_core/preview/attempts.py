@@ -102,6 +102,11 @@ class _Clock:
         loaded = self.models.seconds - loading
         self.seconds[name] = max(time.monotonic() - started - loaded, 1e-6)
 
+    def set_apart(self, name: str, seconds: float, of: str) -> None:
+        """Count these seconds of another part as a part of their own."""
+        self.seconds[name] = seconds
+        self.seconds[of] = max(self.seconds[of] - seconds, 1e-6)
+
 
 class Preview:
     """Problems through everything that an iteration does except training.
@@ -220,6 +225,8 @@ class Preview:
             rollouts = sampler.sample(
                 [one.problem for one in planned], requests, self._sampling, self._progress
             )
+        if self._params.context.environment is not None:
+            self._clock.set_apart("environment", sampler.waited_s, of="sample")
         require_rollouts(rollouts)
         return rollout_rows(self._policy.iteration, planned, rollouts)
 

@@ -87,8 +87,15 @@ def _costs(tried: Tried, figures: Figures, count: int, num_rollouts: int) -> lis
     num_expert = tried.num_held_out * params.evaluate.num_expert_samples
     ask = seconds["ask"] / max(figures.num_asked, 1) if "ask" in seconds else 0.0
     evaluation = num_samples * (sample + consult) + (num_expert * (ask + consult) if ask else 0.0)
+    played = num_rollouts + num_samples
+    waiting = [
+        Cost("environment", played * waited / count, f"waiting in {played:,} rollouts")
+        for name, waited in seconds.items()
+        if name == "environment"
+    ]
     return [
         Cost("sample", num_rollouts * sample, f"{num_rollouts:,} rollouts"),
+        *waiting,
         Cost("consult", num_rollouts * consult, f"{num_rollouts:,} rollouts"),
         Cost("tabulate", num_rollouts * seconds["tabulate"] / count, f"{num_rollouts:,} rollouts"),
         Cost(

@@ -8,6 +8,7 @@ would show in the last bits of their log-probabilities.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
 
 class RolloutSampler:
-    """Samples with one policy. num_workers: processes in which environments run."""
+    """Samples with one policy. num_workers: processes in which environments run.
+
+    waited_s: for how long the engine had nothing to do, so far, because environments were at work.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class RolloutSampler:
         self._params = params
         self._environment = params.environment
         self._num_workers = num_workers
+        self.waited_s = 0.0
         self._writer = None if self._environment is None else ObservationWriter(params, tokenizer)
 
     def sample(
@@ -77,6 +82,7 @@ class RolloutSampler:
         ):
             rounds = _Rounds(live, pool, self._tokenizer, self._writer, self._environment.max_turns)
             rounds.run(engine, settings, progress)
+        self.waited_s += rounds.waited_s
         return [self._rollout(one) for one in live]
 
     def _rollout(self, one: _Live) -> SampledRollout:
@@ -144,16 +150,19 @@ class _Rounds:
         self._tokenizer = tokenizer
         self._writer = writer
         self._max_turns = max_turns
+        self.waited_s = 0.0
         middle = len(live) // 2
         self._halves = (range(middle), range(middle, len(live)))
 
     def run(self, engine: Engine, settings: SamplingSettings, progress: ProgressCallback) -> None:
         """Until every rollout has ended."""
         for half in cycle(self._halves):
+            started = time.monotonic()
             while any(self._live[number].waiting for number in half):
                 for number, outcome in self._pool.collect(wait=True):
                     self._take_outcome(number, outcome)
                 progress(sum(one.has_ended for one in self._live), len(self._live))
+            self.waited_s += time.monotonic() - started
             going = [number for number in half if not self._live[number].has_ended]
             requests = [self._live[number].next_request() for number in going]
             responses = engine.sample(requests, settings, no_progress)

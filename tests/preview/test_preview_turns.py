@@ -33,6 +33,7 @@ ENVIRONMENT = {
     "max_turns": 3,
     "max_observation_tokens": 6,
     "observation_template": "={observation};",
+    "options": {"delay_s": 0.07},
 }
 CONTEXT = {
     "environment": ENVIRONMENT,
@@ -92,3 +93,16 @@ def test_what_the_environment_wrote_is_shown_as_such(found: Tried) -> None:
             assert [text for _, text in shown.feedback][: len(said)] == said
     assert num_with_turns > 1
     assert 'class="answer"' in render_page(view)
+
+
+def test_time_spent_waiting_for_the_environment_is_a_cost_of_its_own(found: Tried) -> None:
+    waited = found.seconds["environment"]
+    assert waited > 0.0
+    costs = {cost.part: cost for cost in estimate(found, figures_of(found)).costs}
+    params = found.params
+    num_sampled = params.sample.num_prompts * params.sample.num_rollouts
+    played = num_sampled + found.num_held_out * params.evaluate.num_samples
+    generalisation = params.problems.generalisation
+    played += generalisation.num_problems * params.evaluate.num_samples if generalisation else 0
+    assert costs["environment"].seconds == pytest.approx(played * waited / len(found.attempts))
+    assert costs["environment"].how == f"waiting in {played:,} rollouts"

@@ -13,6 +13,8 @@ _NUM_DECIMALS = 15
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "^": "**"})  # noqa: RUF001
 _NUMBER = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4})?|\.\d+(?:[eE][+-]?\d{1,4})?")
 
+_Operation = Callable[[Fraction, Fraction], Fraction]
+
 
 class CannotCalculate(Exception):
     """Why an expression has no value, as a sentence for whoever wrote it."""
@@ -65,25 +67,34 @@ def _power_of(base: int, number: int) -> tuple[int, int]:
     return count, number
 
 
-def _value(node: ast.expr, text: str) -> Fraction:
-    match node:
-        case ast.Constant():
-            return _number(ast.get_source_segment(text, node) or "")
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, text)
-        case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-            return _value(operand, text)
-        case ast.BinOp(left=left, op=operator, right=right):
-            apply = _OPERATIONS.get(type(operator))
-            if apply is not None:
-                return _bounded(apply(_value(left, text), _value(right, text)))
-        case ast.Tuple():
-            raise CannotCalculate("Numbers are written without commas: 1000, not 1,000.")
-    part = ast.get_source_segment(text, node) or text
-    raise CannotCalculate(
-        f"{part[:60]!r} is no number and no operation: numbers, + - * / // % ** and parentheses "
-        "are understood."
-    )
+def _value(tree: ast.expr, text: str) -> Fraction:
+    """Without recursion, whose limit depends on who calls. Python's own parser goes deep
+    enough for any expression of `MAX_CHARACTERS`."""
+    values: list[Fraction] = []
+    to_do: list[ast.expr | _Operation] = [tree]
+    while to_do:
+        match to_do.pop():
+            case ast.Constant() as node:
+                values.append(_number(ast.get_source_segment(text, node) or ""))
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                values.append(Fraction(0))
+                to_do += [_OPERATIONS[ast.Sub], operand]
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                to_do.append(operand)
+            case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATIONS:
+                to_do += [_OPERATIONS[type(operator)], right, left]
+            case ast.Tuple():
+                raise CannotCalculate("Numbers are written without commas: 1000, not 1,000.")
+            case ast.expr() as node:
+                part = ast.get_source_segment(text, node) or text
+                raise CannotCalculate(
+                    f"{part[:60]!r} is no number and no operation: numbers, + - * / // % ** and "
+                    "parentheses are understood."
+                )
+            case operation:
+                right_value = values.pop()
+                values.append(_bounded(operation(values.pop(), right_value)))
+    return values.pop()
 
 
 def _number(text: str) -> Fraction:
@@ -124,7 +135,7 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     return base**exponent.numerator
 
 
-_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+_OPERATIONS: dict[type[ast.operator], _Operation] = {
     ast.Add: lambda left, right: left + right,
     ast.Sub: lambda left, right: left - right,
     ast.Mult: lambda left, right: left * right,

@@ -23,7 +23,7 @@ from distil_core.policy.tokenizer import encode_text, load_tokenizer
 from distil_core.problems import build_source
 from distil_core.problems.base import Problem, ProblemSource, SupervisedSource
 from distil_core.problems.store import read_problems
-from distil_core.problems.turns import SupervisedTurnSource, TurnSoFar
+from distil_core.problems.turns import SupervisedTurnSource, turns_so_far
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import CONSULTATIONS, ROLLOUTS
 from distil_core.tables.store import read_rows
@@ -131,7 +131,7 @@ def _oracle_characters(source: ProblemSource, one: JudgedRollout) -> list[str]:
     """Of each turn. Raises `DistilError` for a source without an oracle."""
     rollout = one.rollout
     if isinstance(source, SupervisedTurnSource):
-        so_far = [TurnSoFar(turn.action, turn.observation or "") for turn in rollout.turns]
+        so_far = turns_so_far(rollout.turns)
         # A first turn that was cut is a single response.
         actions = [turn.action for turn in rollout.turns] or [rollout.response]
         return [

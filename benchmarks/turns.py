@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from benchmarks.measure import machine, markdown_table
+from benchmarks.slow_tool import context_with_it
 from distil_core.config.models import (
     ArchitectureParams,
     Component,
     ComputeParams,
     ContextParams,
-    EnvironmentParams,
 )
 from distil_core.engines import build_engine
 from distil_core.engines.base import Engine, SampleRequest, SamplingSettings
@@ -169,19 +169,7 @@ def one_after_another(engine: Engine, work: Work, count: int) -> Measured:
 def _work(tokenizer: Any, delay_s: float, num_rollouts: int) -> Work:
     numbers = generator(1, "benchmark", "turns")
     contexts = numbers.integers(3, len(tokenizer), (num_rollouts, CONTEXT_TOKENS)).tolist()
-    environment = EnvironmentParams(
-        name="benchmarks.slow_tool",
-        options={"delay_s": delay_s, "num_answers": NUM_ANSWERS},
-        max_turns=NUM_ANSWERS + 1,
-        max_observation_tokens=32,
-        observation_template="={observation};",
-    )
-    params = ContextParams(
-        student_template="{prompt}|",
-        expert_template="{prompt}{attempt}{tool_output}|",
-        max_context_tokens=CONTEXT_TOKENS,
-        environment=environment,
-    )
+    params = context_with_it(delay_s, NUM_ANSWERS, CONTEXT_TOKENS)
     return Work(
         tokenizer,
         params,

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import verifiers_plugins
 from benchmarks.measure import machine, markdown_table
-from distil_core.config.models import ContextParams, EnvironmentParams
+from benchmarks.slow_tool import context_with_it
 from distil_core.engines.base import (
     SampledResponse,
     SampleRequest,
@@ -86,19 +86,7 @@ def main() -> None:
 def ours_s(delay_s: float, num_rollouts: int, at_a_time: int) -> float:
     """Seconds of our loop."""
     tokenizer = character_tokenizer("0123456789+-=;")
-    environment = EnvironmentParams(
-        name="benchmarks.slow_tool",
-        options={"delay_s": delay_s, "num_answers": NUM_ANSWERS},
-        max_turns=NUM_ANSWERS + 1,
-        max_observation_tokens=32,
-        observation_template="={observation};",
-    )
-    context = ContextParams(
-        student_template="{prompt}|",
-        expert_template="{prompt}{attempt}{tool_output}|",
-        max_context_tokens=32,
-        environment=environment,
-    )
+    context = context_with_it(delay_s, NUM_ANSWERS, 32)
     reply_ids = [*encode_text(tokenizer, REPLY), tokenizer.eos_token_id]
     sampler = RolloutSampler(InstantEngine(reply_ids), tokenizer, context, at_a_time)
     problems = [Problem(f"{number}", "0") for number in range(num_rollouts)]

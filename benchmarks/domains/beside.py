@@ -34,7 +34,7 @@ def beside(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 def beside_table(runs: Mapping[str, Sequence[Run]], folder: Path) -> str:
     """Held-out scores after the first and the last iteration, means over seeds with their 95%
-    t-intervals; and each one's last pass@1 minus the preset's, paired by seed.
+    t-intervals; and at both each one's pass@1 minus the preset's, paired by seed.
 
     Raises `DataError` where a run is missing.
     """

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import verifiers.v1 as vf
 
+from benchmarks.slow_tool import answer
+
 __all__ = ["SlowEnv", "SlowTaskset"]
 
 
@@ -41,4 +43,4 @@ class SlowEnv(vf.Env[SlowEnvConfig]):
             await interaction.turn()
             for number in range(1, self.config.num_answers + 1):
                 await asyncio.sleep(self.config.delay_s)
-                await interaction.turn(f"{number * 1234567:016d}")
+                await interaction.turn(answer(number))

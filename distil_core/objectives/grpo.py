@@ -24,13 +24,12 @@ from distil_core.objectives.estimators.matching import at_least_float32
 from distil_core.objectives.estimators.reductions import LossOptions, masked_mean, reduce_loss
 from distil_core.objectives.estimators.turn_rewards import (
     of_tokens_bt,
+    over_deviations,
     returns_bn,
     turn_advantages_bn,
 )
 from distil_core.objectives.estimators.turns import turn_ids_bt
 
-# Rounding may give equal rewards a standard deviation that is not quite 0.
-_LEAST_DEVIATION = 1e-6
 # exp of this is finite in float32; clipping acts far earlier.
 _LARGEST_LOG_RATIO = 20.0
 
@@ -141,8 +140,7 @@ def group_advantages_b(
     deviations_b = torch.sqrt(members_bb @ centred_b**2 / counts_b)
     if normalisation == "none":
         return centred_b.to(rewards_b.dtype)
-    scaled_b = centred_b / deviations_b.clamp(min=_LEAST_DEVIATION)
-    return torch.where(deviations_b < _LEAST_DEVIATION, 0.0, scaled_b).to(rewards_b.dtype)
+    return over_deviations(centred_b, deviations_b).to(rewards_b.dtype)
 
 
 def build(options: Options) -> Objective:

@@ -16,6 +16,21 @@ class TurnSoFar(NamedTuple):
     observation: str
 
 
+class PlayedTurn(Protocol):
+    """A turn in any form that says what was done, and what was read then; None at the end."""
+
+    @property
+    def action(self) -> str: ...
+
+    @property
+    def observation(self) -> str | None: ...
+
+
+def turns_so_far(turns: Sequence[PlayedTurn]) -> tuple[TurnSoFar, ...]:
+    """As those who know the right action are told of them."""
+    return tuple(TurnSoFar(turn.action, turn.observation or "") for turn in turns)
+
+
 @runtime_checkable
 class SupervisedTurnSource(ProblemSource, Protocol):
     """A source that also makes the actions on which a base policy is warm-started in an

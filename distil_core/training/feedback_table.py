@@ -16,7 +16,7 @@ from distil_core.feedback.contexts import ContextRenderer, RenderedContext
 from distil_core.feedback.transcript import attempt_text, feedback_on
 from distil_core.problems.base import Problem
 from distil_core.problems.messages import prompt_of
-from distil_core.problems.turns import TurnSoFar
+from distil_core.problems.turns import turns_so_far
 from distil_core.progress import ProgressCallback, no_progress
 from distil_core.tables.rounding import round_distributions
 from distil_core.tables.schemas import (
@@ -183,7 +183,7 @@ class Labeller:
         """One a turn, whose tokens are asked about in the expert's own context, which all that came
         before in the rollout follows. None where the expert has nothing to say."""
         response_ids = one.rollout.response_ids
-        so_far = tuple(TurnSoFar(t.action, t.observation or "") for t in one.rollout.turns)
+        so_far = turns_so_far(one.rollout.turns)
         for number, turn in enumerate(one.turns):
             if self._expert.needs_feedback and not self._renderer.has_feedback(turn.feedback):
                 yield None

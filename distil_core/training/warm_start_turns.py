@@ -24,7 +24,7 @@ from distil_core.feedback.transcript import transcript_of
 from distil_core.feedback.wording import worded, worded_verdict
 from distil_core.policy.tokenizer import encode_context, encode_text
 from distil_core.problems.base import Problem, ProblemSource
-from distil_core.problems.turns import SupervisedTurnSource, TurnSoFar
+from distil_core.problems.turns import SupervisedTurnSource, TurnSoFar, turns_so_far
 from distil_core.seeds import derive_seed, generator
 from distil_core.training.warm_start import NO_LABEL, WarmStartExample
 from distil_core.verifiers.base import Verifier
@@ -102,7 +102,7 @@ class TurnExamples:
         environment.start(problem, seed)
         turns: list[_Turn] = []
         while True:
-            action = act(problem, _so_far(turns), random)
+            action = act(problem, turns_so_far(turns), random)
             step = environment.step(action)
             if step.observation is None or len(turns) + 1 == self._params.max_turns:
                 return [*turns, _Turn(action, step)]
@@ -137,7 +137,7 @@ class TurnExamples:
     def _oracle(self, problem: Problem, turns: Sequence[_Turn]) -> list[int]:
         """The labels of the last of these turns."""
         *earlier, last = turns
-        before = _so_far(earlier)
+        before = turns_so_far(earlier)
         characters = self._source.oracle_action_characters(problem, before, last.action)
         labels = encode_text(self._tokenizer, characters)
         return labels + [self._end_id] * (len(self._ended(last.action)) - len(labels))
@@ -183,10 +183,6 @@ class _Turn:
     step: Step
     observation: str | None = None
     observation_ids: tuple[int, ...] = ()
-
-
-def _so_far(turns: Sequence[_Turn]) -> list[TurnSoFar]:
-    return [TurnSoFar(turn.action, turn.observation or "") for turn in turns]
 
 
 def _feedback(turns: Sequence[_Turn]) -> tuple[FeedbackItem, ...]:

@@ -30,7 +30,7 @@ from distil_core.feedback.contexts import ContextRenderer
 from distil_core.policy.tokenizer import encode_text
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem
-from distil_core.problems.turns import TurnSoFar
+from distil_core.problems.turns import TurnSoFar, turns_so_far
 from distil_core.progress import no_progress
 from distil_core.tables.schemas import ConsultationRow, FeedbackTableRow, RolloutRow, TurnRow
 from distil_core.testing import check_program, program_checks
@@ -133,7 +133,7 @@ def played(source: Any, problem: Problem, random: Any, tokenizer: Any, name: str
     turns: list[TurnRow] = []
     ids: list[int] = []
     while not turns or turns[-1].observation is not None:
-        so_far = [TurnSoFar(turn.action, turn.observation or "") for turn in turns]
+        so_far = turns_so_far(turns)
         action = source.corrupted_action(problem, so_far, random)
         step = environment.step(action)
         said = None if len(turns) == 3 else step.observation

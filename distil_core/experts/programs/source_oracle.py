@@ -1,34 +1,17 @@
 """The problem source's own oracle, for any tokenizer: right from any state on."""
 
 from collections.abc import Mapping
+from functools import partial
 
-from pydantic import field_validator
-
-from distil_core.config.models import Component
 from distil_core.errors import ConfigError
-from distil_core.experts.programs.base import Program, ProgramOptions, Reply, Text
+from distil_core.experts.programs._oracles import OracleOptions, written_on
+from distil_core.experts.programs.base import Program, Reply
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem, SupervisedSource
 
-_MAX_CHARACTERS = 4096
 
-
-class Options(ProgramOptions):
+class Options(OracleOptions):
     """Which source knows the answers."""
-
-    source: Component
-    """The problem source, as in problems.source."""
-
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, source: Component) -> Component:
-        PROBLEM_SOURCES.options(source.name, source.options)
-        return source
-
-    @property
-    def components_used(self) -> tuple[tuple[str, str], ...]:
-        """The problem source."""
-        return (("problem source", self.source.name),)
 
 
 class SourceOracle:
@@ -41,13 +24,7 @@ class SourceOracle:
         self, problem: Problem, response_so_far: str, feedback: Mapping[str, str]
     ) -> Reply:
         """What the oracle would write from here on."""
-        written = response_so_far
-        while len(written) - len(response_so_far) < _MAX_CHARACTERS:
-            characters = self._source.oracle_characters(problem, written)
-            if len(characters) <= len(written):
-                return written[len(response_so_far) :]
-            written += characters[len(written)]
-        return Text(written[len(response_so_far) :], ends=False)
+        return written_on(partial(self._source.oracle_characters, problem), response_so_far)
 
 
 def build(options: Options) -> Program:

@@ -1,40 +1,23 @@
 """The problem source's own oracle at each turn of a rollout in its environment."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from pydantic import field_validator
-
-from distil_core.config.models import Component
 from distil_core.errors import ConfigError
-from distil_core.experts.programs.base import ProgramOptions, Reply, Text, TurnProgram
+from distil_core.experts.programs._oracles import OracleOptions, written_on
+from distil_core.experts.programs.base import Reply, TurnProgram
 from distil_core.problems import PROBLEM_SOURCES
 from distil_core.problems.base import Problem
 from distil_core.problems.turns import SupervisedTurnSource, TurnSoFar
 
-_MAX_CHARACTERS = 4096
 
-
-class Options(ProgramOptions):
+class Options(OracleOptions):
     """Which source knows what is to be done."""
-
-    source: Component
-    """The problem source, as in problems.source."""
-
-    @field_validator("source")
-    @classmethod
-    def _known_source(cls, source: Component) -> Component:
-        PROBLEM_SOURCES.options(source.name, source.options)
-        return source
 
     @property
     def follows_turns(self) -> bool:
         """True."""
         return True
-
-    @property
-    def components_used(self) -> tuple[tuple[str, str], ...]:
-        """The problem source."""
-        return (("problem source", self.source.name),)
 
 
 class TurnOracle:
@@ -53,13 +36,8 @@ class TurnOracle:
         turns: Sequence[TurnSoFar] = (),
     ) -> Reply:
         """What the oracle would do from here on, after these turns."""
-        written = response_so_far
-        while len(written) - len(response_so_far) < _MAX_CHARACTERS:
-            characters = self._source.oracle_action_characters(problem, turns, written)
-            if len(characters) <= len(written):
-                return written[len(response_so_far) :]
-            written += characters[len(written)]
-        return Text(written[len(response_so_far) :], ends=False)
+        oracle = partial(self._source.oracle_action_characters, problem, turns)
+        return written_on(oracle, response_so_far)
 
 
 def build(options: Options) -> TurnProgram:

@@ -76,8 +76,13 @@ def turn_advantages_bn(
         return centred_bn
     variances_bn = group_baseline_bt(centred_bn**2, exists_bn, group_ids_b, "group_mean")
     deviations_bn = torch.sqrt(variances_bn)
-    scaled_bn = centred_bn / deviations_bn.clamp(min=_LEAST_DEVIATION)
-    return torch.where(deviations_bn < _LEAST_DEVIATION, 0.0, scaled_bn)
+    return over_deviations(centred_bn, deviations_bn)
+
+
+def over_deviations(centred: Tensor, deviations: Tensor) -> Tensor:
+    """In units of the group's deviation; 0 where the group's returns are equal."""
+    scaled = centred / deviations.clamp(min=_LEAST_DEVIATION)
+    return torch.where(deviations < _LEAST_DEVIATION, 0.0, scaled)
 
 
 def of_tokens_bt(values_bn: Tensor, turns_bt: Tensor) -> Tensor:
